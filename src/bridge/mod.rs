@@ -1,0 +1,4 @@
+//! Where the two sides meet.
+
+pub mod snapshot;
+pub mod timestamp;

@@ -1,0 +1,356 @@
+//! One printer's state, folded from OctoPrint's messages; says what changed (pure).
+//!
+//! Every field is decoded by itself: one that OctoPrint sends in a form unknown today costs that
+//! field, not the others.
+
+mod heaters;
+mod printer_state;
+mod progress;
+
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use heaters::Heaters;
+use progress::Progress;
+
+pub use printer_state::PrinterState;
+
+/// A state topic of one printer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topic {
+    /// `printer`
+    Printer,
+    /// `job`
+    Job,
+    /// `progress`
+    Progress,
+    /// `temperature/<heater>`
+    Temperature(String),
+    /// `position`
+    Position,
+    /// `factors`
+    Factors,
+    /// `resends`
+    Resends,
+    /// `server`
+    Server,
+}
+
+/// A state topic and its new payload; an empty payload clears the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which topic.
+    pub topic: Topic,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// When a message was received, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For pauses and ages.
+    pub instant: Instant,
+    /// For times of day.
+    pub wall: SystemTime,
+}
+
+/// A payload that is no JSON object, where one must be.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload is not a JSON object: {0}")]
+pub struct NotAnObject(#[from] serde_json::Error);
+
+/// A value, and its JSON as last published.
+#[derive(Debug, Default)]
+struct Published(Bytes);
+
+impl Published {
+    /// The payload, if it differs from the last.
+    fn change(&mut self, topic: Topic, value: &impl Serialize) -> Option<Change> {
+        // Serialising plain structs of numbers and texts does not fail.
+        let payload = serde_json::to_vec(value).ok()?;
+        if self.0 == payload {
+            return None;
+        }
+        self.0 = Bytes::from(payload);
+        Some(Change { topic, payload: self.0.clone() })
+    }
+}
+
+/// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
+/// are not.
+#[derive(Deserialize)]
+struct Update<'a> {
+    #[serde(borrow, default)]
+    state: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    job: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    progress: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "currentZ")]
+    current_z: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    offsets: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    resends: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    temps: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    markings: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "serverTime")]
+    server_time: Option<&'a RawValue>,
+}
+
+/// A member of any type; `None` where it is missing, null or of another type.
+fn member<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+/// The members of an object that are wanted as raw JSON, null where missing.
+type Raw<'a> = Option<&'a RawValue>;
+
+/// One printer's state.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    state: PrinterState,
+    printer: Published,
+    job: Published,
+    job_selected: bool,
+    progress: Progress,
+    heaters: Heaters,
+    position: Published,
+    z: Option<f64>,
+    tool: Option<i64>,
+    factors: Published,
+    resends: Published,
+    server: Published,
+}
+
+impl Snapshot {
+    /// A printer of which nothing is known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is known before OctoPrint was ever reached: every topic with nulls, heaters left out.
+    pub fn unknown(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        changes.extend(self.apply_state(None));
+        changes.extend(self.apply_job(None));
+        changes.extend(self.progress.unknown());
+        changes.extend(self.position());
+        changes.extend(self.apply_resends(None));
+        changes.extend(self.factors(None, None));
+        changes.extend(self.apply_server("{}").ok().flatten());
+        changes
+    }
+
+    /// Folds in a `current` or `history` payload.
+    pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
+        let update: Update<'_> = serde_json::from_str(payload)?;
+        let mut changes = Vec::new();
+        changes.extend(self.apply_state(update.state));
+        changes.extend(self.apply_job(update.job));
+        let server_time = member(update.server_time);
+        let markings = progress::last_print(update.markings);
+        changes.extend(self.progress.apply(
+            update.progress,
+            self.state,
+            markings,
+            server_time,
+            now,
+        ));
+        changes.extend(self.heaters.apply(update.temps, update.offsets, self.state));
+        self.z = member(update.current_z);
+        changes.extend(self.position());
+        changes.extend(self.apply_resends(update.resends));
+        Ok(changes)
+    }
+
+    /// Folds in an event's type and payload: what `current` does not carry.
+    pub fn event(&mut self, kind: &str, payload: Option<&RawValue>) -> Vec<Change> {
+        #[derive(Deserialize)]
+        struct ToolChange {
+            new: i64,
+        }
+        let changed = match kind {
+            "ToolChange" => {
+                self.tool = member::<ToolChange>(payload).map(|change| change.new);
+                self.position()
+            }
+            // The firmware starts with its own factors and tool, whatever was commanded before.
+            "Connected" | "PrinterReset" => {
+                self.tool = None;
+                return [self.position(), self.factors(None, None)].into_iter().flatten().collect();
+            }
+            _ => None,
+        };
+        changed.into_iter().collect()
+    }
+
+    /// Folds in a `connected` payload.
+    pub fn apply_server(&mut self, payload: &str) -> Result<Option<Change>, NotAnObject> {
+        #[derive(Deserialize, Serialize)]
+        struct Server<'a> {
+            #[serde(borrow, default)]
+            version: Raw<'a>,
+            #[serde(borrow, default)]
+            display_version: Raw<'a>,
+            #[serde(borrow, default)]
+            branch: Raw<'a>,
+            #[serde(borrow, default)]
+            python_version: Raw<'a>,
+            #[serde(borrow, default)]
+            safe_mode: Raw<'a>,
+            #[serde(borrow, default)]
+            online: Raw<'a>,
+        }
+        let server: Server<'_> = serde_json::from_str(payload)?;
+        Ok(self.server.change(Topic::Server, &server))
+    }
+
+    /// Feed and flow rate as last commanded, in percent.
+    pub fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<Change> {
+        #[derive(Serialize)]
+        struct Factors {
+            feedrate: Option<u32>,
+            flowrate: Option<u32>,
+        }
+        self.factors.change(Topic::Factors, &Factors { feedrate, flowrate })
+    }
+
+    /// What a limit on frequency held back until now.
+    pub fn flush(&mut self, now: Now) -> Option<Change> {
+        self.progress.flush(now.instant)
+    }
+
+    /// When [`Snapshot::flush`] has something to say.
+    pub fn due(&self) -> Option<Instant> {
+        self.progress.due()
+    }
+
+    /// The printer profile says which heaters there are: those of the former profile that are
+    /// gone are cleared.
+    pub fn set_profile_heaters(&mut self, heaters: Vec<String>) -> Vec<Change> {
+        self.heaters.set_profile(heaters)
+    }
+
+    /// Whether `heater` has reported a number, or belongs to the printer profile.
+    pub fn knows_heater(&self, heater: &str) -> bool {
+        self.heaters.knows(heater)
+    }
+
+    /// The printer's state.
+    pub fn state(&self) -> PrinterState {
+        self.state
+    }
+
+    /// Whether a file is selected.
+    pub fn job_selected(&self) -> bool {
+        self.job_selected
+    }
+
+    fn apply_state(&mut self, raw: Raw<'_>) -> Option<Change> {
+        #[derive(Deserialize, Default)]
+        struct State<'a> {
+            #[serde(borrow, default)]
+            text: Raw<'a>,
+            #[serde(borrow, default)]
+            error: Raw<'a>,
+            #[serde(borrow, default)]
+            flags: Raw<'a>,
+        }
+        #[derive(Serialize)]
+        struct Printer<'a> {
+            state: PrinterState,
+            text: Raw<'a>,
+            error: Raw<'a>,
+            flags: Raw<'a>,
+        }
+        let State { text, error, flags } = member(raw).unwrap_or_default();
+        let spoken: Option<String> = member(text);
+        self.state = PrinterState::of(spoken.as_deref(), member(flags).unwrap_or_default());
+        self.printer.change(Topic::Printer, &Printer { state: self.state, text, error, flags })
+    }
+
+    fn apply_job(&mut self, raw: Raw<'_>) -> Option<Change> {
+        #[derive(Deserialize, Default)]
+        struct File<'a> {
+            #[serde(borrow, default)]
+            name: Raw<'a>,
+            #[serde(borrow, default)]
+            path: Raw<'a>,
+            #[serde(borrow, default)]
+            origin: Raw<'a>,
+            #[serde(borrow, default)]
+            size: Raw<'a>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase")]
+        struct Job<'a> {
+            #[serde(borrow, default)]
+            file: Raw<'a>,
+            #[serde(borrow, default)]
+            user: Raw<'a>,
+            #[serde(borrow, default)]
+            estimated_print_time: Raw<'a>,
+            #[serde(borrow, default)]
+            last_print_time: Raw<'a>,
+            #[serde(borrow, default)]
+            filament: Raw<'a>,
+        }
+        #[derive(Serialize)]
+        struct Out<'a> {
+            file: Raw<'a>,
+            path: Raw<'a>,
+            origin: Raw<'a>,
+            size: Raw<'a>,
+            user: Raw<'a>,
+            estimated_print_time: Raw<'a>,
+            last_print_time: Raw<'a>,
+            filament: Raw<'a>,
+        }
+        let job: Job<'_> = member(raw).unwrap_or_default();
+        let File { name, path, origin, size } = member(job.file).unwrap_or_default();
+        self.job_selected = path.is_some() || name.is_some();
+        let out = Out {
+            file: name,
+            path,
+            origin,
+            size,
+            user: job.user,
+            estimated_print_time: job.estimated_print_time,
+            last_print_time: job.last_print_time,
+            filament: job.filament,
+        };
+        self.job.change(Topic::Job, &out)
+    }
+
+    fn position(&mut self) -> Option<Change> {
+        #[derive(Serialize)]
+        struct Position {
+            z: Option<f64>,
+            tool: Option<i64>,
+        }
+        self.position.change(Topic::Position, &Position { z: self.z, tool: self.tool })
+    }
+
+    fn apply_resends(&mut self, raw: Raw<'_>) -> Option<Change> {
+        #[derive(Deserialize, Serialize, Default)]
+        struct Resends<'a> {
+            #[serde(borrow, default)]
+            count: Raw<'a>,
+            #[serde(borrow, default)]
+            transmitted: Raw<'a>,
+            #[serde(borrow, default)]
+            ratio: Raw<'a>,
+        }
+        let resends: Resends<'_> = member(raw).unwrap_or_default();
+        self.resends.change(Topic::Resends, &resends)
+    }
+}
+
+#[cfg(test)]
+mod tests;

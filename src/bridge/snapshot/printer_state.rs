@@ -1,0 +1,141 @@
+//! OctoPrint's state texts and flags as one word (pure).
+
+use serde::{Deserialize, Serialize};
+
+/// The printer's state, as in `state` of `B/P/printer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum PrinterState {
+    /// OctoPrint has no connection to the printer.
+    Offline,
+    /// OctoPrint is opening the connection.
+    Connecting,
+    /// Ready.
+    Operational,
+    /// A print is about to begin.
+    Starting,
+    /// Printing.
+    Printing,
+    /// About to pause.
+    Pausing,
+    /// Paused.
+    Paused,
+    /// About to go on.
+    Resuming,
+    /// About to end before the end.
+    Cancelling,
+    /// Sending the last lines.
+    Finishing,
+    /// A file is sent to the SD card.
+    Transferring,
+    /// Offline after an error, or in one.
+    Error,
+    /// Neither text nor flags say anything.
+    #[default]
+    Unknown,
+}
+
+/// The flags that decide where the text is unknown.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Flags {
+    operational: Flag,
+    printing: Flag,
+    cancelling: Flag,
+    pausing: Flag,
+    resuming: Flag,
+    finishing: Flag,
+    closed_or_error: Flag,
+    error: Flag,
+    paused: Flag,
+}
+
+/// A flag of any JSON type: only `true` is set.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flag(bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(value == serde_json::Value::Bool(true)))
+    }
+}
+
+impl PrinterState {
+    /// The state that OctoPrint's text means, else the one that its flags mean.
+    pub fn of(text: Option<&str>, flags: Flags) -> Self {
+        text.and_then(Self::of_text).unwrap_or_else(|| Self::of_flags(flags))
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        Some(match text {
+            "Offline" | "Closed" => Self::Offline,
+            "Opening serial connection"
+            | "Detecting serial connection"
+            | "Opening serial port"
+            | "Detecting serial port"
+            | "Detecting baudrate"
+            | "Connecting" => Self::Connecting,
+            "Operational" => Self::Operational,
+            "Starting" | "Starting print from SD" => Self::Starting,
+            "Printing" | "Printing from SD" => Self::Printing,
+            "Pausing" => Self::Pausing,
+            "Paused" => Self::Paused,
+            "Resuming" => Self::Resuming,
+            "Cancelling" => Self::Cancelling,
+            "Finishing" => Self::Finishing,
+            "Starting to send file to SD" | "Sending file to SD" | "Transferring file to SD" => {
+                Self::Transferring
+            }
+            // Older versions append the reason: "Error: …", "Offline (Error: …)".
+            _ if text.starts_with("Error") => Self::Error,
+            _ if text.starts_with("Offline after error") => Self::Error,
+            _ if text.starts_with("Offline (Error") => Self::Error,
+            _ => return None,
+        })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        let of = [
+            (flags.error, Self::Error),
+            (flags.closed_or_error, Self::Offline),
+            (flags.cancelling, Self::Cancelling),
+            (flags.pausing, Self::Pausing),
+            (flags.resuming, Self::Resuming),
+            (flags.finishing, Self::Finishing),
+            (flags.paused, Self::Paused),
+            (flags.printing, Self::Printing),
+            (flags.operational, Self::Operational),
+        ];
+        of.into_iter().find(|(flag, _)| flag.0).map_or(Self::Unknown, |(_, state)| state)
+    }
+
+    /// Whether a print goes on, be it paused.
+    pub fn is_printing(self) -> bool {
+        use PrinterState::{Cancelling, Finishing, Paused, Pausing, Printing, Resuming, Starting};
+        matches!(self, Starting | Printing | Pausing | Paused | Resuming | Cancelling | Finishing)
+    }
+
+    /// Whether OctoPrint has no connection to the printer.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Offline | Self::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_decides_and_the_flags_where_it_is_unknown() {
+        let flags: Flags =
+            serde_json::from_str(r#"{"operational":true,"printing":true,"pausing":true,"x":1}"#)
+                .unwrap();
+        assert_eq!(PrinterState::of(Some("Offline after error"), flags), PrinterState::Error);
+        assert_eq!(PrinterState::of(Some("Sending file to SD"), flags), PrinterState::Transferring);
+        assert_eq!(PrinterState::of(Some("Impression"), flags), PrinterState::Pausing);
+        assert_eq!(PrinterState::of(None, Flags::default()), PrinterState::Unknown);
+        let odd: Flags = serde_json::from_str(r#"{"operational":1,"paused":null}"#).unwrap();
+        assert_eq!(PrinterState::of(None, odd), PrinterState::Unknown);
+    }
+}

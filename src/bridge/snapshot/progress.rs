@@ -1,0 +1,192 @@
+//! How far the print is (pure).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Change, Now, PrinterState, Published, Raw, Topic, member};
+use crate::bridge::timestamp;
+
+/// The longest that a change of times alone waits.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A finish time moves by at least this much.
+const ETA_STEP: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    now: Values,
+    out: Option<Values>,
+    published: Published,
+    published_at: Option<Instant>,
+    /// Of the print that goes on, or that was the last.
+    started: Option<Started>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Started {
+    /// The server's time of the `print` marking; `None` where only the print time told.
+    marking: Option<f64>,
+    at: SystemTime,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Values {
+    completion: Option<f64>,
+    print_time: Option<i64>,
+    print_time_left: Option<i64>,
+    print_time_left_origin: Option<String>,
+    #[serde(serialize_with = "timestamp::serialize")]
+    started: Option<SystemTime>,
+    #[serde(serialize_with = "timestamp::serialize")]
+    eta: Option<SystemTime>,
+    filepos: Option<i64>,
+}
+
+impl Values {
+    /// What is published at once when it moves.
+    fn moved(&self, out: &Self) -> bool {
+        self.completion != out.completion
+            || self.print_time_left_origin != out.print_time_left_origin
+            || self.started != out.started
+            || self.eta != out.eta
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    completion: Raw<'a>,
+    #[serde(borrow, default)]
+    print_time: Raw<'a>,
+    #[serde(borrow, default)]
+    print_time_left: Raw<'a>,
+    #[serde(borrow, default)]
+    print_time_left_origin: Raw<'a>,
+    #[serde(borrow, default)]
+    filepos: Raw<'a>,
+}
+
+impl Progress {
+    pub(super) fn unknown(&mut self) -> Option<Change> {
+        self.published.change(Topic::Progress, &Values::default())
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        raw: Raw<'_>,
+        state: PrinterState,
+        marking: Option<f64>,
+        server_time: Option<f64>,
+        now: Now,
+    ) -> Option<Change> {
+        let message: Message<'_> = member(raw).unwrap_or_default();
+        let completion = member(message.completion).map(|c: f64| (c * 10.0).round() / 10.0);
+        let print_time = whole(message.print_time);
+        let print_time_left = whole(message.print_time_left);
+        self.find_started(state, completion, print_time, marking, server_time, now.wall);
+        let eta = if state.is_printing() {
+            print_time_left.and_then(|left| self.eta(now.wall, left))
+        } else {
+            None
+        };
+        self.now = Values {
+            completion,
+            print_time,
+            print_time_left,
+            print_time_left_origin: member(message.print_time_left_origin),
+            started: self.started.map(|started| started.at),
+            eta,
+            filepos: whole(message.filepos),
+        };
+        self.flush(now.instant)
+    }
+
+    pub(super) fn flush(&mut self, now: Instant) -> Option<Change> {
+        if self.out.as_ref() == Some(&self.now) {
+            return None;
+        }
+        let moved = self.out.as_ref().is_none_or(|out| self.now.moved(out));
+        let rested = self.due().is_none_or(|due| now >= due);
+        if !moved && !rested {
+            return None;
+        }
+        self.out = Some(self.now.clone());
+        self.published_at = Some(now);
+        self.published.change(Topic::Progress, &self.now)
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        let held_back = self.out.as_ref() != Some(&self.now);
+        self.published_at.filter(|_| held_back).map(|at| at + INTERVAL)
+    }
+
+    /// The published finish time, unless the new one is a minute or more away from it.
+    fn eta(&self, wall: SystemTime, left: i64) -> Option<SystemTime> {
+        let left = Duration::from_secs(u64::try_from(left).ok()?);
+        let eta = timestamp::whole_seconds(wall.checked_add(left)?);
+        let out = self.out.as_ref().and_then(|out| out.eta);
+        Some(out.filter(|&out| apart(out, eta) < ETA_STEP).unwrap_or(eta))
+    }
+
+    /// When the print began, on the bridge's clock: from the last `print` marking, else from how
+    /// long it goes on. Kept while that is the same print, so that it does not waver.
+    fn find_started(
+        &mut self,
+        state: PrinterState,
+        completion: Option<f64>,
+        print_time: Option<i64>,
+        marking: Option<f64>,
+        server_time: Option<f64>,
+        wall: SystemTime,
+    ) {
+        let printing = state.is_printing();
+        if !printing && completion.is_none() {
+            self.started = None;
+            return;
+        }
+        let ago = |seconds: f64| {
+            let ago = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+            Some(timestamp::whole_seconds(wall.checked_sub(ago)?))
+        };
+        let known = self.started.map(|started| started.marking);
+        if let (Some(marking), Some(server_time)) = (marking, server_time) {
+            if known != Some(Some(marking)) {
+                self.started =
+                    ago(server_time - marking).map(|at| Started { marking: Some(marking), at });
+            }
+        } else if let (true, None, Some(print_time)) = (printing, known, print_time) {
+            self.started = ago(print_time as f64).map(|at| Started { marking: None, at });
+        }
+    }
+}
+
+/// The server's time of the last `print` marking.
+pub(super) fn last_print(markings: Option<&RawValue>) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Marking<'a> {
+        #[serde(borrow, default)]
+        r#type: Raw<'a>,
+        #[serde(borrow, default)]
+        time: Raw<'a>,
+    }
+    let markings: Vec<&RawValue> = member(markings)?;
+    markings.iter().rev().find_map(|raw| {
+        let marking: Marking<'_> = member(Some(raw))?;
+        (member::<&str>(marking.r#type)? == "print").then(|| member(marking.time))?
+    })
+}
+
+fn apart(a: SystemTime, b: SystemTime) -> Duration {
+    a.duration_since(b).or_else(|_| b.duration_since(a)).unwrap_or_default()
+}
+
+/// Seconds and bytes come as whole numbers; a plugin may send a fraction.
+fn whole(raw: Raw<'_>) -> Option<i64> {
+    member::<i64>(raw).or_else(|| {
+        let fraction: f64 = member(raw)?;
+        // A float to an integer saturates, so a number beyond all measure does no harm.
+        Some(fraction.round() as i64)
+    })
+}

@@ -1,0 +1,312 @@
+//! Owns the connection to the broker: feeds it from the outbox, settles on PUBACK.
+//!
+//! rumqttc forgets what is pending when the broker answers without a session, and a packet id
+//! collision can wedge it for ever (bytebeamio/rumqtt 1014, 1056). So every connection here is a
+//! new event loop, it gets few publications at a time, and the [`Outbox`] is the store of truth.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::connection::{Connection, Lost, Options};
+use super::outbox::{Bounds, Counts, Outbox};
+use super::publication::Publication;
+use super::retry::Retry;
+
+/// Largest publication, topic and payload together, that is handed to the connection, in bytes.
+pub const MAX_PUBLICATION: usize = 20 * 1024 * 1024;
+
+/// How often unacknowledged publications are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A message of a topic that was subscribed.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: Bytes,
+    /// Whether it is a retained message that was replayed at subscription.
+    pub retained: bool,
+}
+
+/// What is known of the connection.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerStatus {
+    /// Connected and subscribed.
+    pub connected: bool,
+    /// Connections made since the start.
+    pub connections: u64,
+    /// Why there is no connection.
+    pub error: Option<String>,
+    /// Since when it is as it is.
+    pub since: Option<Instant>,
+}
+
+enum Request {
+    Publish(Publication),
+    Republish,
+    Close { within: Duration, done: oneshot::Sender<bool> },
+}
+
+/// The way to the broker; cheap to clone. The connection lives until [`Broker::close`], or until
+/// the last handle is gone.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    requests: mpsc::UnboundedSender<Request>,
+    status: watch::Receiver<BrokerStatus>,
+    counts: watch::Receiver<Counts>,
+}
+
+impl Broker {
+    /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`.
+    pub fn start(
+        options: Options,
+        bounds: Bounds,
+        filters: BTreeSet<String>,
+        incoming: mpsc::Sender<Incoming>,
+    ) -> Self {
+        let (requests, queue) = mpsc::unbounded_channel();
+        let (status_out, status) = watch::channel(BrokerStatus::default());
+        let (counts_out, counts) = watch::channel(Counts::default());
+        let actor = Actor {
+            options: Arc::new(options),
+            filters,
+            outbox: Outbox::new(bounds),
+            queue,
+            incoming,
+            status: status_out,
+            counts: counts_out,
+            closing: None,
+        };
+        tokio::spawn(actor.run());
+        Self { requests, status, counts }
+    }
+
+    /// Hands over one publication; never blocks. What is larger than [`MAX_PUBLICATION`] is
+    /// refused with a line in the log, for it would cost the whole connection.
+    pub fn publish(&self, publication: Publication) {
+        let size = publication.topic.len() + publication.payload.len();
+        if size > MAX_PUBLICATION {
+            tracing::warn!(topic = %publication.topic, size, "too large for the broker, left out");
+            return;
+        }
+        // Fails only after `close`, when nothing can be published any more.
+        let _ = self.requests.send(Request::Publish(publication));
+    }
+
+    /// Publishes all remembered state again.
+    pub fn republish(&self) {
+        let _ = self.requests.send(Request::Republish);
+    }
+
+    /// The connection, as it changes.
+    pub fn status(&self) -> watch::Receiver<BrokerStatus> {
+        self.status.clone()
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Publishes what waits, disconnects and ends; `true` when everything was acknowledged
+    /// within `within`.
+    pub async fn close(&self, within: Duration) -> bool {
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close { within, done }).is_err() {
+            return false;
+        }
+        closed.await.unwrap_or(false)
+    }
+}
+
+struct Closing {
+    deadline: Instant,
+    done: oneshot::Sender<bool>,
+}
+
+struct Actor {
+    options: Arc<Options>,
+    filters: BTreeSet<String>,
+    outbox: Outbox,
+    queue: mpsc::UnboundedReceiver<Request>,
+    incoming: mpsc::Sender<Incoming>,
+    status: watch::Sender<BrokerStatus>,
+    counts: watch::Sender<Counts>,
+    closing: Option<Closing>,
+}
+
+/// Why the actor goes on or ends.
+enum Next {
+    Retry(Lost),
+    End { flushed: bool },
+}
+
+impl Actor {
+    async fn run(mut self) {
+        let mut retry = Retry::new();
+        let flushed = loop {
+            let started = Instant::now();
+            let next = self.one_life().await;
+            self.outbox.disconnected();
+            self.publish_counts();
+            let lost = match next {
+                Next::End { flushed } => break flushed,
+                Next::Retry(lost) => lost,
+            };
+            let pause = retry.after(&lost, started.elapsed());
+            tracing::warn!(broker = %self.options.address(), "{lost}; next attempt in {:.1} s", pause.as_secs_f32());
+            self.status.send_modify(|status| {
+                status.connected = false;
+                status.error = Some(lost.to_string());
+                status.since = Some(Instant::now());
+            });
+            if self.wait(pause).await.is_break() {
+                break false;
+            }
+        };
+        if let Some(closing) = self.closing.take() {
+            // The caller of `close` may have given up waiting.
+            let _ = closing.done.send(flushed);
+        }
+    }
+
+    /// Takes in requests for `pause`; breaks when the actor is to end.
+    async fn wait(&mut self, pause: Duration) -> std::ops::ControlFlow<()> {
+        let until = tokio::time::sleep(pause);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = &mut until => return std::ops::ControlFlow::Continue(()),
+                request = self.queue.recv() => {
+                    self.take(request)?;
+                    // Without a connection there is nothing to flush to.
+                    if self.closing.is_some() {
+                        return std::ops::ControlFlow::Break(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection, from connecting to its end.
+    async fn one_life(&mut self) -> Next {
+        let (options, filters) = (self.options.clone(), self.filters.clone());
+        let connecting = Connection::open(&options, &filters);
+        tokio::pin!(connecting);
+        let mut connection = loop {
+            tokio::select! {
+                opened = &mut connecting => match opened {
+                    Ok(connection) => break connection,
+                    Err(lost) => return Next::Retry(lost),
+                },
+                request = self.queue.recv() => {
+                    if self.take(request).is_break() || self.closing.is_some() {
+                        return Next::End { flushed: false };
+                    }
+                }
+            }
+        };
+        tracing::info!(broker = %options.address(), "connected to the broker");
+        self.outbox.connected();
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.connections += 1;
+            status.error = None;
+            status.since = Some(Instant::now());
+        });
+        for incoming in connection.take_early() {
+            self.deliver(incoming);
+        }
+        self.serve(&mut connection).await
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> Next {
+        let mut look = tokio::time::interval(WATCH_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut requests = Vec::new();
+        loop {
+            if let Err(lost) = self.hand_over(connection) {
+                return Next::Retry(lost);
+            }
+            self.publish_counts();
+            if let Some(closing) = &self.closing {
+                let flushed = self.outbox.is_empty();
+                if flushed || Instant::now() >= closing.deadline {
+                    connection.disconnect().await;
+                    return Next::End { flushed };
+                }
+            }
+            let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
+            tokio::select! {
+                count = self.queue.recv_many(&mut requests, 64) => {
+                    if count == 0 {
+                        return Next::End { flushed: false };
+                    }
+                    for request in requests.drain(..) {
+                        // A drained request is always `Some`: only the end of the queue breaks.
+                        let _ = self.take(Some(request));
+                    }
+                }
+                event = connection.next() => match event {
+                    Ok(event) => {
+                        event.acknowledged.into_iter().for_each(|token| self.outbox.acknowledge(token));
+                        event.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
+                    }
+                    Err(lost) => return Next::Retry(lost),
+                },
+                _ = look.tick() => if let Some(lost) = connection.stalled(Instant::now()) {
+                    return Next::Retry(lost);
+                },
+                () = sleep_until(deadline), if deadline.is_some() => {}
+            }
+        }
+    }
+
+    fn hand_over(&mut self, connection: &mut Connection) -> Result<(), Lost> {
+        let now = Instant::now();
+        while connection.has_room() {
+            let Some(outgoing) = self.outbox.next(now) else { break };
+            connection.publish(outgoing, now)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, request: Option<Request>) -> std::ops::ControlFlow<()> {
+        match request {
+            None => return std::ops::ControlFlow::Break(()),
+            Some(Request::Publish(publication)) => self.outbox.push(publication),
+            Some(Request::Republish) => self.outbox.republish(),
+            Some(Request::Close { within, done }) => {
+                self.closing = Some(Closing { deadline: Instant::now() + within, done });
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn deliver(&self, incoming: Incoming) {
+        // A hub that is so far behind is better served by a refusal than by endless memory.
+        if let Err(mpsc::error::TrySendError::Full(incoming)) = self.incoming.try_send(incoming) {
+            tracing::warn!(topic = %incoming.topic, "too many commands at once, dropped");
+        }
+    }
+
+    fn publish_counts(&self) {
+        let counts = self.outbox.counts();
+        self.counts.send_if_modified(|known| {
+            let changed = *known != counts;
+            *known = counts;
+            changed
+        });
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}

@@ -1,0 +1,194 @@
+//! What waits for the broker: the newest state of each topic, events in order (pure).
+//!
+//! An entry leaves at its acknowledgement and not before. What was handed over and not
+//! acknowledged when a connection ends waits again, at its old place.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::lane::Lane;
+use super::publication::{Kind, Publication};
+use super::receipt::Receipt;
+use crate::topics::Topic;
+
+/// Most publications handed over and not yet acknowledged.
+pub const WINDOW: usize = 100;
+
+/// Bounds of the events that wait, for each lane by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Most events.
+    pub max_events: usize,
+    /// Most bytes of events, payloads and topics together.
+    pub max_bytes: usize,
+}
+
+/// Names what was handed over, for [`Outbox::acknowledge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub(super) lane: usize,
+    pub(super) slot: Slot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    State { index: usize, version: u64 },
+    Event { sequence: u64 },
+    Passing { sequence: u64 },
+}
+
+/// A publication as it is handed to the connection.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// `None` for QoS 0, which nobody acknowledges.
+    pub token: Option<Token>,
+    /// Where it goes.
+    pub topic: Topic,
+    /// What it says, `_delayed` included.
+    pub payload: Bytes,
+    /// The retain flag.
+    pub retain: bool,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Publications handed to the connection.
+    pub published: u64,
+    /// Acknowledgements received.
+    pub acknowledged: u64,
+    /// Events dropped because the outbox was full.
+    pub dropped: u64,
+    /// Publications and bytes that wait or are unacknowledged.
+    pub waiting: usize,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Outbox {
+    bounds: Bounds,
+    lanes: Vec<Lane>,
+    /// Lanes with something to hand over, each once, in turn.
+    ready: VecDeque<usize>,
+    connected: bool,
+    in_flight: usize,
+    counts: Counts,
+}
+
+impl Outbox {
+    /// An empty outbox, not connected.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            lanes: Vec::new(),
+            ready: VecDeque::new(),
+            connected: false,
+            in_flight: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes in one publication.
+    pub fn push(&mut self, publication: Publication) {
+        let Publication { lane, topic, payload, kind, received, receipt } = publication;
+        while self.lanes.len() <= lane {
+            self.lanes.push(Lane::default());
+        }
+        let connected = self.connected;
+        let queue = &mut self.lanes[lane];
+        match kind {
+            Kind::State => queue.set_state(topic, payload, receipt),
+            Kind::Event { chatty, stamped } => {
+                queue.push_event(topic, payload, received, receipt, chatty, stamped);
+                self.counts.dropped += queue.shrink(self.bounds);
+            }
+            Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {
+                receipt.map(Receipt::spoil).unwrap_or_default();
+            }
+            Kind::Newest => queue.push_newest(topic, payload, receipt),
+            Kind::Fleeting { retain } => queue.push_fleeting(topic, payload, retain, receipt),
+            Kind::Unacknowledged => queue.push_unacknowledged(topic, payload),
+        }
+        self.make_ready(lane);
+    }
+
+    /// A new connection is there and subscribed: all state is to be published again.
+    pub fn connected(&mut self) {
+        self.connected = true;
+        self.republish();
+    }
+
+    /// Marks all remembered state as to be published again.
+    pub fn republish(&mut self) {
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].mark_all_states();
+            self.make_ready(lane);
+        }
+    }
+
+    /// The connection is gone: what it owed waits again, what must not wait is dropped.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        self.in_flight = 0;
+        self.ready.clear();
+        for lane in &mut self.lanes {
+            lane.connection_lost();
+        }
+    }
+
+    /// What to hand over next, if anything may be handed over.
+    pub fn next(&mut self, now: Instant) -> Option<Outgoing> {
+        if !self.connected || self.in_flight >= WINDOW {
+            return None;
+        }
+        // The bridge's own lane first: `online` and discovery of the bridge precede all.
+        let bridge = self.ready.iter().position(|&lane| lane == 0);
+        let lane = match bridge {
+            Some(position) => self.ready.remove(position)?,
+            None => self.ready.pop_front()?,
+        };
+        let outgoing = self.lanes[lane].next(lane, now);
+        self.lanes[lane].queued = false;
+        self.make_ready(lane);
+        if let Some(outgoing) = &outgoing {
+            self.counts.published += 1;
+            self.in_flight += usize::from(outgoing.token.is_some());
+        }
+        outgoing
+    }
+
+    /// The broker has acknowledged what `token` names.
+    pub fn acknowledge(&mut self, token: Token) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.counts.acknowledged += 1;
+        if let Some(lane) = self.lanes.get_mut(token.lane) {
+            lane.acknowledge(token.slot);
+        }
+    }
+
+    /// Whether nothing waits and nothing is unacknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.in_flight == 0 && self.lanes.iter().all(|lane| lane.waiting() == 0)
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> Counts {
+        Counts { waiting: self.lanes.iter().map(Lane::waiting).sum(), ..self.counts }
+    }
+
+    fn make_ready(&mut self, lane: usize) {
+        let queue = &mut self.lanes[lane];
+        if self.connected && !queue.queued && queue.has_next() {
+            queue.queued = true;
+            self.ready.push_back(lane);
+        }
+    }
+}
+
+/// Adds `_delayed` to a JSON object, before its closing brace; other payloads stay as they are.
+pub(super) fn with_delay(payload: &Bytes, delay: Duration) -> Bytes {
+    crate::splice::append(payload, &[("_delayed", delay.as_secs().to_string().as_str())])
+        .unwrap_or_else(|| payload.clone())
+}

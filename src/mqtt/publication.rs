@@ -1,0 +1,57 @@
+//! One message on its way to the broker.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::receipt::Receipt;
+use crate::topics::Topic;
+
+/// What waits, what is replaced and what is given up while the broker is slow or away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Retained, QoS 1. Only the newest value of a topic waits; the outbox remembers it and
+    /// publishes it again on every new connection. An empty payload clears the topic.
+    State,
+    /// QoS 1, not retained: first in, first out, at least once.
+    Event {
+        /// Dropped before others when the outbox is full.
+        chatty: bool,
+        /// Carries `_delayed` when it is late (its payload is a JSON object).
+        stamped: bool,
+    },
+    /// QoS 1, not retained: only the newest of a topic waits; dropped while the broker is away.
+    Newest,
+    /// QoS 1, in order, dropped while the broker is away.
+    Fleeting {
+        /// The retain flag (to clear a retained message of somebody else).
+        retain: bool,
+    },
+    /// QoS 0, dropped while the broker is away.
+    Unacknowledged,
+}
+
+/// A message for the broker.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Whose it is; lanes take turns and have bounds of their own. Lane 0 goes first.
+    pub lane: usize,
+    /// Where it goes.
+    pub topic: Topic,
+    /// What it says.
+    pub payload: Bytes,
+    /// How it is treated.
+    pub kind: Kind,
+    /// When its cause was received.
+    pub received: Instant,
+    /// Tells the cause when the broker has it.
+    pub receipt: Option<Receipt>,
+}
+
+impl Publication {
+    /// A publication that nobody waits for, received now.
+    pub fn new(lane: usize, topic: Topic, payload: impl Into<Bytes>, kind: Kind) -> Self {
+        let payload = payload.into();
+        Self { lane, topic, payload, kind, received: Instant::now(), receipt: None }
+    }
+}

@@ -1,0 +1,175 @@
+//! Every topic, in one place (pure).
+
+use std::sync::Arc;
+
+/// A topic that is used again and again: cheap to clone.
+pub type Topic = Arc<str>;
+
+/// A text from outside as one topic segment: `/`, `+`, `#` and control characters become `_`.
+pub fn segment(text: &str) -> String {
+    if text.is_empty() {
+        return "_".to_owned();
+    }
+    text.chars()
+        .map(|c| if matches!(c, '/' | '+' | '#') || c.is_control() { '_' } else { c })
+        .collect()
+}
+
+/// The topics of the bridge itself: `B/bridge/…`.
+#[derive(Debug, Clone)]
+pub struct BridgeTopics {
+    base: String,
+    /// `online` / `offline`, the last will.
+    pub state: Topic,
+    /// Version, start, printers, configuration in force.
+    pub info: Topic,
+    /// Uptime, memory, broker, each printer.
+    pub health: Topic,
+}
+
+impl BridgeTopics {
+    /// The topics below `base_topic`.
+    pub fn new(base: &str) -> Self {
+        let topic = |name: &str| Topic::from(format!("{base}/bridge/{name}"));
+        Self {
+            base: base.to_owned(),
+            state: topic("state"),
+            info: topic("info"),
+            health: topic("health"),
+        }
+    }
+
+    /// The filter of all requests to the bridge.
+    pub fn request_filter(&self) -> String {
+        format!("{}/bridge/request/+", self.base)
+    }
+
+    /// The name of the request that `topic` carries.
+    pub fn request_name<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        topic.strip_prefix(&self.base)?.strip_prefix("/bridge/request/")
+    }
+
+    /// Where the request `name` is answered.
+    pub fn response(&self, name: &str) -> Topic {
+        Topic::from(format!("{}/bridge/response/{}", self.base, segment(name)))
+    }
+}
+
+/// The topics of one printer: `B/P/…`.
+#[derive(Debug, Clone)]
+pub struct PrinterTopics {
+    prefix: String,
+    /// Is OctoPrint there.
+    pub availability: Topic,
+    /// The printer's state.
+    pub printer: Topic,
+    /// The selected job.
+    pub job: Topic,
+    /// How far the print is.
+    pub progress: Topic,
+    /// Height and tool.
+    pub position: Topic,
+    /// Feed and flow rate as last commanded.
+    pub factors: Topic,
+    /// Lines sent again.
+    pub resends: Topic,
+    /// OctoPrint itself.
+    pub server: Topic,
+    /// The push socket.
+    pub socket: Topic,
+    /// Print events in one place.
+    pub print: Topic,
+    /// The last event that is not chatty.
+    pub last_event: Topic,
+    /// Answers to commands.
+    pub result: Topic,
+    /// OctoPrint's `current` messages.
+    pub current: Topic,
+    /// OctoPrint's `history` messages.
+    pub history: Topic,
+    /// The retained `connected` message.
+    pub connected: Topic,
+}
+
+impl PrinterTopics {
+    /// The topics of printer `id` below `base_topic`.
+    pub fn new(base: &str, id: &str) -> Self {
+        let prefix = format!("{base}/{id}");
+        let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
+        Self {
+            availability: topic("availability"),
+            printer: topic("printer"),
+            job: topic("job"),
+            progress: topic("progress"),
+            position: topic("position"),
+            factors: topic("factors"),
+            resends: topic("resends"),
+            server: topic("server"),
+            socket: topic("socket"),
+            print: topic("print"),
+            last_event: topic("last_event"),
+            result: topic("result"),
+            current: topic("message/current"),
+            history: topic("message/history"),
+            connected: topic("message/connected"),
+            prefix,
+        }
+    }
+
+    /// An event of type `kind`.
+    pub fn event(&self, kind: &str) -> Topic {
+        Topic::from(format!("{}/event/{}", self.prefix, segment(kind)))
+    }
+
+    /// The messages of plugin `id`.
+    pub fn plugin(&self, id: &str) -> Topic {
+        Topic::from(format!("{}/plugin/{}", self.prefix, segment(id)))
+    }
+
+    /// Any other message of type `kind`.
+    pub fn message(&self, kind: &str) -> Topic {
+        Topic::from(format!("{}/message/{}", self.prefix, segment(kind)))
+    }
+
+    /// One heater.
+    pub fn temperature(&self, heater: &str) -> Topic {
+        Topic::from(format!("{}/temperature/{}", self.prefix, segment(heater)))
+    }
+
+    /// The filter of all commands to this printer.
+    pub fn command_filter(&self) -> String {
+        format!("{}/set/#", self.prefix)
+    }
+
+    /// The topic of one command.
+    pub fn command(&self, command: &str) -> Topic {
+        Topic::from(format!("{}/set/{command}", self.prefix))
+    }
+
+    /// The command that `topic` carries: what follows `set/`.
+    pub fn command_name<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        topic.strip_prefix(&self.prefix)?.strip_prefix("/set/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_leave_its_segment() {
+        assert_eq!(segment("a/b+c#d\u{0}e"), "a_b_c_d_e");
+        assert_eq!(segment(""), "_");
+        let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
+        assert_eq!(&*topics.event("x/#"), "octoprint2mqtt/mk3/event/x__");
+    }
+
+    #[test]
+    fn a_command_is_found_in_its_topic_alone() {
+        let topics = PrinterTopics::new("o", "mk3");
+        assert_eq!(topics.command_name("o/mk3/set/temperature/bed"), Some("temperature/bed"));
+        assert_eq!(topics.command_name("o/mk3s/set/job"), None);
+        let bridge = BridgeTopics::new("o");
+        assert_eq!(bridge.request_name("o/bridge/request/info"), Some("info"));
+    }
+}
