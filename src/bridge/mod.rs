@@ -1,4 +1,6 @@
 //! Where the two sides meet.
 
+pub mod command;
+pub mod event;
 pub mod snapshot;
 pub mod timestamp;
