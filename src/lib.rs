@@ -1,9 +1,37 @@
 //! `octoprint2mqtt`: a bridge between OctoPrint's push socket and MQTT.
+//!
+//! | part | what it is for |
+//! | --- | --- |
+//! | [`config`] | the configuration as the user writes it, checked into types that need no further question |
+//! | [`octoprint`] | everything that speaks to OctoPrint: push socket, login, REST; a client library by itself |
+//! | [`mqtt`] | everything that speaks to the broker: the outbox and the connection |
+//! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
+//! | [`topics`] | every topic, in one place |
+//! | [`check`] | tries everything that the bridge will need |
+//! | [`secret`], [`tls`], [`splice`], [`logging`], [`signals`] | small things that the others share |
+//!
+//! # The way of a message
+//!
+//! ```text
+//! text frame -> octoprint::frame -> Message -> Socket's handlers ("*" is the bridge)
+//!    -> Snapshot::apply -> publications -> Outbox -> Broker -> PUBACK
+//!    -> the handler's future resolves -> how long it took -> Throttle -> {"throttle": n} to OctoPrint
+//! ```
+//!
+//! One direction, no shared mutable state: each task owns its data, channels connect them.
 
 pub mod bridge;
+pub mod check;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod logging;
 pub mod mqtt;
 pub mod octoprint;
 pub mod secret;
+pub mod signals;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod splice;
+pub mod tls;
 pub mod topics;

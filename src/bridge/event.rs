@@ -7,18 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::timestamp;
+use crate::octoprint::Event;
 use crate::splice;
-
-/// An `event` message: its type and its payload.
-#[derive(Debug, Deserialize)]
-pub struct Event<'a> {
-    /// `PrintStarted`, `ZChange` …
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Null for many types.
-    #[serde(borrow, default)]
-    pub payload: Option<&'a RawValue>,
-}
 
 /// Kinds that come often and say little: they are the first to be dropped when too much waits
 /// for the broker, and no `last_event`.
@@ -51,7 +41,7 @@ pub fn is_chatty(kind: &str) -> bool {
 
 /// The payload for `B/P/event/<Type>`: the event's own bytes with `_event` and `_timestamp`.
 pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
-    let kind = serde_json::Value::from(event.kind.as_str()).to_string();
+    let kind = serde_json::Value::from(&*event.kind).to_string();
     let seconds = timestamp::unix(received).to_string();
     let added = [("_event", kind.as_str()), ("_timestamp", seconds.as_str())];
     let raw = event.payload.map_or("null", RawValue::get);
@@ -104,7 +94,7 @@ pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
         reason: Option<&'a RawValue>,
         timestamp: u64,
     }
-    let event_type = match event.kind.as_str() {
+    let event_type = match &*event.kind {
         "PrintStarted" => "print_started",
         "PrintDone" => "print_done",
         "PrintFailed" => "print_failed",

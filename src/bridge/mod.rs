@@ -1,6 +1,22 @@
 //! Where the two sides meet.
+//!
+//! [`run`] starts the [`hub`](hub): one connection to the broker, one task a printer. A printer's
+//! task folds what its socket receives into the [`snapshot`], turns it into publications
+//! ([`mapping`]), and hands its commands to an executor.
 
 pub mod command;
 pub mod event;
+mod executor;
+pub mod health;
+pub mod hub;
+pub mod mapping;
+mod printer;
+pub mod profile;
+pub mod request;
+pub mod setup;
 pub mod snapshot;
+pub mod socket_state;
 pub mod timestamp;
+
+pub use hub::{SetLogLevel, run};
+pub use setup::SetupError;

@@ -13,3 +13,6 @@ pub use connection::{Lost, Options, probe, short_lived_client_id};
 pub use outbox::{Bounds, Counts, Outbox, Outgoing, Token, WINDOW};
 pub use publication::{Kind, Publication};
 pub use receipt::{Receipt, Settled};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Runs the commands of one printer, in order, and answers each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::command::{Asked, Command, Job, Rate};
+use crate::mqtt::{Broker, Kind, Publication};
+use crate::octoprint::{JobAction, RateMode, RestError, Socket};
+use crate::topics::Topic;
+
+/// Most commands that wait for one printer.
+const WAITING: usize = 100;
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    error: String,
+    status: Option<u16>,
+}
+
+impl Failure {
+    /// A failure that the bridge itself sees.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { error: error.into(), status: None }
+    }
+}
+
+impl From<RestError> for Failure {
+    fn from(error: RestError) -> Self {
+        let status = error.status();
+        let error = if error.outcome_unknown() {
+            format!("no answer came, so it is unknown whether OctoPrint obeyed: {error}")
+        } else {
+            error.to_string()
+        };
+        Self { error, status }
+    }
+}
+
+/// Where the commands of one printer are answered.
+#[derive(Clone)]
+pub struct Answers {
+    /// The printer's lane in the outbox.
+    pub lane: usize,
+    /// `B/P/result`.
+    pub topic: Topic,
+    /// The way there.
+    pub broker: Broker,
+}
+
+impl Answers {
+    /// Publishes the answer to `asked`, and logs a failure.
+    pub fn answer(&self, asked: &Asked, outcome: Result<(), Failure>) {
+        #[derive(Serialize)]
+        struct Done<'a> {
+            #[serde(flatten)]
+            asked: &'a Asked,
+            ok: bool,
+        }
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            #[serde(flatten)]
+            asked: &'a Asked,
+            ok: bool,
+            error: String,
+            status: Option<u16>,
+        }
+        let payload = match outcome {
+            Ok(()) => {
+                tracing::debug!(command = asked.command, "done");
+                serde_json::to_vec(&Done { asked, ok: true })
+            }
+            Err(Failure { error, status }) => {
+                tracing::warn!(command = asked.command, error, "command not carried out");
+                serde_json::to_vec(&Failed { asked, ok: false, error, status })
+            }
+        };
+        // A map with text keys always has a JSON form.
+        let Ok(payload) = payload else { return };
+        let kind = Kind::Event { chatty: false, stamped: false };
+        self.broker.publish(Publication::new(self.lane, self.topic.clone(), payload, kind));
+    }
+}
+
+struct Queued {
+    asked: Asked,
+    command: Command,
+    /// The number of emergency stops before it came.
+    stops: u64,
+    /// Whether a file was selected, as far as the snapshot knows.
+    job_selected: bool,
+}
+
+/// Takes the commands of one printer; cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    socket: Socket,
+    answers: Answers,
+    queue: mpsc::Sender<Queued>,
+    stops: Arc<AtomicU64>,
+}
+
+impl Executor {
+    /// Starts the worker; it ends with the last handle.
+    pub fn start(socket: Socket, answers: Answers) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let stops = Arc::new(AtomicU64::new(0));
+        let worker = Worker { socket: socket.clone(), answers: answers.clone(), stops: stops.clone() };
+        tokio::spawn(worker.run(waiting));
+        Self { socket, answers, queue, stops }
+    }
+
+    /// Runs `command`: at once where it is urgent, else after those that came before.
+    pub fn submit(&self, asked: Asked, command: Command, job_selected: bool) {
+        if !command.is_urgent() {
+            let stops = self.stops.load(Ordering::Relaxed);
+            let queued = Queued { asked, command, stops, job_selected };
+            if let Err(refused) = self.queue.try_send(queued) {
+                let asked = refused.into_inner().asked;
+                self.answers.answer(&asked, Err(Failure::new("too many commands wait already")));
+            }
+            return;
+        }
+        match command {
+            Command::Reconnect => {
+                self.socket.reconnect();
+                self.answers.answer(&asked, Ok(()));
+            }
+            Command::Rate(rate) => {
+                self.set_rate(rate);
+                self.answers.answer(&asked, Ok(()));
+            }
+            _ => self.emergency_stop(asked),
+        }
+    }
+
+    fn set_rate(&self, rate: Rate) {
+        let (_, factor) = self.socket.rate();
+        let mode = match rate {
+            Rate::Auto => RateMode::Auto,
+            Rate::Factor(factor) => RateMode::Manual(factor),
+            Rate::Hold => RateMode::Manual(factor),
+            // The socket keeps the factor within its bounds.
+            Rate::Faster => RateMode::Manual(factor.saturating_sub(1).max(1)),
+            Rate::Slower => RateMode::Manual(factor.saturating_add(1)),
+        };
+        self.socket.set_rate(mode);
+    }
+
+    /// Drops what waits, and stops beside whatever is under way.
+    fn emergency_stop(&self, asked: Asked) {
+        self.stops.fetch_add(1, Ordering::Relaxed);
+        let (rest, answers) = (self.socket.rest(), self.answers.clone());
+        tokio::spawn(async move {
+            let outcome = rest.printer_command(&["M112"]).await.map_err(Failure::from);
+            answers.answer(&asked, outcome);
+        });
+    }
+}
+
+struct Worker {
+    socket: Socket,
+    answers: Answers,
+    stops: Arc<AtomicU64>,
+}
+
+impl Worker {
+    async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
+        while let Some(Queued { asked, command, stops, job_selected }) = waiting.recv().await {
+            let outcome = if stops == self.stops.load(Ordering::Relaxed) {
+                self.execute(command, job_selected).await
+            } else {
+                Err(Failure::new("dropped by an emergency stop"))
+            };
+            self.answers.answer(&asked, outcome);
+        }
+    }
+
+    async fn execute(&self, command: Command, job_selected: bool) -> Result<(), Failure> {
+        let rest = self.socket.rest();
+        match command {
+            Command::Job(job) => {
+                // OctoPrint answers 204 and does nothing.
+                if job == Job::Start && !job_selected && !rest.job_file_selected().await? {
+                    let error = "no file is selected, so there is nothing to start".to_owned();
+                    return Err(Failure { error, status: Some(409) });
+                }
+                rest.job(action(job)).await?;
+            }
+            Command::Temperature { heater, target } => rest.set_target(&heater, target).await?,
+            Command::Reconnect | Command::Rate(_) | Command::EmergencyStop => {}
+        }
+        Ok(())
+    }
+}
+
+fn action(job: Job) -> JobAction {
+    match job {
+        Job::Start => JobAction::Start,
+        Job::Pause => JobAction::Pause,
+        Job::Resume => JobAction::Resume,
+        Job::Toggle => JobAction::Toggle,
+        Job::Cancel => JobAction::Cancel,
+        Job::Restart => JobAction::Restart,
+    }
+}

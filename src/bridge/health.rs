@@ -1,0 +1,98 @@
+//! What `B/bridge/info` and `B/bridge/health` say (pure, but for a look at the own memory).
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::timestamp;
+use crate::config::Config;
+use crate::mqtt::Broker;
+use crate::octoprint::Socket;
+
+/// When the bridge was started, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// For the uptime.
+    pub instant: Instant,
+    /// For people.
+    pub wall: SystemTime,
+}
+
+/// The payload of `B/bridge/info`.
+pub fn info(config: &Config, start: Start) -> Value {
+    let printers: Vec<&str> = config.printers.iter().map(|printer| printer.id.as_str()).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": timestamp::rfc3339(start.wall),
+        "printers": printers,
+        "config": config.without_secrets(),
+    })
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    uptime: u64,
+    memory: Option<u64>,
+    broker: BrokerHealth,
+    printers: BTreeMap<&'a str, PrinterHealth>,
+}
+
+#[derive(Serialize)]
+struct BrokerHealth {
+    connected: bool,
+    reconnects: u64,
+    published: u64,
+    acknowledged: u64,
+    waiting: usize,
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct PrinterHealth {
+    socket: &'static str,
+    messages: u64,
+    decode_errors: u64,
+    reconnects: u64,
+}
+
+/// The payload of `B/bridge/health`: uptime in seconds, memory in bytes.
+pub fn health(start: Start, broker: &Broker, sockets: &[(String, Socket)]) -> Vec<u8> {
+    let counts = broker.counts();
+    let status = broker.status();
+    let status = status.borrow();
+    let health = Health {
+        uptime: start.instant.elapsed().as_secs(),
+        memory: resident_bytes(),
+        broker: BrokerHealth {
+            connected: status.connected,
+            reconnects: status.connections.saturating_sub(1),
+            published: counts.published,
+            acknowledged: counts.acknowledged,
+            waiting: counts.waiting,
+            dropped: counts.dropped,
+        },
+        printers: sockets.iter().map(|(id, socket)| (id.as_str(), printer(socket))).collect(),
+    };
+    // Numbers and texts only: it always has a JSON form.
+    serde_json::to_vec(&health).unwrap_or_default()
+}
+
+fn printer(socket: &Socket) -> PrinterHealth {
+    let counters = socket.counters();
+    PrinterHealth {
+        socket: socket.status().borrow().state.as_str(),
+        messages: counters.messages,
+        decode_errors: counters.decode_errors,
+        reconnects: counters.reconnects,
+    }
+}
+
+/// Resident memory of this process in bytes; `None` where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

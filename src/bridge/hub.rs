@@ -1,0 +1,183 @@
+//! The bridge itself: its topics, its requests, and the way of each command to its printer.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::health::{self, Start};
+use super::printer::Printer;
+use super::request::{self, Request};
+use super::setup::{self, SetupError};
+use crate::config::Config;
+use crate::mqtt::{Bounds, Broker, Incoming, Kind, Publication};
+use crate::octoprint::Socket;
+use crate::topics::{BridgeTopics, PrinterTopics, Topic};
+
+/// The bridge's own lane in the outbox; printers follow from 1 on.
+const LANE: usize = 0;
+const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a clean stop may take to flush what waits.
+const FLUSH: Duration = Duration::from_secs(5);
+/// How long printers may take to let go of their sockets.
+const LEAVE: Duration = Duration::from_secs(2);
+/// Most messages from the broker that wait to be looked at.
+const INCOMING: usize = 4096;
+/// Most of them for one printer.
+const INCOMING_A_PRINTER: usize = 256;
+
+/// Changes the log level until the next start.
+pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Runs the bridge until `shutdown` resolves; then says offline and flushes what waits, five
+/// seconds at most.
+///
+/// # Errors
+/// Where TLS or a socket cannot be set up. A broker or an OctoPrint that is away is no error.
+pub async fn run(
+    config: Config,
+    set_log_level: SetLogLevel,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), SetupError> {
+    let mut hub = Hub::start(config, set_log_level)?;
+    tokio::pin!(shutdown);
+    let mut health = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = health.tick() => hub.publish_health(),
+            Some(incoming) = hub.incoming.recv() => hub.route(incoming),
+        }
+    }
+    hub.stop().await;
+    Ok(())
+}
+
+struct Hub {
+    config: Config,
+    topics: BridgeTopics,
+    broker: Broker,
+    incoming: mpsc::Receiver<Incoming>,
+    start: Start,
+    sockets: Vec<(String, Socket)>,
+    /// By the printer's id.
+    commands: HashMap<String, mpsc::Sender<Incoming>>,
+    set_log_level: SetLogLevel,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Hub {
+    fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
+        let start = Start { instant: Instant::now(), wall: SystemTime::now() };
+        let base = &config.mqtt.base_topic;
+        let topics = BridgeTopics::new(base);
+        let will = (topics.state.to_string(), "offline".to_owned());
+        let options = setup::broker_options(&config.mqtt, Some(will))?;
+        let sockets = config
+            .printers
+            .iter()
+            .map(|printer| Ok((printer.id.clone(), setup::socket(printer)?)))
+            .collect::<Result<Vec<_>, SetupError>>()?;
+        let printer_topics: Vec<PrinterTopics> =
+            config.printers.iter().map(|printer| PrinterTopics::new(base, &printer.id)).collect();
+        let mut filters: BTreeSet<String> =
+            printer_topics.iter().map(PrinterTopics::command_filter).collect();
+        filters.insert(topics.request_filter());
+        let (arrived, incoming) = mpsc::channel(INCOMING);
+        let outbox = config.outbox;
+        let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
+        let broker = Broker::start(options, bounds, filters, arrived);
+        let mut hub = Self {
+            topics,
+            broker,
+            incoming,
+            start,
+            sockets,
+            commands: HashMap::new(),
+            set_log_level,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            config,
+        };
+        hub.publish_state(hub.topics.state.clone(), "online");
+        hub.publish_state(hub.topics.info.clone(), hub.info().to_string());
+        hub.start_printers(printer_topics);
+        Ok(hub)
+    }
+
+    fn start_printers(&mut self, topics: Vec<PrinterTopics>) {
+        for (index, (printer, topics)) in self.config.printers.iter().zip(topics).enumerate() {
+            let socket = self.sockets[index].1.clone();
+            let task = Printer::new(printer, LANE + 1 + index, topics, self.broker.clone(), socket);
+            let (commands, waiting) = mpsc::channel(INCOMING_A_PRINTER);
+            self.commands.insert(printer.id.clone(), commands);
+            self.tasks.spawn(task.run(waiting, self.stopping.clone()));
+        }
+    }
+
+    fn route(&self, incoming: Incoming) {
+        if let Some(name) = self.topics.request_name(&incoming.topic) {
+            // A retained request is an old one; the same caution as with commands.
+            if !incoming.retained {
+                self.answer(name, &incoming.payload);
+            }
+            return;
+        }
+        let base = self.config.mqtt.base_topic.len() + 1;
+        let id = incoming.topic.get(base..).and_then(|rest| rest.split('/').next());
+        let Some(commands) = id.and_then(|id| self.commands.get(id)) else { return };
+        if let Err(mpsc::error::TrySendError::Full(incoming)) = commands.try_send(incoming) {
+            tracing::warn!(topic = incoming.topic, "too many commands at once, dropped");
+        }
+    }
+
+    fn answer(&self, name: &str, payload: &[u8]) {
+        let request::Asked { request, transaction } = request::parse(name, payload);
+        let outcome = match request {
+            Request::HealthCheck => Ok(json!({"healthy": true})),
+            Request::Info => Ok(self.info()),
+            Request::Republish => {
+                self.broker.republish();
+                Ok(json!({}))
+            }
+            Request::LogLevel(level) => {
+                (self.set_log_level)(&level).map(|()| json!({"log_level": level}))
+            }
+            Request::Refused(reason) => Err(reason),
+        };
+        let answer = request::answer(outcome, transaction);
+        let kind = Kind::Event { chatty: false, stamped: false };
+        self.broker.publish(Publication::new(LANE, self.topics.response(name), answer, kind));
+    }
+
+    fn info(&self) -> serde_json::Value {
+        health::info(&self.config, self.start)
+    }
+
+    fn publish_health(&self) {
+        let health = health::health(self.start, &self.broker, &self.sockets);
+        self.publish_state(self.topics.health.clone(), health);
+    }
+
+    fn publish_state(&self, topic: Topic, payload: impl Into<bytes::Bytes>) {
+        self.broker.publish(Publication::new(LANE, topic, payload, Kind::State));
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping");
+        self.stopping.cancel();
+        self.tasks.close();
+        // A socket that does not let go holds up nothing: its printer is already called offline.
+        let _ = tokio::time::timeout(LEAVE, self.tasks.wait()).await;
+        self.publish_state(self.topics.state.clone(), "offline");
+        if !self.broker.close(FLUSH).await {
+            tracing::warn!("stopped before the broker had everything");
+        }
+    }
+}

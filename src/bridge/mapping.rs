@@ -1,0 +1,194 @@
+//! One printer's messages -> publications (pure).
+
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::event;
+use super::snapshot::{Change, NotAnObject, Now, Snapshot, Topic as StateTopic};
+use crate::config::Publish;
+use crate::mqtt::{Kind, Publication, Receipt};
+use crate::octoprint::{Event, Message, Plugin};
+use crate::topics::{PrinterTopics, Topic};
+
+/// A plugin whose messages carry tokens that let anyone grant an application key.
+const SECRET_PLUGIN: &str = "appkeys";
+
+/// A message of a known type with a payload that this type does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum Odd {
+    /// Of `current`, `history` or `connected`.
+    #[error(transparent)]
+    NotAnObject(#[from] NotAnObject),
+    /// Of `event` or `plugin`.
+    #[error("the message has no readable type: {0}")]
+    NoType(#[from] serde_json::Error),
+}
+
+/// Maps the messages of one printer.
+pub struct Mapping {
+    lane: usize,
+    topics: PrinterTopics,
+    publish: Publish,
+    /// The printer's state.
+    pub snapshot: Snapshot,
+}
+
+/// The publications of one cause.
+struct Batch<'a> {
+    lane: usize,
+    received: Instant,
+    receipt: &'a Receipt,
+    publications: Vec<Publication>,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, topic: Topic, payload: Bytes, kind: Kind) {
+        self.publications.push(Publication {
+            lane: self.lane,
+            topic,
+            payload,
+            kind,
+            received: self.received,
+            receipt: (kind != Kind::Unacknowledged).then(|| self.receipt.clone()),
+        });
+    }
+}
+
+impl Mapping {
+    /// A mapping for a printer of which nothing is known.
+    pub fn new(lane: usize, topics: PrinterTopics, publish: Publish) -> Self {
+        Self { lane, topics, publish, snapshot: Snapshot::new() }
+    }
+
+    /// The publications that `message` causes; each carries a clone of `receipt`.
+    pub fn map(&mut self, message: &Message, receipt: &Receipt) -> (Vec<Publication>, Option<Odd>) {
+        let now = Now { instant: message.received().into_std(), wall: message.received_at() };
+        let mut batch =
+            Batch { lane: self.lane, received: now.instant, receipt, publications: Vec::new() };
+        let mapped = match message.kind() {
+            "event" => self.map_event(message, now.wall, &mut batch),
+            "plugin" => self.map_plugin(message, &mut batch),
+            "connected" => self.map_connected(message, &mut batch),
+            kind @ ("current" | "history") => self.map_state(kind, message, now, &mut batch),
+            kind => {
+                if self.publish.messages.allows(kind) {
+                    batch.push(self.topics.message(kind), message.payload_bytes(), EVENT);
+                }
+                Ok(())
+            }
+        };
+        (batch.publications, mapped.err())
+    }
+
+    /// The publication of a change of state that no message caused.
+    pub fn state(&self, change: Change) -> Publication {
+        let Change { topic, payload } = change;
+        Publication::new(self.lane, self.state_topic(&topic), payload, Kind::State)
+    }
+
+    fn map_state(
+        &mut self,
+        kind: &str,
+        message: &Message,
+        now: Now,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), Odd> {
+        let changes = self.snapshot.apply(message.payload(), now);
+        for change in changes.as_deref().unwrap_or_default() {
+            batch.push(self.state_topic(&change.topic), change.payload.clone(), Kind::State);
+        }
+        if self.publish.messages.allows(kind) {
+            let (topic, kind) = match kind {
+                "current" => (&self.topics.current, Kind::Newest),
+                _ => (&self.topics.history, Kind::Unacknowledged),
+            };
+            batch.push(topic.clone(), message.payload_bytes(), kind);
+        }
+        changes.map(drop).map_err(Odd::from)
+    }
+
+    fn map_event(
+        &mut self,
+        message: &Message,
+        at: SystemTime,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), Odd> {
+        let event: Event<'_> = message.json()?;
+        let chatty = event::is_chatty(&event.kind);
+        let kind = Kind::Event { chatty, stamped: true };
+        if self.publish.events.allows(&event.kind) {
+            batch.push(self.topics.event(&event.kind), event::payload(&event, at), kind);
+        }
+        if let Some(print) = event::print(&event, at) {
+            batch.push(self.topics.print.clone(), print, kind);
+        }
+        if let Some(last) = event::last_event(&event.kind, at) {
+            batch.push(self.topics.last_event.clone(), last, Kind::State);
+        }
+        for change in self.snapshot.event(&event.kind, event.payload) {
+            batch.push(self.state_topic(&change.topic), change.payload, Kind::State);
+        }
+        Ok(())
+    }
+
+    fn map_plugin(&self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
+        let plugin: Plugin<'_> = message.json()?;
+        if plugin.plugin != SECRET_PLUGIN && self.publish.plugins.allows(&plugin.plugin) {
+            let data = plugin.data.map_or(Bytes::from_static(b"null"), |data| {
+                // The data borrows from the payload, so it is a slice of its bytes.
+                message.payload_bytes().slice_ref(data.get().as_bytes())
+            });
+            batch.push(self.topics.plugin(&plugin.plugin), data, EVENT);
+        }
+        Ok(())
+    }
+
+    fn map_connected(&mut self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
+        let payload = without_api_key(message)?;
+        if let Some(change) = self.snapshot.apply_server(message.payload())? {
+            batch.push(self.state_topic(&change.topic), change.payload, Kind::State);
+        }
+        if self.publish.messages.allows("connected") {
+            batch.push(self.topics.connected.clone(), payload, Kind::State);
+        }
+        Ok(())
+    }
+
+    fn state_topic(&self, topic: &StateTopic) -> Topic {
+        match topic {
+            StateTopic::Printer => self.topics.printer.clone(),
+            StateTopic::Job => self.topics.job.clone(),
+            StateTopic::Progress => self.topics.progress.clone(),
+            StateTopic::Temperature(heater) => self.topics.temperature(heater),
+            StateTopic::Position => self.topics.position.clone(),
+            StateTopic::Factors => self.topics.factors.clone(),
+            StateTopic::Resends => self.topics.resends.clone(),
+            StateTopic::Server => self.topics.server.clone(),
+        }
+    }
+}
+
+/// First in, first out, and verbatim.
+const EVENT: Kind = Kind::Event { chatty: false, stamped: false };
+
+/// The `connected` payload as it came, unless it carries the key, as older versions do.
+fn without_api_key(message: &Message) -> Result<Bytes, Odd> {
+    use std::collections::BTreeMap;
+    let members: BTreeMap<&str, &RawValue> = match message.json() {
+        Ok(members) => members,
+        // Escapes in a name cannot be borrowed; and what is no object is an error.
+        Err(_) => {
+            let mut members: BTreeMap<String, Box<RawValue>> =
+                message.json().map_err(NotAnObject::from)?;
+            members.remove("apikey");
+            return Ok(serde_json::to_vec(&members)?.into());
+        }
+    };
+    if !members.contains_key("apikey") {
+        return Ok(message.payload_bytes());
+    }
+    let rest: BTreeMap<_, _> = members.into_iter().filter(|(name, _)| *name != "apikey").collect();
+    Ok(serde_json::to_vec(&rest)?.into())
+}

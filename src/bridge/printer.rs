@@ -1,0 +1,334 @@
+//! One printer's task: owns its state, feeds the outbox, takes its commands.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::command::{self, Rules};
+use super::executor::{Answers, Executor, Failure};
+use super::mapping::Mapping;
+use super::profile;
+use super::snapshot::Change;
+use super::socket_state::SocketState;
+use crate::config;
+use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
+use crate::octoprint::{Handled, Message, Socket, SocketState as State, Status};
+use crate::topics::PrinterTopics;
+
+/// A message and who waits for its publications.
+type Received = (Arc<Message>, Receipt);
+
+/// What one printer's task is made of.
+pub struct Printer {
+    id: String,
+    lane: usize,
+    topics: PrinterTopics,
+    offline_after: std::time::Duration,
+    rules: Rules,
+    broker: Broker,
+    socket: Socket,
+    mapping: Mapping,
+    socket_state: SocketState,
+    executor: Executor,
+    messages: mpsc::UnboundedReceiver<Received>,
+    profiles: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
+    online: bool,
+    /// When the printer is called offline, unless the socket is back before.
+    offline_at: Option<Instant>,
+    /// Connection whose first `history` was seen.
+    greeted: u64,
+    /// Empty `reconnect` messages that the bridge's own clearing will send back.
+    echoes: u32,
+    /// Kinds of messages that were complained of on this connection.
+    odd: Vec<String>,
+}
+
+impl Printer {
+    /// A printer whose socket is not connected yet.
+    pub fn new(
+        printer: &config::Printer,
+        lane: usize,
+        topics: PrinterTopics,
+        broker: Broker,
+        socket: Socket,
+    ) -> Self {
+        let messages = listen(&socket);
+        let answers =
+            Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
+        Self {
+            id: printer.id.clone(),
+            lane,
+            offline_after: printer.offline_after,
+            rules: Rules {
+                groups: printer.commands,
+                limits: printer.limits,
+                max_rate_factor: printer.socket.max_rate_factor,
+            },
+            mapping: Mapping::new(lane, topics.clone(), printer.publish.clone()),
+            executor: Executor::start(socket.clone(), answers),
+            topics,
+            broker,
+            socket,
+            socket_state: SocketState::default(),
+            messages,
+            profiles: mpsc::channel(1),
+            online: false,
+            offline_at: None,
+            greeted: 0,
+            echoes: 0,
+            odd: Vec::new(),
+        }
+    }
+
+    /// Runs until `stop`; says offline and lets the socket go before it returns.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+        self.publish_availability();
+        for change in self.mapping.snapshot.unknown() {
+            self.broker.publish(self.mapping.state(change));
+        }
+        let mut status = self.socket.status();
+        let mut broker = self.broker.status();
+        self.take_status(&mut status);
+        self.socket.connect();
+        loop {
+            let due = self.due();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
+                Some(incoming) = commands.recv() => self.take_command(incoming),
+                Some(heaters) = self.profiles.1.recv() => {
+                    let changes = self.mapping.snapshot.set_profile_heaters(heaters);
+                    self.publish_states(changes);
+                }
+                changed = status.changed() => match changed {
+                    Ok(()) => self.take_status(&mut status),
+                    // The socket's task is gone, which happens only with the runtime.
+                    Err(_) => break,
+                },
+                Ok(()) = broker.changed() => if !broker.borrow_and_update().connected {
+                    // What was owed on the old connection never comes back.
+                    self.echoes = 0;
+                },
+                () = sleep_until(due), if due.is_some() => self.take_time(Instant::now()),
+            }
+        }
+        self.online = false;
+        self.publish_availability();
+        self.socket.close().await;
+    }
+
+    fn due(&self) -> Option<Instant> {
+        [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn take_time(&mut self, now: Instant) {
+        let wall = std::time::SystemTime::now();
+        let change = self.mapping.snapshot.flush(super::snapshot::Now { instant: now, wall });
+        self.publish_states(change);
+        if let Some(payload) = self.socket_state.flush(now) {
+            self.publish_socket(payload);
+        }
+        if self.offline_at.is_some_and(|at| now >= at) {
+            self.offline_at = None;
+            self.online = false;
+            tracing::warn!(printer = self.id, "OctoPrint is offline");
+            self.publish_availability();
+        }
+    }
+
+    fn take_message(&mut self, message: &Message, receipt: Receipt) {
+        let (publications, odd) = self.mapping.map(message, &receipt);
+        // The publications carry clones: the last one that settles tells the socket.
+        drop(receipt);
+        for publication in publications {
+            self.broker.publish(publication);
+        }
+        if let Some(odd) = odd {
+            self.complain(message.kind(), &odd);
+        }
+        match message.kind() {
+            "history" => self.take_history(message.connection()),
+            "event" if profile_may_differ(message.payload()) => self.ask_for_profile(),
+            _ => {}
+        }
+    }
+
+    fn take_history(&mut self, connection: u64) {
+        self.offline_at = None;
+        if !self.online {
+            self.online = true;
+            tracing::info!(printer = self.id, "OctoPrint is online");
+            self.publish_availability();
+        }
+        if self.greeted != connection {
+            self.greeted = connection;
+            self.odd.clear();
+            self.ask_for_profile();
+        }
+    }
+
+    fn complain(&mut self, kind: &str, odd: &dyn std::fmt::Display) {
+        if !self.odd.iter().any(|known| known == kind) {
+            tracing::warn!(printer = self.id, kind, "message passed over: {odd}");
+            self.odd.push(kind.to_owned());
+        }
+    }
+
+    /// The profile says which heaters there are; without the permission for it, those that report.
+    fn ask_for_profile(&self) {
+        let (rest, answer) = (self.socket.rest(), self.profiles.0.clone());
+        tokio::spawn(async move {
+            match rest.get("api/printerprofiles").await {
+                Ok(profiles) => {
+                    if let Some(heaters) = profile::heaters(&profiles) {
+                        // Fails only when the printer's task has ended.
+                        let _ = answer.send(heaters).await;
+                    }
+                }
+                Err(error) => tracing::debug!("printer profile unknown: {error}"),
+            }
+        });
+    }
+
+    fn take_status(&mut self, status: &mut watch::Receiver<Status>) {
+        let status = status.borrow_and_update().clone();
+        if status.state == State::Connected {
+            self.offline_at = None;
+        } else if self.online && self.offline_at.is_none() {
+            self.offline_at = Some(Instant::now() + self.offline_after);
+        }
+        if let Some(payload) = self.socket_state.update(&status, Instant::now()) {
+            self.publish_socket(payload);
+        }
+    }
+
+    fn take_command(&mut self, incoming: Incoming) {
+        let Some(name) = self.topics.command_name(&incoming.topic).map(str::to_owned) else {
+            return;
+        };
+        let reconnect = command::empty_is_a_command(&name);
+        if incoming.payload.is_empty() {
+            if !reconnect {
+                return;
+            }
+            if self.echoes > 0 {
+                self.echoes -= 1;
+                return;
+            }
+        }
+        let asked = command::asked(&name, &incoming.payload);
+        if !incoming.payload.is_empty() {
+            self.clear(&name, reconnect);
+        }
+        if incoming.retained {
+            let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
+            self.answers().answer(&asked, Err(Failure::new(refusal)));
+            return;
+        }
+        match self.checked(&asked) {
+            Ok(command) => {
+                let job_selected = self.mapping.snapshot.job_selected();
+                self.executor.submit(asked, command, job_selected);
+            }
+            Err(failure) => self.answers().answer(&asked, Err(failure)),
+        }
+    }
+
+    fn checked(&self, asked: &command::Asked) -> Result<command::Command, Failure> {
+        let command = command::check(asked, &self.rules)
+            .map_err(|refusal| Failure::new(refusal.to_string()))?;
+        let connected = self.socket.status().borrow().state == State::Connected;
+        if command.needs_octoprint() && !connected {
+            return Err(Failure::new("OctoPrint is not connected; commands are not kept for later"));
+        }
+        if let command::Command::Temperature { heater, .. } = &command {
+            // With a profile of one extruder OctoPrint lets any tool set the only hotend.
+            let always = matches!(heater.as_str(), "tool0" | "bed" | "chamber");
+            if !always && !self.mapping.snapshot.knows_heater(heater) {
+                return Err(Failure::new(format!("this printer has no {heater}")));
+            }
+        }
+        Ok(command)
+    }
+
+    /// Clears the command from the broker: whether it was published retained cannot be told.
+    fn clear(&mut self, name: &str, reconnect: bool) {
+        if reconnect && self.broker.status().borrow().connected {
+            self.echoes += 1;
+        }
+        self.publish(Publication::new(
+            self.lane,
+            self.topics.command(name),
+            Vec::new(),
+            Kind::Fleeting { retain: true },
+        ));
+    }
+
+    fn answers(&self) -> Answers {
+        Answers {
+            lane: self.lane,
+            topic: self.topics.result.clone(),
+            broker: self.broker.clone(),
+        }
+    }
+
+    fn publish_states(&self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            self.publish(self.mapping.state(change));
+        }
+    }
+
+    fn publish_availability(&self) {
+        let text = if self.online { "online" } else { "offline" };
+        self.publish(Publication::new(
+            self.lane,
+            self.topics.availability.clone(),
+            text,
+            Kind::State,
+        ));
+    }
+
+    fn publish_socket(&self, payload: bytes::Bytes) {
+        self.publish(Publication::new(self.lane, self.topics.socket.clone(), payload, Kind::State));
+    }
+
+    fn publish(&self, publication: Publication) {
+        self.broker.publish(publication);
+    }
+}
+
+/// Registers the bridge for all messages of `socket`.
+fn listen(socket: &Socket) -> mpsc::UnboundedReceiver<Received> {
+    let (hand_on, messages) = mpsc::unbounded_channel();
+    socket.on_message("*", move |message| {
+        let (receipt, told) = Receipt::new();
+        // Fails only when the printer's task has ended: then the receipt settles as unmeasured.
+        let _ = hand_on.send((message, receipt));
+        async move {
+            match told.await {
+                Ok(Settled::Acknowledged) => Handled::Measured,
+                Ok(Settled::Unmeasured) | Err(_) => Handled::Unmeasured,
+            }
+        }
+    });
+    messages
+}
+
+/// Whether an event may mean another printer profile. A look at the text is enough: asking once
+/// too often does no harm.
+fn profile_may_differ(event: &str) -> bool {
+    ["\"Connected\"", "\"PrinterProfileModified\"", "\"PrinterProfileAdded\""]
+        .iter()
+        .any(|kind| event.contains(kind))
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}

@@ -1,0 +1,98 @@
+//! Requests to the bridge and their answers, as zigbee2mqtt has them (pure).
+
+use serde_json::{Value, json};
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Is the bridge alive.
+    HealthCheck,
+    /// The payload of `B/bridge/info`.
+    Info,
+    /// Discovery and all state again.
+    Republish,
+    /// Another log level or filter until the next start.
+    LogLevel(String),
+    /// No such request, or a value that is no good, with the reason.
+    Refused(String),
+}
+
+/// A request and the `transaction` that its answer gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// Any JSON; `None` where none was given.
+    pub transaction: Option<Value>,
+}
+
+/// Reads a request: `name` from the topic; the payload is empty, a bare value or JSON.
+pub fn parse(name: &str, payload: &[u8]) -> Asked {
+    let text = String::from_utf8_lossy(payload);
+    let text = text.trim();
+    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let (value, transaction) = match value {
+        Value::Object(mut object) => {
+            let transaction = object.remove("transaction");
+            let value = object.remove("value").or_else(|| object.remove(name));
+            (value.unwrap_or(Value::Null), transaction)
+        }
+        value => (value, None),
+    };
+    Asked { request: request(name, &value), transaction }
+}
+
+fn request(name: &str, value: &Value) -> Request {
+    match name {
+        "health_check" => Request::HealthCheck,
+        "info" => Request::Info,
+        "republish" => Request::Republish,
+        "log_level" => match value.as_str().filter(|level| !level.is_empty()) {
+            Some(level) => Request::LogLevel(level.to_owned()),
+            None => Request::Refused(
+                "no log level given; expected error, warn, info, debug, trace or a filter".into(),
+            ),
+        },
+        _ => Request::Refused(format!(
+            "unknown request {name:?}; known are health_check, info, republish, log_level"
+        )),
+    }
+}
+
+/// The answer to a request.
+pub fn answer(outcome: Result<Value, String>, transaction: Option<Value>) -> Vec<u8> {
+    let mut answer = match outcome {
+        Ok(data) => json!({"data": data, "status": "ok"}),
+        Err(error) => json!({"data": {}, "status": "error", "error": error}),
+    };
+    if let Some(transaction) = transaction {
+        answer["transaction"] = transaction;
+    }
+    answer.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_empty_bare_or_json() {
+        assert_eq!(parse("info", b"").request, Request::Info);
+        let level = Request::LogLevel("debug".to_owned());
+        assert_eq!(parse("log_level", b"debug").request, level);
+        let asked = parse("log_level", br#"{"value":"debug","transaction":7}"#);
+        assert_eq!(asked, Asked { request: level, transaction: Some(Value::from(7)) });
+        assert!(matches!(parse("log_level", b"{}").request, Request::Refused(_)));
+        assert!(matches!(parse("restart", b"").request, Request::Refused(_)));
+    }
+
+    #[test]
+    fn the_transaction_comes_back() {
+        let answer = answer(Err("no".to_owned()), Some(Value::from("x")));
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(
+            answer,
+            json!({"data": {}, "status": "error", "error": "no", "transaction": "x"})
+        );
+    }
+}

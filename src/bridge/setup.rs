@@ -1,0 +1,135 @@
+//! The configuration -> options of the two sides.
+
+use crate::config::{Filter, Mqtt, Printer};
+use crate::mqtt::Options;
+use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription};
+use crate::tls::{self, TlsError};
+
+/// Why the bridge cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Certificates for the broker.
+    #[error("mqtt.tls: {0}")]
+    BrokerTls(#[source] TlsError),
+    /// Certificates for an OctoPrint.
+    #[error("printers.{id}.tls: {source}")]
+    PrinterTls {
+        /// The printer.
+        id: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// The socket of a printer.
+    #[error("printers.{id}: {source}")]
+    Socket {
+        /// The printer.
+        id: String,
+        /// What is wrong.
+        source: BuildError,
+    },
+}
+
+/// How to connect to the broker.
+///
+/// # Errors
+/// Where the certificates are no good.
+pub fn broker_options(
+    mqtt: &Mqtt,
+    last_will: Option<(String, String)>,
+) -> Result<Options, SetupError> {
+    let tls = mqtt
+        .tls
+        .as_ref()
+        .map(|settings| tls::client_config(settings, true))
+        .transpose()
+        .map_err(SetupError::BrokerTls)?;
+    Ok(Options {
+        host: mqtt.host.clone(),
+        port: mqtt.port,
+        tls,
+        login: mqtt.username.clone().zip(mqtt.password.clone()),
+        client_id: mqtt.client_id.clone(),
+        keep_alive: mqtt.keep_alive,
+        last_will,
+    })
+}
+
+/// The socket of one printer, not connected.
+///
+/// # Errors
+/// Where the certificates or the options are no good.
+pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
+    let wanted = printer.url.scheme() == "https";
+    let tls = tls::client_config(&printer.tls, wanted)
+        .map_err(|source| SetupError::PrinterTls { id: printer.id.clone(), source })?;
+    let mut options = SocketOptions::new(printer.url.clone(), printer.credentials.clone(), tls);
+    let socket = &printer.socket;
+    options.timeouts = socket.timeouts.clone();
+    options.give_up = socket.give_up;
+    options.rate_sliding_window_size = socket.rate_sliding_window_size;
+    options.max_rate_factor = socket.max_rate_factor;
+    options.connect_timeout = socket.connect_timeout;
+    options.transport = socket.transport;
+    options.headers =
+        socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    options.subscription = subscription(printer);
+    Socket::new(options)
+        .map_err(|source| SetupError::Socket { id: printer.id.clone(), source })
+}
+
+/// Events that the bridge itself lives by, published or not.
+const NEEDED_EVENTS: &[&str] = &[
+    "Connected",
+    "Disconnected",
+    "Error",
+    "FilamentChange",
+    "MetadataStatisticsUpdated",
+    "PrintCancelled",
+    "PrintDone",
+    "PrintFailed",
+    "PrintPaused",
+    "PrintResumed",
+    "PrintStarted",
+    "PrinterProfileAdded",
+    "PrinterProfileModified",
+    "PrinterReset",
+    "ToolChange",
+    "UpdatedFiles",
+];
+
+/// What the bridge needs together with what is published.
+fn subscription(printer: &Printer) -> Subscription {
+    Subscription {
+        state: true,
+        logs: printer.socket.terminal,
+        messages: printer.socket.terminal,
+        events: selection(&printer.publish.events, NEEDED_EVENTS),
+        plugins: selection(&printer.publish.plugins, &[]),
+    }
+}
+
+/// OctoPrint knows neither `*` nor `!`: where one of them is in the list, all are sent.
+fn selection(filter: &Filter, needed: &[&str]) -> Selection {
+    let Some(names) = filter.names() else { return Selection::All };
+    let mut chosen: Vec<String> = names.to_vec();
+    chosen.extend(needed.iter().map(|name| (*name).to_owned()));
+    chosen.sort();
+    chosen.dedup();
+    if chosen.is_empty() { Selection::Nothing } else { Selection::Only(chosen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_names_are_sent_only_without_star_and_bang() {
+        assert_eq!(selection(&Filter::new(&["*"]), &["A"]), Selection::All);
+        assert_eq!(selection(&Filter::new(&["!X"]), &["A"]), Selection::All);
+        assert_eq!(selection(&Filter::new::<&str>(&[]), &[]), Selection::Nothing);
+        assert_eq!(
+            selection(&Filter::new(&["B", "A"]), &["A"]),
+            Selection::Only(vec!["A".to_owned(), "B".to_owned()])
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! What `B/P/socket` says, and when (pure).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::octoprint::{RateMode, Status};
+
+/// The longest that a change of the latency alone waits.
+const LATENCY_INTERVAL: Duration = Duration::from_secs(10);
+/// One step of OctoPrint's throttle, in milliseconds.
+const STEP_MS: u64 = 500;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Values {
+    state: &'static str,
+    transport: Option<&'static str>,
+    attempt: u32,
+    next_attempt_in: Option<u64>,
+    error: Option<String>,
+    rate_mode: &'static str,
+    rate_factor: u32,
+    push_interval_ms: u64,
+    publish_latency_ms: Option<f64>,
+}
+
+impl Values {
+    fn of(status: &Status) -> Self {
+        Self {
+            state: status.state.as_str(),
+            transport: status.transport.map(|transport| transport.as_str()),
+            attempt: status.attempt,
+            next_attempt_in: status.next_attempt_in.map(|wait| wait.as_secs_f64().ceil() as u64),
+            error: status.error.clone(),
+            rate_mode: match status.rate_mode {
+                RateMode::Auto => "auto",
+                RateMode::Manual(_) => "manual",
+            },
+            rate_factor: status.rate_factor,
+            push_interval_ms: u64::from(status.rate_factor) * STEP_MS,
+            publish_latency_ms: status
+                .publish_latency
+                .map(|latency| (latency.as_secs_f64() * 10_000.0).round() / 10.0),
+        }
+    }
+
+    fn differs_but_in_latency(&self, other: &Self) -> bool {
+        Self { publish_latency_ms: None, ..self.clone() }
+            != Self { publish_latency_ms: None, ..other.clone() }
+    }
+}
+
+/// Decides when the socket's status is published.
+#[derive(Debug, Default)]
+pub struct SocketState {
+    now: Option<Values>,
+    out: Option<(Values, Instant)>,
+}
+
+impl SocketState {
+    /// Takes in a status; yields the payload if it is to be published now.
+    pub fn update(&mut self, status: &Status, now: Instant) -> Option<Bytes> {
+        self.now = Some(Values::of(status));
+        self.flush(now)
+    }
+
+    /// The payload that was held back, if it is to be published now.
+    pub fn flush(&mut self, now: Instant) -> Option<Bytes> {
+        let values = self.now.as_ref()?;
+        if let Some((out, at)) = &self.out {
+            let rested = now.saturating_duration_since(*at) >= LATENCY_INTERVAL;
+            if values == out || (!values.differs_but_in_latency(out) && !rested) {
+                return None;
+            }
+        }
+        let payload = serde_json::to_vec(values).ok()?;
+        self.out = Some((values.clone(), now));
+        Some(payload.into())
+    }
+
+    /// When [`SocketState::flush`] has something to say.
+    pub fn due(&self) -> Option<Instant> {
+        let (out, at) = self.out.as_ref()?;
+        (self.now.as_ref() != Some(out)).then(|| *at + LATENCY_INTERVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::octoprint::SocketState as State;
+
+    #[test]
+    fn a_change_of_latency_alone_waits_ten_seconds() {
+        let (mut socket, start) = (SocketState::default(), Instant::now());
+        let mut status = Status { state: State::Connected, ..Status::default() };
+        assert!(socket.update(&status, start).is_some());
+        assert!(socket.update(&status, start).is_none());
+        status.publish_latency = Some(Duration::from_micros(12_340));
+        assert!(socket.update(&status, start + Duration::from_secs(1)).is_none());
+        assert_eq!(socket.due(), Some(start + LATENCY_INTERVAL));
+        let payload = socket.flush(start + LATENCY_INTERVAL).unwrap();
+        assert!(std::str::from_utf8(&payload).unwrap().contains(r#""publish_latency_ms":12.3"#));
+        status.rate_factor = 4;
+        let payload = socket.update(&status, start + LATENCY_INTERVAL).unwrap();
+        assert!(std::str::from_utf8(&payload).unwrap().contains(r#""push_interval_ms":2000"#));
+    }
+}

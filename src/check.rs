@@ -1,0 +1,124 @@
+//! `octoprint2mqtt check`: tries everything that the bridge will need, one line each.
+
+use std::time::Duration;
+
+use crate::bridge::setup;
+use crate::config::{Config, Mqtt, Printer};
+use crate::mqtt;
+use crate::octoprint::{CurrentUser, Rest, Socket, SocketState};
+
+/// Bound on opening one socket, its fallbacks included.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was tried, on which address.
+    pub what: String,
+    /// What was found; the error says what to do.
+    pub outcome: Result<String, String>,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.outcome {
+            Ok(found) => write!(f, "✓ {}: {found}", self.what),
+            Err(why) => write!(f, "✗ {}: {why}", self.what),
+        }
+    }
+}
+
+/// Tries the broker and every printer, side by side; `report` gets each line as it is known.
+/// Returns whether all is well.
+pub async fn run(config: &Config, mut report: impl FnMut(&Finding)) -> bool {
+    let mut tries = tokio::task::JoinSet::new();
+    let broker = config.mqtt.clone();
+    tries.spawn(async move { vec![check_broker(&broker).await] });
+    for printer in config.printers.clone() {
+        tries.spawn(async move { check_printer(&printer).await });
+    }
+    let mut all_well = true;
+    while let Some(findings) = tries.join_next().await {
+        match findings {
+            Ok(findings) => {
+                for finding in findings {
+                    all_well &= finding.outcome.is_ok();
+                    report(&finding);
+                }
+            }
+            Err(_) => all_well = false,
+        }
+    }
+    all_well
+}
+
+async fn check_broker(mqtt: &Mqtt) -> Finding {
+    let outcome = match setup::broker_options(mqtt, None) {
+        Err(error) => Err(error.to_string()),
+        Ok(options) => match mqtt::probe(&options).await {
+            Ok(()) => Ok("connected".to_owned()),
+            Err(lost) => Err(lost.to_string()),
+        },
+    };
+    Finding { what: format!("broker {}:{}", mqtt.host, mqtt.port), outcome }
+}
+
+async fn check_printer(printer: &Printer) -> Vec<Finding> {
+    let what = |part: &str| format!("{} {} {part}", printer.id, printer.url);
+    let socket = match setup::socket(printer) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return vec![Finding { what: what("set-up"), outcome: Err(error.to_string()) }];
+        }
+    };
+    let login = check_login(&socket.rest()).await;
+    let logged_in = login.is_ok();
+    let mut findings = vec![Finding { what: what("login"), outcome: login }];
+    if logged_in {
+        let outcome = check_socket(&socket).await;
+        findings.push(Finding { what: what("push socket"), outcome });
+    }
+    // The socket's task ends with the program; waiting for it would only delay the report.
+    socket.disconnect();
+    findings
+}
+
+async fn check_login(rest: &Rest) -> Result<String, String> {
+    rest.login().await.map_err(|error| error.to_string())?;
+    let CurrentUser { name, permissions, .. } =
+        rest.current_user().await.map_err(|error| error.to_string())?;
+    let name = name.unwrap_or_else(|| "nobody".to_owned());
+    let has = |wanted: &str| permissions.iter().any(|granted| granted == wanted || granted == "ADMIN");
+    if !has("STATUS") {
+        return Err(format!(
+            "user {name} lacks the permission STATUS, so no message would ever arrive; give it to the user in OctoPrint's settings, Access Control"
+        ));
+    }
+    let lacking: Vec<&str> =
+        ["PRINT", "CONTROL", "CONNECTION", "FILES_LIST"].into_iter().filter(|p| !has(p)).collect();
+    Ok(if lacking.is_empty() {
+        format!("logged in as {name}")
+    } else {
+        format!("logged in as {name}; without {}, some commands will be refused", lacking.join(", "))
+    })
+}
+
+async fn check_socket(socket: &Socket) -> Result<String, String> {
+    let mut status = socket.status();
+    socket.connect();
+    let opened = status.wait_for(|status| {
+        matches!(status.state, SocketState::Connected | SocketState::Waiting | SocketState::Failed)
+    });
+    let status = match tokio::time::timeout(SOCKET_TIMEOUT, opened).await {
+        Ok(Ok(status)) => status.clone(),
+        Ok(Err(_)) | Err(_) => return Err("no answer within 30 s".to_owned()),
+    };
+    match (status.state, status.error) {
+        (SocketState::Connected, _) => {
+            let transport = status.transport.map_or("unknown", |transport| transport.as_str());
+            Ok(format!("connected over {transport}"))
+        }
+        (_, Some(error)) => Err(error),
+        (_, None) => Err("not connected, and OctoPrint did not say why".to_owned()),
+    }
+}
