@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Change, PrinterState, Published, Topic, member};
+use super::{Change, PrinterState, Published, Topic, member, object};
 
 /// How far the actual temperature moves, in °C, before it is published.
 const MOVED: f64 = 0.2;
@@ -34,7 +34,7 @@ struct Reading {
     offset: Option<f64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Temperature<'a> {
     #[serde(borrow, default)]
     actual: Option<&'a RawValue>,
@@ -77,7 +77,7 @@ impl Heaters {
             if name == "time" || self.gone.contains(&name) {
                 continue;
             }
-            let Some(temperature) = member::<Temperature<'_>>(Some(raw)) else { continue };
+            let temperature: Temperature<'_> = object(Some(raw));
             let actual = member(temperature.actual).map(tenths);
             let target = member(temperature.target).map(tenths);
             let reading = Reading { actual, target, offset: None };

@@ -108,6 +108,20 @@ fn member<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
+/// A member that must be an object; nothing of it is known where it is not.
+fn object<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
+    // serde reads a struct from an array as well, by position.
+    raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| member(Some(raw))).unwrap_or_default()
+}
+
+/// A payload that must be an object.
+fn whole_object<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnObject> {
+    if !payload.trim_start().starts_with('{') {
+        return Err(NotAnObject(serde::de::Error::custom("it is of another type")));
+    }
+    Ok(serde_json::from_str(payload)?)
+}
+
 /// The members of an object that are wanted as raw JSON, null where missing.
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -149,7 +163,7 @@ impl Snapshot {
 
     /// Folds in a `current` or `history` payload.
     pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
-        let update: Update<'_> = serde_json::from_str(payload)?;
+        let update: Update<'_> = whole_object(payload)?;
         let mut changes = Vec::new();
         changes.extend(self.apply_state(update.state));
         changes.extend(self.apply_job(update.job));
@@ -207,7 +221,7 @@ impl Snapshot {
             #[serde(borrow, default)]
             online: Raw<'a>,
         }
-        let server: Server<'_> = serde_json::from_str(payload)?;
+        let server: Server<'_> = whole_object(payload)?;
         Ok(self.server.change(Topic::Server, &server))
     }
 
@@ -269,9 +283,9 @@ impl Snapshot {
             error: Raw<'a>,
             flags: Raw<'a>,
         }
-        let State { text, error, flags } = member(raw).unwrap_or_default();
+        let State { text, error, flags } = object(raw);
         let spoken: Option<String> = member(text);
-        self.state = PrinterState::of(spoken.as_deref(), member(flags).unwrap_or_default());
+        self.state = PrinterState::of(spoken.as_deref(), object(flags));
         self.printer.change(Topic::Printer, &Printer { state: self.state, text, error, flags })
     }
 
@@ -312,8 +326,8 @@ impl Snapshot {
             last_print_time: Raw<'a>,
             filament: Raw<'a>,
         }
-        let job: Job<'_> = member(raw).unwrap_or_default();
-        let File { name, path, origin, size } = member(job.file).unwrap_or_default();
+        let job: Job<'_> = object(raw);
+        let File { name, path, origin, size } = object(job.file);
         self.job_selected = path.is_some() || name.is_some();
         let out = Out {
             file: name,
@@ -347,7 +361,7 @@ impl Snapshot {
             #[serde(borrow, default)]
             ratio: Raw<'a>,
         }
-        let resends: Resends<'_> = member(raw).unwrap_or_default();
+        let resends: Resends<'_> = object(raw);
         self.resends.change(Topic::Resends, &resends)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Change, Now, PrinterState, Published, Raw, Topic, member};
+use super::{Change, Now, PrinterState, Published, Raw, Topic, member, object};
 use crate::bridge::timestamp;
 
 /// The longest that a change of times alone waits.
@@ -81,7 +81,7 @@ impl Progress {
         server_time: Option<f64>,
         now: Now,
     ) -> Option<Change> {
-        let message: Message<'_> = member(raw).unwrap_or_default();
+        let message: Message<'_> = object(raw);
         let completion = member(message.completion).map(|c: f64| (c * 10.0).round() / 10.0);
         let print_time = whole(message.print_time);
         let print_time_left = whole(message.print_time_left);
@@ -164,7 +164,7 @@ impl Progress {
 
 /// The server's time of the last `print` marking.
 pub(super) fn last_print(markings: Option<&RawValue>) -> Option<f64> {
-    #[derive(Deserialize)]
+    #[derive(Deserialize, Default)]
     struct Marking<'a> {
         #[serde(borrow, default)]
         r#type: Raw<'a>,
@@ -173,7 +173,7 @@ pub(super) fn last_print(markings: Option<&RawValue>) -> Option<f64> {
     }
     let markings: Vec<&RawValue> = member(markings)?;
     markings.iter().rev().find_map(|raw| {
-        let marking: Marking<'_> = member(Some(raw))?;
+        let marking: Marking<'_> = object(Some(raw));
         (member::<&str>(marking.r#type)? == "print").then(|| member(marking.time))?
     })
 }

@@ -1,1 +1,290 @@
-mod t {}
+//! The snapshot, on recorded messages of a real OctoPrint.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn captured(name: &str) -> Vec<(f64, String, String)> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        #[serde(default)]
+        t: f64,
+        #[serde(borrow, default)]
+        m: std::collections::BTreeMap<String, &'a RawValue>,
+    }
+    let path = format!("{}/tests/captures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .flat_map(|line| {
+            let Line { t, m } = serde_json::from_str(line).unwrap();
+            m.into_iter().map(move |(kind, raw)| (t, kind, raw.get().to_owned())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A fixed start, so that times of day are known.
+struct Clock {
+    instant: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { instant: Instant::now() }
+    }
+
+    fn at(&self, seconds: f64) -> Now {
+        let since = Duration::from_secs_f64(seconds);
+        let start = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        Now { instant: self.instant + since, wall: start + since }
+    }
+}
+
+/// All changes that a capture causes, as (seconds, topic, value).
+fn fold(name: &str) -> Vec<(f64, Topic, Value)> {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let mut changes = Vec::new();
+    for (t, kind, payload) in captured(name) {
+        if kind != "current" && kind != "history" {
+            continue;
+        }
+        for change in snapshot.apply(&payload, clock.at(t)).unwrap() {
+            changes.push((t, change.topic, serde_json::from_slice(&change.payload).unwrap()));
+        }
+    }
+    changes
+}
+
+fn of<'a>(changes: &'a [(f64, Topic, Value)], topic: &Topic) -> Vec<&'a Value> {
+    changes.iter().filter(|(_, t, _)| t == topic).map(|(_, _, value)| value).collect()
+}
+
+fn state(text: &str, flags: Value) -> String {
+    json!({"state": {"text": text, "flags": flags, "error": ""}}).to_string()
+}
+
+#[test]
+fn a_print_from_start_to_end() {
+    let changes = fold("print_done");
+    let states: Vec<&str> = of(&changes, &Topic::Printer)
+        .iter()
+        .map(|printer| printer["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(states.first(), Some(&"operational"));
+    assert!(states.contains(&"printing"), "{states:?}");
+    assert_eq!(states.last(), Some(&"operational"));
+    let progress = of(&changes, &Topic::Progress);
+    let last = progress.last().unwrap();
+    assert_eq!(last["completion"], 100.0);
+    assert_eq!(last["eta"], Value::Null, "a finished print has no finish time");
+    let started: Vec<&Value> =
+        progress.iter().map(|p| &p["started"]).filter(|started| !started.is_null()).collect();
+    assert!(!started.is_empty() && started.iter().all(|s| *s == started[0]), "{started:?}");
+    let job = of(&changes, &Topic::Job);
+    assert!(job.last().unwrap()["file"].as_str().unwrap().ends_with(".gcode"));
+}
+
+#[test]
+fn every_payload_differs_from_the_one_before() {
+    for name in ["print_done", "pause_resume_restart_cancel", "two_tools_chamber_shared_nozzle"] {
+        let changes = fold(name);
+        for (index, (_, topic, value)) in changes.iter().enumerate() {
+            let before = changes[..index].iter().rev().find(|(_, t, _)| t == topic);
+            assert!(before.is_none_or(|(_, _, before)| before != value), "{name} {topic:?}");
+        }
+    }
+}
+
+#[test]
+fn a_message_without_a_change_changes_nothing() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let currents = captured("print_done").into_iter().filter(|(_, kind, _)| kind == "current");
+    for (t, _, payload) in currents {
+        snapshot.apply(&payload, clock.at(t)).unwrap();
+        assert_eq!(snapshot.apply(&payload, clock.at(t)).unwrap(), []);
+    }
+}
+
+#[test]
+fn cancel_leaves_no_progress_behind() {
+    let changes = fold("pause_resume_restart_cancel");
+    // The recorded cancels were at 14.5 s and 20.6 s; another print follows.
+    let after = |cancel: f64| {
+        let progress = changes.iter().filter(|(_, topic, _)| *topic == Topic::Progress);
+        progress.clone().find(|(t, _, _)| *t > cancel).map(|(_, _, value)| value.clone()).unwrap()
+    };
+    assert_eq!(after(20.6)["completion"], Value::Null);
+    let last = after(14.5);
+    for key in ["completion", "print_time", "print_time_left", "started", "eta"] {
+        assert_eq!(last[key], Value::Null, "{key}");
+    }
+    let states: Vec<&Value> = of(&changes, &Topic::Printer).iter().map(|p| &p["state"]).collect();
+    assert!(states.contains(&&json!("paused")), "{states:?}");
+}
+
+#[test]
+fn heaters_follow_what_reports_and_stop_with_the_printer() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let on = json!({"state": {"text": "Operational"}, "offsets": {"bed": 5},
+        "temps": [{"time": 1, "tool0": {"actual": 21.26, "target": 0},
+        "bed": {"actual": 20.04, "target": 60.0}, "chamber": {"actual": null, "target": null},
+        "A": {"actual": 30.0, "target": null}}]});
+    let changes = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
+    let heater = |changes: &[Change], name: &str| -> Option<Value> {
+        let topic = Topic::Temperature(name.to_owned());
+        let change = changes.iter().find(|change| change.topic == topic)?;
+        Some(serde_json::from_slice(&change.payload).unwrap())
+    };
+    assert_eq!(heater(&changes, "tool0"), Some(json!({"actual": 21.3, "target": 0.0, "offset": 0.0})));
+    assert_eq!(heater(&changes, "bed"), Some(json!({"actual": 20.0, "target": 60.0, "offset": 5.0})));
+    assert_eq!(heater(&changes, "A"), Some(json!({"actual": 30.0, "target": null, "offset": 0.0})));
+    assert_eq!(heater(&changes, "chamber"), None, "it never had a number");
+
+    let step = |actual: f64| {
+        json!({"state": {"text": "Operational"}, "offsets": {"bed": 5},
+            "temps": [{"time": 2, "tool0": {"actual": actual, "target": 0},
+            "bed": {"actual": 20.0, "target": 60.0}, "A": {"actual": 30.0, "target": null}}]})
+        .to_string()
+    };
+    let temperatures = |changes: Vec<Change>| {
+        changes.iter().filter(|c| matches!(c.topic, Topic::Temperature(_))).count()
+    };
+    assert_eq!(temperatures(snapshot.apply(&step(21.4), clock.at(1.0)).unwrap()), 0);
+    assert_eq!(temperatures(snapshot.apply(&step(21.5), clock.at(2.0)).unwrap()), 1);
+
+    let off = json!({"state": {"text": "Offline"}, "temps": [{"time": 3}]}).to_string();
+    let changes = snapshot.apply(&off, clock.at(3.0)).unwrap();
+    let nothing = json!({"actual": null, "target": null, "offset": null});
+    assert_eq!(heater(&changes, "tool0"), Some(nothing.clone()));
+    assert_eq!(heater(&changes, "bed"), Some(nothing));
+    assert_eq!(temperatures(snapshot.apply(&off, clock.at(4.0)).unwrap()), 0);
+}
+
+#[test]
+fn heaters_that_leave_the_profile_are_cleared() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let two = |t: f64| json!({"state": {"text": "Operational"}, "temps": [{"time": t,
+        "tool0": {"actual": 20.0, "target": 0}, "tool1": {"actual": t, "target": 0}}]})
+    .to_string();
+    snapshot.set_profile_heaters(vec!["tool0".to_owned(), "tool1".to_owned()]);
+    snapshot.apply(&two(1.0), clock.at(0.0)).unwrap();
+    let cleared = snapshot.set_profile_heaters(vec!["tool0".to_owned()]);
+    let gone = Topic::Temperature("tool1".to_owned());
+    assert_eq!(cleared, [Change { topic: gone.clone(), payload: Bytes::new() }]);
+    let changes = snapshot.apply(&two(50.0), clock.at(1.0)).unwrap();
+    assert!(changes.iter().all(|change| change.topic != gone), "{changes:?}");
+}
+
+#[test]
+fn times_move_every_ten_seconds_and_the_finish_time_by_a_minute() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let printing = |time: u32, left: u32| {
+        json!({"state": {"text": "Printing"}, "serverTime": 5000.0 + f64::from(time),
+            "markings": [{"type": "print", "time": 5000.0}],
+            "progress": {"completion": 50.04, "filepos": 10, "printTime": time,
+            "printTimeLeft": left, "printTimeLeftOrigin": "linear"}})
+        .to_string()
+    };
+    let mut progress = |t: f64, left: u32| {
+        let changes = snapshot.apply(&printing(t as u32, left), clock.at(t)).unwrap();
+        let change = changes.into_iter().find(|change| change.topic == Topic::Progress)?;
+        Some(serde_json::from_slice::<Value>(&change.payload).unwrap())
+    };
+    let first = progress(100.0, 1000).unwrap();
+    assert_eq!(first["completion"], 50.0);
+    assert_eq!(first["started"], "2027-01-15T08:00:00Z");
+    assert_eq!(first["eta"], "2027-01-15T08:18:20Z");
+    assert_eq!(progress(105.0, 990), None, "only times moved");
+    let later = progress(110.0, 1049).unwrap();
+    assert_eq!(later["eta"], first["eta"], "moved by less than a minute");
+    assert_eq!(later["print_time"], 110);
+    let moved = progress(111.0, 1050).unwrap();
+    assert_eq!(moved["eta"], "2027-01-15T08:19:21Z");
+    assert_eq!(progress(112.0, 1049), None);
+    assert_eq!(snapshot.due(), Some(clock.at(121.0).instant));
+    assert!(snapshot.flush(clock.at(121.0)).is_some());
+    assert_eq!(snapshot.due(), None);
+}
+
+#[test]
+fn one_odd_field_costs_no_other() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let odd = json!({"state": 5, "job": {"file": [], "user": "me"}, "currentZ": "high",
+        "progress": {"completion": "half", "printTime": 12.6}, "temps": {"time": 1},
+        "offsets": null, "resends": null, "markings": [null, {"type": 1}]});
+    let changes = snapshot.apply(&odd.to_string(), clock.at(0.0)).unwrap();
+    let job = changes.iter().find(|change| change.topic == Topic::Job).unwrap();
+    let job: Value = serde_json::from_slice(&job.payload).unwrap();
+    assert_eq!((&job["file"], &job["user"]), (&Value::Null, &json!("me")));
+    let progress = changes.iter().find(|change| change.topic == Topic::Progress).unwrap();
+    let progress: Value = serde_json::from_slice(&progress.payload).unwrap();
+    assert_eq!((&progress["completion"], &progress["print_time"]), (&Value::Null, &json!(13)));
+    for no_object in ["null", "[]", "5", "\"x\"", "{"] {
+        assert!(snapshot.apply(no_object, clock.at(1.0)).is_err(), "{no_object}");
+    }
+}
+
+#[test]
+fn every_topic_has_every_key_before_anything_is_known() {
+    let mut snapshot = Snapshot::new();
+    let unknown = snapshot.unknown();
+    let keys: Vec<(Topic, Vec<String>)> = unknown
+        .into_iter()
+        .map(|change| {
+            let value: serde_json::Map<String, Value> =
+                serde_json::from_slice(&change.payload).unwrap();
+            (change.topic, value.keys().cloned().collect())
+        })
+        .collect();
+    assert_eq!(keys.len(), 7, "{keys:?}");
+    let of = |topic| &keys.iter().find(|(t, _)| *t == topic).unwrap().1;
+    assert_eq!(of(Topic::Printer), &["error", "flags", "state", "text"]);
+    assert_eq!(of(Topic::Position), &["tool", "z"]);
+    assert_eq!(of(Topic::Resends), &["count", "ratio", "transmitted"]);
+    assert_eq!(of(Topic::Factors), &["feedrate", "flowrate"]);
+}
+
+#[test]
+fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
+    let mut snapshot = Snapshot::new();
+    snapshot.unknown();
+    let payload = RawValue::from_string(r#"{"old":0,"new":1}"#.to_owned()).unwrap();
+    let changes = snapshot.event("ToolChange", Some(&payload));
+    assert_eq!(&changes[0].payload[..], br#"{"z":null,"tool":1}"#);
+    snapshot.factors(Some(120), None);
+    let topics: Vec<Topic> =
+        snapshot.event("Connected", None).into_iter().map(|change| change.topic).collect();
+    assert_eq!(topics, [Topic::Position, Topic::Factors]);
+}
+
+#[test]
+fn an_error_with_a_lost_printer_is_an_error() {
+    let mut snapshot = Snapshot::new();
+    let text = state("Offline after error", json!({"closedOrError": true, "error": false}));
+    snapshot.apply(&text, Clock::new().at(0.0)).unwrap();
+    assert_eq!(snapshot.state(), PrinterState::Error);
+}
+
+proptest! {
+    /// Any mutation of a recorded message is applied or refused, and every payload stays JSON.
+    #[test]
+    fn mutated_messages_do_no_harm(
+        pick in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let messages = captured("connect_idle");
+        let (_, _, payload) = pick.get(&messages);
+        let mut bytes = payload.clone().into_bytes();
+        for (index, byte) in edits {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
+        }
+        let mut snapshot = Snapshot::new();
+        let text = String::from_utf8_lossy(&bytes);
+        for change in snapshot.apply(&text, Clock::new().at(0.0)).into_iter().flatten() {
+            prop_assert!(serde_json::from_slice::<Value>(&change.payload).is_ok());
+        }
+    }
+}
