@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::event;
+use super::octoprint_mqtt::OctoPrintMqtt;
 use super::snapshot::{Change, NotAnObject, Now, Snapshot, Topic as StateTopic};
-use crate::config::Publish;
+use crate::config::{Printer, Publish};
 use crate::mqtt::{Kind, Publication, Receipt};
 use crate::octoprint::{Event, Message, Plugin};
 use crate::topics::{PrinterTopics, Topic};
@@ -31,6 +32,8 @@ pub struct Mapping {
     lane: usize,
     topics: PrinterTopics,
     publish: Publish,
+    /// Also the plugin's topics, where the user wants them.
+    plugin_topics: Option<OctoPrintMqtt>,
     /// The printer's state.
     pub snapshot: Snapshot,
 }
@@ -58,8 +61,10 @@ impl Batch<'_> {
 
 impl Mapping {
     /// A mapping for a printer of which nothing is known.
-    pub fn new(lane: usize, topics: PrinterTopics, publish: Publish) -> Self {
-        Self { lane, topics, publish, snapshot: Snapshot::new() }
+    pub fn new(lane: usize, topics: PrinterTopics, printer: &Printer) -> Self {
+        let plugin_topics = printer.octoprint_mqtt_topic.as_deref().map(OctoPrintMqtt::new);
+        let publish = printer.publish.clone();
+        Self { lane, topics, publish, plugin_topics, snapshot: Snapshot::new() }
     }
 
     /// The publications that `message` causes; each carries a clone of `receipt`.
@@ -88,6 +93,18 @@ impl Mapping {
         Publication::new(self.lane, self.state_topic(&topic), payload, Kind::State)
     }
 
+    /// Whether OctoPrint is there, on every topic that says so.
+    pub fn availability(&self, online: bool) -> Vec<Publication> {
+        let text = if online { "online" } else { "offline" };
+        let own = (self.topics.availability.clone(), Bytes::from_static(text.as_bytes()));
+        let plugins = self.plugin_topics.as_ref().map(|plugin| plugin.connection(online));
+        [Some(own), plugins]
+            .into_iter()
+            .flatten()
+            .map(|(topic, payload)| Publication::new(self.lane, topic, payload, Kind::State))
+            .collect()
+    }
+
     fn map_state(
         &mut self,
         kind: &str,
@@ -98,6 +115,11 @@ impl Mapping {
         let changes = self.snapshot.apply(message.payload(), now);
         for change in changes.as_deref().unwrap_or_default() {
             batch.push(self.state_topic(&change.topic), change.payload.clone(), Kind::State);
+        }
+        if let Some(plugin) = &mut self.plugin_topics {
+            for (topic, payload) in plugin.state(message.payload(), now.wall) {
+                batch.push(topic, payload, Kind::State);
+            }
         }
         if self.publish.messages.allows(kind) {
             let (topic, kind) = match kind {
@@ -119,7 +141,11 @@ impl Mapping {
         let chatty = event::is_chatty(&event.kind);
         let kind = Kind::Event { chatty, stamped: true };
         if self.publish.events.allows(&event.kind) {
-            batch.push(self.topics.event(&event.kind), event::payload(&event, at), kind);
+            let payload = event::payload(&event, at);
+            if let Some(plugin) = &self.plugin_topics {
+                batch.push(plugin.event_topic(&event.kind), payload.clone(), kind);
+            }
+            batch.push(self.topics.event(&event.kind), payload, kind);
         }
         if let Some(print) = event::print(&event, at) {
             batch.push(self.topics.print.clone(), print, kind);

@@ -10,6 +10,7 @@ mod executor;
 pub mod health;
 pub mod hub;
 pub mod mapping;
+pub mod octoprint_mqtt;
 mod printer;
 pub mod profile;
 pub mod request;

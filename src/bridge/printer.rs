@@ -66,7 +66,7 @@ impl Printer {
                 limits: printer.limits,
                 max_rate_factor: printer.socket.max_rate_factor,
             },
-            mapping: Mapping::new(lane, topics.clone(), printer.publish.clone()),
+            mapping: Mapping::new(lane, topics.clone(), printer),
             executor: Executor::start(socket.clone(), answers),
             topics,
             broker,
@@ -284,13 +284,7 @@ impl Printer {
     }
 
     fn publish_availability(&self) {
-        let text = if self.online { "online" } else { "offline" };
-        self.publish(Publication::new(
-            self.lane,
-            self.topics.availability.clone(),
-            text,
-            Kind::State,
-        ));
+        self.mapping.availability(self.online).into_iter().for_each(|p| self.publish(p));
     }
 
     fn publish_socket(&self, payload: bytes::Bytes) {

@@ -1,0 +1,147 @@
+//! The topics of the OctoPrint-MQTT plugin, for those who come from it (pure).
+//!
+//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a prefix of the user's
+//! choice, so that what was built on the plugin goes on working.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::timestamp;
+use crate::topics::{Topic, segment};
+
+/// Makes the plugin's messages of one printer.
+#[derive(Debug)]
+pub struct OctoPrintMqtt {
+    /// Ends with a slash.
+    prefix: String,
+    temperatures: BTreeMap<String, (Value, Value)>,
+    progress: Option<(Value, i64)>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Update {
+    temps: Vec<BTreeMap<String, Value>>,
+    job: Job,
+    progress: Progress,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Job {
+    file: File,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct File {
+    origin: Value,
+    path: Value,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Progress {
+    completion: Option<f64>,
+}
+
+impl OctoPrintMqtt {
+    /// Below `prefix`, which ends with a slash.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), temperatures: BTreeMap::new(), progress: None }
+    }
+
+    fn topic(&self, rest: &str) -> Topic {
+        Topic::from(format!("{}{rest}", self.prefix))
+    }
+
+    /// The topic of an event; its payload is the one of `B/P/event/<Type>`.
+    pub fn event_topic(&self, kind: &str) -> Topic {
+        self.topic(&format!("event/{}", segment(kind)))
+    }
+
+    /// The retained `mqtt` topic: whether OctoPrint is there.
+    pub fn connection(&self, online: bool) -> (Topic, Bytes) {
+        let text = if online { "connected" } else { "disconnected" };
+        (self.topic("mqtt"), Bytes::from_static(text.as_bytes()))
+    }
+
+    /// The retained topics that a `current` or `history` payload changes.
+    pub fn state(&mut self, payload: &str, at: SystemTime) -> Vec<(Topic, Bytes)> {
+        // What cannot be read was complained of where the bridge's own state is made.
+        let update: Update = serde_json::from_str(payload).unwrap_or_default();
+        let mut changes = Vec::new();
+        for (heater, value) in update.temps.last().into_iter().flatten() {
+            let reading = (value["actual"].clone(), value["target"].clone());
+            let silent = heater == "time" || !(reading.0.is_number() || reading.1.is_number());
+            if silent || self.temperatures.get(heater) == Some(&reading) {
+                continue;
+            }
+            let payload = json!({"_timestamp": timestamp::unix(at), "actual": reading.0, "target": reading.1});
+            changes.push((
+                self.topic(&format!("temperature/{}", segment(heater))),
+                Bytes::from(payload.to_string()),
+            ));
+            self.temperatures.insert(heater.clone(), reading);
+        }
+        changes.extend(self.printing(update, at));
+        changes
+    }
+
+    /// Whole percents, as the plugin has them.
+    fn printing(&mut self, update: Update, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let percent = update.progress.completion?.floor() as i64;
+        let File { origin, path } = update.job.file;
+        if self.progress.as_ref() == Some(&(path.clone(), percent)) {
+            return None;
+        }
+        let payload = json!({
+            "_timestamp": timestamp::unix(at), "location": origin, "path": path, "progress": percent,
+        });
+        self.progress = Some((path, percent));
+        Some((self.topic("progress/printing"), Bytes::from(payload.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_those_of_the_plugin_and_only_changes_are_published() {
+        let mut plugin = OctoPrintMqtt::new("octoPrint/");
+        let at = SystemTime::UNIX_EPOCH;
+        let current = json!({
+            "temps": [{"time": 1, "tool0": {"actual": 21.3, "target": 0.0},
+                       "chamber": {"actual": null, "target": null}}],
+            "job": {"file": {"origin": "local", "path": "d/a.gcode"}},
+            "progress": {"completion": 41.9}})
+        .to_string();
+        let changes: Vec<(String, Value)> = plugin
+            .state(&current, at)
+            .into_iter()
+            .map(|(topic, payload)| (topic.to_string(), serde_json::from_slice(&payload).unwrap()))
+            .collect();
+        assert_eq!(
+            changes,
+            [
+                (
+                    "octoPrint/temperature/tool0".to_owned(),
+                    json!({"_timestamp": 0, "actual": 21.3, "target": 0.0})
+                ),
+                (
+                    "octoPrint/progress/printing".to_owned(),
+                    json!({"_timestamp": 0, "location": "local", "path": "d/a.gcode", "progress": 41})
+                ),
+            ]
+        );
+        assert_eq!(plugin.state(&current, at), []);
+        assert_eq!(plugin.state("null", at), []);
+        assert_eq!(&*plugin.event_topic("PrintDone"), "octoPrint/event/PrintDone");
+        assert_eq!(&plugin.connection(true).1[..], b"connected");
+    }
+}

@@ -1,0 +1,198 @@
+//! One rustls configuration a trust setting, for broker, REST and socket.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::config::Tls;
+
+/// Why a trust setting is no good.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read.
+    #[error("cannot read {what} from {}: {source}", path.display())]
+    Pem {
+        /// What it was to hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A file without a certificate.
+    #[error("{} holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate or key that rustls does not take.
+    #[error("{}: {source}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// TLS is wanted, and there is nothing to trust.
+    #[error(
+        "no trusted certificate found on this system, so no certificate can be verified; install ca-certificates or set ca_file"
+    )]
+    NoRoots,
+    /// rustls itself.
+    #[error("TLS cannot be set up: {0}")]
+    SetUp(#[from] rustls::Error),
+}
+
+/// Makes ring the provider of the whole program; libraries that build a client of their own find
+/// it. Without effect where one is installed.
+pub fn install_provider() {
+    // An error means that a provider is there already.
+    let _ = ring::default_provider().install_default();
+}
+
+/// The client configuration of one trust setting. `wanted`: the connection will speak TLS, so
+/// that there must be something to trust.
+///
+/// # Errors
+/// Where a file cannot be read or used, or nothing is left to trust.
+pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let builder = if tls.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+    } else {
+        let mut roots = if wanted { system_roots() } else { RootCertStore::empty() };
+        if let Some(path) = &tls.ca_file {
+            add_private_ca(&mut roots, path)?;
+        }
+        if wanted && roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        if roots.is_empty() {
+            // Never used: the connection is plain. The verifier refuses whatever comes.
+            builder.with_root_certificates(roots)
+        } else {
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+            builder.with_webpki_verifier(verifier)
+        }
+    };
+    let config = match (&tls.cert_file, &tls.key_file) {
+        (Some(certificates), Some(key)) => {
+            let chain = read_certificates(certificates)?;
+            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+                what: "a private key",
+                path: key.clone(),
+                source,
+            })?;
+            builder
+                .with_client_auth_cert(chain, key_der)
+                .map_err(|source| TlsError::Refused { path: certificates.clone(), source })?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// The system's roots, as far as they parse: one odd certificate is no reason to trust none.
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (_, odd) = roots.add_parsable_certificates(found.certs);
+    if odd > 0 || !found.errors.is_empty() {
+        tracing::warn!(
+            used = roots.len(),
+            odd,
+            unreadable = found.errors.len(),
+            "some of the system's certificates could not be used"
+        );
+    }
+    roots
+}
+
+fn add_private_ca(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    for certificate in read_certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Refused { path: path.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable =
+        |source| TlsError::Pem { what: "certificates", path: path.to_owned(), source };
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// `insecure = true`: any certificate will do; the handshake itself is still verified.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_connections_need_no_certificates() {
+        assert!(client_config(&Tls::default(), false).is_ok());
+        assert!(client_config(&Tls { insecure: true, ..Tls::default() }, true).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_holds_no_certificate_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let tls = Tls { ca_file: Some(file.path().to_owned()), ..Tls::default() };
+        let error = client_config(&tls, true).unwrap_err().to_string();
+        assert!(error.contains(file.path().to_str().unwrap()), "{error}");
+    }
+}
