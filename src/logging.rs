@@ -7,7 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
 use crate::bridge::SetLogLevel;
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, is_log_level};
 
 /// Said by libraries at `info` and below: no news to a user unless asked for by name.
 const QUIET: &str = "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
@@ -31,6 +31,9 @@ pub fn start(log: &Log) -> Result<SetLogLevel, String> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
+    if !is_log_level(level) {
+        return Err(format!("{level:?} is no log level; expected error, warn, info, debug, trace or a filter"));
+    }
     // What the user asks for comes last, so that it wins.
     EnvFilter::try_new(format!("{QUIET},{level}"))
         .map_err(|error| format!("{level:?} is no log level or filter: {error}"))

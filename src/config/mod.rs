@@ -1,8 +1,94 @@
 //! The configuration as the user writes it, checked into types that need no further question.
+//!
+//! TOML, overridden by environment variables named after the path with `__` between levels, such
+//! as `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
 
+mod in_force;
+mod mistake;
+mod printer;
+mod read;
+mod source;
 mod types;
+mod values;
 
+use std::path::{Path, PathBuf};
+
+pub use mistake::{ConfigErrors, Mistake};
+pub(crate) use read::is_log_level;
+use source::Sources;
 pub use types::{
     Commands, Config, Filter, HomeAssistant, Http, Limits, Log, LogFormat, Mqtt, OutboxBounds,
     Printer, Publish, Socket, Tls,
 };
+
+/// A configuration, and what the log should warn of.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings for the log: a secret that others can read, a certificate that nobody verifies.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration of this process: `file`, else `$OCTOPRINT2MQTT_CONFIG`, else
+/// `./config.toml`, which alone may be missing; and the environment.
+///
+/// # Errors
+/// All mistakes, together.
+pub fn read(file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+    // A variable that is no Unicode cannot be one of ours with a value that is any good.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load(file, environment)
+}
+
+/// As [`read`], with the environment given.
+///
+/// # Errors
+/// All mistakes, together.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
+    let named = file.map(Path::to_owned).or_else(|| {
+        let (_, path) = environment.iter().find(|(name, _)| name == source::FILE_VARIABLE)?;
+        (!path.is_empty()).then(|| PathBuf::from(path))
+    });
+    let path = named.clone().unwrap_or_else(|| PathBuf::from("config.toml"));
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => check(Some((&name, &text)), environment),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            check(None, environment)
+        }
+        Err(error) => Err(ConfigErrors(vec![Mistake {
+            source: name,
+            key: String::new(),
+            found: format!("a file that cannot be read ({error})"),
+            expected: "a configuration file (--config, or OCTOPRINT2MQTT_CONFIG)".to_owned(),
+        }])),
+    }
+}
+
+/// A configuration from a text alone, without the environment.
+///
+/// # Errors
+/// All mistakes, together.
+pub fn from_toml(text: &str) -> Result<Config, ConfigErrors> {
+    check(Some(("config.toml", text)), []).map(|loaded| loaded.config)
+}
+
+fn check(
+    file: Option<(&str, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let sources = Sources::new(file, environment);
+    let mut warnings = Vec::new();
+    let config = read::config(&sources, &mut warnings);
+    let mistakes = sources.finish();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(ConfigErrors(mistakes)),
+    }
+}

@@ -197,9 +197,9 @@ pub struct Commands {
 /// A choice of names: `*` is all, `!Name` leaves one out, only `!…` is all but these, empty is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    all: bool,
-    names: Vec<String>,
-    left_out: Vec<String>,
+    pub(super) all: bool,
+    pub(super) names: Vec<String>,
+    pub(super) left_out: Vec<String>,
 }
 
 impl Filter {

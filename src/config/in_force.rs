@@ -1,0 +1,121 @@
+//! The configuration in force, without secrets, for `B/bridge/info`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::types::{Config, Filter, Mqtt, Printer, Tls};
+use crate::octoprint::{Credentials, TransportChoice};
+
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+fn tls(tls: &Tls) -> Value {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    json!({
+        "ca_file": path(&tls.ca_file),
+        "cert_file": path(&tls.cert_file),
+        "key_file": path(&tls.key_file),
+        "insecure": tls.insecure,
+    })
+}
+
+impl Config {
+    /// The configuration in force in the shape of the file. Secrets, and values of headers, are
+    /// left out.
+    pub fn without_secrets(&self) -> Value {
+        let printers: Map<String, Value> = self
+            .printers
+            .iter()
+            .map(|printer| (printer.id.clone(), printer.without_secrets()))
+            .collect();
+        json!({
+            "data_dir": self.data_dir.as_ref().map(|path| path.display().to_string()),
+            "mqtt": self.mqtt.without_secrets(),
+            "homeassistant": {
+                "enabled": self.homeassistant.enabled,
+                "discovery_prefix": self.homeassistant.discovery_prefix,
+                "climate": self.homeassistant.climate,
+            },
+            "http": self.http.as_ref().map(|http| json!({"listen": http.listen.to_string()})),
+            "log": {"level": self.log.level},
+            "outbox": {
+                "max_events": self.outbox.max_events,
+                "max_bytes": self.outbox.max_bytes,
+            },
+            "printers": printers,
+        })
+    }
+}
+
+impl Mqtt {
+    fn without_secrets(&self) -> Value {
+        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        json!({
+            "url": format!("{scheme}://{host}:{}", self.port),
+            "username": self.username,
+            "client_id": self.client_id,
+            "base_topic": self.base_topic,
+            "keep_alive": duration(self.keep_alive),
+            "tls": self.tls.as_ref().map(tls),
+        })
+    }
+}
+
+impl Printer {
+    fn without_secrets(&self) -> Value {
+        let username = match &self.credentials {
+            Credentials::ApiKey(_) => None,
+            Credentials::Password { username, .. } => Some(username),
+        };
+        let socket = &self.socket;
+        let commands = &self.commands;
+        json!({
+            "name": self.name,
+            "url": self.url.as_str(),
+            "username": username,
+            "tls": tls(&self.tls),
+            "offline_after": duration(self.offline_after),
+            "octoprint_mqtt_topic": self.octoprint_mqtt_topic,
+            "limits": {
+                "tool": self.limits.tool, "bed": self.limits.bed, "chamber": self.limits.chamber,
+            },
+            "publish": {
+                "events": self.publish.events.entries(),
+                "plugins": self.publish.plugins.entries(),
+                "messages": self.publish.messages.entries(),
+            },
+            "socket": {
+                "timeouts": socket.timeouts.iter().map(Duration::as_secs_f64).collect::<Vec<_>>(),
+                "give_up": socket.give_up,
+                "rate_sliding_window_size": socket.rate_sliding_window_size,
+                "max_rate_factor": socket.max_rate_factor,
+                "connect_timeout": duration(socket.connect_timeout),
+                "transport": match socket.transport {
+                    TransportChoice::Auto => "auto",
+                    TransportChoice::WebSocket => "websocket",
+                    TransportChoice::XhrStreaming => "xhr-streaming",
+                },
+                "headers": socket.headers.keys().collect::<Vec<_>>(),
+                "terminal": socket.terminal,
+            },
+            "commands": {
+                "bridge": commands.bridge, "job": commands.job,
+                "temperature": commands.temperature, "motion": commands.motion,
+                "connection": commands.connection, "gcode": commands.gcode,
+                "system": commands.system,
+            },
+        })
+    }
+}
+
+impl Filter {
+    /// The entries as the user may write them.
+    fn entries(&self) -> Vec<String> {
+        let all = self.all.then(|| "*".to_owned());
+        let left_out = self.left_out.iter().map(|name| format!("!{name}"));
+        all.into_iter().chain(self.names.iter().cloned()).chain(left_out).collect()
+    }
+}

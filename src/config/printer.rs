@@ -1,0 +1,254 @@
+//! The printers of the configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+use super::read;
+use super::source::Section;
+use super::types::{Commands, Filter, Limits, Printer, Publish, Socket};
+use super::values::strict_text;
+use crate::octoprint::{Credentials, TransportChoice};
+use crate::secret::Secret;
+
+const KEYS: &[&str] = &[
+    "name", "url", "api_key", "api_key_file", "username", "password", "password_file", "tls",
+    "offline_after", "octoprint_mqtt_topic", "limits", "publish", "socket", "commands",
+];
+
+/// OctoPrint's documented list, in seconds.
+const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
+
+/// All printers, of the file and of the environment, in the order of their ids.
+pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Printer> {
+    let section = root.section("printers");
+    let mut ids = section.file_keys();
+    // A variable's name has no hyphen: `my_mk3` in a variable is `my-mk3` where the file has that.
+    let of_file: Vec<String> = ids.iter().map(|id| id.replace('-', "_")).collect();
+    ids.extend(
+        section
+            .sources
+            .printers_of_environment()
+            .into_iter()
+            .filter(|id| !of_file.contains(id)),
+    );
+    ids.sort();
+    if ids.is_empty() {
+        root.missing("printers", "a table [printers.<id>] for each printer, with url and api_key");
+    }
+    for (index, id) in ids.iter().enumerate() {
+        let twin = ids[..index].iter().find(|other| other.replace('-', "_") == id.replace('-', "_"));
+        if let Some(twin) = twin {
+            let source = source_of(&section, id);
+            let found = format!("an id that differs from {twin} only in - and _");
+            section.complain(source, id, &found, "ids that differ in more");
+        }
+    }
+    let printers: Vec<Printer> =
+        ids.iter().filter_map(|id| printer(&section, id, warnings)).collect();
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for printer in &printers {
+        if let Some(other) = seen.insert(printer.url.as_str(), &printer.id) {
+            let source = source_of(&section.section(&printer.id), "url");
+            let found = format!("the url of printers.{other}");
+            section.section(&printer.id).complain(source, "url", &found, "a url of its own for each printer");
+        }
+    }
+    printers
+}
+
+fn source_of(section: &Section<'_>, key: &str) -> String {
+    section.get(key).map_or_else(|| "the environment".to_owned(), |found| found.source)
+}
+
+/// `[a-z0-9]([a-z0-9_-]*[a-z0-9])?`, no `__`, not `bridge…`.
+fn is_id(id: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    id.len() <= 64
+        && id.chars().all(inner)
+        && outer(id.chars().next())
+        && outer(id.chars().next_back())
+        && !id.contains("__")
+        && !id.starts_with("bridge")
+}
+
+fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Option<Printer> {
+    let section = printers.section(id);
+    if !is_id(id) {
+        let expected = "an id of a-z, 0-9, _ and - that begins and ends with a letter or digit, without __, not beginning with bridge";
+        printers.complain(source_of(printers, id), id, &format!("the id {id:?}"), expected);
+    }
+    section.only(KEYS);
+    let name = section.text("name", "a name").unwrap_or_else(|| id.to_owned());
+    let url = url(&section);
+    let credentials = credentials(&section, warnings);
+    let tls = read::tls(&section.section("tls"), false, warnings).unwrap_or_default();
+    let offline_after = section.duration(
+        "offline_after",
+        Duration::ZERO..=read::a_day(),
+        Duration::from_secs(10),
+    );
+    let octoprint_mqtt_topic = section
+        .optional("octoprint_mqtt_topic", "a topic prefix such as \"octoPrint/\"", |value| {
+            let topic = strict_text(value)?;
+            let topic = topic.strip_suffix('/').unwrap_or(&topic);
+            read::is_topic(topic).then(|| format!("{topic}/"))
+        });
+    Some(Printer {
+        id: id.to_owned(),
+        name,
+        url: url?,
+        credentials: credentials?,
+        tls,
+        offline_after,
+        octoprint_mqtt_topic,
+        limits: limits(&section.section("limits")),
+        publish: publish(&section.section("publish")),
+        socket: socket(&section.section("socket")),
+        commands: commands(&section.section("commands")),
+    })
+    .filter(|_| is_id(id))
+}
+
+fn url(section: &Section<'_>) -> Option<Url> {
+    let expected = "the address of OctoPrint such as http://octopi.local, a sub-path is fine; no user, query or fragment";
+    if section.get("url").is_none() {
+        section.missing("url", expected);
+    }
+    section.optional("url", expected, |value| {
+        let mut url = Url::parse(&strict_text(value)?).ok()?;
+        let fine = matches!(url.scheme(), "http" | "https")
+            && url.host_str().is_some_and(|host| !host.is_empty())
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        fine.then_some(url)
+    })
+}
+
+fn credentials(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Credentials> {
+    let given = |keys: [&str; 2]| keys.iter().any(|key| section.get(key).is_some());
+    let key_given = given(["api_key", "api_key_file"]);
+    let password_given = given(["password", "password_file"]);
+    let user_given = section.get("username").is_some();
+    let api_key = section.secret("api_key", warnings);
+    let password = section.secret("password", warnings);
+    let username = section.optional(
+        "username",
+        "a user name without a colon, which OctoPrint cannot take",
+        |value| strict_text(value).filter(|name| !name.is_empty() && !name.contains(':')),
+    );
+    if key_given && (user_given || password_given) {
+        let source = source_of(section, if user_given { "username" } else { "password" });
+        section.complain(source, "username", "a login beside api_key", "api_key, or username and password");
+        return None;
+    }
+    if key_given {
+        return api_key.map(Credentials::ApiKey);
+    }
+    match (user_given, password_given) {
+        (false, false) => section.missing(
+            "api_key",
+            "an application key of OctoPrint (api_key or api_key_file), or username and password",
+        ),
+        (true, false) => section.missing("password", "the password that goes with username"),
+        (false, true) => section.missing("username", "the user name that goes with password"),
+        (true, true) => {}
+    }
+    Some(Credentials::Password { username: username?, password: password? })
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    section.only(&["tool", "bed", "chamber"]);
+    Limits {
+        tool: section.celsius("tool", 300.0),
+        bed: section.celsius("bed", 120.0),
+        chamber: section.celsius("chamber", 80.0),
+    }
+}
+
+fn publish(section: &Section<'_>) -> Publish {
+    section.only(&["events", "plugins", "messages"]);
+    let filter = |key| Filter::new(&section.texts(key, &["*"]));
+    Publish { events: filter("events"), plugins: filter("plugins"), messages: filter("messages") }
+}
+
+fn socket(section: &Section<'_>) -> Socket {
+    section.only(&[
+        "timeouts", "give_up", "rate_sliding_window_size", "max_rate_factor", "connect_timeout",
+        "transport", "headers", "terminal",
+    ]);
+    let transports = [
+        ("auto", TransportChoice::Auto),
+        ("websocket", TransportChoice::WebSocket),
+        ("xhr-streaming", TransportChoice::XhrStreaming),
+    ];
+    let window = section.whole("rate_sliding_window_size", 1..=10_000, 20);
+    let factor = section.whole("max_rate_factor", 1..=1_000, 20);
+    Socket {
+        timeouts: section.seconds("timeouts", TIMEOUTS),
+        give_up: section.flag("give_up", false),
+        // Both are in range.
+        rate_sliding_window_size: usize::try_from(window).unwrap_or(20),
+        max_rate_factor: u32::try_from(factor).unwrap_or(20),
+        connect_timeout: section.duration(
+            "connect_timeout",
+            Duration::from_millis(100)..=Duration::from_secs(300),
+            Duration::from_secs(5),
+        ),
+        transport: section.word("transport", &transports, TransportChoice::Auto),
+        headers: headers(&section.section("headers")),
+        terminal: section.flag("terminal", false),
+    }
+}
+
+/// Names of variables have no hyphen: `X_PROXY_USER` is the header `x-proxy-user`.
+fn headers(section: &Section<'_>) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    let mut take = |name: String, key: &str| {
+        let Some(found) = section.get(key) else { return };
+        let value = strict_text(&found.value).filter(|value| {
+            reqwest::header::HeaderValue::from_str(value).is_ok()
+                && reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_ok()
+        });
+        match value {
+            Some(value) => {
+                headers.insert(name, Secret::new(value));
+            }
+            // A header may carry a password, so its value is not shown.
+            None => section.complain(
+                found.source,
+                key,
+                "a name or value that no HTTP header can have",
+                "a header name and its value as text",
+            ),
+        }
+    };
+    for key in section.file_keys() {
+        take(key.clone(), &key);
+    }
+    for key in section.environment_keys() {
+        take(key.replace('_', "-"), &key);
+    }
+    headers
+}
+
+fn commands(section: &Section<'_>) -> Commands {
+    section.only(&["bridge", "job", "temperature", "motion", "connection", "gcode", "system"]);
+    Commands {
+        bridge: section.flag("bridge", true),
+        job: section.flag("job", true),
+        temperature: section.flag("temperature", true),
+        motion: section.flag("motion", true),
+        connection: section.flag("connection", true),
+        gcode: section.flag("gcode", false),
+        system: section.flag("system", false),
+    }
+}

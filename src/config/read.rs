@@ -1,0 +1,212 @@
+//! From the two sources to the checked types.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::printer;
+use super::source::{Section, Sources};
+use super::types::{
+    Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls,
+};
+use super::values::strict_text;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads everything; mistakes are left in `sources`. Warnings are for the log.
+pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
+    let root = sources.root();
+    root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "printers"]);
+    let data_dir = root.text("data_dir", "the path of a directory").map(Into::into);
+    let mqtt = mqtt(&root.section("mqtt"), warnings);
+    let homeassistant = homeassistant(&root.section("homeassistant"));
+    let http = http(&root.section("http"));
+    let log = log(&root.section("log"));
+    let outbox = outbox(&root.section("outbox"));
+    let printers = printer::printers(&root, warnings);
+    if let (Some(mqtt), prefix) = (&mqtt, &homeassistant.discovery_prefix)
+        && mqtt.base_topic == *prefix
+    {
+        let found = format!("{prefix:?}, which is also homeassistant.discovery_prefix");
+        let section = root.section("mqtt");
+        let source = section.get("base_topic").map_or_else(String::new, |found| found.source);
+        section.complain(source, "base_topic", &found, "two different topics");
+    }
+    Some(Config { data_dir, mqtt: mqtt?, homeassistant, http, log, outbox, printers })
+}
+
+fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
+    section.only(&[
+        "url", "username", "password", "password_file", "client_id", "base_topic", "keep_alive", "tls",
+    ]);
+    let address = match section.get("url") {
+        None => Some(("localhost".to_owned(), 1883, false)),
+        Some(_) => section.optional(
+            "url",
+            "an address such as mqtt://broker:1883, or mqtts:// for TLS; no path, and user and password in mqtt.username and mqtt.password",
+            |value| broker_address(&strict_text(value)?),
+        ),
+    };
+    let username = section.text("username", "a user name");
+    let password = section.secret("password", warnings);
+    if password.is_some() && username.is_none() {
+        section.missing("username", "the user name that goes with the password");
+    }
+    let tls = tls(&section.section("tls"), true, warnings);
+    if let Some((_, _, false)) = address
+        && tls.is_some()
+    {
+        section.missing_tls();
+    }
+    let client_id = section
+        .optional("client_id", "a text of 1…256 characters", |value| {
+            strict_text(value).filter(|id| (1..=256).contains(&id.len()) && !id.contains('\0'))
+        })
+        .unwrap_or_else(|| "octoprint2mqtt".to_owned());
+    let base_topic = topic(section, "base_topic", "octoprint2mqtt");
+    let keep_alive = section.duration(
+        "keep_alive",
+        Duration::from_secs(1)..=Duration::from_secs(60 * 60),
+        Duration::from_secs(20),
+    );
+    let (host, port, secure) = address?;
+    let tls = secure.then(|| tls.unwrap_or_default());
+    Some(Mqtt { host, port, tls, username, password, client_id, base_topic, keep_alive })
+}
+
+impl Section<'_> {
+    fn missing_tls(&self) {
+        let source = self.get("url").map_or_else(|| "the default".to_owned(), |found| found.source);
+        self.complain(
+            source,
+            "url",
+            "an address without TLS, together with mqtt.tls",
+            "mqtts://, or no mqtt.tls",
+        );
+    }
+}
+
+/// Host (IPv6 without brackets), port, and whether it is TLS.
+fn broker_address(text: &str) -> Option<(String, u16, bool)> {
+    let url = Url::parse(text).ok()?;
+    let secure = match url.scheme() {
+        "mqtt" => false,
+        "mqtts" => true,
+        _ => return None,
+    };
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    let port = url.port().unwrap_or(if secure { 8883 } else { 1883 });
+    (bare && !host.is_empty() && port != 0).then_some((host, port, secure))
+}
+
+/// A trust setting; `None` where nothing is said.
+pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String>) -> Option<Tls> {
+    let known: &[&str] = if client {
+        &["ca_file", "cert_file", "key_file", "insecure"]
+    } else {
+        &["ca_file", "insecure"]
+    };
+    section.only(known);
+    if !section.in_file() && !section.in_environment() {
+        return None;
+    }
+    let mut tls = Tls {
+        ca_file: section.file("ca_file"),
+        insecure: section.flag("insecure", false),
+        ..Tls::default()
+    };
+    if client {
+        tls.cert_file = section.file("cert_file");
+        tls.key_file = section.file("key_file");
+        let given = |key: &str| section.get(key).is_some();
+        match (given("cert_file"), given("key_file")) {
+            (true, false) => section.missing("key_file", "the key that goes with cert_file"),
+            (false, true) => section.missing("cert_file", "the certificate that goes with key_file"),
+            _ => {}
+        }
+    }
+    if tls.insecure {
+        let key = section.key("insecure");
+        warnings.push(format!(
+            "{key} = true: any certificate is accepted, so anyone on the way can listen and command; prefer ca_file"
+        ));
+    }
+    Some(tls)
+}
+
+/// A topic without wildcards, empty levels, or slashes at its ends.
+pub(super) fn topic(section: &Section<'_>, key: &str, default: &str) -> String {
+    let expected = "a topic without +, #, control characters, empty levels and slashes at its ends";
+    section
+        .optional(key, expected, |value| strict_text(value).filter(|topic| is_topic(topic)))
+        .unwrap_or_else(|| default.to_owned())
+}
+
+pub(super) fn is_topic(topic: &str) -> bool {
+    topic.len() <= 256
+        && !topic.starts_with('$')
+        && topic.split('/').all(|level| {
+            !level.is_empty() && !level.chars().any(|c| matches!(c, '+' | '#') || c.is_control())
+        })
+}
+
+fn homeassistant(section: &Section<'_>) -> HomeAssistant {
+    section.only(&["enabled", "discovery_prefix", "climate"]);
+    HomeAssistant {
+        enabled: section.flag("enabled", true),
+        discovery_prefix: topic(section, "discovery_prefix", "homeassistant"),
+        climate: section.flag("climate", false),
+    }
+}
+
+fn http(section: &Section<'_>) -> Option<Http> {
+    section.only(&["listen"]);
+    if !section.in_file() && !section.in_environment() {
+        return None;
+    }
+    let listen = section
+        .optional("listen", "an address and port such as 127.0.0.1:8099", |value| {
+            strict_text(value)?.parse().ok()
+        })
+        .unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 8099)));
+    Some(Http { listen })
+}
+
+fn log(section: &Section<'_>) -> Log {
+    section.only(&["level", "format"]);
+    let level = section
+        .optional("level", "error, warn, info, debug, trace, or a tracing filter", |value| {
+            let level = strict_text(value)?;
+            is_log_level(&level).then_some(level)
+        })
+        .unwrap_or_else(|| "info".to_owned());
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log { level, format: section.word("format", &formats, LogFormat::Text) }
+}
+
+/// A filter reads every word without `=` as the name of a module, so `verbose` would be taken and
+/// silence everything.
+pub(crate) fn is_log_level(level: &str) -> bool {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let plain = |word: &str| levels.contains(&word.trim().to_ascii_lowercase().as_str());
+    level.split(',').all(|part| plain(part) || part.contains('='))
+        && tracing_subscriber::EnvFilter::try_new(level).is_ok()
+}
+
+fn outbox(section: &Section<'_>) -> OutboxBounds {
+    section.only(&["max_events", "max_bytes"]);
+    let max_events = section.whole("max_events", 1..=10_000_000, 10_000);
+    OutboxBounds {
+        max_events: usize::try_from(max_events).unwrap_or(usize::MAX),
+        max_bytes: section.size("max_bytes", 16 * 1024 * 1024),
+    }
+}
+
+pub(super) const fn a_day() -> Duration {
+    DAY
+}

@@ -1,0 +1,268 @@
+//! Values of the configuration, by type: each getter complains of what is no good and goes on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+
+use super::source::{Found, Section, shown_type};
+use crate::secret::Secret;
+
+/// Largest file that is read for a secret, in bytes.
+const MAX_SECRET_FILE: u64 = 64 * 1024;
+
+impl Section<'_> {
+    /// A value that `read` understands; `default` where it is missing or no good.
+    fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        default: T,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> T {
+        self.optional(key, expected, read).unwrap_or(default)
+    }
+
+    /// A value that `read` understands, if there is one.
+    pub(super) fn optional<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let found = self.get(key)?;
+        let value = read(&found.value);
+        if value.is_none() {
+            self.refuse(key, &found, expected);
+        }
+        value
+    }
+
+    pub(super) fn text(&self, key: &str, expected: &str) -> Option<String> {
+        self.optional(key, expected, |value| text(value).filter(|text| !text.is_empty()))
+    }
+
+    pub(super) fn flag(&self, key: &str, default: bool) -> bool {
+        self.read(key, "true or false", default, |value| match &value.kind {
+            ValueKind::Boolean(flag) => Some(*flag),
+            // Variables have no types.
+            ValueKind::String(text) => match text.to_ascii_lowercase().as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    pub(super) fn whole(&self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
+        let expected = format!("a whole number {}…{}", range.start(), range.end());
+        self.read(key, &expected, default, |value| {
+            whole(value).filter(|number| range.contains(number))
+        })
+    }
+
+    pub(super) fn celsius(&self, key: &str, default: f64) -> f64 {
+        self.read(key, "a temperature in °C, above 0 and 1000 at most", default, |value| {
+            number(value).filter(|celsius| *celsius > 0.0 && *celsius <= 1000.0)
+        })
+    }
+
+    pub(super) fn duration(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let form = |duration| humantime::format_duration(duration).to_string();
+        let expected = format!(
+            "a duration as text, such as \"30s\", \"500ms\" or \"1h\", {} to {}",
+            form(*range.start()),
+            form(*range.end())
+        );
+        self.read(key, &expected, default, |value| {
+            let duration = humantime::parse_duration(&strict_text(value)?).ok()?;
+            range.contains(&duration).then_some(duration)
+        })
+    }
+
+    pub(super) fn size(&self, key: &str, default: usize) -> usize {
+        self.read(key, "a size such as \"16MiB\", at least 1 KiB", default, |value| {
+            let size: bytesize::ByteSize = text(value)?.parse().ok()?;
+            usize::try_from(size.as_u64()).ok().filter(|bytes| *bytes >= 1024)
+        })
+    }
+
+    /// One of some words.
+    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> T {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        self.read(key, &format!("one of {}", names.join(", ")), default, |value| {
+            let text = strict_text(value)?;
+            words.iter().find(|(name, _)| *name == text).map(|(_, word)| *word)
+        })
+    }
+
+    /// A list of texts; in a variable they are separated by commas.
+    pub(super) fn texts(&self, key: &str, default: &[&str]) -> Vec<String> {
+        let default = default.iter().map(|text| (*text).to_owned()).collect();
+        self.read(key, "a list of names", default, |value| {
+            let texts: Option<Vec<String>> = items(value)?.iter().map(strict_text).collect();
+            texts.filter(|texts| texts.iter().all(|text| !text.trim().is_empty()))
+        })
+    }
+
+    /// A list of seconds, each up to a day.
+    pub(super) fn seconds(&self, key: &str, default: &[u64]) -> Vec<Duration> {
+        let default = default.iter().map(|seconds| Duration::from_secs(*seconds)).collect();
+        let expected = "a list of seconds, such as [1, 2, 5], one at least, each 0…86400";
+        self.read(key, expected, default, |value| {
+            let seconds: Option<Vec<Duration>> = items(value)?
+                .iter()
+                .map(|item| {
+                    let seconds = number(item).filter(|s| (0.0..=86_400.0).contains(s))?;
+                    Duration::try_from_secs_f64(seconds).ok()
+                })
+                .collect();
+            seconds.filter(|seconds| !seconds.is_empty())
+        })
+    }
+
+    /// A file that can be read.
+    pub(super) fn file(&self, key: &str) -> Option<PathBuf> {
+        let found = self.get(key)?;
+        let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
+            self.refuse(key, &found, "the path of a file");
+            return None;
+        };
+        if let Err(error) = std::fs::File::open(&path) {
+            let what = format!("{path:?}, which cannot be read ({error})");
+            self.complain(found.source, key, &what, "the path of a file that can be read");
+            return None;
+        }
+        Some(PathBuf::from(path))
+    }
+
+    /// A secret, from `key` or from the file that `key_file` names. Both in one source is a
+    /// mistake; the environment's goes before the file's. Warnings go to `warnings`.
+    pub(super) fn secret(&self, key: &str, warnings: &mut Vec<String>) -> Option<Secret> {
+        let twin = format!("{key}_file");
+        let of_environment = (self.of_environment(key), self.of_environment(&twin));
+        let of_file = (self.of_file(key), self.of_file(&twin));
+        for pair in [&of_environment, &of_file] {
+            if let (Some(found), Some(_)) = pair {
+                let both = format!("both {key} and {twin}");
+                self.complain(found.source.clone(), key, &both, "one of the two");
+                return None;
+            }
+        }
+        let pair = match of_environment {
+            (None, None) => of_file,
+            pair => pair,
+        };
+        match pair {
+            (Some(found), _) => self.secret_text(key, &found),
+            (None, Some(found)) => self.secret_file(&twin, &found, warnings),
+            (None, None) => None,
+        }
+    }
+
+    fn secret_text(&self, key: &str, found: &Found) -> Option<Secret> {
+        match &found.value.kind {
+            ValueKind::String(text) if !text.is_empty() => Some(Secret::new(text)),
+            ValueKind::String(_) => {
+                self.complain(found.source.clone(), key, "an empty text", "the secret as text");
+                None
+            }
+            _ => {
+                let shown = shown_type(&found.value);
+                self.complain(found.source.clone(), key, shown, "the secret as text, in quotes");
+                None
+            }
+        }
+    }
+
+    fn secret_file(&self, key: &str, found: &Found, warnings: &mut Vec<String>) -> Option<Secret> {
+        let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
+            self.refuse(key, found, "the path of a file that holds the secret");
+            return None;
+        };
+        let refuse = |what: String| {
+            let what = format!("{path:?}, which {what}");
+            let expected = "the path of a readable file that holds the secret";
+            self.complain(found.source.clone(), key, &what, expected);
+        };
+        match read_secret(Path::new(&path)) {
+            Ok(text) if text.is_empty() => {
+                refuse("is empty".to_owned());
+                None
+            }
+            Ok(text) => {
+                warnings.extend(open_to_others(Path::new(&path)));
+                Some(Secret::new(text))
+            }
+            Err(error) => {
+                refuse(format!("cannot be read ({error})"));
+                None
+            }
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > MAX_SECRET_FILE {
+        return Err(std::io::Error::other("too large for a secret"));
+    }
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A warning where others on the machine can read the file. Docker's secrets are exempt: their
+/// mode is Docker's, and who is in the container may read them anyway.
+fn open_to_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0 && !path.starts_with("/run/secrets")).then(|| {
+        let path = path.display();
+        format!("{path} holds a secret and can be read by every user of this machine; chmod 600 {path}")
+    })
+}
+
+/// A text, also where the file has a number.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        ValueKind::I64(number) => Some(number.to_string()),
+        ValueKind::U64(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+pub(super) fn strict_text(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    text(value)?.trim().parse().ok()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match &value.kind {
+        ValueKind::Float(number) => Some(*number),
+        _ => text(value)?.trim().parse().ok(),
+    }
+    .filter(|number: &f64| number.is_finite())
+}
+
+/// The items of a list, or of a variable's text.
+fn items(value: &Value) -> Option<Vec<Value>> {
+    match &value.kind {
+        ValueKind::Array(items) => Some(items.clone()),
+        ValueKind::String(text) => {
+            Some(text.split(',').map(|item| Value::from(item.trim().to_owned())).collect())
+        }
+        _ => None,
+    }
+}
