@@ -1,4 +1,80 @@
-//! Everything that speaks to OctoPrint.
+//! Everything that speaks to OctoPrint: a Rust counterpart of OctoPrint's JavaScript client.
+//!
+//! [`Socket`] is the push socket: it logs in, stays connected, and hands every message that
+//! OctoPrint pushes to the handlers registered for it. [`Rest`] is the calls beside it.
+//!
+//! # With an API key
+//!
+//! ```no_run
+//! use octoprint2mqtt::octoprint::{Credentials, Handled, Socket, SocketOptions};
+//! use octoprint2mqtt::secret::Secret;
+//!
+//! # async fn example(tls: std::sync::Arc<rustls::ClientConfig>) -> Result<(), Box<dyn std::error::Error>> {
+//! let key = Credentials::ApiKey(Secret::new("0123456789ABCDEF"));
+//! let options = SocketOptions::new("http://octopi.local/".parse()?, key, tls);
+//! let socket = Socket::new(options)?;
+//! socket.on_message("event", |message| {
+//!     println!("{}", message.payload());
+//!     async { Handled::Unmeasured }
+//! });
+//! socket.connect();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # With user and password
+//!
+//! ```no_run
+//! use octoprint2mqtt::octoprint::{Credentials, JobAction, Socket, SocketOptions, SocketState};
+//! use octoprint2mqtt::secret::Secret;
+//!
+//! # async fn example(tls: std::sync::Arc<rustls::ClientConfig>) -> Result<(), Box<dyn std::error::Error>> {
+//! let credentials =
+//!     Credentials::Password { username: "admin".to_owned(), password: Secret::new("correct horse") };
+//! let options = SocketOptions::new("https://printers.example/mk3/".parse()?, credentials, tls);
+//! let socket = Socket::new(options)?;
+//! let mut status = socket.status();
+//! socket.connect();
+//! status.wait_for(|status| status.state == SocketState::Connected).await?;
+//! socket.rest().job(JobAction::Pause).await?;
+//! socket.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod actor;
+mod backoff;
+mod connection;
+mod cookies;
+mod frame;
+mod handlers;
+mod http;
+mod in_flight;
+mod login;
+mod message;
+mod net_error;
+mod options;
+mod rest;
+mod shared;
+mod socket;
+mod status;
+mod throttle;
+mod transport;
+mod websocket;
+mod ws_text;
+mod xhr;
+
+pub use backoff::{Backoff, DEFAULT_TIMEOUTS};
+pub use frame::{BadElement, Decoded, Frame, FrameError, RawMessage, decode, encode};
+pub use handlers::{Handled, HandlerId};
+pub use http::RestError;
+pub use login::{Login, LoginError};
+pub use message::{Event, Message, Plugin, ReauthReason};
+pub use options::{Selection, SocketOptions, Subscription};
+pub use rest::{CurrentUser, JobAction, Rest};
+pub use socket::{BuildError, Socket};
+pub use status::{Counters, RateMode, SocketState, Status, Transport};
+pub use throttle::{RATE_BASE, Rate, Throttle};
 
 use crate::secret::Secret;
 

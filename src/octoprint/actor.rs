@@ -1,0 +1,398 @@
+//! The task of a socket: connects, waits, obeys, and drives the handlers' futures throughout.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::backoff::Backoff;
+use super::connection::Failure;
+use super::http::public_url;
+use super::in_flight::{InFlight, Latency};
+use super::login::LoginError;
+use super::message::Message;
+use super::options::SocketOptions;
+use super::rest::Rest;
+use super::shared::Shared;
+use super::socket::{Handle, Socket};
+use super::status::{RateMode, SocketState, Status, Transport};
+use super::throttle::Rate;
+use super::transport::{Link, Transports};
+
+/// A login is several calls on a host that may be slow; more than this is none.
+const LOGIN_STEPS: u32 = 4;
+/// How often the latency in the status is renewed at most.
+const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a handle asks of the task.
+pub(super) enum Command {
+    Connect,
+    Reconnect,
+    Disconnect,
+    /// A SockJS frame to be sent.
+    Send(String),
+    /// The throttle factor, or what is measured, may have changed.
+    RateChanged,
+    Close,
+}
+
+/// What the task does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Idle,
+    Connect,
+    Wait(Duration),
+    End,
+}
+
+/// What a turn of the task brought.
+pub(super) enum Turn<T> {
+    Ready(T),
+    Command(Command),
+}
+
+/// Why an attempt or a connection is over: told so, or failed.
+pub(super) enum Over {
+    Told(Step),
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Over {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+pub(super) struct Actor {
+    pub(super) options: SocketOptions,
+    pub(super) rest: Rest,
+    pub(super) shared: Arc<Shared>,
+    pub(super) backoff: Backoff,
+    pub(super) url: String,
+    handle: Weak<Handle>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    transports: Transports,
+    running: FuturesUnordered<BoxFuture<'static, (u64, Option<Duration>)>>,
+    in_flight: InFlight,
+    latency: Latency,
+    latency_shown: Option<Instant>,
+    messages: u64,
+    connections: u64,
+    connected_before: bool,
+    last_failure: Option<String>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        options: SocketOptions,
+        rest: Rest,
+        shared: Arc<Shared>,
+        handle: Weak<Handle>,
+        inbox: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            backoff: Backoff::new(options.timeouts.clone(), options.give_up),
+            url: public_url(&options.url),
+            latency: Latency::new(options.rate_sliding_window_size),
+            transports: Transports::new(options.transport),
+            options,
+            rest,
+            shared,
+            handle,
+            inbox,
+            running: FuturesUnordered::new(),
+            in_flight: InFlight::default(),
+            latency_shown: None,
+            messages: 0,
+            connections: 0,
+            connected_before: false,
+            last_failure: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut step = Step::Idle;
+        loop {
+            step = match step {
+                Step::Idle => self.idle().await,
+                Step::Connect => self.attempt().await,
+                Step::Wait(pause) => self.until(sleep(pause)).await.err().unwrap_or(Step::Connect),
+                Step::End => break,
+            };
+        }
+        self.show(|status| {
+            status.state = SocketState::Disconnected;
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+    }
+
+    async fn idle(&mut self) -> Step {
+        self.show(|status| {
+            if status.state != SocketState::Failed {
+                status.state = SocketState::Disconnected;
+                status.error = None;
+            }
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+        self.until(std::future::pending::<()>()).await.err().unwrap_or(Step::Idle)
+    }
+
+    async fn attempt(&mut self) -> Step {
+        self.show(|status| {
+            status.state = SocketState::Connecting;
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+        let over = match self.open().await {
+            Ok((link, login)) => self.serve(link, login).await,
+            Err(over) => over,
+        };
+        match over {
+            Over::Told(step) => {
+                self.told(step);
+                step
+            }
+            Over::Failed(failure) => self.failed(&failure),
+        }
+    }
+
+    /// Logs in and opens a transport.
+    async fn open(&mut self) -> Result<(Link, super::Login), Over> {
+        let limit = self.options.connect_timeout;
+        let rest = self.rest.clone();
+        let login = timeout(limit * LOGIN_STEPS, rest.login());
+        let login = self.obeying(login).await?.map_err(|_| LoginError::Timeout)??;
+        let plan = self.transports.plan(Instant::now());
+        let max_message = self.options.max_message_bytes;
+        let open = async { plan.open(&rest, limit, max_message).await };
+        let opened = self.obeying(open).await?;
+        let link = opened?;
+        self.transports.worked(plan, link.transport(), Instant::now());
+        Ok((link, login))
+    }
+
+    /// Runs a future while obeying commands: one that ends the attempt ends the future too.
+    async fn obeying<F: Future>(&mut self, future: F) -> Result<F::Output, Over> {
+        let mut future = pin!(future);
+        loop {
+            match self.turn(&mut future).await {
+                Turn::Ready(output) => return Ok(output),
+                // Connecting already is what `connect` asks for.
+                Turn::Command(Command::Connect) => {}
+                Turn::Command(command) => {
+                    if let Some(step) = self.unconnected(&command) {
+                        return Err(Over::Told(step));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a future until it is done or a command says what to do instead.
+    async fn until<F: Future>(&mut self, future: F) -> Result<F::Output, Step> {
+        let mut future = pin!(future);
+        loop {
+            match self.turn(&mut future).await {
+                Turn::Ready(output) => return Ok(output),
+                Turn::Command(Command::Disconnect) => {
+                    self.show(|status| status.state = SocketState::Disconnected);
+                    return Err(Step::Idle);
+                }
+                Turn::Command(command) => {
+                    if let Some(step) = self.unconnected(&command) {
+                        return Err(step);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a command means while there is no connection.
+    fn unconnected(&mut self, command: &Command) -> Option<Step> {
+        match command {
+            Command::Connect | Command::Reconnect => {
+                self.backoff.reset();
+                Some(Step::Connect)
+            }
+            Command::Disconnect => Some(Step::Idle),
+            Command::Close => Some(Step::End),
+            Command::RateChanged => None,
+            Command::Send(_) => {
+                tracing::debug!(url = self.url, "not connected: a message was not sent");
+                None
+            }
+        }
+    }
+
+    /// One turn: drives the handlers' futures until `future` is done or a command comes.
+    pub(super) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            self.follow_rate();
+            let late = self.in_flight.next_late();
+            tokio::select! {
+                output = &mut future => return Turn::Ready(output),
+                command = self.inbox.recv() => {
+                    // No sender left: all handles are gone.
+                    return Turn::Command(command.unwrap_or(Command::Close));
+                }
+                Some((serial, took)) = self.running.next() => self.handled(serial, took),
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
+                    self.report_late();
+                }
+            }
+        }
+    }
+
+    /// Hands a message to its handlers.
+    pub(super) async fn dispatch(&mut self, message: Message) {
+        self.shared.count_message();
+        let message = Arc::new(message);
+        let Some(mut handled) = self.shared.handlers.call(&message) else {
+            return;
+        };
+        self.follow_rate();
+        self.messages += 1;
+        let serial = self.messages;
+        if self.shared.rate().mode == RateMode::Auto {
+            self.in_flight.received(serial, message.received());
+        }
+        // The first poll happens here, so that handlers get going in the order of the messages.
+        let first = poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await;
+        match first {
+            Poll::Ready(took) => self.handled(serial, took),
+            Poll::Pending => self.running.push(Box::pin(async move { (serial, handled.await) })),
+        }
+    }
+
+    /// Begins the measurements anew when the factor or its mode has changed.
+    fn follow_rate(&mut self) {
+        let rate = self.shared.rate();
+        let generation = rate.generation();
+        if generation != self.in_flight.generation() {
+            self.in_flight.restart(generation, rate.throttle.interval());
+        }
+    }
+
+    /// A message's handlers are done, having taken `took` if that is to be measured.
+    fn handled(&mut self, serial: u64, took: Option<Duration>) {
+        self.follow_rate();
+        let counts = self.in_flight.finished(serial);
+        let Some(took) = took else {
+            return;
+        };
+        self.latency.record(took);
+        self.show_latency();
+        if counts {
+            self.record(took);
+        }
+    }
+
+    fn report_late(&mut self) {
+        // Only the first: it may change the factor, and then the others do not count any more.
+        if let Some(waited) = self.in_flight.take_late(Instant::now()) {
+            self.record(waited);
+        }
+    }
+
+    fn record(&mut self, took: Duration) {
+        let rate = self.shared.rate().throttle.record(took);
+        let (Some(rate), Some(socket)) = (rate, Socket::upgrade(&self.handle)) else {
+            return;
+        };
+        match rate {
+            Rate::TooHigh { measured, maximum } => {
+                tracing::debug!(url = self.url, ?measured, ?maximum, "messages come too fast");
+            }
+            Rate::TooLow { measured, minimum } => {
+                tracing::debug!(url = self.url, ?measured, ?minimum, "messages may come faster");
+            }
+        }
+        self.shared.call_hook(&socket, rate);
+    }
+
+    fn show_latency(&mut self) {
+        let now = Instant::now();
+        if self.latency_shown.is_some_and(|shown| now - shown < SHOW_LATENCY_EVERY) {
+            return;
+        }
+        self.latency_shown = Some(now);
+        let median = self.latency.median();
+        self.show(|status| status.publish_latency = median);
+    }
+
+    /// Changes the status; who watches it is woken only if it did change.
+    pub(super) fn show(&self, change: impl FnOnce(&mut Status)) {
+        self.shared.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+
+    /// A new connection's number.
+    pub(super) fn next_connection(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
+    }
+
+    /// The login is proven.
+    pub(super) fn connected(&mut self, transport: Transport) {
+        if self.connected_before {
+            self.shared.count_reconnect();
+        }
+        self.connected_before = true;
+        self.last_failure = None;
+        self.show(|status| {
+            status.state = SocketState::Connected;
+            status.transport = Some(transport);
+            status.error = None;
+        });
+        tracing::info!(url = self.url, transport = transport.as_str(), "connected to OctoPrint");
+    }
+
+    fn told(&mut self, step: Step) {
+        match step {
+            Step::Connect => tracing::info!(url = self.url, "reconnecting as told"),
+            _ => tracing::info!(url = self.url, "disconnected as told"),
+        }
+        self.last_failure = None;
+    }
+
+    /// Says once what went wrong and what comes next.
+    fn failed(&mut self, failure: &Failure) -> Step {
+        let text = failure.to_string();
+        let pause = if failure.refused() {
+            Some(self.options.refused_pause)
+        } else {
+            self.backoff.next_timeout()
+        };
+        let next = match pause {
+            Some(pause) => format!("next attempt in {}", humantime::format_duration(pause)),
+            None => "giving up until told to reconnect".to_owned(),
+        };
+        if self.last_failure.as_ref() == Some(&text) && pause.is_some() {
+            tracing::debug!(url = self.url, "{text}; {next}");
+        } else {
+            tracing::warn!(url = self.url, "{text}; {next}");
+        }
+        let attempt = self.backoff.attempts();
+        self.show(|status| {
+            status.state = if pause.is_some() { SocketState::Waiting } else { SocketState::Failed };
+            status.transport = None;
+            status.attempt = attempt;
+            status.next_attempt_in = pause;
+            status.error = Some(text.clone());
+        });
+        self.last_failure = Some(text);
+        pause.map_or(Step::Idle, Step::Wait)
+    }
+}

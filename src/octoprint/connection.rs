@@ -1,0 +1,386 @@
+//! One connection of the socket, from its first frame to its end.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+
+use super::actor::{Actor, Command, Over, Step, Turn};
+use super::frame::{self, Frame, FrameError};
+use super::http::RestError;
+use super::login::{Login, LoginError};
+use super::message::{Message, ReauthReason};
+use super::rest::CurrentUser;
+use super::status::SocketState;
+use super::transport::{Link, Received, TransportError};
+
+/// How long a burst of `reauthRequired` is collected.
+const BURST: Duration = Duration::from_secs(1);
+/// How often a session may be called stale in a row before the connection is given up.
+const MAX_STALE: u32 = 3;
+
+/// Why an attempt or a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the socket was opened, but OctoPrint did not greet in time")]
+    NoGreeting,
+    #[error("logged in, but OctoPrint sent no state in time")]
+    NotProven,
+    #[error(
+        "the user {0} lacks the permission STATUS, without which OctoPrint pushes nothing: grant \
+         it in OctoPrint's access control"
+    )]
+    NoPermission(String),
+    #[error("OctoPrint calls every session stale that it gives")]
+    Stale,
+    #[error("nothing was heard from OctoPrint for {}", humantime::format_duration(*.0))]
+    Silent(Duration),
+    #[error("OctoPrint closed the session ({code} {reason})")]
+    Closed { code: u16, reason: String },
+    #[error("the framing is broken ({0})")]
+    Framing(FrameError),
+}
+
+impl Failure {
+    /// Whether trying again soon is of no use, because OctoPrint refuses who asks.
+    pub(super) fn refused(&self) -> bool {
+        match self {
+            Self::Login(error) => error.refused(),
+            Self::NoPermission(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for `o`.
+    Opening,
+    /// Waiting for `connected`.
+    Greeting,
+    /// `auth` is sent; waiting for the proof that it was accepted.
+    Authenticating,
+    /// Logged in.
+    Live,
+}
+
+/// A REST call that goes on beside the connection, for its sake.
+enum Aside {
+    LoggedIn(Result<Login, LoginError>),
+    Asked(Result<CurrentUser, RestError>),
+}
+
+enum Event {
+    Received(Result<Received, TransportError>),
+    Aside(Aside),
+    Tick,
+}
+
+struct Connection {
+    link: Link,
+    login: Login,
+    number: u64,
+    phase: Phase,
+    /// When the present phase must be over.
+    phase_ends: Option<Instant>,
+    heard: Instant,
+    pinged: bool,
+    /// When the connection counts as held.
+    held_at: Option<Instant>,
+    reauth: Option<(Instant, ReauthReason)>,
+    stale: u32,
+    aside: Option<BoxFuture<'static, Aside>>,
+    /// The throttle factor that OctoPrint knows of: a new socket starts at 1.
+    factor: u32,
+    /// What has been said in the log about unreadable data.
+    complained: HashSet<String>,
+}
+
+impl Connection {
+    async fn next(&mut self, deadline: Instant) -> Event {
+        let aside = async {
+            match &mut self.aside {
+                Some(aside) => aside.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            received = self.link.receive() => Event::Received(received),
+            done = aside => Event::Aside(done),
+            () = sleep_until(deadline) => Event::Tick,
+        }
+    }
+
+    /// The next moment at which something is due.
+    fn deadline(&self, ping_after: Duration, dead_after: Duration) -> Instant {
+        let silence = self.heard + if self.pinged { dead_after } else { ping_after };
+        // One login at a time: a burst that comes meanwhile waits for its end.
+        let reauth = self.reauth.filter(|_| self.aside.is_none()).map(|(at, _)| at);
+        [self.phase_ends, self.held_at, reauth].into_iter().flatten().fold(silence, Instant::min)
+    }
+
+    /// The first time for each kind of complaint on this connection.
+    fn complain(&mut self, url: &str, what: &str) {
+        if self.complained.insert(what.to_owned()) {
+            tracing::warn!(url, "skipped {what}; further ones on this connection are counted only");
+        }
+    }
+}
+
+impl Actor {
+    /// Runs a connection to its end.
+    pub(super) async fn serve(&mut self, link: Link, login: Login) -> Over {
+        let now = Instant::now();
+        let mut connection = Connection {
+            link,
+            login,
+            number: self.next_connection(),
+            phase: Phase::Opening,
+            phase_ends: Some(now + self.options.connect_timeout),
+            heard: now,
+            pinged: false,
+            held_at: None,
+            reauth: None,
+            stale: 0,
+            aside: None,
+            factor: 1,
+            complained: HashSet::new(),
+        };
+        let over = loop {
+            let deadline = connection.deadline(self.options.ping_after, self.options.dead_after);
+            let turn = self.turn(connection.next(deadline)).await;
+            let done = match turn {
+                Turn::Ready(event) => self.event(&mut connection, event).await,
+                Turn::Command(command) => self.command(&mut connection, command).await,
+            };
+            if let Err(over) = done {
+                break over;
+            }
+        };
+        if let Over::Told(_) = over {
+            connection.link.close().await;
+        }
+        over
+    }
+
+    async fn command(&mut self, connection: &mut Connection, command: Command) -> Result<(), Over> {
+        match command {
+            Command::Connect => Ok(()),
+            Command::Reconnect => {
+                self.backoff.reset();
+                Err(Over::Told(Step::Connect))
+            }
+            Command::Disconnect => Err(Over::Told(Step::Idle)),
+            Command::Close => Err(Over::Told(Step::End)),
+            Command::Send(text) => Ok(connection.link.send(text).await?),
+            Command::RateChanged => self.send_factor(connection).await,
+        }
+    }
+
+    async fn event(&mut self, connection: &mut Connection, event: Event) -> Result<(), Over> {
+        match event {
+            Event::Received(received) => {
+                let received = received?;
+                connection.heard = Instant::now();
+                connection.pinged = false;
+                match received {
+                    Received::Alive => Ok(()),
+                    Received::Frame(frame) => self.frame(connection, &frame).await,
+                }
+            }
+            Event::Aside(done) => {
+                connection.aside = None;
+                self.aside(connection, done).await
+            }
+            Event::Tick => self.tick(connection).await,
+        }
+    }
+
+    async fn frame(&mut self, connection: &mut Connection, bytes: &Bytes) -> Result<(), Over> {
+        let frame = match frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) if error.is_fatal() => {
+                self.shared.count_decode_error();
+                return Err(Failure::Framing(error).into());
+            }
+            Err(error) => {
+                self.shared.count_decode_error();
+                connection.complain(&self.url, &error.to_string());
+                return Ok(());
+            }
+        };
+        match frame {
+            Frame::Open if connection.phase == Phase::Opening => {
+                connection.phase = Phase::Greeting;
+                Ok(())
+            }
+            Frame::Open | Frame::Heartbeat => Ok(()),
+            Frame::Close { code, reason } => {
+                let reason = super::login::shown(&reason);
+                Err(Failure::Closed { code, reason }.into())
+            }
+            Frame::Messages(decoded) => {
+                for bad in decoded.skipped {
+                    self.shared.count_decode_error();
+                    connection.complain(&self.url, &bad.to_string());
+                }
+                let (received, received_at) = (connection.heard, SystemTime::now());
+                for raw in decoded.messages {
+                    let number = connection.number;
+                    // A payload is a slice of text between two ASCII characters: always UTF-8.
+                    if let Ok(message) =
+                        Message::new(&raw.kind, raw.payload, received, received_at, number)
+                    {
+                        self.message(connection, message).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn message(&mut self, connection: &mut Connection, message: Message) -> Result<(), Over> {
+        let greeted = connection.phase != Phase::Authenticating
+            && connection.phase != Phase::Live
+            && message.kind() == "connected";
+        let proof = if self.options.subscription.state { "history" } else { "timelapse" };
+        let proven = connection.phase == Phase::Authenticating && message.kind() == proof;
+        let reauth = (message.kind() == "reauthRequired").then(|| ReauthReason::of(&message));
+        if proven {
+            self.proven(connection);
+        }
+        self.dispatch(message).await;
+        if let Some(reason) = reauth {
+            let (at, earlier) =
+                connection.reauth.take().unwrap_or((Instant::now() + BURST, reason));
+            connection.reauth = Some((at, earlier.or(reason)));
+        }
+        if greeted { self.introduce(connection).await } else { Ok(()) }
+    }
+
+    /// Says what is wanted, how often, and who asks: in this order, for what is pushed follows
+    /// `auth` at once.
+    async fn introduce(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        let subscription = self.options.subscription.payload();
+        connection.link.send(frame::encode("subscribe", &subscription)).await?;
+        connection.phase = Phase::Authenticating;
+        self.show(|status| status.state = SocketState::Authenticating);
+        self.send_factor(connection).await?;
+        self.authenticate(connection).await
+    }
+
+    async fn authenticate(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        let text = frame::auth(&connection.login.name, &connection.login.session);
+        connection.link.send(text).await?;
+        if connection.phase == Phase::Authenticating {
+            connection.phase_ends = Some(Instant::now() + self.options.connect_timeout * 2);
+        }
+        Ok(())
+    }
+
+    /// Sends the throttle factor if OctoPrint has another one.
+    async fn send_factor(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        let factor = self.shared.rate().throttle.factor();
+        let introduced = matches!(connection.phase, Phase::Authenticating | Phase::Live);
+        if !introduced || factor == connection.factor {
+            return Ok(());
+        }
+        connection.link.send(frame::encode("throttle", &factor.into())).await?;
+        connection.factor = factor;
+        Ok(())
+    }
+
+    /// The login was accepted.
+    fn proven(&mut self, connection: &mut Connection) {
+        connection.phase = Phase::Live;
+        connection.phase_ends = None;
+        connection.stale = 0;
+        connection.held_at = Some(Instant::now() + self.options.held_after);
+        self.connected(connection.link.transport());
+    }
+
+    async fn tick(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(connection.held_at) {
+            connection.held_at = None;
+            self.backoff.reset();
+            self.show(|status| status.attempt = 0);
+        }
+        if due(connection.phase_ends) {
+            self.phase_is_over(connection)?;
+        }
+        if due(connection.reauth.map(|(at, _)| at)) && connection.aside.is_none() {
+            self.log_in_again(connection)?;
+        }
+        let silent = now.saturating_duration_since(connection.heard);
+        if silent >= self.options.dead_after {
+            return Err(Failure::Silent(self.options.dead_after).into());
+        }
+        if silent >= self.options.ping_after && !connection.pinged {
+            connection.pinged = true;
+            connection.link.ping(connection.factor).await?;
+        }
+        Ok(())
+    }
+
+    /// A phase has lasted too long.
+    fn phase_is_over(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        if connection.phase != Phase::Authenticating {
+            return Err(Failure::NoGreeting.into());
+        }
+        // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
+        connection.phase_ends = None;
+        let rest = self.rest.clone();
+        connection.aside = Some(Box::pin(async move { Aside::Asked(rest.current_user().await) }));
+        Ok(())
+    }
+
+    /// Answers a burst of `reauthRequired` with one login.
+    fn log_in_again(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        let Some((_, reason)) = connection.reauth.take() else {
+            return Ok(());
+        };
+        if connection.phase == Phase::Authenticating {
+            connection.stale += 1;
+            if connection.stale > MAX_STALE {
+                return Err(Failure::Stale.into());
+            }
+            // The login decides now, not the timer.
+            connection.phase_ends = None;
+        }
+        tracing::info!(url = self.url, ?reason, "OctoPrint asks for the login again");
+        let rest = self.rest.clone();
+        connection.aside = Some(Box::pin(async move {
+            Aside::LoggedIn(match reason {
+                ReauthReason::Modified => rest.passive_login().await,
+                ReauthReason::LoginNeeded => rest.login().await,
+            })
+        }));
+        Ok(())
+    }
+
+    async fn aside(&mut self, connection: &mut Connection, done: Aside) -> Result<(), Over> {
+        match done {
+            Aside::LoggedIn(login) => {
+                connection.login = login?;
+                self.authenticate(connection).await
+            }
+            // The proof came while the question was on its way.
+            Aside::Asked(_) if connection.phase == Phase::Live => Ok(()),
+            Aside::Asked(Ok(CurrentUser { name: Some(name), permissions, .. }))
+                if !permissions.iter().any(|permission| permission == "STATUS") =>
+            {
+                Err(Failure::NoPermission(name).into())
+            }
+            Aside::Asked(_) => Err(Failure::NotProven.into()),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The cookies of one login.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use reqwest::header::HeaderValue;
+use url::Url;
+
+/// The cookies of one OctoPrint, by the names it gave them (they carry a suffix of its choice).
+///
+/// A client of this module talks to one base address and follows no redirect, so that neither
+/// domain nor path of a cookie need be looked at.
+#[derive(Default)]
+pub(super) struct Cookies(Mutex<BTreeMap<String, String>>);
+
+impl Cookies {
+    /// The token that OctoPrint wants to see again in `X-CSRF-Token`.
+    pub(super) fn csrf_token(&self) -> Option<String> {
+        let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = cookies.iter().find(|(name, _)| name.starts_with("csrf_token"));
+        token.map(|(_, value)| value.clone())
+    }
+
+    /// Forgets all, for a login from the start.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn set(&self, header: &HeaderValue) {
+        let Some((name, value, attributes)) = header.to_str().ok().and_then(parts) else {
+            return;
+        };
+        let mut cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if value.is_empty() || expired(attributes) {
+            cookies.remove(name);
+        } else {
+            cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+}
+
+impl reqwest::cookie::CookieStore for Cookies {
+    fn set_cookies(&self, headers: &mut dyn Iterator<Item = &HeaderValue>, _: &Url) {
+        headers.for_each(|header| self.set(header));
+    }
+
+    fn cookies(&self, _: &Url) -> Option<HeaderValue> {
+        let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cookies.is_empty() {
+            return None;
+        }
+        let pairs: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut header = HeaderValue::from_str(&pairs.join("; ")).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+}
+
+impl fmt::Debug for Cookies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cookies(***)")
+    }
+}
+
+fn parts(header: &str) -> Option<(&str, &str, &str)> {
+    let (pair, attributes) = header.split_once(';').unwrap_or((header, ""));
+    let (name, value) = pair.split_once('=')?;
+    Some((name.trim(), value.trim(), attributes))
+}
+
+/// How servers delete a cookie: an age of zero, or an expiry at the epoch.
+fn expired(attributes: &str) -> bool {
+    attributes.split(';').map(str::trim).any(|attribute| {
+        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "max-age" => value.parse::<i64>().is_ok_and(|age| age <= 0),
+            "expires" => value.contains("1970"),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::cookie::CookieStore;
+
+    fn cookies(headers: &[&'static str]) -> Cookies {
+        let cookies = Cookies::default();
+        headers.iter().for_each(|header| cookies.set(&HeaderValue::from_static(header)));
+        cookies
+    }
+
+    #[test]
+    fn names_are_taken_as_received() {
+        let url = Url::parse("http://octopi.local/").unwrap();
+        let jar = cookies(&[
+            "csrf_token_P5000=abc.def; Path=/; SameSite=Lax",
+            "session_P5000=s1; HttpOnly",
+            "session_P5000=s2; HttpOnly",
+            "remember_token_P5000=x; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "garbage",
+        ]);
+        assert_eq!(jar.csrf_token().as_deref(), Some("abc.def"));
+        let header = jar.cookies(&url).unwrap();
+        assert_eq!(header, "csrf_token_P5000=abc.def; session_P5000=s2");
+        assert!(!format!("{header:?} {jar:?}").contains("abc"));
+        jar.clear();
+        assert_eq!(jar.cookies(&url), None);
+    }
+
+    #[test]
+    fn deleted_cookies_are_gone() {
+        let jar = cookies(&["csrf_token=a", "csrf_token=a; Max-Age=0"]);
+        assert_eq!(jar.csrf_token(), None);
+    }
+}

@@ -1,0 +1,339 @@
+//! SockJS framing, as OctoPrint speaks it.
+//!
+//! A frame is one letter and, for two of them, JSON: `o` (open), `h` (heartbeat), `a[…]` (messages)
+//! and `c[code,"reason"]` (close). The elements of `a[…]` are JSON objects in OctoPrint; SockJS
+//! itself has JSON strings there. Both are understood. Payloads are slices of the frame they came
+//! in, never parsed further and never written anew.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::secret::Secret;
+
+/// One SockJS frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// `o`: the session is open.
+    Open,
+    /// `h`: a sign of life.
+    Heartbeat,
+    /// `a[…]`: messages, in their order.
+    Messages(Decoded),
+    /// `c[code,"reason"]`: the server ends the session.
+    Close {
+        /// SockJS's close code; 0 when the frame had none that could be read.
+        code: u16,
+        /// The server's reason, empty when there was none that could be read.
+        reason: String,
+    },
+}
+
+/// What an `a[…]` frame held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The messages that could be read, one for each top-level key, in their order.
+    pub messages: Vec<RawMessage>,
+    /// What could not be read and is to be skipped, in its order.
+    pub skipped: Vec<BadElement>,
+}
+
+/// A message type and its payload, still as JSON text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawMessage {
+    /// The top-level key: `current`, `event`, …
+    pub kind: String,
+    /// The value verbatim: a slice of the frame (valid UTF-8, valid JSON).
+    pub payload: Bytes,
+}
+
+impl fmt::Debug for RawMessage {
+    /// Shows type and size only: payloads may hold keys and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawMessage({}, {} bytes)", self.kind, self.payload.len())
+    }
+}
+
+/// Why a part of an `a[…]` frame is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum BadElement {
+    /// The text after `a` is no JSON array, or breaks off in the middle of one.
+    #[error("a frame whose JSON is broken or cut off")]
+    Json,
+    /// An element is neither an object nor a string with an object in it.
+    #[error("an element that is not a JSON object")]
+    NotAnObject,
+}
+
+/// A frame that cannot be read at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FrameError {
+    /// The text is not UTF-8. The frame's ends are known all the same: skip it.
+    #[error("a frame that is not UTF-8")]
+    Utf8,
+    /// There is no letter.
+    #[error("an empty frame")]
+    Empty,
+    /// The letter is none of SockJS's: the peer does not speak it.
+    #[error("a frame that starts with none of SockJS's letters")]
+    UnknownLetter,
+}
+
+impl FrameError {
+    /// Whether the framing itself is broken, so that the connection is worth nothing any more.
+    /// `false`: this frame alone is to be skipped.
+    pub fn is_fatal(self) -> bool {
+        match self {
+            Self::Utf8 => false,
+            Self::Empty | Self::UnknownLetter => true,
+        }
+    }
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// [`FrameError`] where not even the kind of frame is known. Broken parts of an `a[…]` frame are no
+/// error: what is readable comes out, the rest is listed in [`Decoded::skipped`].
+pub fn decode(frame: &Bytes) -> Result<Frame, FrameError> {
+    let text = std::str::from_utf8(frame).map_err(|_| FrameError::Utf8)?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    match text.as_bytes() {
+        [] => Err(FrameError::Empty),
+        b"o" => Ok(Frame::Open),
+        [b'h', rest @ ..] if rest.iter().all(|byte| *byte == b'h') => Ok(Frame::Heartbeat),
+        [b'a', ..] => Ok(Frame::Messages(elements(frame, &text[1..]))),
+        [b'c', ..] => Ok(close(&text[1..])),
+        _ => Err(FrameError::UnknownLetter),
+    }
+}
+
+/// The text of a SockJS frame towards the server: an array with one JSON string in it.
+pub fn encode(kind: &str, payload: &serde_json::Value) -> String {
+    let mut message = serde_json::Map::with_capacity(1);
+    message.insert(kind.to_owned(), payload.clone());
+    let inner = serde_json::Value::Object(message).to_string();
+    serde_json::Value::Array(vec![serde_json::Value::String(inner)]).to_string()
+}
+
+/// The text of an `auth` message.
+pub(super) fn auth(user: &str, session: &Secret) -> String {
+    encode("auth", &serde_json::Value::String(format!("{user}:{}", session.expose())))
+}
+
+fn close(text: &str) -> Frame {
+    let (code, reason) = serde_json::from_str(text).unwrap_or_default();
+    Frame::Close { code, reason }
+}
+
+fn elements(frame: &Bytes, text: &str) -> Decoded {
+    let mut decoded = Decoded::default();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = Elements { frame, decoded: &mut decoded }.deserialize(&mut json);
+    if read.is_err() || json.end().is_err() {
+        decoded.skipped.push(BadElement::Json);
+    }
+    decoded
+}
+
+/// Collects the elements of the array as they come, so that those in front of a break survive it.
+struct Elements<'a> {
+    frame: &'a Bytes,
+    decoded: &'a mut Decoded,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(element) = array.next_element::<&'de RawValue>()? {
+            if !element_messages(self.frame, element.get(), &mut self.decoded.messages) {
+                self.decoded.skipped.push(BadElement::NotAnObject);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the messages of one element. `false`: it is not one that could be read.
+fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>) -> bool {
+    match element.as_bytes().first() {
+        Some(b'{') => object_messages(frame, element, messages),
+        Some(b'"') => match serde_json::from_str::<String>(element) {
+            Ok(inner) if inner.trim_start().starts_with('{') => {
+                let inner = Bytes::from(inner);
+                // Its own buffer: an unescaped string is no slice of the frame.
+                std::str::from_utf8(&inner)
+                    .is_ok_and(|text| object_messages(&inner, text, messages))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn object_messages(frame: &Bytes, object: &str, messages: &mut Vec<RawMessage>) -> bool {
+    let known = messages.len();
+    let read = serde_json::Deserializer::from_str(object).deserialize_map(Keys { frame, messages });
+    if read.is_err() {
+        messages.truncate(known);
+    }
+    read.is_ok()
+}
+
+struct Keys<'a> {
+    frame: &'a Bytes,
+    messages: &'a mut Vec<RawMessage>,
+}
+
+impl<'de> Visitor<'de> for Keys<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with message types as keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((kind, payload)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            let payload = self.frame.slice_ref(payload.get().as_bytes());
+            self.messages.push(RawMessage { kind: kind.into_owned(), payload });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(text: &str) -> Result<Frame, FrameError> {
+        decode(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn messages(text: &str) -> Decoded {
+        match frame(text) {
+            Ok(Frame::Messages(decoded)) => decoded,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn pairs(decoded: &Decoded) -> Vec<(&str, &str)> {
+        decoded
+            .messages
+            .iter()
+            .map(|m| (m.kind.as_str(), std::str::from_utf8(&m.payload).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_letters() {
+        assert_eq!(frame("o"), Ok(Frame::Open));
+        assert_eq!(frame("o\n"), Ok(Frame::Open));
+        assert_eq!(frame("h"), Ok(Frame::Heartbeat));
+        assert_eq!(frame(&"h".repeat(2048)), Ok(Frame::Heartbeat));
+        let close = |code, reason: &str| Ok(Frame::Close { code, reason: reason.to_owned() });
+        assert_eq!(frame("c[3000,\"Go away!\"]"), close(3000, "Go away!"));
+        assert_eq!(frame("c"), close(0, ""));
+        assert_eq!(frame(""), Err(FrameError::Empty));
+        assert_eq!(frame("Not found"), Err(FrameError::UnknownLetter));
+        assert_eq!(frame("open"), Err(FrameError::UnknownLetter));
+        assert_eq!(decode(&Bytes::from_static(b"a[\xff]")), Err(FrameError::Utf8));
+        assert!(FrameError::UnknownLetter.is_fatal() && !FrameError::Utf8.is_fatal());
+    }
+
+    #[test]
+    fn payloads_are_slices_of_the_frame() {
+        let bytes = Bytes::from_static(b"a[{\"event\": {\"type\" :1.0}} , {\"timelapse\":null}]");
+        let Ok(Frame::Messages(decoded)) = decode(&bytes) else { panic!() };
+        assert_eq!(pairs(&decoded), [("event", "{\"type\" :1.0}"), ("timelapse", "null")]);
+        assert_eq!(decoded.messages[0].payload.as_ptr(), bytes[12..].as_ptr());
+    }
+
+    #[test]
+    fn strings_and_several_keys() {
+        let decoded = messages(r#"a["{\"current\":{\"a\":\"\\u00e4\"}}",{"x":1,"y":[2]},"3"]"#);
+        let expected = [("current", r#"{"a":"\u00e4"}"#), ("x", "1"), ("y", "[2]")];
+        assert_eq!(pairs(&decoded), expected);
+        assert_eq!(decoded.skipped, [BadElement::NotAnObject]);
+    }
+
+    #[test]
+    fn bad_elements_cost_only_themselves() {
+        let decoded = messages(r#"a[null,1,"x",[],{"event":{}}]"#);
+        assert_eq!(pairs(&decoded), [("event", "{}")]);
+        assert_eq!(decoded.skipped, [BadElement::NotAnObject; 4]);
+        let decoded = messages(r#"a[{"event":{}},{"current":{"sta"#);
+        assert_eq!(pairs(&decoded), [("event", "{}")]);
+        assert_eq!(decoded.skipped, [BadElement::Json]);
+        for broken in ["a", "a[", "a{}", "a[]x", "axyz"] {
+            assert_eq!(messages(broken).skipped, [BadElement::Json], "{broken}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_no_stack_overflow() {
+        let deep = format!("a[{{\"current\":{}{}}}]", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(messages(&deep).messages.len(), 1);
+    }
+
+    #[test]
+    fn what_is_sent_is_an_array_of_one_string() {
+        let text = encode("auth", &serde_json::json!("a\"b:s"));
+        assert_eq!(text, r#"["{\"auth\":\"a\\\"b:s\"}"]"#);
+    }
+
+    #[test]
+    fn captured_frames_decode_whole() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for line in include_str!("../../tests/captures/frames_sockjs_websocket.jsonl").lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if line["dir"] != "in" {
+                continue;
+            }
+            let text = line["frame"].as_str().unwrap();
+            if let Frame::Messages(decoded) = frame(text).unwrap() {
+                assert_eq!(decoded.skipped, []);
+                kinds.extend(decoded.messages.into_iter().map(|m| m.kind));
+            }
+        }
+        assert!(kinds.contains("connected") && kinds.contains("history"), "{kinds:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&Bytes::from(bytes));
+        }
+
+        #[test]
+        fn never_panics_on_json_like_text(text in r#"[aoch]?[\[\]{}",:a-c0-9\\. ]{0,60}"#) {
+            let _ = frame(&text);
+        }
+
+        #[test]
+        fn what_was_framed_comes_back(kind in "[a-zA-Z]{1,12}", text in any::<String>()) {
+            let payload = serde_json::json!({ "text": text });
+            let decoded = messages(&format!("a[{}]", serde_json::json!({ &kind: payload })));
+            prop_assert_eq!(decoded.messages.len(), 1);
+            let back: serde_json::Value =
+                serde_json::from_slice(&decoded.messages[0].payload).unwrap();
+            prop_assert_eq!(back, payload);
+        }
+    }
+}

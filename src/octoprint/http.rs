@@ -1,0 +1,311 @@
+//! HTTP to one OctoPrint: one client, its addresses, its limits, its errors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::cookies::Cookies;
+use super::login::{LoginError, shown};
+use super::net_error::{NetError, root_text};
+use crate::secret::Secret;
+
+/// The largest answer that is read.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+/// How long a REST call may take from start to end.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept; commands come in bursts.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Why a REST call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestError {
+    /// OctoPrint answered with an error status.
+    #[error("{path}: {text} ({status})")]
+    Status {
+        /// The path of the call.
+        path: String,
+        /// The HTTP status.
+        status: u16,
+        /// OctoPrint's own text where it gave one.
+        text: String,
+    },
+    /// The server sends its visitors elsewhere. Not followed.
+    #[error("{path}: OctoPrint is at another address: {location}")]
+    Redirected {
+        /// The path of the call.
+        path: String,
+        /// The HTTP status.
+        status: u16,
+        /// The address it names, without query and user.
+        location: String,
+    },
+    /// No connection came about: the call was not sent.
+    #[error("{path}: not sent: {reason}")]
+    NotSent {
+        /// The path of the call.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The call was sent, or may have been, and no HTTP answer came.
+    #[error("{path}: sent, but no answer came: {reason}")]
+    Unanswered {
+        /// The path of the call.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The status came, the rest of the answer did not.
+    #[error("{path}: the answer broke off ({status}): {reason}")]
+    Broken {
+        /// The path of the call.
+        path: String,
+        /// The HTTP status.
+        status: u16,
+        /// Why.
+        reason: String,
+    },
+    /// The answer has another shape than OctoPrint gives it.
+    #[error("{path}: the answer cannot be read")]
+    Shape {
+        /// The path of the call.
+        path: String,
+        /// What was wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The call is not one that can be made.
+    #[error("{path}: {reason}")]
+    Argument {
+        /// The path of the call.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The call needed a login first, and that failed.
+    #[error("login failed: {0}")]
+    Login(#[from] LoginError),
+}
+
+impl RestError {
+    /// The HTTP status, where there was an HTTP answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. }
+            | Self::Redirected { status, .. }
+            | Self::Broken { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the call was sent, or may have been, with no HTTP answer to tell what became of it.
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::Unanswered { .. })
+    }
+}
+
+/// An HTTP answer, read whole.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) location: Option<String>,
+    pub(super) body: Bytes,
+}
+
+/// The client: its own cookies, no proxy of the environment, no redirect followed.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    base: Url,
+    pub(super) cookies: Arc<Cookies>,
+}
+
+impl Http {
+    pub(super) fn new(
+        base: Url,
+        tls: &rustls::ClientConfig,
+        headers: &[(String, Secret)],
+        connect_timeout: Duration,
+    ) -> Result<Self, HttpBuildError> {
+        let cookies = Arc::new(Cookies::default());
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(connect_timeout)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .default_headers(header_map(headers)?)
+            .cookie_provider(Arc::clone(&cookies))
+            .build()
+            .map_err(|error| HttpBuildError::Client(root_text(&error)))?;
+        Ok(Self { client, base, cookies })
+    }
+
+    /// The address of `path` under the base address, never outside of it.
+    pub(super) fn url(&self, path: &str) -> Result<Url, RestError> {
+        let outside =
+            || RestError::Argument { path: shown(path), reason: "no path of OctoPrint".to_owned() };
+        let text = format!("{}{}", self.base, path.trim_start_matches('/'));
+        let url = Url::parse(&text).map_err(|_| outside())?;
+        let same = url.origin() == self.base.origin() && url.path().starts_with(self.base.path());
+        if same { Ok(url) } else { Err(outside()) }
+    }
+
+    /// A request for `path`, to which credentials and body may be added.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<reqwest::RequestBuilder, RestError> {
+        Ok(self.endless(method, path)?.timeout(CALL_TIMEOUT))
+    }
+
+    /// A request whose answer may go on for ever.
+    pub(super) fn endless(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<reqwest::RequestBuilder, RestError> {
+        Ok(self.client.request(method, self.url(path)?))
+    }
+
+    /// Sends the request and reads the whole answer, whatever its status.
+    pub(super) async fn answer(
+        &self,
+        path: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answer, CallError> {
+        let response = request.send().await.map_err(|error| CallError::of_send(&error))?;
+        let status = response.status();
+        let location = response.headers().get(LOCATION).and_then(|to| self.location(to));
+        let body = body(response, MAX_BODY).await.map_err(|reason| CallError::Body {
+            status: status.as_u16(),
+            reason: format!("{reason} ({})", shown(path)),
+        })?;
+        Ok(Answer { status, location, body })
+    }
+
+    /// A `Location` fit to be shown: whole, and without what may be secret in it.
+    fn location(&self, header: &HeaderValue) -> Option<String> {
+        let mut url = self.base.join(header.to_str().ok()?).ok()?;
+        url.set_query(None);
+        url.set_fragment(None);
+        Some(public_url(&url))
+    }
+}
+
+/// An address without user and password.
+pub(super) fn public_url(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for addresses that cannot have either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// Why an exchange gave no whole answer; the caller knows the path.
+pub(super) enum CallError {
+    NotSent(NetError),
+    Unanswered(NetError),
+    Body { status: u16, reason: String },
+}
+
+impl CallError {
+    pub(super) fn of_send(error: &reqwest::Error) -> Self {
+        let cause = NetError::of(error);
+        if error.is_connect() || error.is_builder() {
+            Self::NotSent(cause)
+        } else {
+            Self::Unanswered(cause)
+        }
+    }
+
+    pub(super) fn at(self, path: &str) -> RestError {
+        let path = path.to_owned();
+        match self {
+            Self::NotSent(cause) => RestError::NotSent { path, reason: cause.to_string() },
+            Self::Unanswered(cause) => RestError::Unanswered { path, reason: cause.to_string() },
+            Self::Body { status, reason } => RestError::Broken { path, status, reason },
+        }
+    }
+}
+
+impl From<CallError> for LoginError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(cause) | CallError::Unanswered(cause) => cause.into(),
+            CallError::Body { reason, .. } => Self::NotUp { reason },
+        }
+    }
+}
+
+impl Answer {
+    /// The body of a success, or the error that the status means.
+    pub(super) fn success(self, path: &str) -> Result<Bytes, RestError> {
+        let (path, status) = (path.to_owned(), self.status.as_u16());
+        if self.status.is_success() {
+            return Ok(self.body);
+        }
+        if self.status.is_redirection() {
+            let location = self.location.unwrap_or_else(|| "(none named)".to_owned());
+            return Err(RestError::Redirected { path, status, location });
+        }
+        let text = self.error_text();
+        Err(RestError::Status { path, status, text })
+    }
+
+    /// OctoPrint's `{"error": text}`, or the name of the status.
+    fn error_text(&self) -> String {
+        #[derive(Deserialize)]
+        struct Body {
+            error: String,
+        }
+        match serde_json::from_slice::<Body>(&self.body) {
+            Ok(body) => shown(&body.error),
+            Err(_) => self.status.canonical_reason().unwrap_or("error").to_owned(),
+        }
+    }
+}
+
+/// Why a client could not be built.
+pub(super) enum HttpBuildError {
+    Header(String),
+    Client(String),
+}
+
+fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, HttpBuildError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let bad = || HttpBuildError::Header(name.clone());
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        map.append(parsed, sensitive(value).ok_or_else(bad)?);
+    }
+    Ok(map)
+}
+
+/// A header value that no `Debug` shows; `None` where the text cannot be one.
+pub(super) fn sensitive(value: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+async fn body(mut response: reqwest::Response, limit: usize) -> Result<Bytes, String> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| root_text(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(format!("more than {limit} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

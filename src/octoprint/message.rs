@@ -1,0 +1,195 @@
+//! Push messages, as OctoPrint sends them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// One push message: its type, its payload as it arrived, and when it arrived.
+#[derive(Clone)]
+pub struct Message {
+    kind: Cow<'static, str>,
+    payload: Utf8Bytes,
+    received: Instant,
+    received_at: SystemTime,
+    connection: u64,
+}
+
+/// The types that OctoPrint 1.11 sends; they need no allocation.
+const KNOWN: [&str; 9] = [
+    "connected",
+    "history",
+    "current",
+    "event",
+    "plugin",
+    "timelapse",
+    "slicingProgress",
+    "renderProgress",
+    "reauthRequired",
+];
+
+impl Message {
+    /// Builds a message of type `kind` from its payload's JSON text.
+    ///
+    /// # Errors
+    /// When `payload` is not UTF-8. That it is JSON is the caller's promise.
+    pub fn new(
+        kind: &str,
+        payload: Bytes,
+        received: Instant,
+        received_at: SystemTime,
+        connection: u64,
+    ) -> Result<Self, std::str::Utf8Error> {
+        let kind = match KNOWN.iter().find(|known| **known == kind) {
+            Some(known) => Cow::Borrowed(*known),
+            None => Cow::Owned(kind.to_owned()),
+        };
+        Ok(Self { kind, payload: payload.try_into()?, received, received_at, connection })
+    }
+
+    /// The type: `current`, `event`, `plugin`, … or one that is not known today.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The payload's JSON text, verbatim.
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// The payload's JSON text, verbatim: a slice of the received frame, nothing is copied.
+    pub fn payload_bytes(&self) -> Bytes {
+        self.payload.clone().into()
+    }
+
+    /// The payload read as `T`, which may borrow from this message.
+    ///
+    /// # Errors
+    /// When the payload has another shape.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.payload)
+    }
+
+    /// When it was received, on the clock that measures how long it took.
+    pub fn received(&self) -> Instant {
+        self.received
+    }
+
+    /// When it was received, by the calendar.
+    pub fn received_at(&self) -> SystemTime {
+        self.received_at
+    }
+
+    /// Which connection it came over: 1 for the first one of this socket, and so on.
+    pub fn connection(&self) -> u64 {
+        self.connection
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Shows type, size and connection only: payloads may hold keys and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, payload, connection, .. } = self;
+        write!(f, "Message({kind}, {} bytes, connection {connection})", payload.len())
+    }
+}
+
+/// The payload of an `event` message.
+#[derive(Debug, Deserialize)]
+pub struct Event<'a> {
+    /// The event's type: `PrintStarted`, `ZChange`, …
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    /// Its payload, verbatim; mostly an object, often `null`.
+    #[serde(borrow)]
+    pub payload: Option<&'a RawValue>,
+}
+
+/// The payload of a `plugin` message.
+#[derive(Deserialize)]
+pub struct Plugin<'a> {
+    /// The plugin's identifier.
+    #[serde(borrow)]
+    pub plugin: Cow<'a, str>,
+    /// What it sent, verbatim; anything.
+    #[serde(borrow)]
+    pub data: Option<&'a RawValue>,
+}
+
+impl fmt::Debug for Plugin<'_> {
+    /// Shows the plugin only: its data may hold tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plugin({})", self.plugin)
+    }
+}
+
+/// Why OctoPrint wants to be shown a login again (`reauthRequired`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReauthReason {
+    /// The user's rights changed: a passive login is enough.
+    Modified,
+    /// `logout`, `stale`, `removed`, and what is not known today: a full login is needed.
+    LoginNeeded,
+}
+
+impl ReauthReason {
+    /// Reads the payload of a `reauthRequired` message. Whatever cannot be read needs a full login.
+    pub fn of(message: &Message) -> Self {
+        #[derive(Deserialize)]
+        struct Payload<'a> {
+            #[serde(borrow)]
+            reason: Cow<'a, str>,
+        }
+        match message.json::<Payload<'_>>() {
+            Ok(payload) if payload.reason == "modified" => Self::Modified,
+            _ => Self::LoginNeeded,
+        }
+    }
+
+    /// The one that asks for more.
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Modified { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: &str, payload: &str) -> Message {
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Message::new(kind, payload, Instant::now(), SystemTime::UNIX_EPOCH, 1).unwrap()
+    }
+
+    #[test]
+    fn events_and_plugins_borrow() {
+        let event = message("event", r#"{"type":"ZChange","payload":{"new":1.0}}"#);
+        let event: Event = event.json().unwrap();
+        assert_eq!((&*event.kind, event.payload.unwrap().get()), ("ZChange", r#"{"new":1.0}"#));
+        let plugin = message("plugin", r#"{"plugin":"psucontrol","data":null}"#);
+        let plugin: Plugin = plugin.json().unwrap();
+        assert_eq!((&*plugin.plugin, plugin.data.is_none()), ("psucontrol", true));
+    }
+
+    #[test]
+    fn reasons() {
+        let reason = |payload| ReauthReason::of(&message("reauthRequired", payload));
+        assert_eq!(reason(r#"{"reason":"modified"}"#), ReauthReason::Modified);
+        for other in [r#"{"reason":"stale"}"#, r#"{"reason":null}"#, "null", "{}"] {
+            assert_eq!(reason(other), ReauthReason::LoginNeeded, "{other}");
+        }
+        assert_eq!(ReauthReason::Modified.or(ReauthReason::LoginNeeded), ReauthReason::LoginNeeded);
+        assert_eq!(ReauthReason::LoginNeeded.or(ReauthReason::Modified), ReauthReason::LoginNeeded);
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let shown = format!("{:?}", message("plugin", r#"{"user_token":"SECRET"}"#));
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What a socket is told before it starts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::backoff::DEFAULT_TIMEOUTS;
+use super::http::public_url;
+use super::{Credentials, TransportChoice};
+use crate::secret::Secret;
+
+/// Options of a [`Socket`](super::Socket).
+#[derive(Clone)]
+pub struct SocketOptions {
+    /// The base address of OctoPrint, `http` or `https`; its path ends with `/`.
+    pub url: Url,
+    /// How to log in.
+    pub credentials: Credentials,
+    /// TLS for `https` and `wss`.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// How long to wait before each consecutive attempt to reconnect. A connection that held
+    /// starts the list anew.
+    pub timeouts: Vec<Duration>,
+    /// After the last of the timeouts: `true` gives up (state `failed`), `false` goes on at the
+    /// last interval.
+    pub give_up: bool,
+    /// How many processing times the throttle looks at.
+    pub rate_sliding_window_size: usize,
+    /// The largest throttle factor.
+    pub max_rate_factor: u32,
+    /// How long each step of connecting may take: TCP and TLS, the WebSocket upgrade, the first
+    /// message. The proof of the login may take twice as long.
+    pub connect_timeout: Duration,
+    /// Which transport to use.
+    pub transport: TransportChoice,
+    /// Extra headers for REST calls and the socket alike.
+    pub headers: Vec<(String, Secret)>,
+    /// What OctoPrint is to push.
+    pub subscription: Subscription,
+    /// The largest message that is accepted; a larger one ends the connection.
+    pub max_message_bytes: usize,
+    /// How long to wait after refused credentials.
+    pub refused_pause: Duration,
+    /// After how much silence OctoPrint is asked for a sign of life.
+    pub ping_after: Duration,
+    /// After how much silence the connection is dropped.
+    pub dead_after: Duration,
+    /// How long after its first `history` a connection counts as held.
+    pub held_after: Duration,
+}
+
+impl SocketOptions {
+    /// Options with these defaults:
+    ///
+    /// | option | default |
+    /// | --- | --- |
+    /// | `timeouts` | 1, 1, 2, 3, 5, 8, 13, 20, 40, 100 s |
+    /// | `give_up` | `false` |
+    /// | `rate_sliding_window_size` | 20 |
+    /// | `max_rate_factor` | 20 |
+    /// | `connect_timeout` | 5 s |
+    /// | `transport` | [`TransportChoice::Auto`] |
+    /// | `headers` | none |
+    /// | `subscription` | everything |
+    /// | `max_message_bytes` | 16 MiB |
+    /// | `refused_pause` | 10 min |
+    /// | `ping_after`, `dead_after`, `held_after` | 15 s, 40 s, 10 s |
+    pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self {
+            url,
+            credentials,
+            tls,
+            timeouts: DEFAULT_TIMEOUTS.to_vec(),
+            give_up: false,
+            rate_sliding_window_size: 20,
+            max_rate_factor: 20,
+            connect_timeout: Duration::from_secs(5),
+            transport: TransportChoice::Auto,
+            headers: Vec::new(),
+            subscription: Subscription::default(),
+            max_message_bytes: 16 * 1024 * 1024,
+            refused_pause: Duration::from_secs(600),
+            ping_after: Duration::from_secs(15),
+            dead_after: Duration::from_secs(40),
+            held_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for SocketOptions {
+    /// Shows the address, without user and password, and nothing else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketOptions").field("url", &public_url(&self.url)).finish_non_exhaustive()
+    }
+}
+
+/// What OctoPrint is to push. The default is everything, as OctoPrint has it.
+///
+/// `connected`, `timelapse`, `slicingProgress`, `renderProgress` and `reauthRequired` always come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// `history` and `current`: the state, temperatures, the job.
+    pub state: bool,
+    /// With `state`: the terminal's lines too.
+    pub logs: bool,
+    /// With `state`: the printer's messages too.
+    pub messages: bool,
+    /// Which events.
+    pub events: Selection,
+    /// Messages of which plugins.
+    pub plugins: Selection,
+}
+
+impl Default for Subscription {
+    fn default() -> Self {
+        Self {
+            state: true,
+            logs: true,
+            messages: true,
+            events: Selection::All,
+            plugins: Selection::All,
+        }
+    }
+}
+
+impl Subscription {
+    /// The payload of the `subscribe` message.
+    pub(super) fn payload(&self) -> Value {
+        let state = match self.state {
+            true => json!({"logs": self.logs, "messages": self.messages}),
+            false => json!(false),
+        };
+        let (plugins, events) = (self.plugins.payload(), self.events.payload());
+        json!({"state": state, "plugins": plugins, "events": events})
+    }
+}
+
+/// A choice of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All, known today or not.
+    All,
+    /// None.
+    Nothing,
+    /// These and no others.
+    Only(Vec<String>),
+}
+
+impl Selection {
+    fn payload(&self) -> Value {
+        match self {
+            Self::All => json!(true),
+            Self::Nothing => json!(false),
+            Self::Only(names) => json!(names),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_subscribed_to() {
+        let mut subscription = Subscription::default();
+        let everything = json!({"state": {"logs": true, "messages": true},
+            "plugins": true, "events": true});
+        assert_eq!(subscription.payload(), everything);
+        subscription.state = false;
+        subscription.plugins = Selection::Nothing;
+        subscription.events = Selection::Only(vec!["PrintDone".to_owned()]);
+        let little = json!({"state": false, "plugins": false, "events": ["PrintDone"]});
+        assert_eq!(subscription.payload(), little);
+    }
+}

@@ -1,0 +1,363 @@
+//! OctoPrint's REST calls: login, state, commands.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Method, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Credentials;
+use super::http::{Answer, Http, RestError, sensitive};
+use super::login::{self, Attempt, Login, LoginError};
+
+/// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
+///
+/// With user and password the calls log in by themselves when they have to. A refused login is not
+/// tried again by a call before the pause after a refused login is over, lest OctoPrint lock out
+/// this address.
+#[derive(Clone)]
+pub struct Rest {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: Http,
+    credentials: Credentials,
+    refused_pause: Duration,
+    /// One login at a time; and what is known of the last one.
+    session: tokio::sync::Mutex<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    logged_in: bool,
+    refused: Option<(Instant, LoginError)>,
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
+}
+
+/// Who the calls act as, as OctoPrint sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CurrentUser {
+    /// The user's name; `None` is a guest: the credentials are not known.
+    pub name: Option<String>,
+    /// The permissions in effect: `STATUS`, `PRINT`, …
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    /// The user's groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// What to do with the print job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobAction {
+    /// Starts printing the selected file.
+    Start,
+    /// Pauses; nothing happens when paused already.
+    Pause,
+    /// Resumes; nothing happens when printing already.
+    Resume,
+    /// Pauses or resumes.
+    Toggle,
+    /// Cancels.
+    Cancel,
+    /// Starts a paused print anew.
+    Restart,
+}
+
+impl JobAction {
+    fn body(self) -> Value {
+        match self {
+            Self::Start => json!({"command": "start"}),
+            Self::Pause => json!({"command": "pause", "action": "pause"}),
+            Self::Resume => json!({"command": "pause", "action": "resume"}),
+            Self::Toggle => json!({"command": "pause", "action": "toggle"}),
+            Self::Cancel => json!({"command": "cancel"}),
+            Self::Restart => json!({"command": "restart"}),
+        }
+    }
+}
+
+impl Rest {
+    pub(super) fn new(http: Http, credentials: Credentials, refused_pause: Duration) -> Self {
+        let session = tokio::sync::Mutex::default();
+        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session }) }
+    }
+
+    pub(super) fn http(&self) -> &Http {
+        &self.inner.http
+    }
+
+    /// Logs in: passively with an API key, or with user and password.
+    ///
+    /// # Errors
+    /// [`LoginError`] says why not, and what to do.
+    pub async fn login(&self) -> Result<Login, LoginError> {
+        let mut session = self.inner.session.lock().await;
+        self.full_login(&mut session).await
+    }
+
+    /// Asks for a session on the strength of what is there: the API key, or the cookies of an
+    /// earlier login. Where those cookies are no good any more, logs in.
+    ///
+    /// # Errors
+    /// As [`Rest::login`].
+    pub async fn passive_login(&self) -> Result<Login, LoginError> {
+        let mut session = self.inner.session.lock().await;
+        if session.logged_in && matches!(self.inner.credentials, Credentials::Password { .. }) {
+            let passive = self.post_login(Attempt::Cookies, json!({"passive": true})).await;
+            if !matches!(
+                passive,
+                Err(LoginError::WrongPassword | LoginError::Unexpected { status: 400, .. })
+            ) {
+                return passive;
+            }
+        }
+        self.full_login(&mut session).await
+    }
+
+    async fn full_login(&self, session: &mut Session) -> Result<Login, LoginError> {
+        let login = match &self.inner.credentials {
+            Credentials::ApiKey(_) => self.post_login(Attempt::Key, json!({"passive": true})).await,
+            Credentials::Password { username, password } => {
+                self.inner.http.cookies.clear();
+                self.csrf_cookie().await?;
+                let body = json!({"user": username, "pass": password.expose(), "remember": true});
+                self.post_login(Attempt::Password, body).await
+            }
+        };
+        session.logged_in = login.is_ok();
+        session.refused = match &login {
+            Err(error) if error.refused() => Some((Instant::now(), error.clone())),
+            _ => None,
+        };
+        login
+    }
+
+    /// Fetches the login page for the CSRF cookie that comes with it.
+    async fn csrf_cookie(&self) -> Result<(), LoginError> {
+        let path = "login/";
+        let request = self.inner.http.request(Method::GET, path).map_err(not_octoprint)?;
+        let answer = self.inner.http.answer(path, request).await?;
+        if self.inner.http.cookies.csrf_token().is_some() {
+            return Ok(());
+        }
+        if answer.status == StatusCode::OK {
+            let reason = "its login page sets no CSRF cookie".to_owned();
+            return Err(LoginError::NotOctoPrint { reason });
+        }
+        let answer =
+            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
+        login::read(Attempt::Password, &answer).map(|_| ())
+    }
+
+    async fn post_login(&self, attempt: Attempt, body: Value) -> Result<Login, LoginError> {
+        let answer = self.send(Method::POST, "api/login", Some(&body)).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(SendError::Call(error)) => return Err(error.into()),
+            Err(SendError::Rest(error)) => return Err(not_octoprint(error)),
+        };
+        let answer =
+            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
+        login::read(attempt, &answer)
+    }
+
+    /// Who these calls act as. Always succeeds where OctoPrint answers: wrong credentials are a
+    /// guest, which has no name.
+    ///
+    /// # Errors
+    /// [`RestError`] where there is no answer, or one that is not OctoPrint's.
+    pub async fn current_user(&self) -> Result<CurrentUser, RestError> {
+        self.get_json("api/currentuser").await
+    }
+
+    /// Starts, pauses, resumes or ends the print job.
+    ///
+    /// # Errors
+    /// [`RestError`]; status 409 when the printer's state does not allow it.
+    pub async fn job(&self, action: JobAction) -> Result<(), RestError> {
+        self.post("api/job", &action.body()).await.map(drop)
+    }
+
+    /// Whether a file is selected, so that [`JobAction::Start`] would do anything: OctoPrint
+    /// answers it with success either way.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn job_file_selected(&self) -> Result<bool, RestError> {
+        let job: Value = self.get_json("api/job").await?;
+        Ok(job.pointer("/job/file/path").is_some_and(|path| !path.is_null())
+            || job.pointer("/job/file/name").is_some_and(|name| !name.is_null()))
+    }
+
+    /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
+    ///
+    /// # Errors
+    /// [`RestError`]; [`RestError::Argument`] for a target that is not a number from 0 up, or a
+    /// heater that OctoPrint cannot have; status 409 when the printer is not connected or has no
+    /// such heater.
+    pub async fn set_target(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
+        if !(celsius.is_finite() && celsius >= 0.0) {
+            return Err(argument("api/printer", "a target is a number of °C from 0 up"));
+        }
+        match heater {
+            "bed" | "chamber" => {
+                let body = json!({"command": "target", "target": celsius});
+                self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
+            }
+            _ if tool(heater) => {
+                let body = json!({"command": "target", "targets": {heater: celsius}});
+                self.post("api/printer/tool", &body).await.map(drop)
+            }
+            _ => Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber")),
+        }
+    }
+
+    /// Sends G-code to the printer, one command a string.
+    ///
+    /// # Errors
+    /// [`RestError`]; status 409 when the printer is not connected.
+    pub async fn printer_command(&self, gcode: &[&str]) -> Result<(), RestError> {
+        self.post("api/printer/command", &json!({ "commands": gcode })).await.map(drop)
+    }
+
+    /// `GET` of a path relative to the base address, such as `api/printerprofiles`. Bodies over
+    /// 8 MiB are refused.
+    ///
+    /// # Errors
+    /// [`RestError`] for everything but a success.
+    pub async fn get(&self, path: &str) -> Result<Bytes, RestError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// `POST` of a JSON body to a path relative to the base address.
+    ///
+    /// # Errors
+    /// [`RestError`] for everything but a success.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Bytes, RestError> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
+        let body = self.get(path).await?;
+        serde_json::from_slice(&body)
+            .map_err(|source| RestError::Shape { path: path.to_owned(), source })
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, RestError> {
+        self.ensure_session().await?;
+        let answer = self.send(method.clone(), path, body).await.map_err(|e| e.at(path))?;
+        if !self.session_ended(&answer).await {
+            return answer.success(path);
+        }
+        // It was refused, so it was not carried out: sending it once more is safe.
+        self.inner.session.lock().await.logged_in = false;
+        self.ensure_session().await?;
+        self.send(method, path, body).await.map_err(|e| e.at(path))?.success(path)
+    }
+
+    /// Logs in where calls need cookies and there are none yet.
+    async fn ensure_session(&self) -> Result<(), RestError> {
+        if matches!(self.inner.credentials, Credentials::ApiKey(_)) {
+            return Ok(());
+        }
+        let mut session = self.inner.session.lock().await;
+        if session.logged_in {
+            return Ok(());
+        }
+        match &session.refused {
+            Some((at, error)) if at.elapsed() < self.inner.refused_pause => {
+                Err(error.clone().into())
+            }
+            _ => Ok(self.full_login(&mut session).await.map(drop)?),
+        }
+    }
+
+    /// Whether an answer is a refusal because the login behind the cookies is gone, rather than
+    /// because the user lacks a permission: OctoPrint's texts do not tell.
+    async fn session_ended(&self, answer: &Answer) -> bool {
+        if matches!(self.inner.credentials, Credentials::ApiKey(_))
+            || !matches!(answer.status.as_u16(), 400 | 401 | 403)
+        {
+            return false;
+        }
+        let csrf = answer.body.windows(4).any(|window| window == b"CSRF");
+        let path = "api/currentuser";
+        csrf || match self.send(Method::GET, path, None).await {
+            Ok(user) => serde_json::from_slice::<CurrentUser>(&user.body)
+                .is_ok_and(|user| user.name.is_none()),
+            Err(_) => false,
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, SendError> {
+        let http = &self.inner.http;
+        let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
+        match &self.inner.credentials {
+            Credentials::ApiKey(key) => {
+                let key = sensitive(key).ok_or_else(|| {
+                    SendError::Rest(argument(path, "the API key is no header value"))
+                })?;
+                request = request.header("X-Api-Key", key);
+            }
+            Credentials::Password { .. } if method != Method::GET => {
+                if let Some(token) = http.cookies.csrf_token() {
+                    request = request.header("X-CSRF-Token", token);
+                }
+            }
+            Credentials::Password { .. } => {}
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        http.answer(path, request).await.map_err(SendError::Call)
+    }
+}
+
+enum SendError {
+    Rest(RestError),
+    Call(super::http::CallError),
+}
+
+impl SendError {
+    fn at(self, path: &str) -> RestError {
+        match self {
+            Self::Rest(error) => error,
+            Self::Call(error) => error.at(path),
+        }
+    }
+}
+
+fn argument(path: &str, reason: &str) -> RestError {
+    RestError::Argument { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+fn not_octoprint(error: RestError) -> LoginError {
+    LoginError::NotOctoPrint { reason: error.to_string() }
+}
+
+fn tool(heater: &str) -> bool {
+    heater
+        .strip_prefix("tool")
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}

@@ -1,0 +1,258 @@
+//! The push socket's handle.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
+
+use super::actor::{Actor, Command};
+use super::frame;
+use super::handlers::{Handled, HandlerId};
+use super::http::{Http, HttpBuildError};
+use super::message::Message;
+use super::options::SocketOptions;
+use super::rest::Rest;
+use super::shared::Shared;
+use super::status::{Counters, RateMode, Status};
+use super::{Credentials, http};
+use crate::secret::Secret;
+
+/// OctoPrint's push socket. A cheap handle: clones stand for the same socket.
+///
+/// The socket lives in a task of its own, which ends with [`Socket::close`] or when the last handle
+/// is gone. A handler that captures a handle keeps the socket alive: close such a socket.
+#[derive(Clone)]
+pub struct Socket {
+    handle: Arc<Handle>,
+}
+
+/// What all clones of a socket hold; the task holds it weakly.
+pub(super) struct Handle {
+    shared: Arc<Shared>,
+    rest: Rest,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// Why a socket could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The base address is not one of OctoPrint.
+    #[error("{url}: the base address must be http or https and its path must end with /")]
+    Url {
+        /// The address, without user and password.
+        url: String,
+    },
+    /// The API key, user name or a header cannot be sent.
+    #[error("{name}: holds characters that cannot be sent")]
+    NotSendable {
+        /// What it is: never its value.
+        name: String,
+    },
+    /// There is no tokio runtime to run the socket.
+    #[error("a socket must be made within a tokio runtime")]
+    NoRuntime,
+    /// The HTTP client could not be built.
+    #[error("the HTTP client could not be built: {reason}")]
+    Client {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Socket {
+    /// Makes a socket, not connected yet, whose task runs on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`BuildError`] when an option is unusable or there is no runtime.
+    pub fn new(options: SocketOptions) -> Result<Self, BuildError> {
+        check(&options)?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let http = Http::new(
+            options.url.clone(),
+            &options.tls,
+            &options.headers,
+            options.connect_timeout,
+        )?;
+        let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
+        let shared =
+            Arc::new(Shared::new(options.rate_sliding_window_size, options.max_rate_factor));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let handle = Arc::new(Handle { shared: Arc::clone(&shared), rest: rest.clone(), commands });
+        let actor = Actor::new(options, rest, shared, Arc::downgrade(&handle), inbox);
+        runtime.spawn(actor.run().in_current_span());
+        Ok(Self { handle })
+    }
+
+    pub(super) fn upgrade(handle: &Weak<Handle>) -> Option<Self> {
+        handle.upgrade().map(|handle| Self { handle })
+    }
+
+    /// Connects, unless connected or connecting already. From then on the connection is kept up:
+    /// see [`SocketOptions::timeouts`].
+    pub fn connect(&self) {
+        self.command(Command::Connect);
+    }
+
+    /// Drops the connection, if there is one, and connects at once, in whatever state; the list of
+    /// timeouts starts anew.
+    pub fn reconnect(&self) {
+        self.command(Command::Reconnect);
+    }
+
+    /// Closes the connection with code 1000 and stays disconnected.
+    pub fn disconnect(&self) {
+        self.command(Command::Disconnect);
+    }
+
+    /// Registers a handler for messages of type `kind`, or for every message with `"*"`.
+    ///
+    /// For each message the `*` handlers are called first, then those of its type, each in order
+    /// of registration. A handler is called in the order of the messages and must not block; what
+    /// takes time belongs into its future. Futures run side by side within the socket's task, and
+    /// do not hold up later messages. A panic in one of them harms nothing else.
+    pub fn on_message<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
+    where
+        F: Fn(Arc<Message>) -> Fut + Send + 'static,
+        Fut: Future<Output = Handled> + Send + 'static,
+    {
+        self.handle.shared.handlers.add(kind, handler)
+    }
+
+    /// Removes a handler. `false`: there is none of that kind and id.
+    pub fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
+        self.handle.shared.handlers.remove(kind, id)
+    }
+
+    /// Sends `{kind: payload}` to OctoPrint. Dropped when there is no connection.
+    ///
+    /// OctoPrint ends the connection at a payload of a type it does not expect.
+    pub fn send_message(&self, kind: &str, payload: Value) {
+        self.command(Command::Send(frame::encode(kind, &payload)));
+    }
+
+    /// Sends `{"auth": "user:session"}`. The socket does that by itself when it connects.
+    pub fn send_auth(&self, user: &str, session: &Secret) {
+        self.command(Command::Send(frame::auth(user, session)));
+    }
+
+    /// Replaces what happens when messages could come faster: called with the largest processing
+    /// time in the window, and the limit that it is under. The default calls
+    /// [`Socket::increase_rate`].
+    pub fn on_rate_too_low(
+        &self,
+        hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
+    ) {
+        self.handle.shared.set_too_low(Arc::new(hook));
+    }
+
+    /// Replaces what happens when messages come faster than they are dealt with: called with the
+    /// processing time, and the limit that it is over. The default calls
+    /// [`Socket::decrease_rate`].
+    pub fn on_rate_too_high(
+        &self,
+        hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
+    ) {
+        self.handle.shared.set_too_high(Arc::new(hook));
+    }
+
+    /// One step of 500 ms faster: the throttle factor less one, never under 1.
+    pub fn increase_rate(&self) {
+        self.change_rate(|rate| rate.step(super::Throttle::increase_rate));
+    }
+
+    /// One step of 500 ms slower: the throttle factor and one, never over the maximum.
+    pub fn decrease_rate(&self) {
+        self.change_rate(|rate| rate.step(super::Throttle::decrease_rate));
+    }
+
+    /// Says who sets the throttle factor. [`RateMode::Manual`] sets it (kept between 1 and the
+    /// maximum) and nothing changes it by itself; [`RateMode::Auto`] goes on from the factor in
+    /// force. Either survives a reconnect.
+    pub fn set_rate(&self, mode: RateMode) {
+        self.change_rate(|rate| rate.set_mode(mode));
+    }
+
+    /// Who sets the throttle factor, and the factor in force.
+    pub fn rate(&self) -> (RateMode, u32) {
+        let rate = self.handle.shared.rate();
+        (rate.mode, rate.throttle.factor())
+    }
+
+    /// Forgets the measurements: what was received until now is not measured any more. For when
+    /// what the handlers wait for was away and has come back.
+    pub fn restart_measurements(&self) {
+        self.handle.shared.rate().restart();
+        self.command(Command::RateChanged);
+    }
+
+    /// The socket's status, as it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.handle.shared.status.subscribe()
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> Counters {
+        self.handle.shared.counters()
+    }
+
+    /// REST calls that share this socket's login.
+    pub fn rest(&self) -> Rest {
+        self.handle.rest.clone()
+    }
+
+    /// Closes the connection, ends the socket's task and waits for that. Handlers that are not
+    /// done by then are dropped. Afterwards every call is without effect.
+    pub async fn close(&self) {
+        self.command(Command::Close);
+        self.handle.commands.closed().await;
+    }
+
+    fn change_rate(&self, change: impl FnOnce(&mut super::shared::RateControl)) {
+        self.handle.shared.change_rate(change);
+        self.command(Command::RateChanged);
+    }
+
+    fn command(&self, command: Command) {
+        // Fails only after the end of the task, when there is nothing left to command.
+        let _ = self.handle.commands.send(command);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.handle.shared.status.borrow();
+        f.debug_struct("Socket").field("state", &status.state).finish_non_exhaustive()
+    }
+}
+
+impl From<HttpBuildError> for BuildError {
+    fn from(error: HttpBuildError) -> Self {
+        match error {
+            HttpBuildError::Header(name) => Self::NotSendable { name: format!("header {name:?}") },
+            HttpBuildError::Client(reason) => Self::Client { reason },
+        }
+    }
+}
+
+fn check(options: &SocketOptions) -> Result<(), BuildError> {
+    let url = &options.url;
+    let web = matches!(url.scheme(), "http" | "https");
+    let plain = url.query().is_none() && url.fragment().is_none();
+    if !(web && plain && url.path().ends_with('/')) {
+        return Err(BuildError::Url { url: http::public_url(url) });
+    }
+    let not_sendable = |name: &str| Err(BuildError::NotSendable { name: name.to_owned() });
+    match &options.credentials {
+        Credentials::ApiKey(key) if http::sensitive(key).is_none() => not_sendable("API key"),
+        // OctoPrint's `auth` message has its one colon between user and session.
+        Credentials::Password { username, .. } if username.contains(':') => {
+            not_sendable("user name")
+        }
+        Credentials::ApiKey(_) | Credentials::Password { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! What a socket shows of itself.
+
+use std::time::Duration;
+
+/// What a socket is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketState {
+    /// Not connected and not trying to be.
+    Disconnected,
+    /// Logging in and opening the transport.
+    Connecting,
+    /// Waiting for the proof that the login was accepted.
+    Authenticating,
+    /// Connected and logged in.
+    Connected,
+    /// Waiting for the next attempt.
+    Waiting,
+    /// Given up, until `connect` or `reconnect`.
+    Failed,
+}
+
+impl SocketState {
+    /// The state's name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Connecting => "connecting",
+            Self::Authenticating => "authenticating",
+            Self::Connected => "connected",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The transport in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket.
+    WebSocket,
+    /// XHR streaming.
+    XhrStreaming,
+}
+
+impl Transport {
+    /// The transport's name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::XhrStreaming => "xhr-streaming",
+        }
+    }
+}
+
+/// Who sets the throttle factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateMode {
+    /// The measured processing times.
+    Auto,
+    /// The user: this factor holds.
+    Manual(u32),
+}
+
+/// A socket's status at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub state: SocketState,
+    /// The transport of the open connection.
+    pub transport: Option<Transport>,
+    /// Attempts to reconnect since the last connection that held.
+    pub attempt: u32,
+    /// How long the present wait is; set once, when it begins.
+    pub next_attempt_in: Option<Duration>,
+    /// Why the last connection or attempt ended; `None` once connected.
+    pub error: Option<String>,
+    /// Who sets the throttle factor.
+    pub rate_mode: RateMode,
+    /// The throttle factor in force: OctoPrint pushes every factor × 500 ms at most.
+    pub rate_factor: u32,
+    /// The median of the last measured processing times; renewed once a second at most.
+    pub publish_latency: Option<Duration>,
+}
+
+impl Status {
+    pub(super) fn new() -> Self {
+        Self {
+            state: SocketState::Disconnected,
+            transport: None,
+            attempt: 0,
+            next_attempt_in: None,
+            error: None,
+            rate_mode: RateMode::Auto,
+            rate_factor: 1,
+            publish_latency: None,
+        }
+    }
+}
+
+/// What a socket has counted since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Messages received and dispatched.
+    pub messages: u64,
+    /// Frames and parts of frames that could not be read and were skipped.
+    pub decode_errors: u64,
+    /// How often it was connected again after it had been connected.
+    pub reconnects: u64,
+}

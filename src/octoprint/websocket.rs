@@ -1,0 +1,147 @@
+//! SockJS over WebSocket.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use reqwest::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
+use reqwest::{Method, StatusCode};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
+
+use super::http::Http;
+use super::login::shown;
+use super::transport::{Received, TransportError, session_path};
+use super::ws_text::TextAsBinary;
+
+/// How long a write may take before the line counts as dead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer may take to echo a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A printer's messages are small and its bridge may have a thousand sockets.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// An open connection: frames in, text out.
+pub(super) struct WebSocket {
+    stream: WebSocketStream<TextAsBinary<reqwest::Upgraded>>,
+}
+
+impl WebSocket {
+    /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
+    pub(super) async fn open(http: &Http, max_message: usize) -> Result<Self, TransportError> {
+        let path = format!("{}/websocket", session_path());
+        let key = generate_key();
+        let request = http
+            .endless(Method::GET, &path)
+            .map_err(|error| TransportError::Call(error.to_string()))?
+            .headers(upgrade_headers(&key));
+        let response = request.send().await.map_err(|error| TransportError::of_call(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refused(response).await);
+        }
+        let accept = response.headers().get("sec-websocket-accept");
+        if accept
+            .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+        {
+            return Err(TransportError::NoWebSocket);
+        }
+        let stream = response.upgrade().await.map_err(|error| TransportError::of_call(&error))?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message));
+        let stream = TextAsBinary::new(stream);
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+        Ok(Self { stream })
+    }
+
+    /// What comes next. May be dropped and called again without losing anything.
+    pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
+        match self.stream.next().await {
+            Some(Ok(WsMessage::Binary(bytes))) => Ok(Received::Frame(bytes)),
+            Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
+            // After a close frame the stream ends by itself; its end is the event.
+            Some(Ok(_)) => Ok(Received::Alive),
+            Some(Err(error)) => Err(ws_error(error)),
+            None => Err(TransportError::Ended),
+        }
+    }
+
+    /// Sends a SockJS frame.
+    pub(super) async fn send(&mut self, text: String) -> Result<(), TransportError> {
+        self.write(WsMessage::Text(text.into())).await
+    }
+
+    /// Asks for a sign of life.
+    pub(super) async fn ping(&mut self) -> Result<(), TransportError> {
+        self.write(WsMessage::Ping(Bytes::new())).await
+    }
+
+    async fn write(&mut self, message: WsMessage) -> Result<(), TransportError> {
+        match timeout(WRITE_TIMEOUT, self.stream.send(message)).await {
+            Ok(written) => written.map_err(ws_error),
+            Err(_) => Err(TransportError::WriteTimeout),
+        }
+    }
+
+    /// Closes with code 1000 and waits a moment for the echo.
+    pub(super) async fn close(mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let closing = async {
+            if self.stream.close(Some(frame)).await.is_ok() {
+                while let Some(Ok(_)) = self.stream.next().await {}
+            }
+        };
+        // Whether the peer echoes it or not, the connection is dropped next.
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+}
+
+fn upgrade_headers(key: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let fixed = [
+        (CONNECTION, "Upgrade"),
+        (UPGRADE, "websocket"),
+        (HeaderName::from_static("sec-websocket-version"), "13"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, reqwest::header::HeaderValue::from_static(value));
+    }
+    // The key is Base64, which is a header value always.
+    if let Ok(key) = key.parse() {
+        headers.insert("sec-websocket-key", key);
+    }
+    headers
+}
+
+/// What an answer to the upgrade other than the switch means. The login has just succeeded, so
+/// OctoPrint is there: what refuses is mostly a proxy in between.
+async fn refused(mut response: reqwest::Response) -> TransportError {
+    let status = response.status().as_u16();
+    let text = match response.chunk().await {
+        Ok(Some(chunk)) => shown(&String::from_utf8_lossy(&chunk[..chunk.len().min(200)])),
+        _ => String::new(),
+    };
+    match status {
+        501..=504 => TransportError::NotUp { status },
+        200 | 400 | 426 => TransportError::Blocked { status, text },
+        _ => TransportError::Refused { status },
+    }
+}
+
+fn ws_error(error: WsError) -> TransportError {
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    match error {
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | WsError::ConnectionClosed
+        | WsError::AlreadyClosed => TransportError::Ended,
+        WsError::Io(error) => TransportError::Io(error.to_string()),
+        WsError::Capacity(error) => TransportError::TooLarge(error.to_string()),
+        error => TransportError::Protocol(error.to_string()),
+    }
+}

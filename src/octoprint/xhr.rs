@@ -1,0 +1,199 @@
+//! SockJS over XHR streaming, for places where a proxy blocks WebSocket.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use reqwest::{Method, Response};
+use tokio::time::timeout;
+
+use super::rest::Rest;
+use super::transport::{Received, TransportError, session_path};
+
+/// How long OctoPrint may take to accept a message before the line counts as dead.
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long OctoPrint may take to go on with the stream.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Sending = BoxFuture<'static, Result<(), TransportError>>;
+type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
+
+/// A session: a stream of frames in, and calls out, one after another.
+pub(super) struct Xhr {
+    rest: Rest,
+    session: String,
+    stream: Stream,
+    lines: Lines,
+    sending: Option<Sending>,
+    queue: VecDeque<String>,
+}
+
+/// OctoPrint ends a stream after 128 KiB; the session goes on in another one.
+enum Stream {
+    Open(Response),
+    Reopening(Reopening),
+}
+
+enum Event {
+    Chunk(Option<Bytes>),
+    Reopened(Response),
+    Sent,
+}
+
+impl Xhr {
+    pub(super) async fn open(rest: Rest, max_message: usize) -> Result<Self, TransportError> {
+        let session = session_path();
+        let stream = Stream::Open(stream(rest.clone(), session.clone()).await?);
+        let lines = Lines::new(max_message);
+        Ok(Self { rest, session, stream, lines, sending: None, queue: VecDeque::new() })
+    }
+
+    /// Puts a frame in the queue; [`Xhr::receive`] sends it.
+    pub(super) fn send(&mut self, text: String) {
+        self.queue.push_back(text);
+    }
+
+    /// What comes next; also sends what is in the queue. May be dropped and called again.
+    pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
+        loop {
+            if let Some(line) = self.lines.next() {
+                return Ok(Received::Frame(line));
+            }
+            if self.sending.is_none() {
+                self.sending = self.queue.pop_front().map(|text| self.sending(text));
+            }
+            match self.event().await? {
+                Event::Chunk(Some(chunk)) => self.lines.add(&chunk)?,
+                Event::Chunk(None) => {
+                    let next = stream(self.rest.clone(), self.session.clone());
+                    self.stream = Stream::Reopening(Box::pin(async move {
+                        let next = timeout(REOPEN_TIMEOUT, next).await;
+                        next.unwrap_or(Err(TransportError::OpenTimeout))
+                    }));
+                }
+                Event::Reopened(response) => self.stream = Stream::Open(response),
+                Event::Sent => {
+                    self.sending = None;
+                    return Ok(Received::Alive);
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event, TransportError> {
+        let sending = async {
+            match &mut self.sending {
+                Some(sending) => sending.await,
+                None => std::future::pending().await,
+            }
+        };
+        let stream = async {
+            match &mut self.stream {
+                Stream::Open(response) => match response.chunk().await {
+                    Ok(chunk) => Ok(Event::Chunk(chunk)),
+                    Err(error) => Err(TransportError::of_call(&error)),
+                },
+                Stream::Reopening(next) => next.await.map(Event::Reopened),
+            }
+        };
+        tokio::select! {
+            event = stream => event,
+            sent = sending => sent.map(|()| Event::Sent),
+        }
+    }
+
+    fn sending(&self, text: String) -> Sending {
+        let (rest, path) = (self.rest.clone(), format!("{}/xhr_send", self.session));
+        Box::pin(async move {
+            let sent = timeout(SEND_TIMEOUT, post(&rest, &path, text)).await;
+            let response = sent.map_err(|_| TransportError::SendTimeout)??;
+            match response.status().as_u16() {
+                200 | 204 => Ok(()),
+                404 => Err(TransportError::Ended),
+                status => Err(TransportError::XhrRefused { status }),
+            }
+        })
+    }
+}
+
+/// Opens a stream of the session. An owned future: it outlives the borrow of who asked.
+async fn stream(rest: Rest, session: String) -> Result<Response, TransportError> {
+    let response = post(&rest, &format!("{session}/xhr_streaming"), String::new()).await?;
+    match response.status().as_u16() {
+        200 => Ok(response),
+        status => Err(TransportError::XhrRefused { status }),
+    }
+}
+
+async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, TransportError> {
+    let request = rest.http().endless(Method::POST, path);
+    let request = request.map_err(|error| TransportError::Call(error.to_string()))?;
+    let request = request.header(reqwest::header::CONTENT_TYPE, "text/plain;charset=UTF-8");
+    request.body(body).send().await.map_err(|error| TransportError::of_call(&error))
+}
+
+/// Cuts a stream of bytes into lines.
+struct Lines {
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no line end.
+    searched: usize,
+    max: usize,
+}
+
+impl Lines {
+    fn new(max: usize) -> Self {
+        Self { buffer: BytesMut::new(), searched: 0, max }
+    }
+
+    fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
+        self.buffer.extend_from_slice(chunk);
+        let partial = self.buffer.len() - self.searched;
+        if self.searched > self.max && partial > 0 {
+            return Err(TransportError::TooLarge(format!("over {} bytes", self.max)));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        let unsearched = self.buffer.get(self.searched..)?;
+        match unsearched.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                let line = self.buffer.split_to(self.searched + end + 1).freeze();
+                self.searched = 0;
+                Some(line)
+            }
+            None => {
+                self.searched = self.buffer.len();
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_whatever_the_chunks() {
+        let mut lines = Lines::new(100);
+        let mut seen = Vec::new();
+        for chunk in ["hh", "h\no", "\n", "a[1]\nh\na[", "2]\n"] {
+            lines.add(chunk.as_bytes()).unwrap();
+            seen.extend(std::iter::from_fn(|| lines.next()));
+        }
+        assert_eq!(seen, ["hhh\n", "o\n", "a[1]\n", "h\n", "a[2]\n"]);
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let mut lines = Lines::new(10);
+        let refused = (0..20).any(|_| {
+            let added = lines.add(b"abc");
+            assert!(lines.next().is_none());
+            added.is_err()
+        });
+        assert!(refused && lines.buffer.len() < 20);
+    }
+}
