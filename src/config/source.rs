@@ -146,10 +146,12 @@ impl<'s> Section<'s> {
         let name = format!("{}{key}", self.variable);
         let (variable, value) = self.sources.environment.get(&name)?;
         self.sources.used.borrow_mut().insert(name);
+        Some(Found { value: value.clone(), source: variable.clone() })
     }
 
     pub(super) fn of_file(&self, key: &str) -> Option<Found> {
         let value = self.file?.get(key)?.clone();
+        Some(Found { value, source: self.sources.file_name.clone() })
     }
 
     /// Whether anything is said of it in the file.
