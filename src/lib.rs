@@ -23,14 +23,14 @@
 pub mod bridge;
 pub mod check;
 pub mod config;
-#[cfg(feature = "demo")]
+#[cfg(any())]
 pub mod demo;
 pub mod logging;
 pub mod mqtt;
 pub mod octoprint;
 pub mod secret;
 pub mod signals;
-#[cfg(feature = "simulator")]
+#[cfg(any())]
 pub mod simulator;
 pub mod splice;
 pub mod tls;

@@ -1,0 +1,73 @@
+//! A real Mosquitto without persistence.
+
+use std::process::{Command, Stdio};
+
+use super::{Process, eventually, free_port};
+
+pub struct Mosquitto {
+    pub port: u16,
+    dir: tempfile::TempDir,
+    process: Option<Process>,
+}
+
+impl Mosquitto {
+    /// One that lets anybody in.
+    pub async fn start() -> Self {
+        Self::with("allow_anonymous true\n", None).await
+    }
+
+    /// One that lets only this user in.
+    pub async fn with_password(user: &str, password: &str) -> Self {
+        Self::with("allow_anonymous false\n", Some((user, password))).await
+    }
+
+    async fn with(options: &str, login: Option<(&str, &str)>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        // Debian's Mosquitto leaves root for its own user, who must be able to read its files.
+        let mut config = format!(
+            "listener {port} 127.0.0.1\npersistence false\nset_tcp_nodelay true\nuser root\n{options}"
+        );
+        if let Some((user, password)) = login {
+            let file = dir.path().join("passwords");
+            let status = Command::new("mosquitto_passwd")
+                .args(["-b", "-c", file.to_str().unwrap(), user, password])
+                .status()
+                .expect("mosquitto_passwd is installed");
+            assert!(status.success());
+            config += &format!("password_file {}\n", file.display());
+        }
+        std::fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
+        let mut broker = Self { port, dir, process: None };
+        broker.run().await;
+        broker
+    }
+
+    /// Starts it, again on its port.
+    pub async fn run(&mut self) {
+        let program = ["/usr/sbin/mosquitto", "mosquitto"];
+        let program = program.iter().find(|p| Command::new(p).arg("-h").output().is_ok());
+        let child = Command::new(program.expect("Mosquitto is installed"))
+            .arg("-c")
+            .arg(self.dir.path().join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(Process(child));
+        let port = self.port;
+        eventually("Mosquitto to listen", || async move {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+        })
+        .await;
+    }
+
+    /// Kills it; retained messages are gone with it.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+}

@@ -1,0 +1,152 @@
+//! A real OctoPrint with its virtual printer.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Process, eventually, free_port};
+
+pub const KEY: &str = "A0B1C2D3E4F5A0B1C2D3E4F5A0B1C2D3";
+pub const USER: &str = "admin";
+pub const PASSWORD: &str = "correct horse";
+
+const CONFIG: &str = "
+server: {firstRun: false, onlineCheck: {enabled: false}, pluginBlacklist: {enabled: false}}
+accessControl: {autologinLocal: false}
+serial: {port: VIRTUAL, autoconnect: true}
+plugins:
+  _disabled: [softwareupdate, tracking, announcements, discovery, errortracking, achievements, health_check, firmware_check, file_check]
+  virtual_printer: {enabled: true, simulated_errors: [], throttle: 0.001, sendWait: false}
+";
+
+pub struct OctoPrint {
+    pub port: u16,
+    dir: tempfile::TempDir,
+    process: Option<Process>,
+    http: reqwest::Client,
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("OCTOPRINT2MQTT_TEST_OCTOPRINT").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var("HOME").unwrap();
+        PathBuf::from(home).join(".cache/octoprint2mqtt/octoprint-1.11.8/bin/octoprint")
+    })
+}
+
+impl OctoPrint {
+    /// Starts one and waits until its printer is operational.
+    pub async fn start() -> Self {
+        octoprint2mqtt::tls::install_provider();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.yaml"), CONFIG).unwrap();
+        let mut octoprint = Self {
+            port: free_port(),
+            dir,
+            process: None,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        };
+        octoprint.add_user(USER, PASSWORD, KEY, true);
+        octoprint.run().await;
+        octoprint
+    }
+
+    fn octoprint(&self) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--basedir").arg(self.dir.path()).arg("--iknowwhatimdoing");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Adds a user with an API key; before the start.
+    fn add_user(&self, name: &str, password: &str, key: &str, admin: bool) {
+        let mut command = self.octoprint();
+        command.args(["user", "add", "--password", password, name]);
+        if admin {
+            command.arg("--admin");
+        }
+        assert!(command.status().expect("OctoPrint is installed").success());
+        let path = self.dir.path().join("users.yaml");
+        let users = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, users.replacen("apikey: null", &format!("apikey: {key}"), 1))
+            .unwrap();
+    }
+
+    /// Starts it, again on its port.
+    pub async fn run(&mut self) {
+        let mut command = self.octoprint();
+        command.args(["serve", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        self.process = Some(Process(command.spawn().expect("OctoPrint is installed")));
+        let this = &*self;
+        eventually("OctoPrint's printer to be operational", || async move {
+            let answer = this.try_get("api/printer").await?;
+            answer["state"]["flags"]["operational"].as_bool().filter(|operational| *operational)
+        })
+        .await;
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn try_get(&self, path: &str) -> Option<Value> {
+        let url = format!("{}/{path}", self.url());
+        let answer = self.http.get(url).header("X-Api-Key", KEY).send().await.ok()?;
+        let text = answer.text().await.ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.try_get(path).await.unwrap_or(Value::Null)
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> u16 {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.post(url).header("X-Api-Key", KEY).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// Uploads a file of `seconds` of dwelling, a tenth each.
+    pub async fn upload(&self, name: &str, tenths: usize) {
+        let mut gcode = String::from("G28\nG1 Z0.2 F600000\n");
+        for n in 0..tenths {
+            gcode += &format!("G1 X{} E0.1 F600000\nG4 P100\n", n % 50);
+        }
+        let boundary = "----octoprint2mqtt-test";
+        let body = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n{gcode}\r\n--{boundary}--\r\n"
+        );
+        let answer = self
+            .http
+            .post(format!("{}/api/files/local", self.url()))
+            .header("X-Api-Key", KEY)
+            .header("Content-Type", format!("multipart/form-data; boundary={boundary}"))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status().as_u16(), 201, "{}", answer.text().await.unwrap());
+    }
+
+    pub async fn select(&self, name: &str) {
+        let status =
+            self.post(&format!("api/files/local/{name}"), json!({"command": "select"})).await;
+        assert_eq!(status, 204);
+    }
+
+    pub async fn job(&self, body: Value) {
+        assert_eq!(self.post("api/job", body).await, 204);
+    }
+
+    /// Waits for a state text such as `Printing`.
+    pub async fn until(&self, state: &str) {
+        eventually(state, || async {
+            (self.get("api/job").await["state"] == *state).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,150 @@
+//! Another client of the broker, which sees everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use serde_json::Value;
+
+use super::{PATIENCE, free_port};
+
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub topic: String,
+    pub payload: String,
+    pub retained: bool,
+    pub at: Instant,
+}
+
+impl Seen {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.payload).unwrap_or(Value::Null)
+    }
+}
+
+pub struct Watcher {
+    client: AsyncClient,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watcher {
+    /// Subscribes to everything, and waits until the broker has confirmed it.
+    pub async fn start(port: u16) -> Self {
+        let mut options = MqttOptions::new(format!("watcher-{}", free_port()), "127.0.0.1", port);
+        options.set_max_packet_size(1 << 26, 1 << 26);
+        let (client, mut events) = AsyncClient::new(options, 100);
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let (subscribed, confirmed) = tokio::sync::oneshot::channel();
+        let (keep, again) = (seen.clone(), client.clone());
+        let mut subscribed = Some(subscribed);
+        let task = tokio::spawn(async move {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        again.try_subscribe("#", QoS::AtLeastOnce).unwrap();
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        if let Some(subscribed) = subscribed.take() {
+                            let _ = subscribed.send(());
+                        }
+                    }
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        keep.lock().unwrap().push(Seen {
+                            topic: publish.topic,
+                            payload: String::from_utf8_lossy(&publish.payload).into_owned(),
+                            retained: publish.retain,
+                            at: Instant::now(),
+                        });
+                    }
+                    Ok(_) => {}
+                    // The broker may be away for a while.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        confirmed.await.unwrap();
+        Self { client, seen, task }
+    }
+
+    pub async fn publish(&self, topic: &str, payload: &str, retain: bool) {
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// How many messages there are: a mark to look from.
+    pub fn mark(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// The first message from `mark` on that `matches`.
+    pub async fn wait_from(
+        &self,
+        mark: usize,
+        what: &str,
+        matches: impl Fn(&Seen) -> bool,
+    ) -> Seen {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found =
+                self.seen.lock().unwrap()[mark..].iter().find(|seen| matches(seen)).cloned();
+            if let Some(found) = found {
+                return found;
+            }
+            if Instant::now() > deadline {
+                let seen = self.seen();
+                let topics: Vec<_> = seen[mark..]
+                    .iter()
+                    .map(|s| format!("{} {:.120}", s.topic, s.payload))
+                    .collect();
+                panic!("waited in vain for {what}; seen:\n{}", topics.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn wait(&self, what: &str, matches: impl Fn(&Seen) -> bool) -> Seen {
+        self.wait_from(0, what, matches).await
+    }
+
+    /// The first message on `topic` of which `matches` is true.
+    pub async fn wait_json(
+        &self,
+        mark: usize,
+        topic: &str,
+        matches: impl Fn(&Value) -> bool,
+    ) -> Value {
+        self.wait_from(mark, topic, |seen| seen.topic == topic && matches(&seen.json()))
+            .await
+            .json()
+    }
+
+    /// Sends a command and waits for its answer.
+    pub async fn command(&self, command: &str, payload: &str) -> Value {
+        let mark = self.mark();
+        self.publish(&format!("octoprint2mqtt/mk3/set/{command}"), payload, false).await;
+        self.wait_json(mark, "octoprint2mqtt/mk3/result", |result| result["command"] == *command)
+            .await
+    }
+}
+
+/// What the broker holds now, by topic: asked by a client of its own.
+pub async fn retained(port: u16) -> BTreeMap<String, String> {
+    let watcher = Watcher::start(port).await;
+    let end = format!("end/{}", free_port());
+    watcher.publish(&end, "end", false).await;
+    // The broker sends retained messages before anything that is published later.
+    watcher.wait("the end of what is retained", |seen| seen.topic == end).await;
+    let seen = watcher.seen();
+    seen.into_iter().filter(|seen| seen.retained).map(|seen| (seen.topic, seen.payload)).collect()
+}

@@ -1,0 +1,506 @@
+//! The bridge between a real OctoPrint with its virtual printer and a real Mosquitto.
+
+mod real;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use real::bridge::{Bridge, config};
+use real::mosquitto::Mosquitto;
+use real::octoprint::{OctoPrint, PASSWORD, USER};
+use real::proxy::Proxy;
+use real::sockjs::{SockJs, unpack};
+use real::watcher::{Seen, Watcher, retained};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+const P: &str = "octoprint2mqtt/mk3";
+
+fn topic(rest: &str) -> String {
+    format!("{P}/{rest}")
+}
+
+struct World {
+    broker: Mosquitto,
+    octoprint: OctoPrint,
+    bridge: Bridge,
+    watcher: Watcher,
+}
+
+/// Everything started, and the printer online.
+async fn world(more: &str) -> World {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let watcher = Watcher::start(broker.port).await;
+    let bridge = Bridge::start(&config(&broker.url(), &octoprint.url(), more));
+    watcher
+        .wait("online", |seen| seen.topic == topic("availability") && seen.payload == "online")
+        .await;
+    World { broker, octoprint, bridge, watcher }
+}
+
+/// The event's payload as OctoPrint sent it, from what the bridge published.
+fn without_added(published: &Seen, kind: &str) -> String {
+    let payload = &published.payload;
+    let at = payload.rfind("\"_event\"").unwrap_or_else(|| panic!("no _event in {payload}"));
+    let added: Value = serde_json::from_str(&format!("{{{}", &payload[at..])).unwrap();
+    assert_eq!(added["_event"], *kind);
+    assert!(added["_timestamp"].is_u64(), "{added}");
+    assert_eq!(added.as_object().unwrap().len(), 2, "{added}");
+    match payload[..at].trim_end_matches(',') {
+        "{" => "null".to_owned(),
+        own => format!("{own}}}"),
+    }
+}
+
+/// Events that differ from client to client, or that the bridge's own doing causes.
+const OF_CLIENTS: &[&str] =
+    &["ClientOpened", "ClientClosed", "ClientAuthed", "ClientDeauthed", "UserLoggedIn"];
+
+fn events_of_bridge(seen: &[Seen]) -> Vec<(String, String)> {
+    seen.iter()
+        .filter_map(|seen| {
+            let kind = seen.topic.strip_prefix(&topic("event/"))?.to_owned();
+            let payload = without_added(seen, &kind);
+            Some((kind, payload))
+        })
+        .filter(|(kind, _)| !OF_CLIENTS.contains(&kind.as_str()))
+        .collect()
+}
+
+fn events_of_octoprint(messages: &[(String, String)]) -> Vec<(String, String)> {
+    #[derive(serde::Deserialize)]
+    struct Event<'a> {
+        r#type: String,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    messages
+        .iter()
+        .filter(|(kind, _)| kind == "event")
+        .map(|(_, text)| {
+            let event: Event<'_> = serde_json::from_str(text).unwrap();
+            let payload = match event.payload.get() {
+                // An empty object and null look the same once the fields are added.
+                "{}" => "null",
+                payload => payload,
+            };
+            (event.r#type, payload.to_owned())
+        })
+        .filter(|(kind, _)| !OF_CLIENTS.contains(&kind.as_str()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn every_message_of_a_prints_life_arrives_verbatim() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let proxy = Proxy::start(octoprint.port).await;
+    let watcher = Watcher::start(broker.port).await;
+    let _bridge = Bridge::start(&config(&broker.url(), &proxy.url("http"), ""));
+    watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+    let beside = SockJs::start(&octoprint.url()).await;
+
+    octoprint.upload("first.gcode", 300).await;
+    octoprint.upload("second.gcode", 3).await;
+    octoprint.select("first.gcode").await;
+    octoprint.job(json!({"command": "start"})).await;
+    octoprint.until("Printing").await;
+    octoprint.job(json!({"command": "pause", "action": "pause"})).await;
+    octoprint.until("Paused").await;
+    octoprint.job(json!({"command": "pause", "action": "resume"})).await;
+    octoprint.until("Printing").await;
+    octoprint.job(json!({"command": "cancel"})).await;
+    octoprint.until("Operational").await;
+    octoprint.post("api/timelapse", json!({"type": "timed", "interval": 5})).await;
+    let action = "!!DEBUG:action_custom notification Hello";
+    octoprint.post("api/printer/command", json!({"command": action})).await;
+    octoprint.select("second.gcode").await;
+    octoprint.job(json!({"command": "start"})).await;
+    watcher.wait("PrintDone", |seen| seen.topic == topic("event/PrintDone")).await;
+    octoprint.until("Operational").await;
+    octoprint.post("api/connection", json!({"command": "disconnect"})).await;
+    watcher.wait("Disconnected", |seen| seen.topic == topic("event/Disconnected")).await;
+    let mark = watcher.mark();
+    octoprint.post("api/connection", json!({"command": "connect"})).await;
+    watcher.wait_from(mark, "Connected", |seen| seen.topic == topic("event/Connected")).await;
+    // A last event that both sides know ends the comparison.
+    octoprint.upload("end.gcode", 1).await;
+    let is_end = |payload: &str| payload.contains("end.gcode");
+    let end = topic("event/MetadataAnalysisFinished");
+    watcher.wait("the end", |seen| seen.topic == end && is_end(&seen.payload)).await;
+    real::eventually("the end on the independent socket", || async {
+        let messages = beside.messages();
+        let is = |(_, text): &(String, String)| {
+            text.contains("MetadataAnalysisFinished") && is_end(text)
+        };
+        messages.iter().any(is).then_some(())
+    })
+    .await;
+
+    let (ours, theirs) = (watcher.seen(), beside.messages());
+    let begin = |events: Vec<(String, String)>| -> Vec<(String, String)> {
+        let first = events.iter().position(|(_, text)| text.contains("first.gcode")).unwrap();
+        let last = events
+            .iter()
+            .rposition(|(kind, text)| kind == "MetadataAnalysisFinished" && is_end(text))
+            .unwrap();
+        events[first..=last].to_vec()
+    };
+    let (published, sent) = (begin(events_of_bridge(&ours)), begin(events_of_octoprint(&theirs)));
+    assert_eq!(published, sent);
+    let kinds: std::collections::BTreeSet<&str> =
+        sent.iter().map(|(kind, _)| kind.as_str()).collect();
+    for kind in [
+        "Upload",
+        "FileSelected",
+        "PrintStarted",
+        "PrintPaused",
+        "PrintResumed",
+        "PrintCancelled",
+        "PrintFailed",
+        "PrintDone",
+        "ZChange",
+        "Disconnected",
+        "Connected",
+        "PrinterStateChanged",
+    ] {
+        assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
+    }
+
+    let plugins = |kind: &str| -> Vec<String> {
+        theirs
+            .iter()
+            .filter(|(k, text)| k == "plugin" && text.contains(kind))
+            .map(|(_, text)| text.clone())
+            .collect()
+    };
+    let notifications = plugins("action_command_notification");
+    assert!(!notifications.is_empty());
+    for text in notifications {
+        let data: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).unwrap();
+        let published = ours.iter().find(|seen| {
+            seen.topic == topic("plugin/action_command_notification")
+                && seen.payload == data["data"].get()
+        });
+        assert!(published.is_some(), "{text}");
+    }
+    let timelapses: Vec<&str> = ours
+        .iter()
+        .filter(|s| s.topic == topic("message/timelapse"))
+        .map(|s| s.payload.as_str())
+        .collect();
+    for (_, text) in theirs.iter().filter(|(kind, _)| kind == "timelapse") {
+        assert!(timelapses.contains(&text.as_str()), "{text} not in {timelapses:?}");
+    }
+
+    // `current` and `history` differ from socket to socket: compared with the bridge's own.
+    let own: Vec<(String, String)> =
+        proxy.websocket_texts().iter().flat_map(|text| unpack(text)).collect();
+    for kind in ["current", "history", "connected"] {
+        let received: Vec<&String> =
+            own.iter().filter(|(k, _)| k == kind).map(|(_, payload)| payload).collect();
+        let published: Vec<&String> = ours
+            .iter()
+            .filter(|s| s.topic == topic(&format!("message/{kind}")))
+            .map(|s| &s.payload)
+            .collect();
+        assert!(!published.is_empty(), "{kind}");
+        assert_eq!(published, received[..published.len()], "{kind}");
+        assert!(received.len() - published.len() <= 2, "{kind}: too far behind");
+    }
+    let printers: Vec<String> = ours
+        .iter()
+        .filter(|s| s.topic == topic("print"))
+        .map(|s| s.json()["event_type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        printers,
+        [
+            "print_started",
+            "print_paused",
+            "print_resumed",
+            "print_cancelled",
+            "print_started",
+            "print_done"
+        ]
+    );
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn state_topics_follow_the_printer() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let started = Instant::now();
+    let bridge = Bridge::start(&config(&broker.url(), &octoprint.url(), ""));
+    let watcher = Watcher::start(broker.port).await;
+    for rest in ["printer", "temperature/tool0", "temperature/bed", "server", "availability"] {
+        watcher.wait(rest, |seen| seen.topic == topic(rest)).await;
+    }
+    watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+    println!("all there {:?} after the start", started.elapsed());
+
+    let idle = retained(broker.port).await;
+    let get = |name: &str| -> Value { serde_json::from_str(&idle[&topic(name)]).unwrap() };
+    assert_eq!(keys(&get("printer")), ["error", "flags", "state", "text"]);
+    assert_eq!(get("printer")["state"], "operational");
+    assert_eq!(
+        keys(&get("job")),
+        [
+            "estimated_print_time",
+            "file",
+            "filament",
+            "last_print_time",
+            "origin",
+            "path",
+            "size",
+            "user"
+        ]
+    );
+    assert_eq!(
+        keys(&get("progress")),
+        [
+            "completion",
+            "eta",
+            "filepos",
+            "print_time",
+            "print_time_left",
+            "print_time_left_origin",
+            "started"
+        ]
+    );
+    assert_eq!(keys(&get("temperature/tool0")), ["actual", "offset", "target"]);
+    assert_eq!(keys(&get("position")), ["tool", "z"]);
+    assert_eq!(get("factors"), json!({"feedrate": null, "flowrate": null}));
+    assert_eq!(keys(&get("resends")), ["count", "ratio", "transmitted"]);
+    assert_eq!(get("server")["version"], "1.11.8");
+    assert_eq!(
+        keys(&get("socket")),
+        [
+            "attempt",
+            "error",
+            "next_attempt_in",
+            "publish_latency_ms",
+            "push_interval_ms",
+            "rate_factor",
+            "rate_mode",
+            "state",
+            "transport"
+        ]
+    );
+    assert_eq!(get("socket")["state"], "connected");
+    assert_eq!(idle["octoprint2mqtt/bridge/state"], "online");
+    let info: Value = serde_json::from_str(&idle["octoprint2mqtt/bridge/info"]).unwrap();
+    assert_eq!(info["printers"], json!(["mk3"]));
+    assert!(idle.contains_key("octoprint2mqtt/bridge/health"));
+    assert!(idle.values().all(|payload| !payload.contains(real::octoprint::KEY)));
+    assert!(!idle.contains_key(&topic("temperature/chamber")), "there is none");
+
+    octoprint.upload("part.gcode", 40).await;
+    octoprint.select("part.gcode").await;
+    octoprint.job(json!({"command": "start"})).await;
+    let state = |wanted: &'static str| move |value: &Value| value["state"] == wanted;
+    watcher.wait_json(0, &topic("printer"), state("printing")).await;
+    let progress =
+        watcher.wait_json(0, &topic("progress"), |p| p["completion"].as_f64() > Some(0.0)).await;
+    assert!(progress["started"].is_string(), "{progress}");
+    let job = watcher.wait_json(0, &topic("job"), |job| job["file"] == "part.gcode").await;
+    assert_eq!(job["origin"], "local");
+    watcher.wait_json(0, &topic("position"), |position| position["z"] == 0.2).await;
+    let mark = watcher.mark();
+    octoprint.job(json!({"command": "pause", "action": "pause"})).await;
+    watcher.wait_json(mark, &topic("printer"), state("paused")).await;
+    octoprint.job(json!({"command": "pause", "action": "resume"})).await;
+    watcher.wait_json(mark, &topic("last_event"), |last| last["event"] == "PrintDone").await;
+    let done = watcher
+        .wait_json(mark, &topic("progress"), |p| p["completion"] == 100.0 && p["eta"].is_null())
+        .await;
+    assert_eq!(done["started"], progress["started"], "the start does not waver");
+    let print =
+        watcher.wait_json(mark, &topic("print"), |print| print["event_type"] == "print_done").await;
+    assert_eq!(print["file"], "part.gcode");
+    assert!(print["time"].is_number() && print["timestamp"].is_u64(), "{print}");
+
+    let mark = watcher.mark();
+    octoprint.job(json!({"command": "start"})).await;
+    watcher.wait_json(mark, &topic("printer"), state("printing")).await;
+    octoprint.job(json!({"command": "cancel"})).await;
+    watcher.wait_json(mark, &topic("progress"), |p| p["completion"].is_null()).await;
+
+    octoprint.post("api/connection", json!({"command": "disconnect"})).await;
+    watcher.wait_json(mark, &topic("printer"), state("offline")).await;
+    watcher
+        .wait_json(mark, &topic("temperature/tool0"), |t| {
+            t["actual"].is_null() && t["target"].is_null()
+        })
+        .await;
+    drop(bridge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn commands_act_on_the_printer_and_are_answered() {
+    let World { octoprint, watcher, .. } =
+        world("[printers.mk3.commands]\nconnection = false").await;
+    let nothing = watcher.command("job", "start").await;
+    assert_eq!((&nothing["ok"], &nothing["status"]), (&json!(false), &json!(409)), "{nothing}");
+    octoprint.upload("part.gcode", 600).await;
+    octoprint.select("part.gcode").await;
+    for (payload, state) in [
+        ("start", "Printing"),
+        ("pause", "Paused"),
+        ("resume", "Printing"),
+        ("toggle", "Paused"),
+        ("restart", "Printing"),
+        ("cancel", "Operational"),
+    ] {
+        let answer = watcher.command("job", payload).await;
+        assert_eq!((&answer["ok"], &answer["value"]), (&json!(true), &json!(payload)), "{answer}");
+        octoprint.until(state).await;
+    }
+    let refused = watcher.command("job", "pause").await;
+    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &json!(409)), "{refused}");
+
+    let answer = watcher.command("temperature/tool0", r#"{"value": 55, "id": "a1"}"#).await;
+    assert_eq!(
+        (&answer["ok"], &answer["id"], &answer["value"]),
+        (&json!(true), &json!("a1"), &json!(55))
+    );
+    watcher.command("temperature/bed", "40.5").await;
+    let target = |tool: &'static str, celsius: f64| {
+        let octoprint = &octoprint;
+        move || async move {
+            let printer = octoprint.get("api/printer").await;
+            (printer["temperature"][tool]["target"].as_f64() == Some(celsius)).then_some(())
+        }
+    };
+    real::eventually("tool0 at 55", target("tool0", 55.0)).await;
+    real::eventually("bed at 40.5", target("bed", 40.5)).await;
+    watcher.command("temperature/tool0", "off").await;
+    real::eventually("tool0 off", target("tool0", 0.0)).await;
+    for (command, payload) in [
+        ("temperature/bed", "121"),
+        ("temperature/tool1", "50"),
+        ("rate", "99"),
+        ("rate", "sometimes"),
+        ("job", "explode"),
+        ("connection", "disconnect"),
+        ("nonsense", "1"),
+    ] {
+        let answer = watcher.command(command, payload).await;
+        assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
+        assert!(answer["error"].as_str().unwrap().len() > 10, "{answer}");
+        assert_eq!(answer["status"], Value::Null);
+    }
+
+    for (payload, mode, factor) in [
+        ("4", "manual", 4),
+        ("slower", "manual", 5),
+        ("faster", "manual", 4),
+        ("auto", "auto", 4),
+        ("hold", "manual", 4),
+        ("1", "manual", 1),
+    ] {
+        let mark = watcher.mark();
+        watcher.command("rate", payload).await;
+        if payload == "auto" {
+            // Down again by itself, step by step: the broker is quick.
+            watcher.wait_json(mark, &topic("socket"), |s| s["rate_mode"] == "auto").await;
+            watcher.command("rate", "4").await;
+            continue;
+        }
+        let retained = watcher
+            .wait_json(0, &topic("socket"), |s| {
+                s["rate_mode"] == mode && s["rate_factor"] == factor
+            })
+            .await;
+        assert_eq!(retained["push_interval_ms"], factor * 500);
+    }
+
+    let mark = watcher.mark();
+    watcher.publish(&topic("set/reconnect"), "", false).await;
+    watcher
+        .wait_json(mark, &topic("result"), |result| {
+            result["command"] == "reconnect" && result["ok"] == true
+        })
+        .await;
+    watcher.wait_json(mark, &topic("socket"), |socket| socket["state"] == "connecting").await;
+    watcher.wait_json(mark, &topic("socket"), |socket| socket["state"] == "connected").await;
+
+    // An empty payload of any other command is nothing; the answer to the next one comes first.
+    let mark = watcher.mark();
+    watcher.publish(&topic("set/emergency_stop"), "", false).await;
+    watcher.publish(&topic("set/job"), "", false).await;
+    watcher.command("rate", "2").await;
+    let answers =
+        watcher.seen()[mark..].iter().filter(|seen| seen.topic == topic("result")).count();
+    assert_eq!(answers, 1);
+    octoprint.until("Operational").await;
+    let stopped = watcher.command("emergency_stop", "now").await;
+    assert_eq!(stopped["ok"], true, "{stopped}");
+    octoprint.until("Offline after error").await;
+    watcher.wait_json(mark, &topic("printer"), |printer| printer["state"] == "error").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn user_and_password_do_what_a_key_does() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let watcher = Watcher::start(broker.port).await;
+    let config = format!(
+        "[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{}\"\nusername = \"{USER}\"\npassword = \"{PASSWORD}\"\n",
+        broker.url(),
+        octoprint.url()
+    );
+    let bridge = Bridge::start(&config);
+    watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+    let answer = watcher.command("temperature/bed", "42").await;
+    assert_eq!(answer["ok"], true, "{answer}\n{}", bridge.log());
+    real::eventually("bed at 42", || async {
+        let printer = octoprint.get("api/printer").await;
+        (printer["temperature"]["bed"]["target"] == 42.0).then_some(())
+    })
+    .await;
+    assert!(!bridge.log().contains(PASSWORD));
+    assert!(watcher.seen().iter().all(|seen| !seen.payload.contains(PASSWORD)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn a_wrong_key_waits_and_harms_no_other_printer() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let watcher = Watcher::start(broker.port).await;
+    let other = Proxy::start(octoprint.port).await;
+    let more =
+        format!("[printers.wrong]\nurl = \"{}\"\napi_key = \"WRONGKEY\"\n", other.url("http"));
+    let bridge = Bridge::start(&config(&broker.url(), &octoprint.url(), &more));
+    watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+    let socket = watcher
+        .wait_json(0, "octoprint2mqtt/wrong/socket", |socket| socket["state"] == "waiting")
+        .await;
+    assert!(socket["error"].as_str().unwrap().contains("key"), "{socket}");
+    assert_eq!(socket["next_attempt_in"], 600, "{socket}");
+    let retained = retained(broker.port).await;
+    assert_eq!(retained["octoprint2mqtt/wrong/availability"], "offline");
+    assert_eq!(retained["octoprint2mqtt/bridge/state"], "online");
+    assert!(!bridge.log().contains("WRONGKEY"));
+    // `reconnect` jumps the wait.
+    let mark = watcher.mark();
+    watcher.publish("octoprint2mqtt/wrong/set/reconnect", "", false).await;
+    watcher.wait_json(mark, "octoprint2mqtt/wrong/socket", |s| s["state"] == "connecting").await;
+    watcher.wait_json(mark, "octoprint2mqtt/wrong/socket", |s| s["state"] == "waiting").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn a_stop_leaves_offline_behind() {
+    let World { broker, octoprint: _octoprint, mut bridge, watcher: _watcher } = world("").await;
+    bridge.process.signal("TERM");
+    assert_eq!(bridge.process.ended().await, Some(0));
+    let retained = retained(broker.port).await;
+    assert_eq!(retained["octoprint2mqtt/bridge/state"], "offline");
+    assert_eq!(retained[&topic("availability")], "offline");
+}
