@@ -91,10 +91,6 @@ impl Latency {
         self.times.push_back(took);
     }
 
-    pub(super) fn clear(&mut self) {
-        self.times.clear();
-    }
-
     pub(super) fn median(&self) -> Option<Duration> {
         let mut sorted: Vec<_> = self.times.iter().copied().collect();
         sorted.sort_unstable();
