@@ -26,7 +26,8 @@ async fn the_order_of_the_introduction() {
     assert_eq!(socket.rate(), (RateMode::Manual(4), 4));
     // The server dies: a new connection comes by itself and hears of the factor again.
     drop(first);
-    let sent = server.socket().await.greet().await;
+    let mut second = server.socket().await;
+    let sent = second.greet().await;
     assert_eq!(sent[1], r#"["{\"throttle\":4}"]"#);
     until(&socket, |status| status.state == SocketState::Connected).await;
     let mut paths = Vec::new();
@@ -199,7 +200,8 @@ async fn disconnect_reconnect_and_giving_up() {
     sleep(Duration::from_millis(100)).await;
     assert!(server.sockets.try_recv().is_err());
     socket.reconnect();
-    server.socket().await.greet().await;
+    let mut last = server.socket().await;
+    last.greet().await;
     reaches(&socket, SocketState::Connected).await;
 }
 
