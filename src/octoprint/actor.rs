@@ -96,6 +96,10 @@ impl Actor {
         handle: Weak<Handle>,
         inbox: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
+        let in_flight = {
+            let rate = shared.rate();
+            InFlight::new(rate.generation(), rate.throttle.interval())
+        };
         Self {
             backoff: Backoff::new(options.timeouts.clone(), options.give_up),
             url: public_url(&options.url),
@@ -107,7 +111,7 @@ impl Actor {
             handle,
             inbox,
             running: FuturesUnordered::new(),
-            in_flight: InFlight::default(),
+            in_flight,
             latency_shown: None,
             messages: 0,
             connections: 0,
@@ -278,7 +282,7 @@ impl Actor {
         let rate = self.shared.rate();
         let generation = rate.generation();
         if generation != self.in_flight.generation() {
-            self.in_flight.restart(generation, rate.throttle.interval());
+            self.in_flight = InFlight::new(generation, rate.throttle.interval());
         }
     }
 

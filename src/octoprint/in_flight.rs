@@ -9,7 +9,7 @@ use tokio::time::Instant;
 ///
 /// The interval that they are measured against is the same for all of them, so that the first one
 /// in the queue is always the first one to be late.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InFlight {
     generation: u64,
     limit: Duration,
@@ -24,9 +24,10 @@ struct Waiting {
 }
 
 impl InFlight {
-    /// Begins anew with another interval: what was received before is not measured any more.
-    pub(super) fn restart(&mut self, generation: u64, limit: Duration) {
-        *self = Self { generation, limit, waiting: VecDeque::new() };
+    /// No messages yet; those to come are measured against `limit`. To begin anew with another
+    /// interval, after which what was received before is not measured any more, make a new one.
+    pub(super) fn new(generation: u64, limit: Duration) -> Self {
+        Self { generation, limit, waiting: VecDeque::new() }
     }
 
     /// The generation of the throttle that these messages belong to.
@@ -91,10 +92,6 @@ impl Latency {
         self.times.push_back(took);
     }
 
-    pub(super) fn clear(&mut self) {
-        self.times.clear();
-    }
-
     pub(super) fn median(&self) -> Option<Duration> {
         let mut sorted: Vec<_> = self.times.iter().copied().collect();
         sorted.sort_unstable();
@@ -109,8 +106,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(500);
 
     fn in_flight(count: u64) -> (InFlight, Instant) {
-        let (mut in_flight, start) = (InFlight::default(), Instant::now());
-        in_flight.restart(0, LIMIT);
+        let (mut in_flight, start) = (InFlight::new(0, LIMIT), Instant::now());
         (0..count).for_each(|n| in_flight.received(n, start + Duration::from_millis(n)));
         (in_flight, start)
     }
@@ -132,7 +128,7 @@ mod tests {
         assert!(in_flight.finished(1) && !in_flight.finished(1));
         assert!(in_flight.take_late(start + 2 * LIMIT).is_some());
         assert_eq!(in_flight.waiting.len(), 1);
-        in_flight.restart(1, LIMIT);
+        in_flight = InFlight::new(1, LIMIT);
         assert!(!in_flight.finished(2));
     }
 

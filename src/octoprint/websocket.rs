@@ -94,7 +94,11 @@ impl WebSocket {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let closing = async {
             if self.stream.close(Some(frame)).await.is_ok() {
-                while let Some(Ok(_)) = self.stream.next().await {}
+                while let Some(Ok(message)) = self.stream.next().await {
+                    if message.is_close() {
+                        break;
+                    }
+                }
             }
         };
         // Whether the peer echoes it or not, the connection is dropped next.

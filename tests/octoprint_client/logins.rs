@@ -1,0 +1,168 @@
+//! Every way in which a login can fail, told apart.
+
+use std::time::Duration;
+
+use octoprint2mqtt::octoprint::{Credentials, LoginError, RestError, Socket, SocketState};
+use octoprint2mqtt::secret::Secret;
+use tokio::time::sleep;
+
+use crate::script::{LOGIN, Server, http, options, reaches, serve};
+
+async fn refusal(answer: String) -> (LoginError, Server) {
+    let mut server = serve(move |_| Some(answer.clone())).await;
+    let socket = Socket::new(options(&server.url)).unwrap();
+    let error = socket.rest().login().await.unwrap_err();
+    assert_eq!(server.request().await.header("x-api-key"), Some("TEST-KEY"));
+    assert!(!format!("{error} {error:?}").contains("TEST-KEY"));
+    (error, server)
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    let csrf = r#"{"error":"CSRF validation failed"}"#;
+    assert_eq!(refusal(http(400, "", csrf)).await.0, LoginError::KeyRefused);
+    assert_eq!(refusal(http(429, "", "")).await.0, LoginError::RateLimited);
+    let guest = r#"{"needs":{"group":["guests"]},"permissions":[]}"#;
+    assert_eq!(refusal(http(200, "", guest)).await.0, LoginError::Deactivated);
+    for not_up in ["Not found".to_owned(), String::new(), http(502, "", ""), http(501, "", "x")] {
+        let error = refusal(not_up).await.0;
+        assert!(matches!(error, LoginError::NotUp { .. }) && !error.refused(), "{error:?}");
+    }
+    let error = refusal(http(404, "", "<html>")).await.0;
+    assert!(matches!(error, LoginError::NotOctoPrint { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let refused = Socket::new(options("http://127.0.0.1:1/")).unwrap().rest();
+    let error = refused.login().await.unwrap_err();
+    assert_eq!(error, LoginError::NotUp { reason: "connection refused".to_owned() });
+    let error = refused.set_target("bed", 60.0).await.unwrap_err();
+    assert!(matches!(error, RestError::NotSent { .. }) && !error.outcome_unknown(), "{error:?}");
+    let unknown = Socket::new(options("http://nowhere.invalid/")).unwrap().rest();
+    let error = unknown.login().await.unwrap_err();
+    assert!(matches!(error, LoginError::Dns { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn tls_failures_are_named() {
+    let server = serve(|_| Some(http(200, "", LOGIN))).await;
+    let url = server.url.replace("http:", "https:");
+    // The server waits for a request that never is one; it must not wait for ever.
+    let answering = serve(|_| Some(String::new())).await;
+    drop(answering);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let error = Socket::new(options(&plain)).unwrap().rest().login().await.unwrap_err();
+    assert!(matches!(error, LoginError::Tls { .. }), "{error:?}");
+    let error = Socket::new(options(&url)).unwrap().rest().login().await.unwrap_err();
+    assert!(!error.refused(), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_key_follows_no_redirect() {
+    let mut elsewhere = serve(|_| Some(http(200, "", LOGIN))).await;
+    let location = format!("Location: {}octoprint/?secret=1\r\n", elsewhere.url);
+    let (error, _server) = refusal(http(301, &location, "")).await;
+    let expected = LoginError::Redirected { location: format!("{}octoprint/", elsewhere.url) };
+    assert_eq!(error, expected);
+    assert!(elsewhere.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_refused_login_waits_and_reconnect_jumps_the_wait() {
+    let csrf = r#"{"error":"CSRF validation failed"}"#;
+    let mut server = serve(move |_| Some(http(400, "", csrf))).await;
+    let socket = Socket::new(options(&server.url)).unwrap();
+    socket.connect();
+    let status = reaches(&socket, SocketState::Waiting).await;
+    assert_eq!(status.next_attempt_in, Some(Duration::from_secs(600)));
+    assert!(status.error.unwrap().contains("API key"));
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(server.logins(), 1);
+    socket.reconnect();
+    reaches(&socket, SocketState::Connecting).await;
+    reaches(&socket, SocketState::Waiting).await;
+    assert_eq!(server.logins(), 1);
+}
+
+#[tokio::test]
+async fn user_and_password_with_csrf_and_a_session_that_ends() {
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let mut server = serve(move |request| {
+        let csrf = request.header("x-csrf-token") == Some("TOKEN");
+        Some(if request.is("GET /login/") {
+            http(200, "Set-Cookie: csrf_token_P80=TOKEN; Path=/\r\n", "")
+        } else if request.is("POST /api/login") {
+            assert!(csrf && request.header("cookie").unwrap().contains("csrf_token_P80=TOKEN"));
+            http(200, "Set-Cookie: session_P80=S; HttpOnly\r\n", LOGIN)
+        } else if request.is("GET /api/currentuser") {
+            http(200, "", r#"{"name":null,"groups":["guests"],"permissions":[]}"#)
+        } else if calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            http(403, "", r#"{"error":"You don't have the permission"}"#)
+        } else {
+            assert!(csrf && request.header("cookie").unwrap().contains("session_P80=S"));
+            http(204, "", "")
+        })
+    })
+    .await;
+    let mut options = options(&server.url);
+    let password = Secret::new("hunter2");
+    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    let rest = Socket::new(options).unwrap().rest();
+    rest.set_target("bed", 60.0).await.unwrap();
+    assert_eq!(server.logins(), 1);
+    rest.set_target("tool0", 0.0).await.unwrap();
+    assert_eq!(server.logins(), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once() {
+    let mut server = serve(|request| {
+        Some(match request.is("GET /login/") {
+            true => http(200, "Set-Cookie: csrf_token=T\r\n", ""),
+            false => http(403, "", r#"{"error":"User unknown or password invalid"}"#),
+        })
+    })
+    .await;
+    let mut options = options(&server.url);
+    let password = Secret::new("wrong");
+    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    let rest = Socket::new(options).unwrap().rest();
+    for _ in 0..5 {
+        let error = rest.get("api/job").await.unwrap_err();
+        assert!(matches!(error, RestError::Login(LoginError::WrongPassword)), "{error:?}");
+    }
+    assert_eq!(server.logins(), 1);
+}
+
+#[tokio::test]
+async fn errors_of_calls() {
+    let server = serve(|request| {
+        Some(if request.is("POST /api/job") {
+            http(409, "", r#"{"error":"Printer is not operational"}"#)
+        } else {
+            "HTTP/1.1 2".to_owned()
+        })
+    })
+    .await;
+    let rest = Socket::new(options(&server.url)).unwrap().rest();
+    let error = rest.job(octoprint2mqtt::octoprint::JobAction::Cancel).await.unwrap_err();
+    assert_eq!(error.to_string(), "api/job: Printer is not operational (409)");
+    assert_eq!((error.status(), error.outcome_unknown()), (Some(409), false));
+    let error = rest.printer_command(&["M112"]).await.unwrap_err();
+    assert_eq!((error.status(), error.outcome_unknown()), (None, true), "{error:?}");
+    for outside in ["../../x", "//other.example/x", "@other.example"] {
+        let asked = rest.get(outside).await;
+        assert!(asked.is_err(), "{outside}");
+    }
+    assert!(matches!(rest.set_target("fan", 1.0).await, Err(RestError::Argument { .. })));
+    assert!(matches!(rest.set_target("bed", f64::NAN).await, Err(RestError::Argument { .. })));
+}
