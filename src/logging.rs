@@ -1,5 +1,6 @@
 //! Log lines on stderr, with a level that can change while the bridge runs.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,7 +20,7 @@ const QUIET: &str = "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=wa
 pub fn start(log: &Log) -> Result<SetLogLevel, String> {
     let (level, handle) = reload::Layer::new(filter(&log.level)?);
     let lines = match log.format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }

@@ -251,8 +251,8 @@ async fn state_topics_follow_the_printer() {
         keys(&get("job")),
         [
             "estimated_print_time",
-            "file",
             "filament",
+            "file",
             "last_print_time",
             "origin",
             "path",
@@ -343,8 +343,8 @@ async fn state_topics_follow_the_printer() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
 async fn commands_act_on_the_printer_and_are_answered() {
-    let World { octoprint, watcher, .. } =
-        world("[printers.mk3.commands]\nconnection = false").await;
+    let world = world("[printers.mk3.commands]\nconnection = false").await;
+    let World { octoprint, watcher, .. } = &world;
     let nothing = watcher.command("job", "start").await;
     assert_eq!((&nothing["ok"], &nothing["status"]), (&json!(false), &json!(409)), "{nothing}");
     octoprint.upload("part.gcode", 600).await;

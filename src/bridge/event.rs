@@ -55,14 +55,15 @@ pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
         .unwrap_or_default()
 }
 
-/// The payload for `B/P/last_event`; `None` for chatty kinds.
+/// The payload for `B/P/last_event`; `None` for chatty kinds, and for `PrinterStateChanged`, which
+/// follows each event of a print and says what `B/P/printer` says.
 pub fn last_event(kind: &str, received: SystemTime) -> Option<Bytes> {
     #[derive(Serialize)]
     struct LastEvent<'a> {
         event: &'a str,
         timestamp: u64,
     }
-    if is_chatty(kind) {
+    if is_chatty(kind) || kind == "PrinterStateChanged" {
         return None;
     }
     let last = LastEvent { event: kind, timestamp: timestamp::unix(received) };

@@ -79,7 +79,7 @@ impl Shared {
         };
         Self {
             handlers: Handlers::default(),
-            status: watch::Sender::new(Status::new()),
+            status: watch::Sender::new(Status::default()),
             rate: Mutex::new(RateControl { throttle, mode: RateMode::Auto, restarts: 0 }),
             hooks: Mutex::new(hooks),
             messages: AtomicU64::new(0),

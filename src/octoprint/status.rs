@@ -82,8 +82,9 @@ pub struct Status {
     pub publish_latency: Option<Duration>,
 }
 
-impl Status {
-    pub(super) fn new() -> Self {
+impl Default for Status {
+    /// Before the first attempt.
+    fn default() -> Self {
         Self {
             state: SocketState::Disconnected,
             transport: None,

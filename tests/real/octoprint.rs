@@ -51,8 +51,10 @@ impl OctoPrint {
         octoprint
     }
 
-    fn octoprint(&self) -> Command {
+    /// `serve` takes the common options behind its name, `user` before it.
+    fn octoprint(&self, serve: bool) -> Command {
         let mut command = Command::new(program());
+        command.args(serve.then_some("serve"));
         command.arg("--basedir").arg(self.dir.path()).arg("--iknowwhatimdoing");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -60,7 +62,7 @@ impl OctoPrint {
 
     /// Adds a user with an API key; before the start.
     fn add_user(&self, name: &str, password: &str, key: &str, admin: bool) {
-        let mut command = self.octoprint();
+        let mut command = self.octoprint(false);
         command.args(["user", "add", "--password", password, name]);
         if admin {
             command.arg("--admin");
@@ -74,8 +76,8 @@ impl OctoPrint {
 
     /// Starts it, again on its port.
     pub async fn run(&mut self) {
-        let mut command = self.octoprint();
-        command.args(["serve", "--host", "127.0.0.1", "--port", &self.port.to_string()]);
+        let mut command = self.octoprint(true);
+        command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         self.process = Some(Process(command.spawn().expect("OctoPrint is installed")));
         let this = &*self;
         eventually("OctoPrint's printer to be operational", || async move {

@@ -96,17 +96,21 @@ impl Proxy {
     /// compressed.
     pub fn websocket_texts(&self) -> Vec<String> {
         let said = self.said.lock().unwrap();
-        said.iter()
-            .filter(|bytes| bytes.starts_with(b"HTTP/1.1 101"))
-            .flat_map(|b| texts(b))
-            .collect()
+        said.iter().filter_map(|bytes| upgraded(bytes)).flat_map(texts).collect()
     }
 }
 
-/// The unmasked text frames that follow the HTTP answer, fragments put together.
+/// What follows the answer 101, which may come after others on the same connection.
+fn upgraded(bytes: &[u8]) -> Option<&[u8]> {
+    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|w| w == what);
+    let answer = &bytes[find(bytes, b"HTTP/1.1 101")?..];
+    let end = find(answer, b"\r\n\r\n")?;
+    Some(&answer[end + 4..])
+}
+
+/// The unmasked text frames, fragments put together.
 fn texts(bytes: &[u8]) -> Vec<String> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    let (mut rest, mut texts, mut message) = (&bytes[head..], Vec::new(), Vec::new());
+    let (mut rest, mut texts, mut message) = (bytes, Vec::new(), Vec::new());
     while let [first, second, tail @ ..] = rest {
         assert_eq!(first & 0x70, 0, "compressed");
         let (length, body) = match (second & 0x7f, tail) {
