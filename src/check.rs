@@ -88,7 +88,8 @@ async fn check_login(rest: &Rest) -> Result<String, String> {
     let CurrentUser { name, permissions, .. } =
         rest.current_user().await.map_err(|error| error.to_string())?;
     let name = name.unwrap_or_else(|| "nobody".to_owned());
-    let has = |wanted: &str| permissions.iter().any(|granted| granted == wanted || granted == "ADMIN");
+    let has =
+        |wanted: &str| permissions.iter().any(|granted| granted == wanted || granted == "ADMIN");
     if !has("STATUS") {
         return Err(format!(
             "user {name} lacks the permission STATUS, so no message would ever arrive; give it to the user in OctoPrint's settings, Access Control"
@@ -99,7 +100,10 @@ async fn check_login(rest: &Rest) -> Result<String, String> {
     Ok(if lacking.is_empty() {
         format!("logged in as {name}")
     } else {
-        format!("logged in as {name}; without {}, some commands will be refused", lacking.join(", "))
+        format!(
+            "logged in as {name}; without {}, some commands will be refused",
+            lacking.join(", ")
+        )
     })
 }
 

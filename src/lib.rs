@@ -23,14 +23,14 @@
 pub mod bridge;
 pub mod check;
 pub mod config;
-#[cfg(any())]
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod logging;
 pub mod mqtt;
 pub mod octoprint;
 pub mod secret;
 pub mod signals;
-#[cfg(any())]
+#[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod splice;
 pub mod tls;

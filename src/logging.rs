@@ -11,7 +11,8 @@ use crate::bridge::SetLogLevel;
 use crate::config::{Log, LogFormat, is_log_level};
 
 /// Said by libraries at `info` and below: no news to a user unless asked for by name.
-const QUIET: &str = "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
+const QUIET: &str =
+    "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
 
 /// Starts logging and returns the way to change its level.
 ///
@@ -20,7 +21,11 @@ const QUIET: &str = "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=wa
 pub fn start(log: &Log) -> Result<SetLogLevel, String> {
     let (level, handle) = reload::Layer::new(filter(&log.level)?);
     let lines = match log.format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .boxed(),
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }
@@ -33,7 +38,9 @@ pub fn start(log: &Log) -> Result<SetLogLevel, String> {
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
     if !is_log_level(level) {
-        return Err(format!("{level:?} is no log level; expected error, warn, info, debug, trace or a filter"));
+        return Err(format!(
+            "{level:?} is no log level; expected error, warn, info, debug, trace or a filter"
+        ));
     }
     // What the user asks for comes last, so that it wins.
     EnvFilter::try_new(format!("{QUIET},{level}"))

@@ -23,7 +23,7 @@ enum Command {
     /// Try every OctoPrint and the broker, and say what is wrong and what to do
     Check,
     /// The whole job with nothing to install: a broker, a simulated OctoPrint, the bridge between
-    #[cfg(any())]
+    #[cfg(feature = "demo")]
     Demo {
         /// Port of the embedded broker on 127.0.0.1
         #[arg(long, default_value_t = 1883)]
@@ -37,7 +37,7 @@ const WRONG_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tls::install_provider();
-    #[cfg(any())]
+    #[cfg(feature = "demo")]
     if let Some(Command::Demo { port }) = arguments.command {
         return run_demo(port);
     }
@@ -99,7 +99,7 @@ fn run_check(config: &Config) -> ExitCode {
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[cfg(any())]
+#[cfg(feature = "demo")]
 fn run_demo(port: u16) -> ExitCode {
     let log = config::Log { level: "warn".to_owned(), format: config::LogFormat::Text };
     let set_log_level = match logging::start(&log) {

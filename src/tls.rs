@@ -82,20 +82,19 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             builder.with_webpki_verifier(verifier)
         }
     };
-    let config = match (&tls.cert_file, &tls.key_file) {
-        (Some(certificates), Some(key)) => {
-            let chain = read_certificates(certificates)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
-                what: "a private key",
-                path: key.clone(),
-                source,
-            })?;
-            builder
-                .with_client_auth_cert(chain, key_der)
-                .map_err(|source| TlsError::Refused { path: certificates.clone(), source })?
-        }
-        _ => builder.with_no_client_auth(),
-    };
+    let config =
+        match (&tls.cert_file, &tls.key_file) {
+            (Some(certificates), Some(key)) => {
+                let chain = read_certificates(certificates)?;
+                let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| {
+                    TlsError::Pem { what: "a private key", path: key.clone(), source }
+                })?;
+                builder
+                    .with_client_auth_cert(chain, key_der)
+                    .map_err(|source| TlsError::Refused { path: certificates.clone(), source })?
+            }
+            _ => builder.with_no_client_auth(),
+        };
     Ok(Arc::new(config))
 }
 
@@ -125,8 +124,7 @@ fn add_private_ca(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable =
-        |source| TlsError::Pem { what: "certificates", path: path.to_owned(), source };
+    let unreadable = |source| TlsError::Pem { what: "certificates", path: path.to_owned(), source };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(unreadable)?
         .collect::<Result<_, _>>()

@@ -108,7 +108,8 @@ impl Executor {
     pub fn start(socket: Socket, answers: Answers) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let stops = Arc::new(AtomicU64::new(0));
-        let worker = Worker { socket: socket.clone(), answers: answers.clone(), stops: stops.clone() };
+        let worker =
+            Worker { socket: socket.clone(), answers: answers.clone(), stops: stops.clone() };
         tokio::spawn(worker.run(waiting));
         Self { socket, answers, queue, stops }
     }

@@ -55,8 +55,7 @@ impl Printer {
         socket: Socket,
     ) -> Self {
         let messages = listen(&socket);
-        let answers =
-            Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
+        let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
         Self {
             id: printer.id.clone(),
             lane,
@@ -244,7 +243,9 @@ impl Printer {
             .map_err(|refusal| Failure::new(refusal.to_string()))?;
         let connected = self.socket.status().borrow().state == State::Connected;
         if command.needs_octoprint() && !connected {
-            return Err(Failure::new("OctoPrint is not connected; commands are not kept for later"));
+            return Err(Failure::new(
+                "OctoPrint is not connected; commands are not kept for later",
+            ));
         }
         if let command::Command::Temperature { heater, .. } = &command {
             // With a profile of one extruder OctoPrint lets any tool set the only hotend.
@@ -270,11 +271,7 @@ impl Printer {
     }
 
     fn answers(&self) -> Answers {
-        Answers {
-            lane: self.lane,
-            topic: self.topics.result.clone(),
-            broker: self.broker.clone(),
-        }
+        Answers { lane: self.lane, topic: self.topics.result.clone(), broker: self.broker.clone() }
     }
 
     fn publish_states(&self, changes: impl IntoIterator<Item = Change>) {

@@ -73,8 +73,7 @@ pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
     options.headers =
         socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     options.subscription = subscription(printer);
-    Socket::new(options)
-        .map_err(|source| SetupError::Socket { id: printer.id.clone(), source })
+    Socket::new(options).map_err(|source| SetupError::Socket { id: printer.id.clone(), source })
 }
 
 /// Events that the bridge itself lives by, published or not.

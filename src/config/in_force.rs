@@ -12,7 +12,8 @@ fn duration(duration: Duration) -> String {
 }
 
 fn tls(tls: &Tls) -> Value {
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let path =
+        |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     json!({
         "ca_file": path(&tls.ca_file),
         "cert_file": path(&tls.cert_file),
@@ -52,7 +53,8 @@ impl Config {
 impl Mqtt {
     fn without_secrets(&self) -> Value {
         let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         json!({
             "url": format!("{scheme}://{host}:{}", self.port),
             "username": self.username,

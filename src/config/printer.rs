@@ -13,8 +13,20 @@ use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
 
 const KEYS: &[&str] = &[
-    "name", "url", "api_key", "api_key_file", "username", "password", "password_file", "tls",
-    "offline_after", "octoprint_mqtt_topic", "limits", "publish", "socket", "commands",
+    "name",
+    "url",
+    "api_key",
+    "api_key_file",
+    "username",
+    "password",
+    "password_file",
+    "tls",
+    "offline_after",
+    "octoprint_mqtt_topic",
+    "limits",
+    "publish",
+    "socket",
+    "commands",
 ];
 
 /// OctoPrint's documented list, in seconds.
@@ -27,18 +39,15 @@ pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Pr
     // A variable's name has no hyphen: `my_mk3` in a variable is `my-mk3` where the file has that.
     let of_file: Vec<String> = ids.iter().map(|id| id.replace('-', "_")).collect();
     ids.extend(
-        section
-            .sources
-            .printers_of_environment()
-            .into_iter()
-            .filter(|id| !of_file.contains(id)),
+        section.sources.printers_of_environment().into_iter().filter(|id| !of_file.contains(id)),
     );
     ids.sort();
     if ids.is_empty() {
         root.missing("printers", "a table [printers.<id>] for each printer, with url and api_key");
     }
     for (index, id) in ids.iter().enumerate() {
-        let twin = ids[..index].iter().find(|other| other.replace('-', "_") == id.replace('-', "_"));
+        let twin =
+            ids[..index].iter().find(|other| other.replace('-', "_") == id.replace('-', "_"));
         if let Some(twin) = twin {
             let source = source_of(&section, id);
             let found = format!("an id that differs from {twin} only in - and _");
@@ -52,7 +61,12 @@ pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Pr
         if let Some(other) = seen.insert(printer.url.as_str(), &printer.id) {
             let source = source_of(&section.section(&printer.id), "url");
             let found = format!("the url of printers.{other}");
-            section.section(&printer.id).complain(source, "url", &found, "a url of its own for each printer");
+            section.section(&printer.id).complain(
+                source,
+                "url",
+                &found,
+                "a url of its own for each printer",
+            );
         }
     }
     printers
@@ -85,17 +99,17 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
     let url = url(&section);
     let credentials = credentials(&section, warnings);
     let tls = read::tls(&section.section("tls"), false, warnings).unwrap_or_default();
-    let offline_after = section.duration(
-        "offline_after",
-        Duration::ZERO..=read::a_day(),
-        Duration::from_secs(10),
-    );
-    let octoprint_mqtt_topic = section
-        .optional("octoprint_mqtt_topic", "a topic prefix such as \"octoPrint/\"", |value| {
+    let offline_after =
+        section.duration("offline_after", Duration::ZERO..=read::a_day(), Duration::from_secs(10));
+    let octoprint_mqtt_topic = section.optional(
+        "octoprint_mqtt_topic",
+        "a topic prefix such as \"octoPrint/\"",
+        |value| {
             let topic = strict_text(value)?;
             let topic = topic.strip_suffix('/').unwrap_or(&topic);
             read::is_topic(topic).then(|| format!("{topic}/"))
-        });
+        },
+    );
     Some(Printer {
         id: id.to_owned(),
         name,
@@ -147,7 +161,12 @@ fn credentials(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Cred
     );
     if key_given && (user_given || password_given) {
         let source = source_of(section, if user_given { "username" } else { "password" });
-        section.complain(source, "username", "a login beside api_key", "api_key, or username and password");
+        section.complain(
+            source,
+            "username",
+            "a login beside api_key",
+            "api_key, or username and password",
+        );
         return None;
     }
     if key_given {
@@ -182,8 +201,14 @@ fn publish(section: &Section<'_>) -> Publish {
 
 fn socket(section: &Section<'_>) -> Socket {
     section.only(&[
-        "timeouts", "give_up", "rate_sliding_window_size", "max_rate_factor", "connect_timeout",
-        "transport", "headers", "terminal",
+        "timeouts",
+        "give_up",
+        "rate_sliding_window_size",
+        "max_rate_factor",
+        "connect_timeout",
+        "transport",
+        "headers",
+        "terminal",
     ]);
     let transports = [
         ("auto", TransportChoice::Auto),

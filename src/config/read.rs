@@ -6,9 +6,7 @@ use url::Url;
 
 use super::printer;
 use super::source::{Section, Sources};
-use super::types::{
-    Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls,
-};
+use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls};
 use super::values::strict_text;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,7 +35,14 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
 
 fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
     section.only(&[
-        "url", "username", "password", "password_file", "client_id", "base_topic", "keep_alive", "tls",
+        "url",
+        "username",
+        "password",
+        "password_file",
+        "client_id",
+        "base_topic",
+        "keep_alive",
+        "tls",
     ]);
     let address = match section.get("url") {
         None => Some(("localhost".to_owned(), 1883, false)),
@@ -126,7 +131,9 @@ pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String
         let given = |key: &str| section.get(key).is_some();
         match (given("cert_file"), given("key_file")) {
             (true, false) => section.missing("key_file", "the key that goes with cert_file"),
-            (false, true) => section.missing("cert_file", "the certificate that goes with key_file"),
+            (false, true) => {
+                section.missing("cert_file", "the certificate that goes with key_file")
+            }
             _ => {}
         }
     }

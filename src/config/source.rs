@@ -57,7 +57,12 @@ impl Sources {
     }
 
     pub(super) fn root(&self) -> Section<'_> {
-        Section { sources: self, path: String::new(), variable: String::new(), file: Some(&self.file) }
+        Section {
+            sources: self,
+            path: String::new(),
+            variable: String::new(),
+            file: Some(&self.file),
+        }
     }
 
     pub(super) fn mistake(&self, mistake: Mistake) {
@@ -169,10 +174,7 @@ impl<'s> Section<'s> {
         let file = self.file.and_then(|file| file.get(key)).and_then(|value| match &value.kind {
             ValueKind::Table(table) => Some(table),
             _ => {
-                let found = Found {
-                    value: value.clone(),
-                    source: self.sources.file_name.clone(),
-                };
+                let found = Found { value: value.clone(), source: self.sources.file_name.clone() };
                 self.refuse(key, &found, "a table");
                 None
             }
@@ -188,7 +190,8 @@ impl<'s> Section<'s> {
 
     /// The keys that the file has.
     pub(super) fn file_keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.file.into_iter().flat_map(|file| file.keys().cloned()).collect();
+        let mut keys: Vec<String> =
+            self.file.into_iter().flat_map(|file| file.keys().cloned()).collect();
         keys.sort();
         keys
     }

@@ -55,7 +55,12 @@ impl Section<'_> {
         })
     }
 
-    pub(super) fn whole(&self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
+    pub(super) fn whole(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
         let expected = format!("a whole number {}…{}", range.start(), range.end());
         self.read(key, &expected, default, |value| {
             whole(value).filter(|number| range.contains(number))
@@ -223,7 +228,9 @@ fn open_to_others(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o004 != 0 && !path.starts_with("/run/secrets")).then(|| {
         let path = path.display();
-        format!("{path} holds a secret and can be read by every user of this machine; chmod 600 {path}")
+        format!(
+            "{path} holds a secret and can be read by every user of this machine; chmod 600 {path}"
+        )
     })
 }
 

@@ -146,7 +146,12 @@ fn a_full_outbox_drops_chatty_events_first_then_the_oldest() {
 fn one_flooding_printer_costs_no_other_its_turn() {
     let mut outbox = outbox();
     for n in 0..10 {
-        outbox.push(publication(1, "flood", &n.to_string(), Kind::Event { chatty: false, stamped: false }));
+        outbox.push(publication(
+            1,
+            "flood",
+            &n.to_string(),
+            Kind::Event { chatty: false, stamped: false },
+        ));
     }
     outbox.push(publication(2, "quiet", "q", Kind::Event { chatty: false, stamped: false }));
     outbox.push(publication(0, "bridge", "b", Kind::State));

@@ -111,7 +111,9 @@ fn member<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 /// A member that must be an object; nothing of it is known where it is not.
 fn object<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
     // serde reads a struct from an array as well, by position.
-    raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| member(Some(raw))).unwrap_or_default()
+    raw.filter(|raw| raw.get().starts_with('{'))
+        .and_then(|raw| member(Some(raw)))
+        .unwrap_or_default()
 }
 
 /// A payload that must be an object.

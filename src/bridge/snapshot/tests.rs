@@ -20,7 +20,9 @@ fn captured(name: &str) -> Vec<(f64, String, String)> {
     text.lines()
         .flat_map(|line| {
             let Line { t, m } = serde_json::from_str(line).unwrap();
-            m.into_iter().map(move |(kind, raw)| (t, kind, raw.get().to_owned())).collect::<Vec<_>>()
+            m.into_iter()
+                .map(move |(kind, raw)| (t, kind, raw.get().to_owned()))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -137,8 +139,14 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
         let change = changes.iter().find(|change| change.topic == topic)?;
         Some(serde_json::from_slice(&change.payload).unwrap())
     };
-    assert_eq!(heater(&changes, "tool0"), Some(json!({"actual": 21.3, "target": 0.0, "offset": 0.0})));
-    assert_eq!(heater(&changes, "bed"), Some(json!({"actual": 20.0, "target": 60.0, "offset": 5.0})));
+    assert_eq!(
+        heater(&changes, "tool0"),
+        Some(json!({"actual": 21.3, "target": 0.0, "offset": 0.0}))
+    );
+    assert_eq!(
+        heater(&changes, "bed"),
+        Some(json!({"actual": 20.0, "target": 60.0, "offset": 5.0}))
+    );
     assert_eq!(heater(&changes, "A"), Some(json!({"actual": 30.0, "target": null, "offset": 0.0})));
     assert_eq!(heater(&changes, "chamber"), None, "it never had a number");
 
@@ -165,9 +173,11 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
 #[test]
 fn heaters_that_leave_the_profile_are_cleared() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
-    let two = |t: f64| json!({"state": {"text": "Operational"}, "temps": [{"time": t,
+    let two = |t: f64| {
+        json!({"state": {"text": "Operational"}, "temps": [{"time": t,
         "tool0": {"actual": 20.0, "target": 0}, "tool1": {"actual": t, "target": 0}}]})
-    .to_string();
+        .to_string()
+    };
     snapshot.set_profile_heaters(vec!["tool0".to_owned(), "tool1".to_owned()]);
     snapshot.apply(&two(1.0), clock.at(0.0)).unwrap();
     let cleared = snapshot.set_profile_heaters(vec!["tool0".to_owned()]);

@@ -1,0 +1,186 @@
+//! `octoprint2mqtt demo`: the whole job with nothing to install.
+//!
+//! An embedded MQTT broker, a simulated OctoPrint that prints in a loop, and the bridge between
+//! them; what is published is shown as it happens.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
+
+use crate::bridge::{self, SetLogLevel};
+use crate::simulator::{Simulator, SimulatorOptions};
+use crate::{config, signals};
+
+/// Longest payload that is shown, in characters.
+const SHOWN: usize = 160;
+/// How long the embedded broker may take to listen.
+const START: Duration = Duration::from_secs(5);
+/// Largest payload that the embedded broker takes, in bytes.
+const MAX_PAYLOAD: usize = 32 * 1024 * 1024;
+
+/// Why the demo cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The port is taken, or must not be used.
+    #[error("cannot listen on 127.0.0.1:{port}: {source}; choose another port with --port")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The embedded broker.
+    #[error("the embedded broker does not start: {0}")]
+    Broker(String),
+    /// The simulated OctoPrint.
+    #[error("the simulated OctoPrint does not start: {0}")]
+    Simulator(#[source] std::io::Error),
+    /// The bridge.
+    #[error(transparent)]
+    Bridge(#[from] bridge::SetupError),
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] config::ConfigErrors),
+    /// The signals that end it.
+    #[error("cannot watch for the end: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Starts an MQTT broker on 127.0.0.1 that lives as long as the process: it keeps retained
+/// messages in memory and sends last wills.
+///
+/// # Errors
+/// Where the port is taken, or the broker does not listen within five seconds.
+pub fn start_broker(port: u16) -> Result<(), DemoError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // rumqttd says a taken port only in its log.
+    drop(TcpListener::bind(address).map_err(|source| DemoError::Port { port, source })?);
+    let mut broker = Broker::new(broker_config(address));
+    std::thread::Builder::new()
+        .name("broker".to_owned())
+        .spawn(move || {
+            if let Err(error) = broker.start() {
+                tracing::error!("the embedded broker has ended: {error}");
+            }
+        })
+        .map_err(|error| DemoError::Broker(error.to_string()))?;
+    let deadline = Instant::now() + START;
+    while TcpStream::connect(address).is_err() {
+        if Instant::now() > deadline {
+            return Err(DemoError::Broker("it does not listen".to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn broker_config(listen: SocketAddr) -> Config {
+    let connections = ConnectionSettings {
+        connection_timeout_ms: 60_000,
+        max_payload_size: MAX_PAYLOAD,
+        max_inflight_count: 500,
+        auth: None,
+        external_auth: None,
+        dynamic_filters: true,
+    };
+    let server = ServerSettings {
+        name: "demo".to_owned(),
+        listen,
+        tls: None,
+        next_connection_delay_ms: 1,
+        connections,
+    };
+    Config {
+        id: 0,
+        router: RouterConfig {
+            max_connections: 100,
+            max_outgoing_packet_count: 1000,
+            max_segment_size: 16 * 1024 * 1024,
+            max_segment_count: 4,
+            ..RouterConfig::default()
+        },
+        v4: Some(HashMap::from([("demo".to_owned(), server)])),
+        ..Config::default()
+    }
+}
+
+/// Runs the demo until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Where one of its parts does not start.
+pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError> {
+    start_broker(port)?;
+    let options = SimulatorOptions { print_loop: true, ..SimulatorOptions::default() };
+    let key = options.api_key.clone();
+    let simulator = Simulator::start(options).await.map_err(DemoError::Simulator)?;
+    let config = config::from_toml(&format!(
+        "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[printers.demo]\nname = \"Simulated printer\"\nurl = \"{}\"\napi_key = \"{key}\"\n",
+        simulator.url()
+    ))?;
+    println!("broker:    mqtt://127.0.0.1:{port}");
+    println!("OctoPrint: {} (simulated)", simulator.url());
+    println!("try:       mosquitto_sub -p {port} -t 'octoprint2mqtt/#' -v");
+    println!("           mosquitto_pub -p {port} -t octoprint2mqtt/demo/set/job -m pause");
+    println!("messages of OctoPrint (octoprint2mqtt/demo/message/…) are left out below\n");
+    let show = tokio::spawn(show(port));
+    let stop = signals::stop().map_err(DemoError::Signals)?;
+    let ended = bridge::run(config, set_log_level, stop).await;
+    show.abort();
+    simulator.stop();
+    Ok(ended?)
+}
+
+/// Prints what is published, one line a message.
+async fn show(port: u16) {
+    let mut options = MqttOptions::new("octoprint2mqtt-demo-show", "127.0.0.1", port);
+    options.set_max_packet_size(MAX_PAYLOAD, MAX_PAYLOAD);
+    let (client, mut events) = AsyncClient::new(options, 10);
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                // The queue has room for it: it is the only request.
+                let _ = client.try_subscribe("#", QoS::AtMostOnce);
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => {
+                if let Some(line) = line(&publish.topic, &publish.payload) {
+                    println!("{line}");
+                }
+            }
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// One line for people; `None` for OctoPrint's own messages, which are long and come twice a second.
+fn line(topic: &str, payload: &[u8]) -> Option<String> {
+    if topic.contains("/message/") {
+        return None;
+    }
+    let text = String::from_utf8_lossy(payload).replace('\n', " ");
+    let shown: String = text.chars().take(SHOWN).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
+    Some(format!("{topic} {shown}{cut}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_names_the_option() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = start_broker(taken.local_addr().unwrap().port()).unwrap_err();
+        assert!(error.to_string().contains("--port"), "{error}");
+    }
+
+    #[test]
+    fn long_payloads_are_cut_and_the_bulk_is_left_out() {
+        assert_eq!(line("o/demo/message/current", b"{}"), None);
+        let shown = line("o/demo/job", "ü".repeat(1000).as_bytes()).unwrap();
+        assert!(shown.chars().count() < 200 && shown.ends_with('…'), "{shown}");
+    }
+}

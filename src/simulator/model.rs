@@ -1,0 +1,448 @@
+//! The simulated printer and its job (pure but for the server's clock).
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+/// Seconds of printing, heating not counted.
+const PART_SECONDS: f64 = 80.0;
+const PART_BYTES: u64 = 1_234_567;
+const LAYERS: f64 = 40.0;
+/// How quickly a heater moves, °C a second.
+const HEATING: f64 = 8.0;
+const ROOM: f64 = 21.3;
+/// Of the print loop: where it pauses, for how long, and how long it rests between prints.
+const LOOP_PAUSE_AT: f64 = 0.5;
+const LOOP_PAUSE: f64 = 8.0;
+const LOOP_REST: f64 = 15.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Offline,
+    OfflineAfterError,
+    Operational,
+    Printing,
+    Paused,
+}
+
+impl State {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Offline => "Offline",
+            Self::OfflineAfterError => "Offline after error",
+            Self::Operational => "Operational",
+            Self::Printing => "Printing",
+            Self::Paused => "Paused",
+        }
+    }
+
+    pub(super) fn is_connected(self) -> bool {
+        !matches!(self, Self::Offline | Self::OfflineAfterError)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heater {
+    actual: f64,
+    target: f64,
+}
+
+/// The simulated printer.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) state: State,
+    error: String,
+    heaters: BTreeMap<String, Heater>,
+    extruders: usize,
+    pub(super) file: Option<String>,
+    /// Seconds of printing done; `None` when nothing was printed since the selection.
+    done: Option<f64>,
+    started: f64,
+    layer: i64,
+    /// Seconds in this state.
+    resting: f64,
+    paused_once: bool,
+    print_loop: bool,
+    markings: Vec<Value>,
+    transmitted: u64,
+    last_print_time: Option<f64>,
+    pub(super) temps: Vec<Value>,
+    events: Vec<(String, Value)>,
+    /// Counts changes that `current` shows.
+    pub(super) changes: u64,
+}
+
+/// The server's time, in Unix seconds.
+pub(super) fn server_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A command in a state that does not allow it.
+pub(super) struct Conflict;
+
+impl Model {
+    pub(super) fn new(extruders: usize, print_loop: bool) -> Self {
+        let cold = Heater { actual: ROOM, target: 0.0 };
+        let tools = (0..extruders).map(|index| (format!("tool{index}"), cold));
+        let mut model = Self {
+            state: State::Operational,
+            error: String::new(),
+            heaters: tools.chain([("bed".to_owned(), cold)]).collect(),
+            extruders,
+            file: None,
+            done: None,
+            started: 0.0,
+            layer: 0,
+            resting: 0.0,
+            paused_once: false,
+            print_loop,
+            markings: Vec::new(),
+            transmitted: 8,
+            last_print_time: None,
+            temps: Vec::new(),
+            events: Vec::new(),
+            changes: 0,
+        };
+        model.mark("connected", "Connected");
+        model.events.clear();
+        model
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn fire(&mut self, kind: &str, payload: Value) {
+        self.events.push((kind.to_owned(), payload));
+        self.changes += 1;
+    }
+
+    fn mark(&mut self, kind: &str, label: &str) {
+        let time = server_time();
+        self.markings.push(json!({"type": kind, "label": label, "time": time}));
+        self.fire("ChartMarked", json!({"type": kind, "label": label}));
+    }
+
+    /// As OctoPrint's comm layer passes through short states, each has its event.
+    fn pass(&mut self, id: &str, text: &str) {
+        self.fire("PrinterStateChanged", json!({"state_id": id, "state_string": text}));
+    }
+
+    fn job_payload(&self) -> Map<String, Value> {
+        let name = self.file.clone().unwrap_or_default();
+        let payload = json!({
+            "name": name, "path": name, "origin": "local", "size": PART_BYTES,
+            "owner": "simon", "user": "simon",
+        });
+        payload.as_object().cloned().unwrap_or_default()
+    }
+
+    fn fire_job(&mut self, kind: &str, more: Value) {
+        let mut payload = self.job_payload();
+        payload.extend(more.as_object().cloned().unwrap_or_default());
+        self.fire(kind, Value::Object(payload));
+    }
+
+    /// One step of life, in the printer's seconds.
+    pub(super) fn step(&mut self, seconds: f64) {
+        self.resting += seconds;
+        if !self.state.is_connected() {
+            return;
+        }
+        self.heat(seconds);
+        if self.state == State::Printing {
+            self.print(seconds);
+        }
+        if self.print_loop {
+            self.loop_on();
+        }
+    }
+
+    fn heat(&mut self, seconds: f64) {
+        let mut moved = false;
+        for heater in self.heaters.values_mut() {
+            let goal = heater.target.max(ROOM);
+            let step = (HEATING * seconds).min((goal - heater.actual).abs());
+            heater.actual += step.copysign(goal - heater.actual);
+            moved |= step > 0.0;
+        }
+        self.changes += u64::from(moved);
+        let mut entry = Map::new();
+        entry.insert("time".to_owned(), json!(server_time() as u64));
+        for (name, heater) in &self.heaters {
+            let actual = (heater.actual * 100.0).round() / 100.0;
+            entry.insert(name.clone(), json!({"actual": actual, "target": heater.target}));
+        }
+        entry.insert("chamber".to_owned(), json!({"actual": null, "target": null}));
+        self.temps.push(Value::Object(entry));
+        let surplus = self.temps.len().saturating_sub(300);
+        self.temps.drain(..surplus);
+    }
+
+    fn print(&mut self, seconds: f64) {
+        self.transmitted += 1;
+        self.changes += 1;
+        let warm = self.heaters.values().all(|heater| heater.actual >= heater.target - 1.0);
+        if !warm {
+            return;
+        }
+        let done = self.done.unwrap_or(0.0) + seconds;
+        self.done = Some(done);
+        let layer = (done / PART_SECONDS * LAYERS) as i64 + 1;
+        if layer != self.layer {
+            let z = |layer: i64| (layer as f64 * 2.0).round() / 10.0;
+            let old = (self.layer > 0).then(|| z(self.layer));
+            self.fire("ZChange", json!({"new": z(layer), "old": old}));
+            self.layer = layer;
+        }
+        if done >= PART_SECONDS {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.pass("FINISHING", "Finishing");
+        let time = server_time() - self.started;
+        self.done = Some(PART_SECONDS);
+        self.last_print_time = Some(time);
+        self.set_targets(&[("tool0", 0.0), ("bed", 0.0)]);
+        self.mark("done", "Done");
+        self.fire_job("PrintDone", json!({"time": time}));
+        self.enter(State::Operational);
+        self.fire_statistics();
+    }
+
+    fn fire_statistics(&mut self) {
+        let path = self.file.clone();
+        self.fire("MetadataStatisticsUpdated", json!({"storage": "local", "path": path}));
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.resting = 0.0;
+        let id = match state {
+            State::Offline | State::OfflineAfterError => "OFFLINE",
+            State::Operational => "OPERATIONAL",
+            State::Printing => "PRINTING",
+            State::Paused => "PAUSED",
+        };
+        self.pass(id, if id == "OFFLINE" { "Offline" } else { state.text() });
+    }
+
+    /// The print loop presses the buttons that a person would; none of them can be refused.
+    fn loop_on(&mut self) {
+        let half = self.done >= Some(PART_SECONDS * LOOP_PAUSE_AT);
+        let _ = match self.state {
+            State::Operational if self.resting >= LOOP_REST || self.done.is_none() => {
+                self.select("calibration_cube.gcode").and_then(|()| self.start())
+            }
+            State::Printing if half && !self.paused_once => self.pause(),
+            State::Paused if self.resting >= LOOP_PAUSE => self.resume(),
+            _ => Ok(()),
+        };
+    }
+
+    pub(super) fn set_targets(&mut self, targets: &[(&str, f64)]) {
+        for (name, target) in targets {
+            if let Some(heater) = self.heaters.get_mut(*name) {
+                heater.target = *target;
+                self.changes += 1;
+            }
+        }
+    }
+
+    pub(super) fn select(&mut self, file: &str) -> Result<(), Conflict> {
+        if self.state != State::Operational {
+            return Err(Conflict);
+        }
+        self.file = Some(file.to_owned());
+        self.done = None;
+        self.fire_job("FileSelected", json!({"size": null}));
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self) -> Result<(), Conflict> {
+        if self.state != State::Operational {
+            return Err(Conflict);
+        }
+        if self.file.is_none() {
+            // As OctoPrint does: accepted, and nothing happens.
+            return Ok(());
+        }
+        self.done = Some(0.0);
+        self.layer = 0;
+        self.started = server_time();
+        self.paused_once = false;
+        self.set_targets(&[("tool0", 210.0), ("bed", 60.0)]);
+        self.pass("STARTING", "Starting");
+        self.fire_job("PrintStarted", json!({}));
+        self.mark("print", "Start");
+        self.enter(State::Printing);
+        self.fire("Home", Value::Null);
+        Ok(())
+    }
+
+    pub(super) fn pause(&mut self) -> Result<(), Conflict> {
+        match self.state {
+            State::Paused => return Ok(()),
+            State::Printing => {}
+            _ => return Err(Conflict),
+        }
+        self.paused_once = true;
+        self.pass("PAUSING", "Pausing");
+        let progress = self.completion().unwrap_or(0.0) as i64;
+        self.fire_job("PrintPaused", json!({"progress": progress, "fileposition": self.filepos()}));
+        self.mark("pause", "Pause");
+        self.enter(State::Paused);
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self) -> Result<(), Conflict> {
+        match self.state {
+            State::Printing => return Ok(()),
+            State::Paused => {}
+            _ => return Err(Conflict),
+        }
+        self.pass("RESUMING", "Resuming");
+        self.fire_job("PrintResumed", json!({}));
+        self.mark("resume", "Resume");
+        self.enter(State::Printing);
+        Ok(())
+    }
+
+    pub(super) fn restart(&mut self) -> Result<(), Conflict> {
+        if self.state != State::Paused {
+            return Err(Conflict);
+        }
+        self.state = State::Operational;
+        self.start()
+    }
+
+    pub(super) fn cancel(&mut self) -> Result<(), Conflict> {
+        if !matches!(self.state, State::Printing | State::Paused) {
+            return Err(Conflict);
+        }
+        let time = json!({"time": server_time() - self.started, "reason": "cancelled"});
+        self.fire_job("PrintCancelling", json!({}));
+        self.pass("CANCELLING", "Cancelling");
+        self.fire_job("PrintCancelled", json!({"time": time["time"]}));
+        self.mark("cancel", "Cancel");
+        self.fire_statistics();
+        self.fire_job("PrintFailed", time);
+        self.done = None;
+        self.enter(State::Operational);
+        Ok(())
+    }
+
+    pub(super) fn disconnect(&mut self, error: Option<&str>) {
+        if !self.state.is_connected() {
+            return;
+        }
+        let printing = self.state == State::Printing;
+        self.mark("disconnected", "Disconnected");
+        self.fire("Disconnected", Value::Null);
+        self.enter(if error.is_some() { State::OfflineAfterError } else { State::Offline });
+        if printing {
+            let time = server_time() - self.started;
+            self.fire_job("PrintFailed", json!({"time": time, "reason": "error", "error": error}));
+        }
+        self.error = error.unwrap_or_default().to_owned();
+        (self.file, self.done) = (None, None);
+        self.heaters.values_mut().for_each(|heater| heater.target = 0.0);
+        self.temps.push(json!({"time": server_time() as u64}));
+    }
+
+    pub(super) fn connect(&mut self) {
+        if self.state.is_connected() {
+            return;
+        }
+        self.error.clear();
+        self.fire("Connecting", Value::Null);
+        self.mark("connected", "Connected");
+        self.fire("Connected", json!({"port": "VIRTUAL", "baudrate": 115_200}));
+        self.enter(State::Operational);
+    }
+
+    fn completion(&self) -> Option<f64> {
+        self.done.map(|done| (done / PART_SECONDS * 100.0).min(100.0))
+    }
+
+    fn filepos(&self) -> Option<u64> {
+        self.completion().map(|percent| (percent / 100.0 * PART_BYTES as f64) as u64)
+    }
+
+    pub(super) fn job(&self) -> Value {
+        let file = &self.file;
+        let some = file.is_some();
+        json!({
+            "file": {"name": file, "path": file, "display": file, "origin": some.then_some("local"),
+                "size": some.then_some(PART_BYTES), "date": some.then_some(1_700_000_000)},
+            "estimatedPrintTime": some.then_some(PART_SECONDS),
+            "averagePrintTime": self.last_print_time,
+            "lastPrintTime": self.last_print_time,
+            "filament": if some { json!({"tool0": {"length": 1234.5, "volume": 2.97}}) }
+                else { json!({"length": null, "volume": null}) },
+            "user": some.then_some("simon"),
+        })
+    }
+
+    pub(super) fn progress(&self) -> Value {
+        let left = self.done.map(|done| (PART_SECONDS - done).max(0.0) as u64);
+        let running = matches!(self.state, State::Printing | State::Paused);
+        json!({
+            "completion": self.completion(),
+            "filepos": self.filepos(),
+            "printTime": self.done.map(|done| done as u64),
+            "printTimeLeft": left,
+            "printTimeLeftOrigin": (running && left.is_some()).then_some("analysis"),
+        })
+    }
+
+    /// The state object of `current` and `history`.
+    pub(super) fn state_object(&self) -> Value {
+        let is = |state| self.state == state;
+        let connected = self.state.is_connected();
+        json!({
+            "text": self.state.text(),
+            "flags": {"operational": connected, "printing": is(State::Printing), "cancelling": false,
+                "pausing": false, "resuming": false, "finishing": false,
+                "closedOrError": !connected, "error": false, "paused": is(State::Paused),
+                "ready": is(State::Operational), "sdReady": connected},
+            "error": self.error,
+        })
+    }
+
+    /// `current` without what piles up.
+    pub(super) fn snapshot(&self) -> Map<String, Value> {
+        let z = (self.layer > 0 && self.state != State::Operational)
+            .then(|| (self.layer as f64 * 2.0).round() / 10.0);
+        let snapshot = json!({
+            "state": self.state_object(),
+            "job": self.job(),
+            "currentZ": z,
+            "progress": self.progress(),
+            "offsets": {},
+            "resends": {"count": 0, "transmitted": self.transmitted, "ratio": 0},
+            "serverTime": server_time(),
+            "markings": self.markings,
+        });
+        snapshot.as_object().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn temperatures(&self) -> Value {
+        let heaters = self.heaters.iter().map(|(name, heater)| {
+            let reading = json!({"actual": heater.actual, "target": heater.target, "offset": 0});
+            (name.clone(), reading)
+        });
+        Value::Object(heaters.collect())
+    }
+
+    pub(super) fn profiles(&self) -> Value {
+        json!({"profiles": {"_default": {
+            "id": "_default", "name": "Simulated", "model": "Simulated Printer", "default": true,
+            "current": true, "heatedBed": true, "heatedChamber": false,
+            "extruder": {"count": self.extruders, "sharedNozzle": false, "nozzleDiameter": 0.4},
+        }}})
+    }
+}
