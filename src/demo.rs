@@ -155,9 +155,10 @@ async fn show(port: u16) {
     }
 }
 
-/// One line for people; `None` for OctoPrint's own messages, which are long and come twice a second.
+/// One line for people; `None` for OctoPrint's own messages, which are long and come twice a second,
+/// and for the count of lines sent.
 fn line(topic: &str, payload: &[u8]) -> Option<String> {
-    if topic.contains("/message/") {
+    if topic.contains("/message/") || topic.ends_with("/resends") {
         return None;
     }
     let text = String::from_utf8_lossy(payload).replace('\n', " ");

@@ -11,8 +11,7 @@ use crate::bridge::SetLogLevel;
 use crate::config::{Log, LogFormat, is_log_level};
 
 /// Said by libraries at `info` and below: no news to a user unless asked for by name.
-const QUIET: &str =
-    "rumqttc=warn,rumqttd=warn,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
+const QUIET: &str = "rumqttc=warn,rumqttd=off,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
 
 /// Starts logging and returns the way to change its level.
 ///

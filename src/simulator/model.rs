@@ -16,6 +16,8 @@ const ROOM: f64 = 21.3;
 const LOOP_PAUSE_AT: f64 = 0.5;
 const LOOP_PAUSE: f64 = 8.0;
 const LOOP_REST: f64 = 15.0;
+/// Time for those who watch to connect before the first print.
+const LOOP_BEGIN: f64 = 3.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -232,9 +234,10 @@ impl Model {
 
     /// The print loop presses the buttons that a person would; none of them can be refused.
     fn loop_on(&mut self) {
+        let rest = if self.done.is_none() { LOOP_BEGIN } else { LOOP_REST };
         let half = self.done >= Some(PART_SECONDS * LOOP_PAUSE_AT);
         let _ = match self.state {
-            State::Operational if self.resting >= LOOP_REST || self.done.is_none() => {
+            State::Operational if self.resting >= rest => {
                 self.select("calibration_cube.gcode").and_then(|()| self.start())
             }
             State::Printing if half && !self.paused_once => self.pause(),

@@ -1,0 +1,247 @@
+//! The configuration, as users write it and as they get it wrong.
+
+use std::time::Duration;
+
+use octoprint2mqtt::config::{self, Config, ConfigErrors, Loaded};
+use octoprint2mqtt::octoprint::Credentials;
+use proptest::prelude::*;
+
+const GOOD: &str = "[printers.mk3]\nurl = \"http://octopi.local\"\napi_key = \"MARKER-SECRET\"\n";
+
+fn shipped() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// With a file of this text and these variables.
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    config::load(
+        Some(file.path()),
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    )
+}
+
+fn key(config: &Config) -> &str {
+    match &config.printers[0].credentials {
+        Credentials::ApiKey(key) => key.expose(),
+        Credentials::Password { password, .. } => password.expose(),
+    }
+}
+
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> String {
+    load(text, variables).unwrap_err().to_string()
+}
+
+#[test]
+fn the_shipped_file_works_after_two_lines() {
+    let error = config::from_toml(&shipped()).unwrap_err().to_string();
+    assert!(error.contains("printers.mk3.api_key"), "{error}");
+    let filled = shipped().replace("api_key = \"\"", "api_key = \"KEY\"");
+    let config = config::from_toml(&filled).unwrap();
+    assert_eq!(config.mqtt.host, "localhost");
+    assert_eq!(config.printers[0].url.as_str(), "http://octopi.local/");
+}
+
+#[test]
+fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_defaults() {
+    let filled = shipped().replace("api_key = \"\"", "api_key = \"KEY\"");
+    let all: String = filled
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") || rest == "[http]" => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        // TLS goes with mqtts only; the rest of the file shows plain MQTT.
+        .collect::<String>()
+        .replacen("tls = { insecure = false }          # with", "# with", 1);
+    let shown = config::from_toml(&all).unwrap();
+    let plain = config::from_toml(&filled).unwrap();
+    let (mut shown, mut plain) = (shown.without_secrets(), plain.without_secrets());
+    for config in [&mut shown, &mut plain] {
+        // These have no default, so the file shows an example.
+        config["data_dir"].take();
+        config["http"].take();
+        config["mqtt"]["username"].take();
+        config["printers"]["mk3"]["name"].take();
+        config["printers"]["mk3"]["octoprint_mqtt_topic"].take();
+    }
+    assert_eq!(shown, plain);
+}
+
+#[test]
+fn variables_win_and_are_taken_as_they_are() {
+    let config = load(
+        GOOD,
+        &[
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY", "0123456789"),
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__SOCKET__TIMEOUTS", "1, 2.5,3"),
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__PUBLISH__EVENTS", "PrintDone,Error"),
+            ("OCTOPRINT2MQTT__MQTT__URL", "mqtt://[::1]:1884"),
+            ("OCTOPRINT2MQTT__MQTT__USERNAME", "me"),
+            ("OCTOPRINT2MQTT__MQTT__PASSWORD", "1e5"),
+            ("OCTOPRINT2MQTT__LOG__LEVEL", ""),
+            ("OCTOPRINT2MQTT__PRINTERS__NEW__URL", "https://b.local/sub"),
+            ("OCTOPRINT2MQTT__PRINTERS__NEW__API_KEY", "x"),
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__SOCKET__HEADERS__X_PROXY", "v"),
+        ],
+    )
+    .unwrap()
+    .config;
+    assert_eq!(key(&config), "0123456789");
+    let timeouts = &config.printers[0].socket.timeouts;
+    assert_eq!(timeouts[..], [1.0, 2.5, 3.0].map(Duration::from_secs_f64));
+    assert!(config.printers[0].publish.events.allows("Error"));
+    assert!(!config.printers[0].publish.events.allows("ZChange"));
+    assert_eq!((config.mqtt.host.as_str(), config.mqtt.port), ("::1", 1884));
+    assert_eq!(config.mqtt.password.unwrap().expose(), "1e5");
+    assert_eq!(config.log.level, "info", "an empty variable is none");
+    assert_eq!(config.printers[1].id, "new");
+    assert_eq!(config.printers[1].url.as_str(), "https://b.local/sub/");
+    assert!(config.printers[0].socket.headers.contains_key("x-proxy"));
+}
+
+#[test]
+fn an_id_with_a_hyphen_is_reached_by_a_variable_with_an_underscore() {
+    let text = GOOD.replace("mk3", "my-mk3");
+    let config =
+        load(&text, &[("OCTOPRINT2MQTT__PRINTERS__MY_MK3__API_KEY", "other")]).unwrap().config;
+    assert_eq!((config.printers.len(), key(&config)), (1, "other"));
+}
+
+#[test]
+fn secrets_come_from_files() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "from-file\n").unwrap();
+    let path = secret.path().to_str().unwrap();
+    let text = GOOD.replace("api_key = \"MARKER-SECRET\"", &format!("api_key_file = \"{path}\""));
+    assert_eq!(key(&load(&text, &[]).unwrap().config), "from-file");
+    // The environment's twin beats the file's.
+    let variable = [("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY_FILE", path)];
+    assert_eq!(key(&load(GOOD, &variable).unwrap().config), "from-file");
+    let both = GOOD.to_owned() + &format!("api_key_file = \"{path}\"\n");
+    assert!(mistakes(&both, &[]).contains("both api_key and api_key_file"));
+    std::fs::write(secret.path(), "\n").unwrap();
+    let empty = mistakes(&text, &[]);
+    assert!(empty.contains("api_key_file") && empty.contains("is empty"), "{empty}");
+    let missing = mistakes(&text.replace(path, "/nowhere/at/all"), &[]);
+    assert!(missing.contains("/nowhere/at/all") && missing.contains("cannot be read"), "{missing}");
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "s").unwrap();
+    let variable =
+        [("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY_FILE", secret.path().to_str().unwrap())];
+    let warned = |mode| {
+        std::fs::set_permissions(secret.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        !load(GOOD, &variable).unwrap().warnings.is_empty()
+    };
+    assert!(!warned(0o600));
+    assert!(warned(0o644));
+}
+
+#[test]
+fn several_mistakes_are_told_together_with_source_key_found_and_expected() {
+    let text = "[mqtt]\nurl = \"http://broker\"\nkeep_alive = 20\n[printers.mk3]\nulr = \"x\"\napi_key = 5\n";
+    let error = load(text, &[("OCTOPRINT2MQTT__OUTBOX__MAX_EVENTS", "many")]).unwrap_err();
+    assert!(error.mistakes().len() >= 6, "{error}");
+    let text = error.to_string();
+    for part in [
+        "mqtt.url: found \"http://broker\"; expected an address such as mqtt://",
+        "mqtt.keep_alive: found the number 20; expected a duration as text, such as \"30s\"",
+        "printers.mk3.ulr: found a key that does not exist",
+        "is url meant?",
+        "printers.mk3.url: found nothing",
+        "printers.mk3.api_key: found a number; expected the secret as text",
+        "OCTOPRINT2MQTT__OUTBOX__MAX_EVENTS: outbox.max_events: found \"many\"; expected a whole number",
+    ] {
+        assert!(text.contains(part), "{part:?} not in\n{text}");
+    }
+}
+
+#[test]
+fn each_mistake_is_found() {
+    let printer = |more: &str| format!("{GOOD}{more}\n");
+    let cases = [
+        ("", "printers"),
+        ("[printers.mk3]\nurl = \"http://a\"\n", "printers.mk3.api_key"),
+        ("not toml", "TOML"),
+        (&printer("username = \"me\"\npassword = \"p\""), "a login beside api_key"),
+        (
+            "[printers.mk3]\nurl = \"http://a\"\nusername = \"a:b\"\npassword = \"p\"",
+            "without a colon",
+        ),
+        ("[printers.mk3]\nurl = \"http://a\"\nusername = \"ab\"", "the password that goes with"),
+        (&GOOD.replace("mk3", "bridge1"), "the id \"bridge1\""),
+        (&GOOD.replace("mk3", "a__b"), "the id \"a__b\""),
+        (&GOOD.replace("mk3", "mk3-"), "the id \"mk3-\""),
+        (&GOOD.replace("http://octopi.local", "octopi.local"), "printers.mk3.url"),
+        (&GOOD.replace("http://octopi.local", "http://u:p@octopi.local"), "printers.mk3.url"),
+        (&format!("{GOOD}{}", GOOD.replace("mk3", "two")), "the url of printers."),
+        (&printer("[mqtt]\ntls = { insecure = true }"), "mqtts://, or no mqtt.tls"),
+        (&printer("[mqtt]\nurl = \"mqtt://user:pass@host\""), "mqtt.url"),
+        (&printer("[mqtt]\nbase_topic = \"a/#\""), "mqtt.base_topic"),
+        (&printer("[mqtt]\nbase_topic = \"homeassistant\""), "two different topics"),
+        (&printer("[mqtt]\npassword = \"p\""), "mqtt.username"),
+        (&printer("[mqtt]\nkeep_alive = \"0s\""), "mqtt.keep_alive"),
+        (&printer("[mqtt]\nurl = \"mqtts://h\"\ntls = { cert_file = \"/dev/null\" }"), "key_file"),
+        (&printer("[log]\nlevel = \"verbose\""), "log.level"),
+        (&printer("[http]\nlisten = \"here\""), "http.listen"),
+        (&printer("[outbox]\nmax_bytes = \"lots\""), "outbox.max_bytes"),
+        (&printer("[printers.mk3.socket]\ntimeouts = []"), "socket.timeouts"),
+        (&printer("[printers.mk3.socket]\ntransport = \"pigeon\""), "one of auto, websocket"),
+        (&printer("[printers.mk3.limits]\ntool = 5000"), "limits.tool"),
+        (&printer("[printers.mk3.commands]\njob = \"maybe\""), "true or false"),
+        (&printer("publish = 5"), "a table"),
+        (&printer("data_dir = 5\n[shard]\nindex = 0"), "shard"),
+    ];
+    for (text, telling) in cases {
+        let error = mistakes(text, &[]);
+        assert!(error.contains(telling), "{telling:?} not in\n{error}\nof\n{text}");
+    }
+    let unknown = mistakes(GOOD, &[("OCTOPRINT2MQTT__MQTT__ULR", "x")]);
+    assert!(unknown.contains("OCTOPRINT2MQTT__MQTT__ULR"), "{unknown}");
+}
+
+#[test]
+fn secrets_never_show() {
+    let text = format!(
+        "{GOOD}[mqtt]\nusername = \"u\"\npassword = \"MARKER-PASSWORD\"\n[printers.mk3.socket]\nheaders = {{ Authorization = \"MARKER-HEADER\" }}\n"
+    );
+    let config = config::from_toml(&text).unwrap();
+    let shown = format!("{config:?}{:#?}{}", config, config.without_secrets());
+    assert!(!shown.contains("MARKER"), "{shown}");
+    for wrong in
+        ["api_key = [\"MARKER-SECRET\"]", "api_key = true # MARKER", "api_key = { MARKER = 1 }"]
+    {
+        let error = mistakes(&GOOD.replace("api_key = \"MARKER-SECRET\"", wrong), &[]);
+        assert!(!error.contains("MARKER"), "{error}");
+    }
+    let header = "[printers.mk3.socket]\nheaders = { a = \"MARKER\\n\" }\n";
+    assert!(!mistakes(&format!("{GOOD}{header}"), &[]).contains("MARKER"));
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let error = config::load(Some("/nowhere/c.toml".as_ref()), []).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/c.toml"), "{error}");
+    let variable = [("OCTOPRINT2MQTT_CONFIG".to_owned(), "/nowhere/d.toml".to_owned())];
+    let error = config::load(None, variable).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/d.toml"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_users_write_panics(text in "[\\[\\]a-z_.=\"0-9\n -]{0,200}", value in ".{0,40}") {
+        let _ = config::from_toml(&text);
+        for name in ["MQTT__URL", "MQTT__KEEP_ALIVE", "PRINTERS__MK3__URL", "PRINTERS__A__B__C", "OUTBOX__MAX_BYTES"] {
+            let variable = (format!("OCTOPRINT2MQTT__{name}"), value.clone());
+            let file: &std::path::Path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml").as_ref();
+            let _ = config::load(Some(file), [variable]);
+        }
+    }
+}
