@@ -1,0 +1,291 @@
+//! The bridge between simulated OctoPrints and the embedded broker: what a real OctoPrint does
+//! not do on request.
+
+#[path = "real/watcher.rs"]
+mod watcher;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octoprint2mqtt::simulator::{Faults, Simulator, SimulatorOptions};
+use octoprint2mqtt::{bridge, config, demo, tls};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use watcher::{Seen, Watcher};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const P: &str = "octoprint2mqtt/mk3";
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+struct World {
+    simulators: Vec<Simulator>,
+    watcher: Watcher,
+    stop: Option<oneshot::Sender<()>>,
+    bridge: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    /// A broker, a watcher, the bridge, and printers with these ids, in the way `faults` has it.
+    async fn start(ids: &[&str], faults: Faults) -> Self {
+        tls::install_provider();
+        let port = free_port();
+        tokio::task::spawn_blocking(move || demo::start_broker(port)).await.unwrap().unwrap();
+        let watcher = Watcher::start(port).await;
+        let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n");
+        let mut simulators = Vec::new();
+        for id in ids {
+            let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+            simulator.set_faults(faults.clone());
+            let url = simulator.url();
+            text += &format!(
+                "[printers.{id}]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noffline_after = \"200ms\"\n"
+            );
+            simulators.push(simulator);
+        }
+        let config = config::from_toml(&text).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let bridge = tokio::spawn(async move {
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+        });
+        Self { simulators, watcher, stop: Some(stop), bridge }
+    }
+
+    async fn one() -> Self {
+        let world = Self::start(&["mk3"], Faults::default()).await;
+        world.socket(0, "connected").await;
+        world
+            .watcher
+            .wait("online", |s| s.topic == topic("availability") && s.payload == "online")
+            .await;
+        world
+    }
+
+    async fn socket(&self, mark: usize, state: &str) -> Value {
+        self.watcher.wait_json(mark, &topic("socket"), |socket| socket["state"] == *state).await
+    }
+
+    fn simulator(&self) -> &Simulator {
+        &self.simulators[0]
+    }
+
+    async fn end(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.bridge.await.unwrap();
+    }
+}
+
+fn topic(rest: &str) -> String {
+    format!("{P}/{rest}")
+}
+
+fn on(rest: &str) -> impl Fn(&Seen) -> bool {
+    let topic = topic(rest);
+    move |seen| seen.topic == topic
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_passed_over_and_the_rest_arrives() {
+    let world = World::one().await;
+    let mark = world.watcher.mark();
+    for frame in [
+        "a[null]",
+        "a[5,\"text\",[]]",
+        "a[{\"current\":null}]",
+        "a[{\"current\":[]}]",
+        "a[{\"history\":\"x\"}]",
+        "a[{\"event\":5}]",
+        "a[{\"event\":null},{\"plugin\":null}]",
+        "a[{\"plugin\":{\"plugin\":\"appkeys\",\"data\":{\"user_token\":\"MARKER\"}}}]",
+        "a[{\"tomorrow\": {\"new\" : 1.50}},{\"event\":{\"type\":\"X/+#\",\"payload\":[1]}}]",
+        "a[{\"plugin\":{\"plugin\":\"psu\",\"data\":{ \"on\":true }}}]",
+    ] {
+        world.simulator().raw(frame);
+    }
+    let plugin = world.watcher.wait_from(mark, "psu", on("plugin/psu")).await;
+    assert_eq!(plugin.payload, "{ \"on\":true }", "verbatim");
+    let tomorrow = world.watcher.wait_from(mark, "tomorrow", on("message/tomorrow")).await;
+    assert_eq!(tomorrow.payload, "{\"new\" : 1.50}");
+    let event = world.watcher.wait_from(mark, "X", on("event/X___")).await;
+    assert!(
+        event.payload.starts_with("{\"payload\":[1],\"_event\":\"X/+#\",\"_timestamp\":"),
+        "{}",
+        event.payload
+    );
+    let seen = world.watcher.seen();
+    assert!(
+        seen.iter().all(|seen| !seen.payload.contains("MARKER") && !seen.topic.contains("appkeys"))
+    );
+    let left = seen[mark..].iter().filter(|s| on("socket")(s) && s.json()["state"] != "connected");
+    assert_eq!(left.count(), 0, "the connection stays");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_without_a_change_publishes_no_state() {
+    let world = World::one().await;
+    let current = |z: f64| {
+        format!(
+            "a[{{\"current\":{{\"state\":{{\"text\":\"Printing\"}},\"currentZ\":{z},\"progress\":{{\"completion\":50}},\"x\":{z}}}}}]"
+        )
+    };
+    let is = |z: f64| {
+        move |seen: &Seen| {
+            on("message/current")(seen) && seen.payload.contains(&format!("\"x\":{z}}}"))
+        }
+    };
+    world.simulator().raw(&current(71.5));
+    world.watcher.wait("the first", is(71.5)).await;
+    let mark = world.watcher.mark();
+    for _ in 0..20 {
+        world.simulator().raw(&current(71.5));
+    }
+    world.simulator().raw(&current(72.5));
+    world.watcher.wait_from(mark, "the last", is(72.5)).await;
+    world.watcher.wait_json(mark, &topic("position"), |position| position["z"] == 72.5).await;
+    let seen = world.watcher.seen();
+    let between: Vec<&Seen> = seen[mark..].iter().filter(|seen| on("position")(seen)).collect();
+    let changes = between.iter().filter(|seen| seen.json()["z"] == 71.5).count();
+    // The simulated printer's own `current` may come between once or twice and move it away.
+    assert!(changes <= 3, "{changes} publications of 20 messages without a change");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_reauth_is_one_login() {
+    let world = World::one().await;
+    let logins = world.simulator().observed().logins;
+    world.simulator().reauth("modified", 10);
+    let mark = world.watcher.mark();
+    world.watcher.wait_from(mark, "auth", on("event/ClientAuthed")).await;
+    assert_eq!(world.simulator().observed().logins, logins + 1);
+    // A restart forgets the sessions; the socket goes on after a full login.
+    world.simulator().forget_sessions();
+    let mark = world.watcher.mark();
+    world.simulator().reauth("stale", 3);
+    world.watcher.wait_from(mark, "auth", on("event/ClientAuthed")).await;
+    world.simulator().event("Home", Value::Null);
+    world.watcher.wait_from(mark, "Home", on("event/Home")).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_logins_wait_and_a_starting_octoprint_is_tried_again_soon() {
+    let locked = Faults { login_status: Some(429), ..Faults::default() };
+    let world = World::start(&["mk3"], locked).await;
+    let waiting = world.socket(0, "waiting").await;
+    assert_eq!(waiting["next_attempt_in"], 600, "{waiting}");
+    assert!(waiting["error"].as_str().unwrap().contains("too many failed logins"), "{waiting}");
+
+    let mark = world.watcher.mark();
+    world.simulator().set_faults(Faults { starting: true, ..Faults::default() });
+    world.watcher.publish(&topic("set/reconnect"), "", false).await;
+    let waiting = world.socket(mark, "waiting").await;
+    assert!(waiting["next_attempt_in"].as_u64().unwrap() <= 2, "{waiting}");
+    world.simulator().set_faults(Faults::default());
+    world.socket(mark, "connected").await;
+
+    let mark = world.watcher.mark();
+    world.simulator().set_faults(Faults { deactivated: true, ..Faults::default() });
+    world.watcher.publish(&topic("set/reconnect"), "now", false).await;
+    let waiting = world.socket(mark, "waiting").await;
+    assert!(waiting["error"].as_str().unwrap().contains("deactivated"), "{waiting}");
+    world
+        .watcher
+        .wait_from(mark, "offline", |s| on("availability")(s) && s.payload == "offline")
+        .await;
+    let refused = world.watcher.command("job", "pause").await;
+    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &Value::Null), "{refused}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_ends_without_a_word_is_connected_again() {
+    let world = World::one().await;
+    let mark = world.watcher.mark();
+    world.simulator().drop_sockets();
+    world.socket(mark, "waiting").await;
+    world.socket(mark, "connected").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emergency_stop_waits_for_nothing_and_drops_what_waits() {
+    let world = World::one().await;
+    let slow = Faults { rest_delay: Duration::from_secs(1), ..Faults::default() };
+    world.simulator().set_faults(slow);
+    let mark = world.watcher.mark();
+    for target in ["50", "51", "52"] {
+        world.watcher.publish(&topic("set/temperature/bed"), target, false).await;
+    }
+    world.watcher.publish(&topic("set/emergency_stop"), "1", false).await;
+    let answer = |command: &'static str, value: i64| {
+        let watcher = &world.watcher;
+        async move {
+            let is = |result: &Value| result["command"] == command && result["value"] == value;
+            watcher.wait_json(mark, &topic("result"), is).await
+        }
+    };
+    assert_eq!(answer("emergency_stop", 1).await["ok"], true);
+    let dropped = answer("temperature/bed", 52).await;
+    assert!(dropped["error"].as_str().unwrap().contains("emergency"), "{dropped}");
+    let commands = world.simulator().observed().commands;
+    assert!(commands.iter().any(|(_, body)| body.to_string().contains("M112")), "{commands:?}");
+    assert!(commands.iter().all(|(_, body)| body["target"] != 52.0), "{commands:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_printers_live_side_by_side_and_one_that_is_broken_harms_none() {
+    let ids: Vec<String> = (0..25).map(|n| format!("p{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let world = World::start(&ids, Faults::default()).await;
+    world.simulators[0].stop();
+    for (simulator, id) in world.simulators.iter().zip(&ids).skip(1) {
+        let is = |seen: &Seen| {
+            seen.topic == format!("octoprint2mqtt/{id}/availability") && seen.payload == "online"
+        };
+        world.watcher.wait(id, is).await;
+        simulator.event("Home", json!({"of": id}));
+    }
+    for id in &ids[1..] {
+        let is = |seen: &Seen| seen.topic == format!("octoprint2mqtt/{id}/event/Home");
+        let home = world.watcher.wait(id, is).await;
+        assert_eq!(home.json()["of"], **id);
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_to_the_bridge_are_answered() {
+    let world = World::one().await;
+    for (name, payload, status) in [
+        ("health_check", "", "ok"),
+        ("info", r#"{"transaction":"t1"}"#, "ok"),
+        ("republish", "", "ok"),
+        ("log_level", "debug", "ok"),
+        ("explode", "", "error"),
+    ] {
+        let mark = world.watcher.mark();
+        world
+            .watcher
+            .publish(&format!("octoprint2mqtt/bridge/request/{name}"), payload, false)
+            .await;
+        let response = format!("octoprint2mqtt/bridge/response/{name}");
+        let answer = world.watcher.wait_json(mark, &response, |_| true).await;
+        assert_eq!(answer["status"], status, "{answer}");
+        if name == "info" {
+            assert_eq!(answer["transaction"], "t1");
+            assert_eq!(answer["data"]["printers"], json!(["mk3"]));
+        }
+        if name == "republish" {
+            world.watcher.wait_from(mark, "all state", on("printer")).await;
+        }
+    }
+    world.end().await;
+}
