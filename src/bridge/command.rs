@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{Commands, Limits};
+use crate::octoprint::JobAction;
 
 /// A command that passed every check that needs no printer.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +14,7 @@ pub enum Command {
     /// Steer the rate at which OctoPrint pushes.
     Rate(Rate),
     /// Steer the job.
-    Job(Job),
+    Job(JobAction),
     /// M112, at once.
     EmergencyStop,
     /// Set a heater's target.
@@ -38,23 +39,6 @@ pub enum Rate {
     Slower,
     /// Hold the present factor.
     Hold,
-}
-
-/// What `job` can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Job {
-    /// Start the selected file.
-    Start,
-    /// Pause.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Pause or go on.
-    Toggle,
-    /// End it.
-    Cancel,
-    /// From its start, when paused.
-    Restart,
 }
 
 impl Command {
@@ -191,15 +175,15 @@ fn rate(asked: &Asked, max_factor: u32) -> Result<Rate, Refusal> {
         })
 }
 
-fn job(asked: &Asked) -> Result<Job, Refusal> {
+fn job(asked: &Asked) -> Result<JobAction, Refusal> {
     let refused = || no_value(asked, "start, pause, resume, toggle, cancel or restart");
     match asked.value.as_str().ok_or_else(refused)? {
-        "start" => Ok(Job::Start),
-        "pause" => Ok(Job::Pause),
-        "resume" => Ok(Job::Resume),
-        "toggle" => Ok(Job::Toggle),
-        "cancel" => Ok(Job::Cancel),
-        "restart" => Ok(Job::Restart),
+        "start" => Ok(JobAction::Start),
+        "pause" => Ok(JobAction::Pause),
+        "resume" => Ok(JobAction::Resume),
+        "toggle" => Ok(JobAction::Toggle),
+        "cancel" => Ok(JobAction::Cancel),
+        "restart" => Ok(JobAction::Restart),
         _ => Err(refused()),
     }
 }
@@ -275,7 +259,7 @@ mod tests {
         assert_eq!(asked("job", br#"{"value":"pause","id":"x"}"#).id, Value::from("x"));
         assert_eq!(parsed("rate", "4"), Ok(Command::Rate(Rate::Factor(4))));
         assert_eq!(parsed("rate", "\"faster\""), Ok(Command::Rate(Rate::Faster)));
-        assert_eq!(parsed("job", "pause"), Ok(Command::Job(Job::Pause)));
+        assert_eq!(parsed("job", "pause"), Ok(Command::Job(JobAction::Pause)));
         assert_eq!(parsed("reconnect", ""), Ok(Command::Reconnect));
         assert_eq!(parsed("emergency_stop", "now"), Ok(Command::EmergencyStop));
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::command::{Asked, Command, Job, Rate};
+use super::command::{Asked, Command, Rate};
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::{JobAction, RateMode, RestError, Socket};
 use crate::topics::Topic;
@@ -185,26 +185,15 @@ impl Worker {
         match command {
             Command::Job(job) => {
                 // OctoPrint answers 204 and does nothing.
-                if job == Job::Start && !job_selected && !rest.job_file_selected().await? {
+                if job == JobAction::Start && !job_selected && !rest.job_file_selected().await? {
                     let error = "no file is selected, so there is nothing to start".to_owned();
                     return Err(Failure { error, status: Some(409) });
                 }
-                rest.job(action(job)).await?;
+                rest.job(job).await?;
             }
             Command::Temperature { heater, target } => rest.set_target(&heater, target).await?,
             Command::Reconnect | Command::Rate(_) | Command::EmergencyStop => {}
         }
         Ok(())
-    }
-}
-
-fn action(job: Job) -> JobAction {
-    match job {
-        Job::Start => JobAction::Start,
-        Job::Pause => JobAction::Pause,
-        Job::Resume => JobAction::Resume,
-        Job::Toggle => JobAction::Toggle,
-        Job::Cancel => JobAction::Cancel,
-        Job::Restart => JobAction::Restart,
     }
 }

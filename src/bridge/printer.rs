@@ -172,6 +172,7 @@ impl Printer {
     }
 
     fn complain(&mut self, kind: &str, odd: &dyn std::fmt::Display) {
+        self.socket.count_decode_error();
         if !self.odd.iter().any(|known| known == kind) {
             tracing::warn!(printer = self.id, kind, "message passed over: {odd}");
             self.odd.push(kind.to_owned());

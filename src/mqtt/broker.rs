@@ -48,6 +48,7 @@ pub struct BrokerStatus {
 
 enum Request {
     Publish(Publication),
+    TooLarge,
     Republish,
     Close { within: Duration, done: oneshot::Sender<bool> },
 }
@@ -92,6 +93,7 @@ impl Broker {
         let size = publication.topic.len() + publication.payload.len();
         if size > MAX_PUBLICATION {
             tracing::warn!(topic = %publication.topic, size, "too large for the broker, left out");
+            let _ = self.requests.send(Request::TooLarge);
             return;
         }
         // Fails only after `close`, when nothing can be published any more.
@@ -280,6 +282,7 @@ impl Actor {
         match request {
             None => return std::ops::ControlFlow::Break(()),
             Some(Request::Publish(publication)) => self.outbox.push(publication),
+            Some(Request::TooLarge) => self.outbox.count_drop(),
             Some(Request::Republish) => self.outbox.republish(),
             Some(Request::Close { within, done }) => {
                 self.closing = Some(Closing { deadline: Instant::now() + within, done });

@@ -59,9 +59,9 @@ pub struct Counts {
     pub published: u64,
     /// Acknowledgements received.
     pub acknowledged: u64,
-    /// Events dropped because the outbox was full.
+    /// Events dropped because the outbox was full, and publications that were too large.
     pub dropped: u64,
-    /// Publications and bytes that wait or are unacknowledged.
+    /// Publications that wait or are unacknowledged.
     pub waiting: usize,
 }
 
@@ -112,6 +112,11 @@ impl Outbox {
             Kind::Unacknowledged => queue.push_unacknowledged(topic, payload),
         }
         self.make_ready(lane);
+    }
+
+    /// Counts a publication that never got as far as the outbox.
+    pub fn count_drop(&mut self) {
+        self.counts.dropped += 1;
     }
 
     /// A new connection is there and subscribed: all state is to be published again.

@@ -195,6 +195,11 @@ impl Socket {
         self.handle.shared.status.subscribe()
     }
 
+    /// Counts a message that a handler could not read among the decode errors.
+    pub fn count_decode_error(&self) {
+        self.handle.shared.count_decode_error();
+    }
+
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
         self.handle.shared.counters()

@@ -1,5 +1,7 @@
 //! The simulated printer and its job (pure but for the server's clock).
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -365,87 +367,5 @@ impl Model {
         self.mark("connected", "Connected");
         self.fire("Connected", json!({"port": "VIRTUAL", "baudrate": 115_200}));
         self.enter(State::Operational);
-    }
-
-    fn completion(&self) -> Option<f64> {
-        self.done.map(|done| (done / PART_SECONDS * 100.0).min(100.0))
-    }
-
-    fn filepos(&self) -> Option<u64> {
-        self.completion().map(|percent| (percent / 100.0 * PART_BYTES as f64) as u64)
-    }
-
-    pub(super) fn job(&self) -> Value {
-        let file = &self.file;
-        let some = file.is_some();
-        json!({
-            "file": {"name": file, "path": file, "display": file, "origin": some.then_some("local"),
-                "size": some.then_some(PART_BYTES), "date": some.then_some(1_700_000_000)},
-            "estimatedPrintTime": some.then_some(PART_SECONDS),
-            "averagePrintTime": self.last_print_time,
-            "lastPrintTime": self.last_print_time,
-            "filament": if some { json!({"tool0": {"length": 1234.5, "volume": 2.97}}) }
-                else { json!({"length": null, "volume": null}) },
-            "user": some.then_some("simon"),
-        })
-    }
-
-    pub(super) fn progress(&self) -> Value {
-        let left = self.done.map(|done| (PART_SECONDS - done).max(0.0) as u64);
-        let running = matches!(self.state, State::Printing | State::Paused);
-        json!({
-            "completion": self.completion(),
-            "filepos": self.filepos(),
-            "printTime": self.done.map(|done| done as u64),
-            "printTimeLeft": left,
-            "printTimeLeftOrigin": (running && left.is_some()).then_some("analysis"),
-        })
-    }
-
-    /// The state object of `current` and `history`.
-    pub(super) fn state_object(&self) -> Value {
-        let is = |state| self.state == state;
-        let connected = self.state.is_connected();
-        json!({
-            "text": self.state.text(),
-            "flags": {"operational": connected, "printing": is(State::Printing), "cancelling": false,
-                "pausing": false, "resuming": false, "finishing": false,
-                "closedOrError": !connected, "error": false, "paused": is(State::Paused),
-                "ready": is(State::Operational), "sdReady": connected},
-            "error": self.error,
-        })
-    }
-
-    /// `current` without what piles up.
-    pub(super) fn snapshot(&self) -> Map<String, Value> {
-        let z = (self.layer > 0 && self.state != State::Operational)
-            .then(|| (self.layer as f64 * 2.0).round() / 10.0);
-        let snapshot = json!({
-            "state": self.state_object(),
-            "job": self.job(),
-            "currentZ": z,
-            "progress": self.progress(),
-            "offsets": {},
-            "resends": {"count": 0, "transmitted": self.transmitted, "ratio": 0},
-            "serverTime": server_time(),
-            "markings": self.markings,
-        });
-        snapshot.as_object().cloned().unwrap_or_default()
-    }
-
-    pub(super) fn temperatures(&self) -> Value {
-        let heaters = self.heaters.iter().map(|(name, heater)| {
-            let reading = json!({"actual": heater.actual, "target": heater.target, "offset": 0});
-            (name.clone(), reading)
-        });
-        Value::Object(heaters.collect())
-    }
-
-    pub(super) fn profiles(&self) -> Value {
-        json!({"profiles": {"_default": {
-            "id": "_default", "name": "Simulated", "model": "Simulated Printer", "default": true,
-            "current": true, "heatedBed": true, "heatedChamber": false,
-            "extruder": {"count": self.extruders, "sharedNozzle": false, "nozzleDiameter": 0.4},
-        }}})
     }
 }
