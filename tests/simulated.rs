@@ -2,6 +2,7 @@
 //! not do on request.
 
 #[path = "real/watcher.rs"]
+#[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;
 
 use std::sync::Arc;

@@ -37,7 +37,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sockjs/info", get(info))
         .route("/sockjs/{server}/{session}/websocket", get(websocket))
         .merge(guarded)
+        .layer(from_fn_with_state(shared.clone(), starting))
         .with_state(shared)
+}
+
+/// While OctoPrint starts, its stand-in server answers so to whatever it does not know. New
+/// connections get less than that: see `Door`.
+async fn starting(State(shared): Here, request: Request, next: Next) -> Response {
+    if locked(&shared.faults).starting {
+        let page = Html("<html>501 Unsupported method</html>");
+        return (StatusCode::NOT_IMPLEMENTED, page).into_response();
+    }
+    next.run(request).await
 }
 
 fn error(status: StatusCode, text: &str) -> Response {
