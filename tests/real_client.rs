@@ -110,9 +110,10 @@ async fn xhr_streaming_goes_on_past_its_end() {
     sees(&seen, &["connected", "history", "timelapse", "current"]).await;
     assert_eq!(socket.status().borrow().transport, Some(Transport::XhrStreaming));
     let before = socket.counters().messages;
-    // Long enough for the stream to be ended by its size and taken up again.
-    sleep(Duration::from_secs(3)).await;
-    assert!(socket.counters().messages > before + 3, "{:?}", socket.counters());
+    real::eventually("more messages over the stream", || async {
+        (socket.counters().messages > before + 3).then_some(())
+    })
+    .await;
     assert_eq!(socket.counters().decode_errors, 0);
     assert_eq!(socket.status().borrow().state, SocketState::Connected);
 }

@@ -52,6 +52,16 @@ fn without_added(published: &Seen, kind: &str) -> String {
     }
 }
 
+/// OctoPrint adds the reason to a payload that it may have sent to some sockets already.
+fn without_race(events: &[(String, String)]) -> Vec<(String, String)> {
+    let reason = ",\"reason\":\"cancelled\"";
+    let of = |(kind, payload): &(String, String)| match kind.as_str() {
+        "PrintCancelled" => (kind.clone(), payload.replace(reason, "")),
+        _ => (kind.clone(), payload.clone()),
+    };
+    events.iter().map(of).collect()
+}
+
 /// Events that differ from client to client, or that the bridge's own doing causes.
 const OF_CLIENTS: &[&str] =
     &["ClientOpened", "ClientClosed", "ClientAuthed", "ClientDeauthed", "UserLoggedIn"];
@@ -147,7 +157,7 @@ async fn every_message_of_a_prints_life_arrives_verbatim() {
         events[first..=last].to_vec()
     };
     let (published, sent) = (begin(events_of_bridge(&ours)), begin(events_of_octoprint(&theirs)));
-    assert_eq!(published, sent);
+    assert_eq!(without_race(&published), without_race(&sent));
     let kinds: std::collections::BTreeSet<&str> =
         sent.iter().map(|(kind, _)| kind.as_str()).collect();
     for kind in [
@@ -196,6 +206,7 @@ async fn every_message_of_a_prints_life_arrives_verbatim() {
     // `current` and `history` differ from socket to socket: compared with the bridge's own.
     let own: Vec<(String, String)> =
         proxy.websocket_texts().iter().flat_map(|text| unpack(text)).collect();
+    assert_eq!(published, begin(events_of_octoprint(&own)), "byte for byte from its own socket");
     for kind in ["current", "history", "connected"] {
         let received: Vec<&String> =
             own.iter().filter(|(k, _)| k == kind).map(|(_, payload)| payload).collect();
