@@ -8,6 +8,7 @@
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
+//! | [`authorize`] | asks OctoPrint for an application key |
 //! | [`secret`], [`tls`], [`splice`], [`logging`], [`signals`] | small things that the others share |
 //!
 //! # The way of a message
@@ -20,6 +21,7 @@
 //!
 //! One direction, no shared mutable state: each task owns its data, channels connect them.
 
+pub mod authorize;
 pub mod bridge;
 pub mod check;
 pub mod config;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use octoprint2mqtt::authorize::{self, KeyFile};
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::{bridge, check, logging, tls};
 
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Try every OctoPrint and the broker, and say what is wrong and what to do
     Check,
+    /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
+    Authorize(AuthorizeArguments),
     /// The whole job with nothing to install: a broker, a simulated OctoPrint, the bridge between
     #[cfg(feature = "demo")]
     Demo {
@@ -31,26 +34,57 @@ enum Command {
     },
 }
 
+#[derive(clap::Args)]
+struct AuthorizeArguments {
+    /// Address of OctoPrint, such as http://octopi.local
+    #[arg(long, value_parser = octoprint_url)]
+    url: url::Url,
+    /// Write the key to FILE, which only you can read, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Let only this user of OctoPrint allow the request
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// How long to wait for the click
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: std::time::Duration,
+    /// PEM file of a private CA to trust
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long)]
+    insecure: bool,
+}
+
+fn octoprint_url(text: &str) -> Result<url::Url, String> {
+    config::octoprint_url(text).ok_or_else(|| {
+        "expected the address of OctoPrint such as http://octopi.local, without user, query or fragment"
+            .to_owned()
+    })
+}
+
 /// The configuration is wrong.
 const WRONG_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tls::install_provider();
-    #[cfg(feature = "demo")]
-    if let Some(Command::Demo { port }) = arguments.command {
-        return run_demo(port);
+    match arguments.command {
+        None => with_config(arguments.config, run_bridge),
+        Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded.config)),
+        Some(Command::Authorize(authorize)) => run_authorize(authorize),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo { port }) => run_demo(port),
     }
-    let config = match config::read(arguments.config.as_deref()) {
-        Ok(loaded) => loaded,
+}
+
+fn with_config(file: Option<PathBuf>, then: impl FnOnce(config::Loaded) -> ExitCode) -> ExitCode {
+    match config::read(file.as_deref()) {
+        Ok(loaded) => then(loaded),
         Err(errors) => {
             eprintln!("{errors}");
-            return ExitCode::from(WRONG_CONFIGURATION);
+            ExitCode::from(WRONG_CONFIGURATION)
         }
-    };
-    match arguments.command {
-        Some(Command::Check) => run_check(&config.config),
-        _ => run_bridge(config),
     }
 }
 
@@ -97,6 +131,47 @@ fn run_check(config: &Config) -> ExitCode {
     let all_well = runtime.block_on(check::run(config, |finding| println!("{finding}")));
     runtime.shutdown_background();
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {
+    let AuthorizeArguments { url, save, user, timeout, ca_file, insecure } = arguments;
+    let file = match save.as_deref().map(|path| (path, KeyFile::create(path))) {
+        None => None,
+        Some((path, Ok(file))) => Some((path, file)),
+        Some((path, Err(error))) => {
+            return failed(&format!("{} cannot be written: {error}", path.display()));
+        }
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let tls = config::Tls { ca_file, insecure, ..config::Tls::default() };
+    let asking = authorize::Asking { url, tls, user, timeout };
+    let ended = runtime.block_on(async {
+        let stop = octoprint2mqtt::signals::stop().map_err(|error| error.to_string())?;
+        tokio::select! {
+            answer = authorize::run(&asking, |text| eprintln!("{text}")) => {
+                answer.map_err(|error| error.to_string())
+            }
+            () = stop => Err("stopped before the request was decided".to_owned()),
+        }
+    });
+    runtime.shutdown_background();
+    match (ended, file) {
+        (Err(error), _) => failed(&error),
+        (Ok(key), None) => {
+            println!("{}", key.expose());
+            ExitCode::SUCCESS
+        }
+        (Ok(key), Some((path, file))) => match file.save(&key) {
+            Ok(()) => {
+                eprintln!("The key is in {}", path.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&format!("{}: {error}", path.display())),
+        },
+    }
 }
 
 #[cfg(feature = "demo")]

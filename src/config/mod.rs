@@ -14,6 +14,7 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use mistake::{ConfigErrors, Mistake};
+pub use printer::octoprint_url;
 pub(crate) use read::is_log_level;
 use source::Sources;
 pub use types::{

@@ -131,20 +131,24 @@ fn url(section: &Section<'_>) -> Option<Url> {
     if section.get("url").is_none() {
         section.missing("url", expected);
     }
-    section.optional("url", expected, |value| {
-        let mut url = Url::parse(&strict_text(value)?).ok()?;
-        let fine = matches!(url.scheme(), "http" | "https")
-            && url.host_str().is_some_and(|host| !host.is_empty())
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !url.path().ends_with('/') {
-            let path = format!("{}/", url.path());
-            url.set_path(&path);
-        }
-        fine.then_some(url)
-    })
+    section.optional("url", expected, |value| octoprint_url(&strict_text(value)?))
+}
+
+/// The base address of an OctoPrint as the user writes it, its path ending with `/`; `None` where
+/// it cannot be one: other schemes, with user, query or fragment.
+pub fn octoprint_url(text: &str) -> Option<Url> {
+    let mut url = Url::parse(text.trim()).ok()?;
+    let fine = matches!(url.scheme(), "http" | "https")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    fine.then_some(url)
 }
 
 fn credentials(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Credentials> {

@@ -117,7 +117,7 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-/// The client: its own cookies, no proxy of the environment, no redirect followed.
+/// The client: its own cookies, no redirect followed.
 #[derive(Debug)]
 pub(super) struct Http {
     client: reqwest::Client,
@@ -130,12 +130,19 @@ impl Http {
         base: Url,
         tls: &rustls::ClientConfig,
         headers: &[(String, Secret)],
+        proxy: Option<&Url>,
         connect_timeout: Duration,
     ) -> Result<Self, HttpBuildError> {
         let cookies = Arc::new(Cookies::default());
-        let client = reqwest::Client::builder()
+        // Never the proxy of the environment: OctoPrint is mostly in the house.
+        let mut builder = reqwest::Client::builder().no_proxy();
+        if let Some(proxy) = proxy {
+            let proxy = reqwest::Proxy::all(proxy.clone());
+            let failed = |error: reqwest::Error| HttpBuildError::Client(root_text(&error));
+            builder = builder.proxy(proxy.map_err(failed)?);
+        }
+        let client = builder
             .tls_backend_preconfigured(tls.clone())
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             .tcp_nodelay(true)
@@ -148,6 +155,11 @@ impl Http {
             .build()
             .map_err(|error| HttpBuildError::Client(root_text(&error)))?;
         Ok(Self { client, base, cookies })
+    }
+
+    /// The base address.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
     }
 
     /// The address of `path` under the base address, never outside of it.

@@ -43,6 +43,7 @@
 //! ```
 
 mod actor;
+mod appkeys;
 mod backoff;
 mod connection;
 mod cookies;
@@ -64,6 +65,7 @@ mod websocket;
 mod ws_text;
 mod xhr;
 
+pub use appkeys::{AppKeys, AppKeysError, Decision, KeyRequest, POLL_INTERVAL, REQUEST_LIFE};
 pub use backoff::{Backoff, DEFAULT_TIMEOUTS};
 pub use frame::{BadElement, Decoded, Frame, FrameError, RawMessage, decode, encode};
 pub use handlers::{Handled, HandlerId};

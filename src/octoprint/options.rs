@@ -38,6 +38,8 @@ pub struct SocketOptions {
     pub transport: TransportChoice,
     /// Extra headers for REST calls and the socket alike.
     pub headers: Vec<(String, Secret)>,
+    /// An HTTP proxy on the way to OctoPrint, for REST calls and the socket alike.
+    pub proxy: Option<Url>,
     /// What OctoPrint is to push.
     pub subscription: Subscription,
     /// The largest message that is accepted; a larger one ends the connection.
@@ -63,7 +65,7 @@ impl SocketOptions {
     /// | `max_rate_factor` | 20 |
     /// | `connect_timeout` | 5 s |
     /// | `transport` | [`TransportChoice::Auto`] |
-    /// | `headers` | none |
+    /// | `headers`, `proxy` | none, whatever the environment says |
     /// | `subscription` | everything |
     /// | `max_message_bytes` | 16 MiB |
     /// | `refused_pause` | 10 min |
@@ -80,6 +82,7 @@ impl SocketOptions {
             connect_timeout: Duration::from_secs(5),
             transport: TransportChoice::Auto,
             headers: Vec::new(),
+            proxy: None,
             subscription: Subscription::default(),
             max_message_bytes: 16 * 1024 * 1024,
             refused_pause: Duration::from_secs(600),

@@ -76,6 +76,7 @@ impl Socket {
             options.url.clone(),
             &options.tls,
             &options.headers,
+            options.proxy.as_ref(),
             options.connect_timeout,
         )?;
         let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
@@ -94,6 +95,11 @@ impl Socket {
 
     /// Connects, unless connected or connecting already. From then on the connection is kept up:
     /// see [`SocketOptions::timeouts`].
+    ///
+    /// What OctoPrint's JavaScript client takes as options of SockJS here are
+    /// [`SocketOptions::transport`], [`SocketOptions::connect_timeout`],
+    /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`]: they hold
+    /// for the REST calls too, so they belong to the socket and not to one attempt.
     pub fn connect(&self) {
         self.command(Command::Connect);
     }

@@ -41,6 +41,16 @@ pub async fn run(config: &str, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
+/// Runs a command that needs no configuration to its end: exit code, standard output, standard
+/// error.
+pub async fn run_alone(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_octoprint2mqtt"));
+    command.args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
 /// A configuration with one printer `mk3`; `more` is appended to its table.
 pub fn config(broker: &str, octoprint: &str, more: &str) -> String {
     let key = super::octoprint::KEY;

@@ -37,9 +37,14 @@ fn program() -> PathBuf {
 impl OctoPrint {
     /// Starts one and waits until its printer is operational.
     pub async fn start() -> Self {
+        Self::start_with(|config| config).await
+    }
+
+    /// The same with its `config.yaml` changed.
+    pub async fn start_with(change: impl FnOnce(String) -> String) -> Self {
         octoprint2mqtt::tls::install_provider();
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.yaml"), CONFIG).unwrap();
+        std::fs::write(dir.path().join("config.yaml"), change(CONFIG.to_owned())).unwrap();
         let mut octoprint = Self {
             port: free_port(),
             dir,

@@ -1,0 +1,151 @@
+//! `octoprint2mqtt authorize`: asks OctoPrint for an application key.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use url::Url;
+
+use crate::config::Tls;
+use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
+use crate::secret::Secret;
+use crate::tls::{self, TlsError};
+
+/// The name under which OctoPrint lists the key.
+const APP: &str = "octoprint2mqtt";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how many failed calls in a row OctoPrint may be away; after 5 s it forgets the request.
+const PATIENCE: u32 = 4;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Asking {
+    /// OctoPrint's base address; its path ends with `/`.
+    pub url: Url,
+    /// Trust for it.
+    pub tls: Tls,
+    /// Only this user may grant the key.
+    pub user: Option<String>,
+    /// How long the user may take.
+    pub timeout: Duration,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorizeError {
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// OctoPrint or its plugin.
+    #[error(transparent)]
+    AppKeys(#[from] AppKeysError),
+    /// The user said no, or OctoPrint forgot the request.
+    #[error("the request was denied in OctoPrint, or OctoPrint was restarted meanwhile")]
+    Denied,
+    /// The user said nothing.
+    #[error("nobody allowed the request within {}", humantime::format_duration(*.0))]
+    TimedOut(Duration),
+}
+
+/// Asks for a key; `tell` gets what the user is to do.
+///
+/// # Errors
+/// [`AuthorizeError`] where no key is granted.
+pub async fn run(asking: &Asking, tell: impl Fn(&str)) -> Result<Secret, AuthorizeError> {
+    let tls = tls::client_config(&asking.tls, asking.url.scheme() == "https")?;
+    let plugin = AppKeys::new(asking.url.clone(), &tls, CONNECT_TIMEOUT)?;
+    let request = plugin.request(APP, asking.user.as_deref()).await?;
+    tell(&format!(
+        "Click Allow in OctoPrint, {}\n(or, where no page of OctoPrint is open, at {})",
+        asking.url,
+        request.dialog()
+    ));
+    let deadline = Instant::now() + asking.timeout;
+    let mut failures = 0;
+    while Instant::now() < deadline {
+        match plugin.decision(&request).await {
+            Ok(Decision::Granted(key)) => return Ok(key),
+            Ok(Decision::Refused) => return Err(AuthorizeError::Denied),
+            Ok(Decision::Waiting) => failures = 0,
+            // A hiccup of the network is no reason to have the user click again.
+            Err(error) => {
+                failures += 1;
+                if failures >= PATIENCE {
+                    return Err(error.into());
+                }
+            }
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    Err(AuthorizeError::TimedOut(asking.timeout))
+}
+
+/// A file for a key that only its owner can read. It is opened before the user is asked, so that a
+/// click is not wasted, and takes its place when the key is there: an older key stays until then.
+#[derive(Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+    draft: PathBuf,
+    file: File,
+}
+
+impl KeyFile {
+    /// Opens a draft beside `path`.
+    ///
+    /// # Errors
+    /// Where the directory cannot be written to.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file")
+        })?;
+        name.push(format!(".{}", std::process::id()));
+        let draft = path.with_file_name(name);
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // A draft left behind by a process of the same number keeps its mode otherwise.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(Self { path: path.to_owned(), draft, file })
+    }
+
+    /// Writes the key and puts the file in its place.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn save(mut self, key: &Secret) -> io::Result<()> {
+        writeln!(self.file, "{}", key.expose())?;
+        self.file.sync_all()?;
+        std::fs::rename(&self.draft, &self.path)
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        // Gone already where the key was saved.
+        let _ = std::fs::remove_file(&self.draft);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_for_its_owner_alone_and_an_older_one_stays_until_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "old").unwrap();
+        drop(KeyFile::create(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        KeyFile::create(&path).unwrap().save(&Secret::new("NEW")).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "NEW\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(KeyFile::create(&dir.path().join("none/key")).is_err());
+    }
+}

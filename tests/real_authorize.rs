@@ -1,0 +1,104 @@
+//! `octoprint2mqtt authorize` with the application-keys plugin of a real OctoPrint.
+
+mod real;
+
+use std::os::unix::fs::PermissionsExt;
+
+use real::bridge::run_alone;
+use real::octoprint::{KEY, OctoPrint, USER};
+use real::sockjs::SockJs;
+use real::{eventually, free_port};
+use serde_json::{Value, json};
+
+/// The token with which a user decides on the request that is open now.
+async fn user_token(pages: &SockJs, decided: usize) -> String {
+    eventually("the dialog in OctoPrint", || async {
+        let asked: Vec<Value> = pages
+            .messages()
+            .iter()
+            .filter(|(kind, _)| kind == "plugin")
+            .map(|(_, payload)| serde_json::from_str::<Value>(payload).unwrap())
+            .filter(|plugin| plugin["data"]["type"] == "request_access")
+            .collect();
+        let request = asked.get(decided)?;
+        assert_eq!(request["data"]["app_name"], "octoprint2mqtt");
+        request["data"]["user_token"].as_str().map(str::to_owned)
+    })
+    .await
+}
+
+async fn decide(octoprint: &OctoPrint, pages: &SockJs, decided: usize, decision: bool) {
+    let token = user_token(pages, decided).await;
+    let path = format!("plugin/appkeys/decision/{token}");
+    assert_eq!(octoprint.post(&path, json!({ "decision": decision })).await, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs OctoPrint: ./tests/run real"]
+async fn a_key_is_asked_for_allowed_denied_or_not_decided() {
+    let octoprint = OctoPrint::start().await;
+    let pages = SockJs::start(&octoprint.url()).await;
+    let url = octoprint.url();
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let save = ["authorize", "--url", &url, "--user", USER, "--save", path.to_str().unwrap()];
+    let ((code, out, told), ()) =
+        tokio::join!(run_alone(&save), decide(&octoprint, &pages, 0, true));
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{told}");
+    assert!(told.contains("Allow") && told.contains(&url), "{told}");
+    let key = std::fs::read_to_string(&path).unwrap();
+    assert!(!told.contains(key.trim()), "the key is in the file alone");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let user: Value = reqwest::Client::new()
+        .get(format!("{url}/api/currentuser"))
+        .header("X-Api-Key", key.trim())
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(user["name"], USER, "the key is good");
+    assert_ne!(key.trim(), KEY);
+
+    let ask = ["authorize", "--url", &url];
+    let ((code, out, told), ()) =
+        tokio::join!(run_alone(&ask), decide(&octoprint, &pages, 1, false));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(told.contains("denied"), "{told}");
+
+    let (code, out, told) = run_alone(&["authorize", "--url", &url, "--timeout", "2s"]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(told.contains("nobody allowed the request within 2s"), "{told}");
+
+    // OctoPrint takes three requests a minute.
+    let (code, _, told) = run_alone(&ask).await;
+    assert_eq!(code, Some(1));
+    assert!(told.contains("no more requests"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs OctoPrint: ./tests/run real"]
+async fn what_cannot_be_asked_is_told_apart() {
+    let octoprint =
+        OctoPrint::start_with(|config| config.replace("_disabled: [", "_disabled: [appkeys, "))
+            .await;
+    let (code, out, told) = run_alone(&["authorize", "--url", &octoprint.url()]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(told.contains("Application Keys"), "{told}");
+
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let (code, _, told) = run_alone(&["authorize", "--url", &nowhere]).await;
+    assert_eq!(code, Some(1));
+    assert!(told.contains("refused"), "{told}");
+
+    let save = ["authorize", "--url", &nowhere, "--save", "/nowhere/at/all/key"];
+    let (code, _, told) = run_alone(&save).await;
+    assert_eq!(code, Some(1));
+    assert!(told.contains("/nowhere/at/all/key cannot be written"), "{told}");
+
+    let (code, _, told) = run_alone(&["authorize", "--url", "octopi.local"]).await;
+    assert_eq!(code, Some(2));
+    assert!(told.contains("http://octopi.local"), "{told}");
+}
