@@ -1,10 +1,13 @@
-//! A TCP proxy between two programs: records what the server says, cuts, refuses.
+//! A TCP proxy between two programs: records what the server says, cuts, freezes, delays,
+//! throttles.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -12,8 +15,57 @@ pub struct Proxy {
     pub port: u16,
     /// What the server said, a buffer for each connection.
     said: Arc<Mutex<Vec<Vec<u8>>>>,
-    frozen: Arc<AtomicBool>,
+    line: Arc<Line>,
     cut: Arc<Mutex<CancellationToken>>,
+}
+
+/// How the line is.
+#[derive(Default)]
+struct Line {
+    frozen: AtomicBool,
+    /// How long everything is on its way, in milliseconds and in each direction.
+    delay: AtomicU64,
+    /// How many bytes pass in a second, in each direction of each connection; 0 is no limit.
+    speed: AtomicU64,
+}
+
+impl Line {
+    /// Carries what `from` says to `to`, each piece after its time on the way.
+    async fn carry(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        mut heard: impl FnMut(&[u8]),
+    ) {
+        let (depart, mut arriving) = tokio::sync::mpsc::unbounded_channel();
+        let read = async {
+            let mut buffer = vec![0; 65536];
+            while let Ok(n @ 1..) = from.read(&mut buffer).await {
+                heard(&buffer[..n]);
+                let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
+                depart.send((Instant::now() + delay, buffer[..n].to_vec())).unwrap();
+            }
+        };
+        let write = async {
+            while let Some((arrival, bytes)) = arriving.recv().await {
+                sleep_until(arrival).await;
+                if self.frozen.load(Ordering::Relaxed) {
+                    continue;
+                }
+                for piece in bytes.chunks(256) {
+                    if to.write_all(piece).await.is_err() {
+                        return;
+                    }
+                    let speed = self.speed.load(Ordering::Relaxed);
+                    if speed > 0 {
+                        let pause = piece.len() as f64 / speed as f64;
+                        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+                    }
+                }
+            }
+        };
+        tokio::select! { () = read => {}, () = write => {} }
+    }
 }
 
 impl Proxy {
@@ -23,7 +75,7 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             said: Arc::default(),
-            frozen: Arc::default(),
+            line: Arc::default(),
             cut: Arc::default(),
         };
         let this = proxy.clone();
@@ -44,34 +96,13 @@ impl Proxy {
             said.push(Vec::new());
             said.len() - 1
         };
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
         let said = self.said.clone();
-        let frozen = self.frozen.clone();
-        let up = async {
-            let mut buffer = vec![0; 65536];
-            while let Ok(n @ 1..) = from_client.read(&mut buffer).await {
-                if !frozen.load(Ordering::Relaxed)
-                    && to_server.write_all(&buffer[..n]).await.is_err()
-                {
-                    break;
-                }
-            }
-        };
-        let down = async {
-            let mut buffer = vec![0; 65536];
-            while let Ok(n @ 1..) = from_server.read(&mut buffer).await {
-                said.lock().unwrap()[slot].extend_from_slice(&buffer[..n]);
-                if !frozen.load(Ordering::Relaxed)
-                    && to_client.write_all(&buffer[..n]).await.is_err()
-                {
-                    break;
-                }
-            }
-        };
+        let keep = |bytes: &[u8]| said.lock().unwrap()[slot].extend_from_slice(bytes);
         tokio::select! {
-            () = up => {}
-            () = down => {}
+            () = self.line.carry(from_client, to_server, |_| ()) => {}
+            () = self.line.carry(from_server, to_client, keep) => {}
             () = cut.cancelled() => {}
         }
     }
@@ -89,7 +120,18 @@ impl Proxy {
 
     /// Swallows everything from now on, without a word.
     pub fn freeze(&self, frozen: bool) {
-        self.frozen.store(frozen, Ordering::Relaxed);
+        self.line.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Makes every round trip take this long from now on.
+    pub fn delay(&self, round_trip: Duration) {
+        let each_way = u64::try_from(round_trip.as_millis() / 2).unwrap();
+        self.line.delay.store(each_way, Ordering::Relaxed);
+    }
+
+    /// Lets only so many bytes a second pass in each direction; 0 lets all pass.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.line.speed.store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// The text messages of all WebSockets that went through, in order. Messages must not be
