@@ -6,6 +6,7 @@
 //! | [`octoprint`] | everything that speaks to OctoPrint: push socket, login, REST; a client library by itself |
 //! | [`mqtt`] | everything that speaks to the broker: the outbox and the connection |
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
+//! | [`store`] | what survives a restart: a small database in `data_dir` |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
 //! | [`authorize`] | asks OctoPrint for an application key |
@@ -35,5 +36,6 @@ pub mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod splice;
+pub mod store;
 pub mod tls;
 pub mod topics;

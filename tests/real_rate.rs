@@ -144,3 +144,51 @@ async fn a_small_delay_and_a_factor_by_hand_change_nothing() {
     assert_eq!((&last["rate_factor"], &last["rate_mode"]), (&json!(2), &json!("manual")));
     assert_eq!(factors(&told).iter().max(), Some(&2), "{told:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn a_factor_by_hand_survives_restarts_of_either_side() {
+    let (mut broker, mut octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let line = Proxy::start(octoprint.port).await;
+    let data = tempfile::tempdir().unwrap();
+    let data_dir = format!("data_dir = \"{}\"\n", data.path().display());
+    let config = data_dir + &config(&broker.url(), &line.url("http"), "");
+    let watcher = Watcher::start(broker.port).await;
+    let mut bridge = Bridge::start(&config);
+    let holds = |socket: &Value| {
+        socket["state"] == "connected"
+            && socket["rate_mode"] == "manual"
+            && socket["rate_factor"] == 3
+    };
+    watcher.wait_json(0, SOCKET, |socket| socket["state"] == "connected").await;
+    watcher.command("rate", "3").await;
+    watcher.wait_json(0, SOCKET, holds).await;
+
+    let mark = watcher.mark();
+    broker.kill();
+    broker.run().await;
+    watcher.wait_json(mark, SOCKET, holds).await;
+
+    octoprint.kill();
+    watcher.wait_json(mark, SOCKET, |socket| socket["state"] == "waiting").await;
+    let mark = watcher.mark();
+    octoprint.run().await;
+    watcher.wait_json(mark, SOCKET, holds).await;
+
+    bridge.process.signal("TERM");
+    assert_eq!(bridge.process.ended().await, Some(0), "{}", bridge.log());
+    let mark = watcher.mark();
+    let bridge = Bridge::start(&config);
+    watcher.wait_json(mark, SOCKET, holds).await;
+
+    // `auto` is remembered as well.
+    watcher.command("rate", "auto").await;
+    let mut bridge = bridge;
+    bridge.process.signal("TERM");
+    assert_eq!(bridge.process.ended().await, Some(0), "{}", bridge.log());
+    let mark = watcher.mark();
+    let _bridge = Bridge::start(&config);
+    watcher
+        .wait_json(mark, SOCKET, |s| s["state"] == "connected" && s["rate_mode"] == "auto")
+        .await;
+}

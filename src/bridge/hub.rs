@@ -12,11 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::health::{self, Start};
 use super::printer::Printer;
+use super::rate_memory::RateMemory;
 use super::request::{self, Request};
 use super::setup::{self, SetupError};
 use crate::config::Config;
 use crate::mqtt::{Bounds, Broker, Incoming, Kind, Publication};
 use crate::octoprint::Socket;
+use crate::store::{Known, Store};
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
 /// The bridge's own lane in the outbox; printers follow from 1 on.
@@ -68,6 +70,7 @@ struct Hub {
     /// By the printer's id.
     commands: HashMap<String, mpsc::Sender<Incoming>>,
     set_log_level: SetLogLevel,
+    store: Store,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -75,6 +78,7 @@ struct Hub {
 impl Hub {
     fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: Instant::now(), wall: SystemTime::now() };
+        let (store, known) = Store::open(config.data_dir.as_deref());
         let base = &config.mqtt.base_topic;
         let topics = BridgeTopics::new(base);
         let will = (topics.state.to_string(), "offline".to_owned());
@@ -101,20 +105,23 @@ impl Hub {
             sockets,
             commands: HashMap::new(),
             set_log_level,
+            store,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config,
         };
         hub.publish_state(hub.topics.state.clone(), "online");
         hub.publish_state(hub.topics.info.clone(), hub.info().to_string());
-        hub.start_printers(printer_topics);
+        hub.start_printers(printer_topics, &known);
         Ok(hub)
     }
 
-    fn start_printers(&mut self, topics: Vec<PrinterTopics>) {
+    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) {
         for (index, (printer, topics)) in self.config.printers.iter().zip(topics).enumerate() {
             let socket = self.sockets[index].1.clone();
-            let task = Printer::new(printer, LANE + 1 + index, topics, self.broker.clone(), socket);
+            let rate = RateMemory::restore(&printer.id, known, self.store.clone(), &socket);
+            let (lane, broker) = (LANE + 1 + index, self.broker.clone());
+            let task = Printer::new(printer, lane, topics, broker, socket, rate);
             let (commands, waiting) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
             self.tasks.spawn(task.run(waiting, self.stopping.clone()));
@@ -179,5 +186,6 @@ impl Hub {
         if !self.broker.close(FLUSH).await {
             tracing::warn!("stopped before the broker had everything");
         }
+        self.store.flush(LEAVE).await;
     }
 }

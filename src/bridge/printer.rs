@@ -10,6 +10,7 @@ use super::command::{self, Rules};
 use super::executor::{Answers, Executor, Failure};
 use super::mapping::Mapping;
 use super::profile;
+use super::rate_memory::RateMemory;
 use super::snapshot::Change;
 use super::socket_state::SocketState;
 use crate::config;
@@ -31,6 +32,7 @@ pub struct Printer {
     socket: Socket,
     mapping: Mapping,
     socket_state: SocketState,
+    rate: RateMemory,
     executor: Executor,
     messages: mpsc::UnboundedReceiver<Received>,
     profiles: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
@@ -53,6 +55,7 @@ impl Printer {
         topics: PrinterTopics,
         broker: Broker,
         socket: Socket,
+        rate: RateMemory,
     ) -> Self {
         let messages = listen(&socket);
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
@@ -71,6 +74,7 @@ impl Printer {
             broker,
             socket,
             socket_state: SocketState::default(),
+            rate,
             messages,
             profiles: mpsc::channel(1),
             online: false,
@@ -202,6 +206,7 @@ impl Printer {
         } else if self.online && self.offline_at.is_none() {
             self.offline_at = Some(Instant::now() + self.offline_after);
         }
+        self.rate.update(status.rate_mode);
         if let Some(payload) = self.socket_state.update(&status, Instant::now()) {
             self.publish_socket(payload);
         }

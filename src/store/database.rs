@@ -1,0 +1,232 @@
+//! The database file: its tables, how it is opened, how a damaged one is set aside.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::{Change, Known, StoredEvent};
+
+const FILE: &str = "octoprint2mqtt.redb";
+/// What the database may hold in memory, in bytes: what is kept is small.
+const CACHE: usize = 1024 * 1024;
+
+const KEPT: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("kept");
+const EVENTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("events");
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or a file in it.
+    #[error("{} cannot be used: {source}", path.display())]
+    Io {
+        /// What was tried.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is used by another process; give each bridge a data_dir of its own", .0.display())]
+    InUse(PathBuf),
+}
+
+/// What is kept, by its place: the value, or `None` for what is forgotten.
+pub(super) type Pending = BTreeMap<Key, Option<Bytes>>;
+
+/// The place of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Kept(Arc<str>, &'static str),
+    Event(Arc<str>, u64),
+}
+
+/// What is stored of an event before its payload, as one line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    topic: std::borrow::Cow<'a, str>,
+    /// Unix milliseconds.
+    received: u64,
+    stamped: bool,
+    chatty: bool,
+}
+
+/// Takes in a change; a later one of the same thing replaces an earlier one.
+pub(super) fn add(pending: &mut Pending, change: Change) {
+    match change {
+        Change::Keep { printer, what, value } => {
+            pending.insert(Key::Kept(printer, what), value);
+        }
+        Change::Event { printer, sequence, event: Some(event) } => {
+            pending.insert(Key::Event(printer, sequence), encode(&event));
+        }
+        Change::Event { printer, sequence, event: None } => {
+            let key = Key::Event(printer, sequence);
+            // One that is not on the disk yet is forgotten without a trace: no event is put twice.
+            if !matches!(pending.remove(&key), Some(Some(_))) {
+                pending.insert(key, None);
+            }
+        }
+    }
+}
+
+fn encode(event: &StoredEvent) -> Option<Bytes> {
+    let received = event.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let head = Head {
+        topic: (&*event.topic).into(),
+        received: u64::try_from(received).unwrap_or_default(),
+        stamped: event.stamped,
+        chatty: event.chatty,
+    };
+    let mut bytes = serde_json::to_vec(&head).ok()?;
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&event.payload);
+    Some(bytes.into())
+}
+
+fn decode(bytes: &[u8]) -> Option<StoredEvent> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let head: Head<'_> = serde_json::from_slice(&bytes[..end]).ok()?;
+    Some(StoredEvent {
+        topic: head.topic.into(),
+        payload: Bytes::copy_from_slice(&bytes[end + 1..]),
+        received: UNIX_EPOCH + Duration::from_millis(head.received),
+        stamped: head.stamped,
+        chatty: head.chatty,
+    })
+}
+
+/// The open file.
+pub(super) struct Database {
+    inner: Option<redb::Database>,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        // Closing writes too, and what fails then is lost anyway.
+        let _ = guarded(|| {
+            drop(inner);
+            Ok(())
+        });
+    }
+}
+
+impl Database {
+    /// Opens the database in `dir`, and reads it. A damaged one is set aside; its new path is told.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Known, Option<PathBuf>), OpenError> {
+        let path = dir.join(FILE);
+        let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        match read(&path) {
+            Ok((inner, known)) => return Ok((Self { inner: Some(inner) }, known, None)),
+            Err(Damage::Not(error)) => return Err(error),
+            Err(Damage::Is(reason)) => tracing::debug!("the database is damaged: {reason}"),
+        }
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
+        std::fs::rename(&path, &aside).map_err(io)?;
+        match read(&path) {
+            Ok((inner, known)) => Ok((Self { inner: Some(inner) }, known, Some(aside))),
+            Err(Damage::Not(error)) => Err(error),
+            Err(Damage::Is(reason)) => Err(io(io::Error::other(reason))),
+        }
+    }
+
+    /// Writes `pending` in one transaction, on the disk when this returns.
+    pub(super) fn write(&self, pending: &Pending) -> Result<(), String> {
+        let Some(inner) = &self.inner else { return Ok(()) };
+        guarded(|| {
+            let transaction = inner.begin_write()?;
+            {
+                let mut kept = transaction.open_table(KEPT)?;
+                let mut events = transaction.open_table(EVENTS)?;
+                for (key, value) in pending {
+                    match (key, value) {
+                        (Key::Kept(printer, what), Some(value)) => {
+                            kept.insert((&**printer, *what), &value[..])?;
+                        }
+                        (Key::Kept(printer, what), None) => {
+                            kept.remove((&**printer, *what))?;
+                        }
+                        (Key::Event(printer, sequence), Some(value)) => {
+                            events.insert((&**printer, *sequence), &value[..])?;
+                        }
+                        (Key::Event(printer, sequence), None) => {
+                            events.remove((&**printer, *sequence))?;
+                        }
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// Why a file could not be read.
+enum Damage {
+    /// It is damaged.
+    Is(String),
+    /// It may be fine.
+    Not(OpenError),
+}
+
+fn read(path: &Path) -> Result<(redb::Database, Known), Damage> {
+    guarded(|| {
+        let mut builder = redb::Database::builder();
+        // Every page against its checksum: damage shows now, and not in the middle of a print.
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+        let database = builder.create(path)?;
+        let known = read_tables(&database)?;
+        Ok((database, known))
+    })
+    .map_err(|error| match error {
+        redb::Error::Io(source) if !of_content(&source) => {
+            Damage::Not(OpenError::Io { path: path.to_owned(), source })
+        }
+        redb::Error::DatabaseAlreadyOpen => Damage::Not(OpenError::InUse(path.to_owned())),
+        other => Damage::Is(other.to_string()),
+    })
+}
+
+/// Whether an error is of what the file holds and not of the disk: what redb did not find its
+/// own marks in, or found cut off.
+fn of_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
+    let transaction = database.begin_write()?;
+    // Made at once, so that a disk that takes nothing is known at the start.
+    transaction.open_table(KEPT)?;
+    transaction.open_table(EVENTS)?;
+    transaction.commit()?;
+    let transaction = database.begin_read()?;
+    let mut known = Known::default();
+    for entry in transaction.open_table(KEPT)?.iter()? {
+        let (key, value) = entry?;
+        let (printer, what) = key.value();
+        known.kept.insert((printer.to_owned(), what.to_owned()), value.value().to_owned());
+    }
+    for entry in transaction.open_table(EVENTS)?.iter()? {
+        let (key, value) = entry?;
+        let (printer, sequence) = key.value();
+        if let Some(event) = decode(value.value()) {
+            known.events.insert((printer.to_owned(), sequence), event);
+        }
+    }
+    Ok(known)
+}
+
+/// Runs what touches the file: a damaged one can make the library panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("it made the library panic".to_owned())))
+}
