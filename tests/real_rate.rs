@@ -23,7 +23,7 @@ struct World {
     watcher: Watcher,
     _bridge: Bridge,
     _octoprint: OctoPrint,
-    _broker: Mosquitto,
+    broker: Mosquitto,
 }
 
 impl World {
@@ -47,7 +47,7 @@ impl World {
             watcher,
             _bridge: bridge,
             _octoprint: octoprint,
-            _broker: broker,
+            broker,
         }
     }
 
@@ -143,6 +143,20 @@ async fn a_small_delay_and_a_factor_by_hand_change_nothing() {
     let last = told.last().unwrap();
     assert_eq!((&last["rate_factor"], &last["rate_mode"]), (&json!(2), &json!("manual")));
     assert_eq!(factors(&told).iter().max(), Some(&2), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn the_absence_of_the_broker_is_not_measured() {
+    let mut world = World::start().await;
+    let mark = world.watcher.mark();
+    world.broker.kill();
+    world.interval(8).await;
+    world.broker.run().await;
+    world.until(mark, "the socket's state again", |socket| socket["state"] == "connected").await;
+    world.interval(4).await;
+    let told = world.told(mark);
+    assert!(factors(&told).iter().all(|factor| *factor == 1), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,10 +110,10 @@ impl Printer {
                     // The socket's task is gone, which happens only with the runtime.
                     Err(_) => break,
                 },
-                Ok(()) = broker.changed() => if !broker.borrow_and_update().connected {
-                    // What was owed on the old connection never comes back.
-                    self.echoes = 0;
-                },
+                Ok(()) = broker.changed() => {
+                    let connected = broker.borrow_and_update().connected;
+                    self.take_broker(connected);
+                }
                 () = sleep_until(due), if due.is_some() => self.take_time(Instant::now()),
             }
         }
@@ -141,6 +141,16 @@ impl Printer {
             self.online = false;
             tracing::warn!(printer = self.id, "OctoPrint is offline");
             self.publish_availability();
+        }
+    }
+
+    fn take_broker(&mut self, connected: bool) {
+        if connected {
+            // What waited for the broker says nothing of how fast it is now.
+            self.socket.restart_measurements();
+        } else {
+            // What was owed on the old connection never comes back.
+            self.echoes = 0;
         }
     }
 

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::lane::Lane;
 use super::publication::{Kind, Publication};
-use super::receipt::Receipt;
 use crate::topics::Topic;
 
 /// Most publications handed over and not yet acknowledged.
@@ -97,6 +96,14 @@ impl Outbox {
             self.lanes.push(Lane::default());
         }
         let connected = self.connected;
+        // How long the broker is away says nothing of how fast it is.
+        let receipt = match receipt {
+            Some(receipt) if !connected => {
+                receipt.spoil();
+                None
+            }
+            receipt => receipt,
+        };
         let queue = &mut self.lanes[lane];
         match kind {
             Kind::State => queue.set_state(topic, payload, receipt),
@@ -104,9 +111,7 @@ impl Outbox {
                 queue.push_event(topic, payload, received, receipt, chatty, stamped);
                 self.counts.dropped += queue.shrink(self.bounds);
             }
-            Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {
-                receipt.map(Receipt::spoil).unwrap_or_default();
-            }
+            Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {}
             Kind::Newest => queue.push_newest(topic, payload, receipt),
             Kind::Fleeting { retain } => queue.push_fleeting(topic, payload, retain, receipt),
             Kind::Unacknowledged => queue.push_unacknowledged(topic, payload),

@@ -231,3 +231,15 @@ proptest! {
         prop_assert_eq!(first_seen, (0..pushed).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn an_absent_broker_is_not_measured() {
+    let mut outbox = outbox();
+    outbox.disconnected();
+    for kind in [Kind::State, Kind::Event { chatty: false, stamped: true }, Kind::Newest] {
+        let (receipt, mut told) = Receipt::new();
+        let waiting = publication(1, "t", "{}", kind);
+        outbox.push(Publication { receipt: Some(receipt), ..waiting });
+        assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "{kind:?}: told at once");
+    }
+}
