@@ -7,6 +7,7 @@
 //! | [`mqtt`] | everything that speaks to the broker: the outbox and the connection |
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`store`] | what survives a restart: a small database in `data_dir` |
+//! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
 //! | [`authorize`] | asks OctoPrint for an application key |
@@ -28,6 +29,7 @@ pub mod check;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod homeassistant;
 pub mod logging;
 pub mod mqtt;
 pub mod octoprint;

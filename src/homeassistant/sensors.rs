@@ -1,0 +1,250 @@
+//! What can be read: sensors and binary sensors.
+
+use serde_json::json;
+
+use super::Place;
+use super::component::Component;
+
+/// The words of `state` in `B/P/printer`.
+const STATES: &[&str] = &[
+    "offline",
+    "connecting",
+    "operational",
+    "starting",
+    "printing",
+    "pausing",
+    "paused",
+    "resuming",
+    "cancelling",
+    "finishing",
+    "transferring",
+    "error",
+    "unknown",
+];
+
+/// The words of `state` in `B/P/socket`.
+const SOCKET_STATES: &[&str] =
+    &["disconnected", "connecting", "authenticating", "connected", "waiting", "failed"];
+
+pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
+    let mut components = printer(place);
+    components.extend(job(place));
+    components.extend(temperatures(place));
+    components.extend(diagnostics(place));
+    components.extend(binary(place));
+    components
+}
+
+/// A text, cut to what Home Assistant takes; null is no text.
+fn text(path: &str) -> String {
+    format!("({path} | string)[:255] if {path} else none")
+}
+
+fn seconds(component: Component) -> Component {
+    component
+        .with("device_class", "duration")
+        .with("unit_of_measurement", "s")
+        .with("suggested_display_precision", 0)
+}
+
+fn printer(place: &Place<'_>) -> Vec<Component> {
+    let topics = place.topics;
+    let error = text("value_json.error");
+    vec![
+        Component::new("sensor", "state", "State")
+            .icon("printer-3d")
+            .state(&topics.printer, "value_json.state")
+            .with("device_class", "enum")
+            .with("options", STATES)
+            .with("json_attributes_topic", &*topics.printer)
+            .with(
+                "json_attributes_template",
+                format!("{{{{ {{'text': value_json.text, 'error': {error}}} | tojson }}}}"),
+            ),
+        Component::new("sensor", "height", "Height")
+            .icon("arrow-expand-vertical")
+            .state(&topics.position, "value_json.z")
+            .with("device_class", "distance")
+            .with("unit_of_measurement", "mm")
+            .with("state_class", "measurement")
+            .with("suggested_display_precision", 2),
+        Component::new("sensor", "last_event", "Last event")
+            .icon("history")
+            .state(&topics.last_event, &text("value_json.event")),
+    ]
+}
+
+fn job(place: &Place<'_>) -> Vec<Component> {
+    let (job, progress) = (&place.topics.job, &place.topics.progress);
+    let lengths = "(value_json.filament or {}).values() | select('mapping') | map(attribute='length') | select('number') | list";
+    vec![
+        Component::new("sensor", "file", "File")
+            .icon("file-cad")
+            .state(job, &text("value_json.file")),
+        Component::new("sensor", "progress", "Progress")
+            .icon("progress-clock")
+            .state(progress, "value_json.completion")
+            .with("unit_of_measurement", "%")
+            .with("state_class", "measurement")
+            .with("suggested_display_precision", 1),
+        seconds(Component::new("sensor", "print_time", "Print time"))
+            .icon("timer-outline")
+            .state(progress, "value_json.print_time"),
+        seconds(Component::new("sensor", "time_left", "Time left"))
+            .icon("timer-sand")
+            .state(progress, "value_json.print_time_left"),
+        Component::new("sensor", "finish_time", "Finish time")
+            .icon("flag-checkered")
+            .state(progress, "value_json.eta")
+            .with("device_class", "timestamp"),
+        Component::new("sensor", "started", "Started at")
+            .icon("flag-outline")
+            .state(progress, "value_json.started")
+            .with("device_class", "timestamp"),
+        seconds(Component::new("sensor", "estimated_total", "Estimated total"))
+            .icon("timer-cog-outline")
+            .state(job, "value_json.estimated_print_time | round(0) if value_json.estimated_print_time is number else none"),
+        Component::new("sensor", "filament", "Filament used")
+            .icon("printer-3d-nozzle")
+            .with("state_topic", &**job)
+            .with(
+                "value_template",
+                format!("{{% set lengths = {lengths} %}}{{{{ (lengths | sum / 1000) | round(2) if lengths else none }}}}"),
+            )
+            .with("device_class", "distance")
+            .with("unit_of_measurement", "m")
+            .with("suggested_display_precision", 2),
+        Component::new("sensor", "file_size", "File size")
+            .icon("file-outline")
+            .state(job, "(value_json.size / 1000000) | round(3) if value_json.size is number else none")
+            .with("device_class", "data_size")
+            .with("unit_of_measurement", "MB")
+            .with("suggested_display_precision", 2),
+        Component::new("sensor", "user", "User")
+            .icon("account")
+            .state(job, &text("value_json.user")),
+    ]
+}
+
+fn temperatures(place: &Place<'_>) -> Vec<Component> {
+    let celsius = |key: String, name: String, heater: &str, member: &str| {
+        Component::new("sensor", key, &name)
+            .state(&place.topics.temperature(heater), &format!("value_json.{member}"))
+            .with("device_class", "temperature")
+            .with("unit_of_measurement", "°C")
+            .with("state_class", "measurement")
+            .with("suggested_display_precision", 1)
+    };
+    let of = |heater: &String| {
+        let name = place.heater_name(heater);
+        let key = super::component_key(heater);
+        let icon = match heater.as_str() {
+            "bed" => "radiator",
+            "chamber" => "cube-outline",
+            _ => "printer-3d-nozzle-heat",
+        };
+        let actual = celsius(key.clone(), format!("{name} temperature"), heater, "actual");
+        let target = super::limit(place.printer, heater).map(|_| {
+            celsius(format!("{key}_target"), format!("{name} target"), heater, "target")
+                .icon("thermometer-chevron-up")
+        });
+        [Some(actual.icon(icon)), target].into_iter().flatten()
+    };
+    place.printer.profile.heaters.iter().flat_map(of).collect()
+}
+
+fn diagnostics(place: &Place<'_>) -> Vec<Component> {
+    let topics = place.topics;
+    let alone = || place.with_bridge_alone();
+    vec![
+        Component::new("sensor", "resend_ratio", "Resend ratio")
+            .icon("repeat")
+            .state(&topics.resends, "value_json.ratio")
+            .with("unit_of_measurement", "%")
+            .with("state_class", "measurement")
+            .diagnostic(),
+        Component::new("sensor", "octoprint_version", "OctoPrint version")
+            .icon("tag")
+            .state(&topics.server, &text("value_json.version"))
+            .diagnostic(),
+        Component::new("sensor", "socket", "Push socket")
+            .icon("connection")
+            .state(&topics.socket, "value_json.state")
+            .with("device_class", "enum")
+            .with("options", SOCKET_STATES)
+            .with("json_attributes_topic", &*topics.socket)
+            .with(
+                "json_attributes_template",
+                "{{ {'transport': value_json.transport, 'attempt': value_json.attempt, 'next_attempt_in': value_json.next_attempt_in, 'error': value_json.error} | tojson }}",
+            )
+            .available(alone())
+            .diagnostic(),
+        Component::new("sensor", "publish_latency", "Publish latency")
+            .icon("speedometer")
+            .state(&topics.socket, "value_json.publish_latency_ms")
+            .with("device_class", "duration")
+            .with("unit_of_measurement", "ms")
+            .with("state_class", "measurement")
+            .with("suggested_display_precision", 1)
+            .available(alone())
+            .diagnostic(),
+        Component::new("sensor", "push_interval", "Push interval")
+            .icon("timer-refresh-outline")
+            .state(&topics.socket, "value_json.push_interval_ms")
+            .with("device_class", "duration")
+            .with("unit_of_measurement", "ms")
+            .with("state_class", "measurement")
+            .available(alone())
+            .diagnostic(),
+        Component::new("sensor", "last_command", "Last command")
+            .icon("console")
+            .state(
+                &topics.result,
+                "(value_json.command ~ ': ' ~ ('done' if value_json.ok else value_json.error))[:255]",
+            )
+            .with("json_attributes_topic", &*topics.result)
+            .available(alone())
+            .diagnostic(),
+    ]
+}
+
+fn binary(place: &Place<'_>) -> Vec<Component> {
+    let topics = place.topics;
+    let of_state = |key: &str, name: &str, condition: &str| {
+        Component::new("binary_sensor", key, name).with("state_topic", &*topics.printer).with(
+            "value_template",
+            format!(
+                "{{% set state = value_json.state %}}{{{{ none if state == 'unknown' else 'ON' if {condition} else 'OFF' }}}}"
+            ),
+        )
+    };
+    let error = text("value_json.error");
+    vec![
+        of_state(
+            "printing",
+            "Printing",
+            "state in ['starting', 'printing', 'pausing', 'resuming', 'cancelling', 'finishing']",
+        )
+        .icon("printer-3d-nozzle")
+        .with("device_class", "running"),
+        of_state("paused", "Paused", "state == 'paused'").icon("pause-circle-outline"),
+        of_state("problem", "Problem", "state == 'error' or value_json.error")
+            .with("device_class", "problem")
+            .with("json_attributes_topic", &*topics.printer)
+            .with("json_attributes_template", format!("{{{{ {{'error': {error}}} | tojson }}}}")),
+        of_state(
+            "printer_connected",
+            "Printer connected",
+            "state not in ['offline', 'connecting', 'error']",
+        )
+        .with("device_class", "connectivity")
+        .diagnostic(),
+        Component::new("binary_sensor", "octoprint_connected", "OctoPrint connected")
+            .with("state_topic", &*topics.availability)
+            .with("payload_on", "online")
+            .with("payload_off", "offline")
+            .with("device_class", "connectivity")
+            .available(json!([{"topic": place.settings.topics.state}]))
+            .diagnostic(),
+    ]
+}

@@ -1,0 +1,273 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn settings(climate: bool) -> Settings {
+    Settings {
+        prefix: "homeassistant".to_owned(),
+        climate,
+        topics: BridgeTopics::new("octoprint2mqtt"),
+    }
+}
+
+fn topics() -> PrinterTopics {
+    PrinterTopics::new("octoprint2mqtt", "mk3")
+}
+
+const ALL: Groups = Groups {
+    bridge: true,
+    job: true,
+    temperature: true,
+    motion: true,
+    connection: true,
+    gcode: true,
+    system: true,
+};
+
+const NONE: Groups = Groups {
+    bridge: false,
+    job: false,
+    temperature: false,
+    motion: false,
+    connection: false,
+    gcode: false,
+    system: false,
+};
+
+fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
+    PrinterDevice {
+        id: "mk3".to_owned(),
+        name: "Prusa MK3S".to_owned(),
+        url: "http://octopi.local/".to_owned(),
+        profile: Profile {
+            manufacturer: Some("Prusa".to_owned()),
+            model: Some("i3 MK3S".to_owned()),
+            octoprint_version: Some("1.11.8".to_owned()),
+            heaters: heaters.iter().map(|heater| (*heater).to_owned()).collect(),
+            files: Some(vec!["local/a \"quoted\" %}.gcode".to_owned()]),
+            system_commands: vec!["restart".to_owned(), "shutdown".to_owned()],
+        },
+        limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
+        max_rate_factor: 20,
+        groups,
+    }
+}
+
+fn json_of(discovery: &Discovery) -> Value {
+    serde_json::from_slice(&discovery.payload).unwrap()
+}
+
+fn discovered(device: &PrinterDevice, climate: bool) -> Value {
+    json_of(&printer(&settings(climate), &topics(), device, &Components::new()))
+}
+
+fn keys(payload: &Value) -> BTreeSet<&str> {
+    payload["components"].as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// Every variant that the configuration and the printers can bring about.
+fn variants() -> Vec<Value> {
+    let mut variants = vec![json_of(&bridge(&settings(false), &Components::new()))];
+    for heaters in [&["tool0", "bed"][..], &["tool0", "tool1", "bed", "chamber", "A", "x y/z"], &[]]
+    {
+        for groups in [ALL, NONE, Groups { system: false, gcode: false, ..ALL }] {
+            for climate in [false, true] {
+                variants.push(discovered(&device(heaters, groups), climate));
+            }
+        }
+    }
+    let mut bare = device(&["tool0"], ALL);
+    bare.profile = Profile { heaters: vec!["tool0".to_owned()], ..Profile::default() };
+    bare.max_rate_factor = 1;
+    variants.push(discovered(&bare, true));
+    let gone = [("tool1".to_owned(), "sensor".to_owned())].into();
+    variants.push(json_of(&printer(&settings(false), &topics(), &bare, &gone)));
+    variants
+}
+
+#[test]
+fn qos_is_in_each_component_and_nothing_unknown_at_the_root() {
+    for payload in variants() {
+        for key in payload.as_object().unwrap().keys() {
+            let known = ["device", "origin", "components", "availability", "availability_mode"];
+            assert!(known.contains(&key.as_str()), "{key}");
+        }
+        for (key, component) in payload["components"].as_object().unwrap() {
+            let removed = component.as_object().unwrap().len() == 1;
+            assert!(removed || component["qos"] == 1, "{key}: {component}");
+        }
+    }
+}
+
+#[test]
+fn every_entity_has_a_unique_id_and_leaves_its_entity_id_to_home_assistant() {
+    for payload in variants() {
+        let device = payload["device"]["identifiers"][0].as_str().unwrap();
+        for (key, component) in payload["components"].as_object().unwrap() {
+            let component = component.as_object().unwrap();
+            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            assert!(key.chars().all(good), "{key}");
+            if component["platform"] == "device_automation" || component.len() == 1 {
+                continue;
+            }
+            assert_eq!(component["unique_id"], format!("{device}__{key}"));
+            assert!(!component.contains_key("object_id"));
+            assert!(!component.contains_key("default_entity_id"));
+            let name = component["name"].as_str().unwrap();
+            assert!(!name.starts_with("Prusa") && !name.is_empty(), "{name}");
+        }
+        let text = payload.to_string();
+        assert!(!text.contains("\"~\"") && !text.contains("\"retain\""), "{text}");
+    }
+}
+
+#[test]
+fn only_diagnostic_on_what_can_only_be_read() {
+    for payload in variants() {
+        for (key, component) in payload["components"].as_object().unwrap() {
+            let platform = component["platform"].as_str().unwrap();
+            if matches!(platform, "sensor" | "binary_sensor" | "event") {
+                assert_ne!(component["entity_category"], "config", "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_availability_of_its_own_states_its_mode_and_never_a_single_topic() {
+    for payload in variants() {
+        for (key, component) in payload["components"].as_object().unwrap() {
+            let component = component.as_object().unwrap();
+            assert!(!component.contains_key("availability_topic"), "{key}");
+            let own = component.get("availability");
+            assert_eq!(own.is_some(), component.get("availability_mode") == Some(&json!("all")));
+            let topics: Vec<&str> = own
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(|entry| entry["topic"].as_str().unwrap())
+                .collect();
+            assert!(own.is_none() || topics.contains(&"octoprint2mqtt/bridge/state"), "{key}");
+            let distinct: BTreeSet<&str> = topics.iter().copied().collect();
+            assert_eq!(distinct.len(), topics.len(), "a topic counts once: {key}");
+        }
+    }
+    let root = discovered(&device(&["bed"], NONE), false);
+    let wanted = json!([
+        {"topic": "octoprint2mqtt/bridge/state"},
+        {"topic": "octoprint2mqtt/mk3/availability"},
+    ]);
+    assert_eq!((&root["availability"], &root["availability_mode"]), (&wanted, &json!("all")));
+}
+
+#[test]
+fn what_is_gone_is_marked_as_removed_and_stays_marked() {
+    let two = printer(
+        &settings(false),
+        &topics(),
+        &device(&["tool0", "tool1", "bed"], ALL),
+        &Components::new(),
+    );
+    let one = device(&["tool0", "bed"], ALL);
+    let removed = printer(&settings(false), &topics(), &one, &two.components);
+    let payload = json_of(&removed);
+    assert_eq!(payload["components"]["tool1"], json!({"platform": "sensor"}));
+    assert_eq!(payload["components"]["tool1_set_target"], json!({"platform": "number"}));
+    assert!(payload["components"]["tool0"]["unique_id"].is_string());
+    let again = printer(&settings(false), &topics(), &one, &removed.components);
+    assert_eq!(again, removed, "the markers stay");
+    // A key never changes its platform: more files than a select takes mean another key.
+    let mut many = one.clone();
+    many.profile.files = Some((0..=MOST_FILES).map(|n| format!("local/{n}.gcode")).collect());
+    let payload = json_of(&printer(&settings(false), &topics(), &many, &removed.components));
+    assert_eq!(payload["components"]["file_select"], json!({"platform": "select"}));
+    assert_eq!(payload["components"]["file_path"]["platform"], "text");
+}
+
+#[test]
+fn groups_that_are_off_have_no_entities() {
+    let commands = |groups: Groups| -> BTreeSet<String> {
+        let payload = discovered(&device(&["tool0", "bed"], groups), true);
+        let components = payload["components"].as_object().unwrap().clone();
+        components
+            .into_iter()
+            .filter(|(_, c)| c.to_string().contains("mk3/set/"))
+            .map(|(key, _)| key)
+            .collect()
+    };
+    assert!(commands(NONE).is_empty());
+    let all = commands(ALL);
+    let one = |on: fn(&mut Groups)| {
+        let mut groups = NONE;
+        on(&mut groups);
+        commands(groups)
+    };
+    let job = one(|groups| groups.job = true);
+    assert!(
+        ["start", "cancel", "emergency_stop", "file_select", "message"]
+            .iter()
+            .all(|k| job.contains(*k))
+    );
+    let system = one(|groups| groups.system = true);
+    assert_eq!(system, ["system_restart".to_owned(), "system_shutdown".to_owned()].into());
+    let mut together = job;
+    together.extend(system);
+    together.extend(one(|groups| groups.bridge = true));
+    together.extend(one(|groups| groups.temperature = true));
+    together.extend(one(|groups| groups.motion = true));
+    together.extend(one(|groups| groups.connection = true));
+    together.extend(one(|groups| groups.gcode = true));
+    assert_eq!(together, all);
+}
+
+#[test]
+fn heaters_and_climate_follow_the_profile() {
+    let payload = discovered(&device(&["tool0", "tool1", "bed", "A"], ALL), true);
+    let keys = keys(&payload);
+    for key in ["tool0", "tool1_target", "bed_set_target", "tool1_climate", "sensor_A"] {
+        assert!(keys.contains(key), "{key} in {keys:?}");
+    }
+    assert!(!keys.contains("A_set_target") && !keys.contains("sensor_A_target"));
+    let components = &payload["components"];
+    assert_eq!(components["tool1"]["name"], "Tool 1 temperature");
+    assert_eq!(components["bed_set_target"]["max"], 120.5);
+    assert_eq!(components["tool0_set_target"]["max"], 300);
+    let single = discovered(&device(&["tool0", "bed"], ALL), false);
+    assert_eq!(single["components"]["tool0"]["name"], "Nozzle temperature");
+    assert!(single["components"]["bed_climate"].is_null());
+}
+
+#[test]
+fn the_device_names_its_bridge_which_no_printer_can_be() {
+    let payload = discovered(&device(&["bed"], ALL), false);
+    assert_eq!(
+        payload["device"],
+        json!({
+            "identifiers": ["octoprint2mqtt_mk3"], "name": "Prusa MK3S", "manufacturer": "Prusa",
+            "model": "i3 MK3S", "sw_version": "OctoPrint 1.11.8",
+            "configuration_url": "http://octopi.local/", "via_device": "octoprint2mqtt_bridge",
+        })
+    );
+    let settings = settings(false);
+    assert_eq!(&*printer_topic(&settings, "mk3"), "homeassistant/device/octoprint2mqtt_mk3/config");
+    assert_eq!(&*bridge_topic(&settings), "homeassistant/device/octoprint2mqtt_bridge/config");
+    let other = Settings { topics: BridgeTopics::new("home/prints"), ..settings };
+    let topic = bridge_topic(&other);
+    assert_eq!(&*topic, "homeassistant/device/octoprint2mqtt_bridge_home_prints_bridge/config");
+}
+
+#[test]
+fn what_was_published_is_read_back_and_others_are_left_alone() {
+    let (settings, device) = (settings(false), device(&["tool0", "bed"], ALL));
+    let ours = printer(&settings, &topics(), &device, &Components::new());
+    let read = published(&settings, &ours.payload).unwrap();
+    assert_eq!((read.printer.as_deref(), &read.components), (Some("mk3"), &ours.components));
+    let own = bridge(&settings, &Components::new());
+    let read = published(&settings, &own.payload).unwrap();
+    assert_eq!((read.printer, read.components), (None, own.components));
+    let other = Settings { topics: BridgeTopics::new("other"), ..settings.clone() };
+    assert_eq!(published(&other, &ours.payload), None);
+    for foreign in [&b""[..], b"{}", b"[]", b"{\"origin\":{\"name\":\"zigbee2mqtt\"}}"] {
+        assert_eq!(published(&settings, foreign), None);
+    }
+}

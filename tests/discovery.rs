@@ -1,0 +1,239 @@
+//! Discovery messages held against Home Assistant's own schemas and template engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use octoprint2mqtt::bridge::mapping::Mapping;
+use octoprint2mqtt::bridge::socket_state::SocketState;
+use octoprint2mqtt::config;
+use octoprint2mqtt::homeassistant::{
+    Components, Groups, Limits, PrinterDevice, Profile, Settings, bridge, printer,
+};
+use octoprint2mqtt::mqtt::Receipt;
+use octoprint2mqtt::octoprint::{Message, Status};
+use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+fn settings(climate: bool) -> Settings {
+    let topics = BridgeTopics::new("octoprint2mqtt");
+    Settings { prefix: "homeassistant".to_owned(), climate, topics }
+}
+
+fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
+    PrinterDevice {
+        id: id.to_owned(),
+        name: format!("Printer {id}"),
+        url: "https://example.org/octoprint/".to_owned(),
+        profile: Profile {
+            manufacturer: Some("Prusa".to_owned()),
+            model: Some("i3 MK3S".to_owned()),
+            octoprint_version: Some("1.11.8".to_owned()),
+            heaters: heaters.iter().map(|heater| (*heater).to_owned()).collect(),
+            files: on.then(|| {
+                vec!["local/a \"b\" {{ %} ü.gcode".to_owned(), "local/fast.gcode".to_owned()]
+            }),
+            system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
+        },
+        limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
+        max_rate_factor: 20,
+        groups: Groups {
+            bridge: on,
+            job: true,
+            temperature: on,
+            motion: on,
+            connection: on,
+            gcode: on,
+            system: on,
+        },
+    }
+}
+
+/// Every kind of device, each with an id of its own; the last one is two extruders gone to one.
+fn devices() -> Vec<(PrinterDevice, bool, Components)> {
+    let two: &[&str] = &["tool0", "tool1", "bed", "chamber", "A", "x y/z"];
+    let one: &[&str] = &["tool0", "bed"];
+    let mut devices = Vec::new();
+    for heaters in [one, two, &[]] {
+        for on in [true, false] {
+            for climate in [true, false] {
+                let id = format!("p{}", devices.len());
+                devices.push((device(&id, heaters, on), climate, Components::new()));
+            }
+        }
+    }
+    let before = discover(&device("gone", two, true), true, &Components::new()).components;
+    devices.push((device("gone", one, true), true, before));
+    devices
+}
+
+fn discover(
+    device: &PrinterDevice,
+    climate: bool,
+    gone: &Components,
+) -> octoprint2mqtt::homeassistant::Discovery {
+    let topics = PrinterTopics::new("octoprint2mqtt", &device.id);
+    printer(&settings(climate), &topics, device, gone)
+}
+
+fn run(script: &str, arguments: &[&str], input: &str) -> String {
+    let bin = std::env::var_os("OCTOPRINT2MQTT_TEST_HASS").map_or_else(
+        || {
+            let home = std::env::var("HOME").unwrap();
+            PathBuf::from(home).join(".cache/octoprint2mqtt/homeassistant-2025.4.4/bin")
+        },
+        PathBuf::from,
+    );
+    let mut child = Command::new(bin.join("python"))
+        .arg(format!("{}/tests/homeassistant/{script}", env!("CARGO_MANIFEST_DIR")))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Home Assistant is installed");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+#[ignore = "needs Home Assistant: ./tests/run homeassistant"]
+fn every_message_passes_the_schemas_of_home_assistant() {
+    let mut messages = vec![bridge(&settings(false), &Components::new())];
+    messages.extend(devices().iter().map(|(d, climate, gone)| discover(d, *climate, gone)));
+    let lines: Vec<String> = messages
+        .iter()
+        .map(|message| {
+            let payload: Value = serde_json::from_slice(&message.payload).unwrap();
+            json!({"topic": message.topic, "payload": payload}).to_string()
+        })
+        .collect();
+    let text = run("validate-discovery.py", &["--strict", "--quiet"], &lines.join("\n"));
+    assert!(text.contains("0 warnings, 0 errors"), "{text}");
+}
+
+/// What the state topics of a printer say: nothing known, and all of the recorded sessions.
+fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let config = format!(
+        "[mqtt]\nurl = \"mqtt://h\"\n[printers.{id}]\nurl = \"http://h\"\napi_key = \"k\"\n"
+    );
+    let config = config::from_toml(&config).unwrap();
+    let topics = PrinterTopics::new("octoprint2mqtt", id);
+    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut say = |topic: &str, payload: &[u8]| {
+        let payload = String::from_utf8(payload.to_vec()).unwrap();
+        said.entry(topic.to_owned()).or_default().insert(payload);
+    };
+    let mut mapping = Mapping::new(1, topics.clone(), &config.printers[0]);
+    for change in mapping.snapshot.unknown() {
+        let publication = mapping.state(change);
+        say(&publication.topic, &publication.payload);
+    }
+    for (recorded, connection) in [
+        include_str!("captures/connect_idle.jsonl"),
+        include_str!("captures/print_done.jsonl"),
+        include_str!("captures/two_tools_chamber_shared_nozzle.jsonl"),
+        include_str!("captures/printer_errors_and_disconnects.jsonl"),
+        include_str!("captures/pause_resume_restart_cancel.jsonl"),
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        for line in recorded.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            for (kind, payload) in line["m"].as_object().into_iter().flatten() {
+                let payload = payload.to_string().into();
+                let (now, wall) = (Instant::now(), SystemTime::now());
+                let message = Message::new(kind, payload, now, wall, connection).unwrap();
+                let (receipt, _) = Receipt::new();
+                let (publications, _) = mapping.map(&message, &receipt);
+                publications.iter().for_each(|p| say(&p.topic, &p.payload));
+            }
+        }
+    }
+    for change in mapping.snapshot.factors(Some(110), Some(95)) {
+        let publication = mapping.state(change);
+        say(&publication.topic, &publication.payload);
+    }
+    let socket = SocketState::default().update(&Status::default(), std::time::Instant::now());
+    say(&topics.socket, &socket.unwrap());
+    let connected = json!({
+        "state": "connected", "transport": "websocket", "attempt": 0, "next_attempt_in": null,
+        "error": null, "rate_mode": "manual", "rate_factor": 4, "push_interval_ms": 2000,
+        "publish_latency_ms": 1.5,
+    });
+    say(&topics.socket, connected.to_string().as_bytes());
+    for result in [
+        json!({"command": "job", "value": "pause", "id": null, "ok": true}),
+        json!({"command": "gcode", "value": "M117", "id": 5, "ok": false, "error": "x".repeat(400), "status": 409}),
+        json!({"command": "select", "value": {"a": null}, "id": null, "ok": false, "error": "no", "status": null}),
+    ] {
+        say(&topics.result, result.to_string().as_bytes());
+    }
+    for payload in ["online", "offline"] {
+        say(&topics.availability, payload.as_bytes());
+        say("octoprint2mqtt/bridge/state", payload.as_bytes());
+    }
+    // Sensors of firmware that the recorded sessions do not have, and a target over its limit.
+    for heater in ["A", "x y/z", "chamber", "tool0"] {
+        for payload in [
+            json!({"actual": 25.1, "target": null, "offset": null}),
+            json!({"actual": 25.1, "target": 999.0, "offset": 0.0}),
+            json!({"actual": null, "target": null, "offset": null}),
+        ] {
+            say(&topics.temperature(heater), payload.to_string().as_bytes());
+        }
+    }
+    let (job, long) = (&topics.job, "n".repeat(300));
+    for (file, size) in [("fast.gcode", json!(1234)), (long.as_str(), json!(0)), ("", json!(null))]
+    {
+        let payload = json!({
+            "file": file, "path": file, "origin": "local", "size": size, "user": long,
+            "estimated_print_time": 12.5, "last_print_time": null,
+            "filament": {"tool0": {"length": 1234.5, "volume": 1.0}, "tool1": null},
+        });
+        say(job, payload.to_string().as_bytes());
+    }
+    for filament in [json!(null), json!({}), json!({"length": null, "volume": null})] {
+        let payload = json!({
+            "file": null, "path": null, "origin": null, "size": null, "user": null,
+            "estimated_print_time": null, "last_print_time": null, "filament": filament,
+        });
+        say(job, payload.to_string().as_bytes());
+    }
+    said
+}
+
+#[test]
+#[ignore = "needs Home Assistant: ./tests/run homeassistant"]
+fn every_template_renders_what_its_platform_takes() {
+    let mut said = BTreeMap::new();
+    let mut payloads: Vec<Value> = Vec::new();
+    for (device, climate, gone) in devices() {
+        said.extend(states(&device.id));
+        let discovery = discover(&device, climate, &gone);
+        payloads.push(serde_json::from_slice(&discovery.payload).unwrap());
+    }
+    let own = bridge(&settings(false), &Components::new());
+    payloads.push(serde_json::from_slice(&own.payload).unwrap());
+    let health = json!({
+        "uptime": 5, "memory": null,
+        "broker": {"connected": true, "reconnects": 0, "published": 7, "acknowledged": 7, "waiting": 0, "dropped": 0},
+        "printers": {"mk3": {"socket": "connected"}, "mini": {"socket": "waiting"}},
+    });
+    said.insert("octoprint2mqtt/bridge/health".into(), [health.to_string()].into());
+    let info = json!({"version": "0.1.0"});
+    said.insert("octoprint2mqtt/bridge/info".into(), [info.to_string()].into());
+    let text = run(
+        "render-templates.py",
+        &[],
+        &json!({"discovery": payloads, "states": said}).to_string(),
+    );
+    assert!(text.contains(" 0 wrong, 0 topics without a payload"), "{text}");
+}
