@@ -1,33 +1,38 @@
 //! The bridge itself: its topics, its requests, and the way of each command to its printer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::announcer::Announcer;
 use super::health::{self, Start};
+use super::home_assistant::HomeAssistant;
 use super::printer::Printer;
 use super::rate_memory::RateMemory;
 use super::request::{self, Request};
 use super::setup::{self, SetupError};
-use crate::config::Config;
-use crate::mqtt::{Bounds, Broker, Incoming, Kind, Publication};
+use crate::config::{self, Config};
+use crate::homeassistant::Settings;
+use crate::mqtt::{Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::octoprint::Socket;
 use crate::store::{Known, Store};
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
 /// The bridge's own lane in the outbox; printers follow from 1 on.
-const LANE: usize = 0;
+pub(super) const LANE: usize = 0;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a clean stop may take to flush what waits.
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long printers may take to let go of their sockets.
 const LEAVE: Duration = Duration::from_secs(2);
+/// How long births of Home Assistant are collected: reconnects come in bursts.
+const BIRTHS: Duration = Duration::from_millis(500);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
 /// Most of them for one printer.
@@ -53,6 +58,10 @@ pub async fn run(
         tokio::select! {
             () = &mut shutdown => break,
             _ = health.tick() => hub.publish_health(),
+            () = sleep_until(hub.republish_at), if hub.republish_at.is_some() => {
+                hub.republish_at = None;
+                hub.broker.republish();
+            }
             Some(incoming) = hub.incoming.recv() => hub.route(incoming),
         }
     }
@@ -71,6 +80,9 @@ struct Hub {
     commands: HashMap<String, mpsc::Sender<Incoming>>,
     set_log_level: SetLogLevel,
     store: Store,
+    /// Where Home Assistant says that it has started.
+    births: BTreeSet<String>,
+    republish_at: Option<Instant>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -93,10 +105,12 @@ impl Hub {
         let mut filters: BTreeSet<String> =
             printer_topics.iter().map(PrinterTopics::command_filter).collect();
         filters.insert(topics.request_filter());
+        let births = births(&config.homeassistant);
+        filters.extend(births.iter().cloned());
         let (arrived, incoming) = mpsc::channel(INCOMING);
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
-        let broker = Broker::start(options, bounds, filters, arrived);
+        let broker = Broker::start(options.clone(), bounds, filters, arrived);
         let mut hub = Self {
             topics,
             broker,
@@ -106,29 +120,61 @@ impl Hub {
             commands: HashMap::new(),
             set_log_level,
             store,
+            births,
+            republish_at: None,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config,
         };
         hub.publish_state(hub.topics.state.clone(), "online");
         hub.publish_state(hub.topics.info.clone(), hub.info().to_string());
-        hub.start_printers(printer_topics, &known);
+        hub.start_printers(printer_topics, &known, options);
         Ok(hub)
     }
 
-    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) {
+    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known, options: Options) {
+        let settings = self.config.homeassistant.enabled.then(|| Arc::new(self.settings()));
+        let mut waiting = BTreeMap::new();
         for (index, (printer, topics)) in self.config.printers.iter().zip(topics).enumerate() {
             let socket = self.sockets[index].1.clone();
             let rate = RateMemory::restore(&printer.id, known, self.store.clone(), &socket);
+            let home_assistant = settings.as_ref().map(|settings| {
+                let (tell, read_back) = oneshot::channel();
+                waiting.insert(printer.id.clone(), tell);
+                let store = (self.store.clone(), known);
+                HomeAssistant::new(settings.clone(), topics.clone(), printer, store, read_back)
+            });
             let (lane, broker) = (LANE + 1 + index, self.broker.clone());
-            let task = Printer::new(printer, lane, topics, broker, socket, rate);
-            let (commands, waiting) = mpsc::channel(INCOMING_A_PRINTER);
+            let task = Printer::new(printer, lane, topics, broker, socket, rate, home_assistant);
+            let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
-            self.tasks.spawn(task.run(waiting, self.stopping.clone()));
+            self.tasks.spawn(task.run(queue, self.stopping.clone()));
+        }
+        if let Some(settings) = settings {
+            let announcer = Announcer {
+                settings,
+                base: self.config.mqtt.base_topic.clone(),
+                broker: self.broker.clone(),
+                options,
+                printers: waiting,
+            };
+            let stopping = self.stopping.clone();
+            self.tasks.spawn(async move { stopping.run_until_cancelled(announcer.run()).await });
         }
     }
 
-    fn route(&self, incoming: Incoming) {
+    fn settings(&self) -> Settings {
+        setup::discovery_settings(&self.config)
+    }
+
+    fn route(&mut self, incoming: Incoming) {
+        if self.births.contains(&incoming.topic) {
+            // A retained one is an old one; every connection publishes all state anyway.
+            if !incoming.retained && &incoming.payload[..] == b"online" {
+                self.republish_at.get_or_insert(Instant::now() + BIRTHS);
+            }
+            return;
+        }
         if let Some(name) = self.topics.request_name(&incoming.topic) {
             // A retained request is an old one; the same caution as with commands.
             if !incoming.retained {
@@ -187,5 +233,20 @@ impl Hub {
             tracing::warn!("stopped before the broker had everything");
         }
         self.store.flush(LEAVE).await;
+    }
+}
+
+/// Where Home Assistant says that it has started: below its own name, whatever the prefix of
+/// discovery is, and below that prefix for those who moved everything.
+fn births(settings: &config::HomeAssistant) -> BTreeSet<String> {
+    if !settings.enabled {
+        return BTreeSet::new();
+    }
+    [format!("{}/status", settings.discovery_prefix), "homeassistant/status".to_owned()].into()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }

@@ -4,10 +4,14 @@
 //! task folds what its socket receives into the [`snapshot`], turns it into publications
 //! ([`mapping`]), and hands its commands to an executor.
 
+mod announcer;
 pub mod command;
+pub mod discovery;
 pub mod event;
 mod executor;
+pub mod facts;
 pub mod health;
+mod home_assistant;
 pub mod hub;
 pub mod mapping;
 pub mod octoprint_mqtt;

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Rules};
 use super::executor::{Answers, Executor, Failure};
+use super::facts::{self, Fact, Question};
+use super::home_assistant::HomeAssistant;
 use super::mapping::Mapping;
-use super::profile;
 use super::rate_memory::RateMemory;
 use super::snapshot::Change;
 use super::socket_state::SocketState;
@@ -17,6 +18,9 @@ use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
 use crate::octoprint::{Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
+
+/// For how long changes of the files are collected.
+const BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A message and who waits for its publications.
 type Received = (Arc<Message>, Receipt);
@@ -35,7 +39,11 @@ pub struct Printer {
     rate: RateMemory,
     executor: Executor,
     messages: mpsc::UnboundedReceiver<Received>,
-    profiles: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
+    facts: (mpsc::Sender<Fact>, mpsc::Receiver<Fact>),
+    /// When the files are asked for: changes come in bursts.
+    files_due: Option<Instant>,
+    /// `None` where discovery is off.
+    home_assistant: Option<HomeAssistant>,
     online: bool,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
@@ -56,6 +64,7 @@ impl Printer {
         broker: Broker,
         socket: Socket,
         rate: RateMemory,
+        home_assistant: Option<HomeAssistant>,
     ) -> Self {
         let messages = listen(&socket);
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
@@ -76,7 +85,9 @@ impl Printer {
             socket_state: SocketState::default(),
             rate,
             messages,
-            profiles: mpsc::channel(1),
+            facts: mpsc::channel(4),
+            files_due: None,
+            home_assistant,
             online: false,
             offline_at: None,
             greeted: 0,
@@ -91,6 +102,10 @@ impl Printer {
         for change in self.mapping.snapshot.unknown() {
             self.broker.publish(self.mapping.state(change));
         }
+        if let Some(heaters) = self.home_assistant.as_ref().and_then(HomeAssistant::kept_heaters) {
+            // Nothing has reported yet, so nothing changes.
+            self.mapping.snapshot.set_profile_heaters(heaters.clone());
+        }
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
@@ -101,10 +116,8 @@ impl Printer {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
                 Some(incoming) = commands.recv() => self.take_command(incoming),
-                Some(heaters) = self.profiles.1.recv() => {
-                    let changes = self.mapping.snapshot.set_profile_heaters(heaters);
-                    self.publish_states(changes);
-                }
+                Some(fact) = self.facts.1.recv() => self.learn(fact),
+                () = read_back(&mut self.home_assistant) => {}
                 changed = status.changed() => match changed {
                     Ok(()) => self.take_status(&mut status),
                     // The socket's task is gone, which happens only with the runtime.
@@ -123,10 +136,9 @@ impl Printer {
     }
 
     fn due(&self) -> Option<Instant> {
-        [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let home_assistant = self.home_assistant.as_ref().and_then(HomeAssistant::due);
+        let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
+        state.into_iter().chain([self.files_due, home_assistant]).flatten().min()
     }
 
     fn take_time(&mut self, now: Instant) {
@@ -135,6 +147,15 @@ impl Printer {
         self.publish_states(change);
         if let Some(payload) = self.socket_state.flush(now) {
             self.publish_socket(payload);
+        }
+        if self.files_due.is_some_and(|at| now >= at) {
+            self.files_due = None;
+            self.ask(Question::Files);
+        }
+        if let Some(home_assistant) = &mut self.home_assistant {
+            let (discovery, clears) = home_assistant.flush(now);
+            discovery.into_iter().for_each(|discovery| self.publish(discovery));
+            self.publish_states(clears);
         }
         if self.offline_at.is_some_and(|at| now >= at) {
             self.offline_at = None;
@@ -166,8 +187,56 @@ impl Printer {
         }
         match message.kind() {
             "history" => self.take_history(message.connection()),
-            "event" if profile_may_differ(message.payload()) => self.ask_for_profile(),
+            "connected" => self.take_greeting(message),
+            "event" => self.take_event(message.payload()),
             _ => {}
+        }
+        if let Some(home_assistant) = &mut self.home_assistant {
+            home_assistant.set_reported(self.mapping.snapshot.reported_heaters());
+        }
+    }
+
+    fn take_greeting(&mut self, message: &Message) {
+        #[derive(serde::Deserialize)]
+        struct Greeting {
+            version: String,
+        }
+        if let (Some(home_assistant), Ok(Greeting { version })) =
+            (&mut self.home_assistant, message.json())
+        {
+            home_assistant.set_version(&version);
+        }
+    }
+
+    /// A look at the text is enough: asking once too often does no harm.
+    fn take_event(&mut self, event: &str) {
+        let is = |kinds: &[&str]| kinds.iter().any(|kind| event.contains(kind));
+        if is(&["\"Connected\"", "\"PrinterProfileModified\"", "\"PrinterProfileAdded\""]) {
+            self.ask(Question::Profile);
+        }
+        if self.home_assistant.is_some() && is(&["\"UpdatedFiles\""]) {
+            self.files_due.get_or_insert(Instant::now() + BURST);
+        }
+    }
+
+    fn ask(&self, question: Question) {
+        facts::ask(question, self.socket.rest(), self.facts.0.clone());
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        if let Fact::Profile(Some(profile)) = &fact {
+            let changes = self.mapping.snapshot.set_profile_heaters(profile.heaters.clone());
+            match &mut self.home_assistant {
+                // Cleared only when their entities are gone.
+                Some(home_assistant) => {
+                    let now = Instant::now();
+                    changes.into_iter().for_each(|change| home_assistant.clear_later(change, now));
+                }
+                None => self.publish_states(changes),
+            }
+        }
+        if let Some(home_assistant) = &mut self.home_assistant {
+            home_assistant.learn(fact);
         }
     }
 
@@ -181,7 +250,13 @@ impl Printer {
         if self.greeted != connection {
             self.greeted = connection;
             self.odd.clear();
-            self.ask_for_profile();
+            self.ask(Question::Profile);
+            if self.home_assistant.is_some() {
+                self.ask(Question::Files);
+                if self.rules.groups.system {
+                    self.ask(Question::SystemCommands);
+                }
+            }
         }
     }
 
@@ -191,22 +266,6 @@ impl Printer {
             tracing::warn!(printer = self.id, kind, "message passed over: {odd}");
             self.odd.push(kind.to_owned());
         }
-    }
-
-    /// The profile says which heaters there are; without the permission for it, those that report.
-    fn ask_for_profile(&self) {
-        let (rest, answer) = (self.socket.rest(), self.profiles.0.clone());
-        tokio::spawn(async move {
-            match rest.get("api/printerprofiles").await {
-                Ok(profiles) => {
-                    if let Some(heaters) = profile::heaters(&profiles) {
-                        // Fails only when the printer's task has ended.
-                        let _ = answer.send(heaters).await;
-                    }
-                }
-                Err(error) => tracing::debug!("printer profile unknown: {error}"),
-            }
-        });
     }
 
     fn take_status(&mut self, status: &mut watch::Receiver<Status>) {
@@ -326,12 +385,11 @@ fn listen(socket: &Socket) -> mpsc::UnboundedReceiver<Received> {
     messages
 }
 
-/// Whether an event may mean another printer profile. A look at the text is enough: asking once
-/// too often does no harm.
-fn profile_may_differ(event: &str) -> bool {
-    ["\"Connected\"", "\"PrinterProfileModified\"", "\"PrinterProfileAdded\""]
-        .iter()
-        .any(|kind| event.contains(kind))
+async fn read_back(home_assistant: &mut Option<HomeAssistant>) {
+    match home_assistant {
+        Some(home_assistant) => home_assistant.read_back().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

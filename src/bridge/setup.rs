@@ -1,9 +1,11 @@
 //! The configuration -> options of the two sides.
 
-use crate::config::{Filter, Mqtt, Printer};
-use crate::mqtt::Options;
+use crate::config::{Config, Filter, Mqtt, Printer};
+use crate::homeassistant::Settings;
+use crate::mqtt::{MAX_INCOMING, Options};
 use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription};
 use crate::tls::{self, TlsError};
+use crate::topics::BridgeTopics;
 
 /// Why the bridge cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,17 @@ pub fn broker_options(
         client_id: mqtt.client_id.clone(),
         keep_alive: mqtt.keep_alive,
         last_will,
+        max_incoming: MAX_INCOMING,
     })
+}
+
+/// What discovery messages depend on beside the printers.
+pub fn discovery_settings(config: &Config) -> Settings {
+    Settings {
+        prefix: config.homeassistant.discovery_prefix.clone(),
+        climate: config.homeassistant.climate,
+        topics: BridgeTopics::new(&config.mqtt.base_topic),
+    }
 }
 
 /// The socket of one printer, not connected.

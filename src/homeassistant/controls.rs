@@ -5,6 +5,9 @@ use serde_json::json;
 use super::component::Component;
 use super::{MOST_FILES, Place, limit, number};
 
+/// Wraps what was typed, so that a text such as `5` or `{"value":1}` arrives as that text.
+const AS_TEXT: &str = "{{ {'value': value} | tojson }}";
+
 pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
     let groups = &place.printer.groups;
     let mut components = Vec::new();
@@ -26,7 +29,8 @@ pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
         components.push(
             Component::new("notify", "message", "Display message")
                 .icon("message-text")
-                .command(&*place.topics.command("message")),
+                .command(&*place.topics.command("message"))
+                .with("command_template", AS_TEXT),
         );
     }
     if groups.gcode {
@@ -34,6 +38,7 @@ pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
             Component::new("text", "gcode", "G-code")
                 .icon("console-line")
                 .command(&*place.topics.command("gcode"))
+                .with("command_template", AS_TEXT)
                 .with("max", 255)
                 .config(),
         );
@@ -179,6 +184,7 @@ fn file(place: &Place<'_>) -> Component {
                 &place.topics.job,
                 &format!("{path} if value_json.path and {path} | length <= 255 else ''"),
             )
+            .with("command_template", AS_TEXT)
             .with("max", 255),
     }
 }

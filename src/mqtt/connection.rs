@@ -19,8 +19,8 @@ use crate::secret::Secret;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A publication unacknowledged for longer means that the connection is dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest packet that is taken in, in bytes: commands are small.
-const MAX_INCOMING: usize = 1024 * 1024;
+/// Largest packet that the bridge takes in, in bytes: commands are small.
+pub const MAX_INCOMING: usize = 1024 * 1024;
 /// Bytes of an MQTT PUBLISH beside topic and payload, generously.
 const PACKET_OVERHEAD: usize = 1024;
 /// Packet ids in turn: far more than are ever in flight, so that none is met twice.
@@ -47,6 +47,8 @@ pub struct Options {
     pub keep_alive: Duration,
     /// Topic and payload of the last will, which is retained.
     pub last_will: Option<(String, String)>,
+    /// Largest packet that is taken in, in bytes; a larger one ends the connection.
+    pub max_incoming: usize,
 }
 
 impl Options {
@@ -65,7 +67,7 @@ impl Options {
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
             .set_inflight(PACKET_IDS)
-            .set_max_packet_size(MAX_INCOMING, MAX_PUBLICATION + PACKET_OVERHEAD);
+            .set_max_packet_size(self.max_incoming, MAX_PUBLICATION + PACKET_OVERHEAD);
         if let Some((username, password)) = &self.login {
             options.set_credentials(username, password.expose());
         }
@@ -244,7 +246,7 @@ impl Connection {
         }
     }
 
-    async fn subscribe(&mut self, filters: &BTreeSet<String>) -> Result<(), Lost> {
+    pub(super) async fn subscribe(&mut self, filters: &BTreeSet<String>) -> Result<(), Lost> {
         let filters: Vec<&String> = filters.iter().collect();
         for packet in filters.chunks(FILTERS_A_PACKET) {
             let wanted = packet
@@ -353,19 +355,4 @@ async fn poll(mut eventloop: EventLoop, forward: mpsc::UnboundedSender<Polled>) 
             return;
         }
     }
-}
-
-/// Connects once, with a client id of its own and no last will, and leaves again.
-pub async fn probe(options: &Options) -> Result<(), Lost> {
-    let mut options = options.clone();
-    options.client_id = short_lived_client_id(&options.client_id);
-    options.last_will = None;
-    let mut connection = Connection::open(&options, &BTreeSet::new()).await?;
-    connection.disconnect().await;
-    Ok(())
-}
-
-/// A client id that disturbs no running bridge.
-pub fn short_lived_client_id(client_id: &str) -> String {
-    format!("{client_id}-{:08x}", fastrand::u32(..))
 }

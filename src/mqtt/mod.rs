@@ -1,5 +1,6 @@
 //! Everything that speaks to the broker; knows nothing of OctoPrint.
 
+mod brief;
 mod broker;
 mod connection;
 mod lane;
@@ -8,8 +9,9 @@ mod publication;
 mod receipt;
 mod retry;
 
+pub use brief::{clear, probe, retained};
 pub use broker::{Broker, BrokerStatus, Incoming, MAX_PUBLICATION};
-pub use connection::{Lost, Options, probe, short_lived_client_id};
+pub use connection::{Lost, MAX_INCOMING, Options};
 pub use outbox::{Bounds, Counts, Outbox, Outgoing, Token, WINDOW};
 pub use publication::{Kind, Publication};
 pub use receipt::{Receipt, Settled};

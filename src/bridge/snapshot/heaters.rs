@@ -104,6 +104,10 @@ impl Heaters {
         changes
     }
 
+    pub(super) fn reported(&self) -> impl Iterator<Item = &str> {
+        self.heaters.keys().map(String::as_str)
+    }
+
     pub(super) fn knows(&self, heater: &str) -> bool {
         self.heaters.contains_key(heater) || self.profile.contains(heater)
     }

@@ -253,6 +253,11 @@ impl Snapshot {
         self.heaters.set_profile(heaters)
     }
 
+    /// The heaters that have reported a number.
+    pub fn reported_heaters(&self) -> impl Iterator<Item = &str> {
+        self.heaters.reported()
+    }
+
     /// Whether `heater` has reported a number, or belongs to the printer profile.
     pub fn knows_heater(&self, heater: &str) -> bool {
         self.heaters.knows(heater)

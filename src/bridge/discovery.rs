@@ -1,0 +1,273 @@
+//! When a printer's discovery message is published, and with what (pure).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::facts::Fact;
+use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
+use crate::mqtt::{Kind, Publication};
+use crate::topics::PrinterTopics;
+
+/// Home Assistant loses parts of a message that follows another one closely.
+const APART: Duration = Duration::from_secs(3);
+/// How long to wait for the profile of a printer that nothing is known of.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One printer's discovery.
+#[derive(Debug)]
+pub struct Discovery {
+    settings: Arc<Settings>,
+    topics: PrinterTopics,
+    device: PrinterDevice,
+    /// The heaters of the printer profile; `None`: not known, or not for this user to see.
+    profile_heaters: Option<Vec<String>>,
+    /// Heaters that report.
+    reported: Vec<String>,
+    /// Whether it is known what to publish.
+    ready: bool,
+    /// What was published earlier; `None` until that is known.
+    published: Option<Components>,
+    patience_ends: Instant,
+    /// The last message and when it was published.
+    sent: Option<(homeassistant::Discovery, Instant)>,
+    changed: bool,
+}
+
+impl Discovery {
+    /// The discovery of a printer with `device.profile` as it was kept, if `known`.
+    pub fn new(
+        settings: Arc<Settings>,
+        topics: PrinterTopics,
+        device: PrinterDevice,
+        known: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            settings,
+            topics,
+            profile_heaters: known.then(|| device.profile.heaters.clone()),
+            device,
+            reported: Vec::new(),
+            ready: known,
+            published: None,
+            patience_ends: now + PATIENCE,
+            sent: None,
+            changed: true,
+        }
+    }
+
+    /// Takes in what was published before the start.
+    pub fn read_back(&mut self, components: Components) {
+        self.published.get_or_insert_default().extend(components);
+    }
+
+    /// Takes in what OctoPrint answered.
+    pub fn learn(&mut self, fact: Fact) {
+        let before = self.device.profile.clone();
+        match fact {
+            Fact::Profile(Some(profile)) => {
+                self.ready = true;
+                self.profile_heaters = Some(profile.heaters);
+                self.device.profile.manufacturer = profile.manufacturer;
+                self.device.profile.model = profile.model;
+            }
+            Fact::Profile(None) => self.profile_heaters = None,
+            Fact::Files(files) => self.device.profile.files = files,
+            Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
+        }
+        self.settle(&before);
+    }
+
+    /// Takes in OctoPrint's version.
+    pub fn set_version(&mut self, version: &str) {
+        let before = self.device.profile.clone();
+        self.device.profile.octoprint_version = Some(version.to_owned());
+        self.settle(&before);
+    }
+
+    /// Takes in which heaters report. They only become more.
+    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str>) {
+        let mut heaters = heaters.peekable();
+        if heaters.peek().is_none() {
+            return;
+        }
+        let heaters: Vec<&str> = heaters.collect();
+        if heaters == self.reported {
+            return;
+        }
+        self.reported = heaters.into_iter().map(str::to_owned).collect();
+        let before = self.device.profile.clone();
+        self.settle(&before);
+    }
+
+    fn settle(&mut self, before: &Profile) {
+        self.device.profile.heaters = self.heaters();
+        self.changed |= self.device.profile != *before;
+    }
+
+    /// Tools, bed and chamber as the profile has them, and what else reports; without a profile
+    /// those that report; without either what nearly every printer has.
+    fn heaters(&self) -> Vec<String> {
+        let of_profile =
+            |heater: &str| heater.starts_with("tool") || matches!(heater, "bed" | "chamber");
+        match &self.profile_heaters {
+            Some(profile) => {
+                let others = self.reported.iter().filter(|heater| !of_profile(heater)).cloned();
+                let mut heaters = profile.clone();
+                heaters.extend(others.filter(|heater| !profile.contains(heater)));
+                heaters
+            }
+            None if self.reported.is_empty() => vec!["tool0".to_owned(), "bed".to_owned()],
+            None => self.reported.clone(),
+        }
+    }
+
+    /// When [`Discovery::flush`] has something to say.
+    pub fn due(&self) -> Option<Instant> {
+        self.published.as_ref()?;
+        if !self.changed {
+            return None;
+        }
+        let apart = self.sent.as_ref().map(|(_, at)| *at + APART);
+        let ready = (!self.ready).then_some(self.patience_ends);
+        Some(apart.max(ready).unwrap_or(self.patience_ends - PATIENCE))
+    }
+
+    /// The message, if one is due that differs from the last.
+    pub fn flush(&mut self, now: Instant) -> Option<Publication> {
+        if self.due()? > now {
+            return None;
+        }
+        self.changed = false;
+        if self.profile_heaters.is_none() {
+            self.device.profile.heaters = self.heaters();
+        }
+        let gone = self.published.get_or_insert_default();
+        let message = homeassistant::printer(&self.settings, &self.topics, &self.device, gone);
+        if self.sent.as_ref().is_some_and(|(sent, _)| *sent == message) {
+            return None;
+        }
+        *gone = message.components.clone();
+        let (topic, payload) = (message.topic.clone(), message.payload.clone());
+        self.sent = Some((message, now));
+        // In the bridge's own lane, which goes first: discovery precedes state.
+        Some(Publication::new(super::hub::LANE, topic, payload, Kind::State))
+    }
+
+    /// What is worth keeping over a restart.
+    pub fn profile(&self) -> &Profile {
+        &self.device.profile
+    }
+
+    /// The components published so far, removed ones included.
+    pub fn components(&self) -> Option<&Components> {
+        self.published.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::profile::PrinterProfile;
+    use super::*;
+    use crate::homeassistant::{Groups, Limits};
+    use crate::topics::BridgeTopics;
+
+    fn discovery(known: Option<&[&str]>) -> (Discovery, Instant) {
+        let groups = Groups {
+            bridge: true,
+            job: true,
+            temperature: true,
+            motion: true,
+            connection: true,
+            gcode: false,
+            system: false,
+        };
+        let heaters = known.unwrap_or_default().iter().map(|h| (*h).to_owned()).collect();
+        let device = PrinterDevice {
+            id: "mk3".to_owned(),
+            name: "MK3".to_owned(),
+            url: "http://h/".to_owned(),
+            profile: Profile { heaters, ..Profile::default() },
+            limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
+            max_rate_factor: 20,
+            groups,
+        };
+        let settings = Settings {
+            prefix: "homeassistant".to_owned(),
+            climate: false,
+            topics: BridgeTopics::new("o"),
+        };
+        let now = Instant::now();
+        let topics = PrinterTopics::new("o", "mk3");
+        (Discovery::new(Arc::new(settings), topics, device, known.is_some(), now), now)
+    }
+
+    fn profile(heaters: &[&str]) -> Fact {
+        let heaters = heaters.iter().map(|heater| (*heater).to_owned()).collect();
+        Fact::Profile(Some(PrinterProfile { heaters, manufacturer: None, model: None }))
+    }
+
+    fn tools(publication: &Publication) -> Vec<String> {
+        let payload: Value = serde_json::from_slice(&publication.payload).unwrap();
+        let components = payload["components"].as_object().unwrap();
+        let is = |key: &str| ["tool0", "tool1", "bed", "chamber", "sensor_A"].contains(&key);
+        components
+            .iter()
+            .filter(|(key, component)| is(key) && component.as_object().unwrap().len() > 1)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    #[test]
+    fn nothing_goes_out_before_it_is_known_what_was_there() {
+        let (mut discovery, now) = discovery(Some(&["tool0"]));
+        assert!(discovery.due().is_none() && discovery.flush(now).is_none());
+        discovery.read_back(Components::new());
+        assert_eq!(tools(&discovery.flush(now).unwrap()), ["tool0"]);
+        assert!(discovery.due().is_none());
+    }
+
+    #[test]
+    fn an_unknown_printer_waits_for_its_profile_or_two_seconds() {
+        let (mut unknown, now) = discovery(None);
+        unknown.read_back(Components::new());
+        assert!(unknown.flush(now).is_none());
+        assert_eq!(unknown.due(), Some(now + PATIENCE));
+        assert_eq!(tools(&unknown.flush(now + PATIENCE).unwrap()), ["bed", "tool0"]);
+        let (mut answered, now) = discovery(None);
+        answered.read_back(Components::new());
+        answered.learn(profile(&["tool0", "tool1"]));
+        assert_eq!(tools(&answered.flush(now).unwrap()), ["tool0", "tool1"]);
+    }
+
+    #[test]
+    fn changes_keep_their_distance_and_what_is_gone_is_removed() {
+        let (mut discovery, now) = discovery(Some(&["tool0", "tool1", "bed"]));
+        discovery.read_back(Components::new());
+        assert!(discovery.flush(now).is_some());
+        discovery.learn(profile(&["tool0", "bed"]));
+        assert!(discovery.flush(now + APART / 2).is_none());
+        assert_eq!(discovery.due(), Some(now + APART));
+        let changed = discovery.flush(now + APART).unwrap();
+        assert_eq!(tools(&changed), ["bed", "tool0"]);
+        let payload: Value = serde_json::from_slice(&changed.payload).unwrap();
+        assert_eq!(payload["components"]["tool1"], serde_json::json!({"platform": "sensor"}));
+        discovery.learn(profile(&["tool0", "bed"]));
+        assert!(discovery.due().is_none(), "nothing has changed");
+    }
+
+    #[test]
+    fn heaters_follow_the_profile_else_what_reports() {
+        let (mut discovery, now) = discovery(None);
+        discovery.read_back(Components::new());
+        discovery.learn(Fact::Profile(None));
+        discovery.set_reported(["bed", "tool0", "tool1"].into_iter());
+        assert_eq!(tools(&discovery.flush(now + PATIENCE).unwrap()), ["bed", "tool0", "tool1"]);
+        discovery.learn(profile(&["tool0", "chamber"]));
+        discovery.set_reported(["A", "bed", "tool0", "tool1"].into_iter());
+        let heaters = tools(&discovery.flush(now + PATIENCE + APART).unwrap());
+        assert_eq!(heaters, ["chamber", "sensor_A", "tool0"]);
+    }
+}
