@@ -11,6 +11,7 @@
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
 //! | [`authorize`] | asks OctoPrint for an application key |
+//! | [`discover`] | prints or removes the discovery messages |
 //! | [`secret`], [`tls`], [`splice`], [`logging`], [`signals`] | small things that the others share |
 //!
 //! # The way of a message
@@ -29,6 +30,7 @@ pub mod check;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod discover;
 pub mod homeassistant;
 pub mod logging;
 pub mod mqtt;

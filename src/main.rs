@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use octoprint2mqtt::authorize::{self, KeyFile};
 use octoprint2mqtt::config::{self, Config};
-use octoprint2mqtt::{bridge, check, logging, tls};
+use octoprint2mqtt::{bridge, check, discover, logging, tls};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
 #[derive(Parser)]
@@ -25,6 +25,12 @@ enum Command {
     Check,
     /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
     Authorize(AuthorizeArguments),
+    /// Print Home Assistant's discovery messages as JSON lines, without publishing them
+    Discovery {
+        /// Publish the removal of everything that was discovered instead
+        #[arg(long)]
+        remove: bool,
+    },
     /// The whole job with nothing to install: a broker, a simulated OctoPrint, the bridge between
     #[cfg(feature = "demo")]
     Demo {
@@ -72,6 +78,9 @@ fn main() -> ExitCode {
     match arguments.command {
         None => with_config(arguments.config, run_bridge),
         Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded.config)),
+        Some(Command::Discovery { remove }) => {
+            with_config(arguments.config, |loaded| run_discovery(&loaded.config, remove))
+        }
         Some(Command::Authorize(authorize)) => run_authorize(authorize),
         #[cfg(feature = "demo")]
         Some(Command::Demo { port }) => run_demo(port),
@@ -131,6 +140,27 @@ fn run_check(config: &Config) -> ExitCode {
     let all_well = runtime.block_on(check::run(config, |finding| println!("{finding}")));
     runtime.shutdown_background();
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_discovery(config: &Config, remove: bool) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(async {
+        if !remove {
+            discover::lines(config).await.iter().for_each(|line| println!("{line}"));
+            return Ok(());
+        }
+        let removed = discover::remove(config).await?;
+        removed.iter().for_each(|topic| println!("removed {topic}"));
+        Ok::<(), discover::DiscoverError>(())
+    });
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
 }
 
 fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {

@@ -11,7 +11,7 @@ use crate::topics::PrinterTopics;
 /// Home Assistant loses parts of a message that follows another one closely.
 const APART: Duration = Duration::from_secs(3);
 /// How long to wait for the profile of a printer that nothing is known of.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One printer's discovery.
 #[derive(Debug)]
@@ -105,21 +105,8 @@ impl Discovery {
         self.changed |= self.device.profile != *before;
     }
 
-    /// Tools, bed and chamber as the profile has them, and what else reports; without a profile
-    /// those that report; without either what nearly every printer has.
     fn heaters(&self) -> Vec<String> {
-        let of_profile =
-            |heater: &str| heater.starts_with("tool") || matches!(heater, "bed" | "chamber");
-        match &self.profile_heaters {
-            Some(profile) => {
-                let others = self.reported.iter().filter(|heater| !of_profile(heater)).cloned();
-                let mut heaters = profile.clone();
-                heaters.extend(others.filter(|heater| !profile.contains(heater)));
-                heaters
-            }
-            None if self.reported.is_empty() => vec!["tool0".to_owned(), "bed".to_owned()],
-            None => self.reported.clone(),
-        }
+        heaters(self.profile_heaters.as_deref(), &self.reported)
     }
 
     /// When [`Discovery::flush`] has something to say.
@@ -162,6 +149,22 @@ impl Discovery {
     /// The components published so far, removed ones included.
     pub fn components(&self) -> Option<&Components> {
         self.published.as_ref()
+    }
+}
+
+/// Tools, bed and chamber as the profile has them, and what else reports; without a profile those
+/// that report; without either what nearly every printer has.
+pub fn heaters(profile: Option<&[String]>, reported: &[String]) -> Vec<String> {
+    let of_profile =
+        |heater: &str| heater.starts_with("tool") || matches!(heater, "bed" | "chamber");
+    match profile {
+        Some(profile) => {
+            let others = reported.iter().filter(|heater| !of_profile(heater));
+            let others = others.filter(|heater| !profile.contains(heater)).cloned();
+            profile.iter().cloned().chain(others).collect()
+        }
+        None if reported.is_empty() => vec!["tool0".to_owned(), "bed".to_owned()],
+        None => reported.to_vec(),
     }
 }
 

@@ -11,7 +11,7 @@ pub mod event;
 mod executor;
 pub mod facts;
 pub mod health;
-mod home_assistant;
+pub mod home_assistant;
 pub mod hub;
 pub mod mapping;
 pub mod octoprint_mqtt;

@@ -172,6 +172,18 @@ impl Rest {
         login::read(attempt, &answer)
     }
 
+    /// OctoPrint's version, such as `1.11.8`.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn server_version(&self) -> Result<String, RestError> {
+        #[derive(Deserialize)]
+        struct Version {
+            server: String,
+        }
+        self.get_json::<Version>("api/version").await.map(|version| version.server)
+    }
+
     /// Who these calls act as. Always succeeds where OctoPrint answers: wrong credentials are a
     /// guest, which has no name.
     ///

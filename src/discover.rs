@@ -1,0 +1,121 @@
+//! `octoprint2mqtt discovery`: the discovery messages without the bridge, or their removal.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bridge::discovery::{PATIENCE, heaters};
+use crate::bridge::facts::{Fact, Question, answer};
+use crate::bridge::{home_assistant, setup};
+use crate::config::{Config, Printer};
+use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
+use crate::mqtt::{self, Lost};
+use crate::octoprint::Rest;
+use crate::topics::{PrinterTopics, Topic};
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// The configuration of the broker.
+    #[error(transparent)]
+    SetUp(#[from] setup::SetupError),
+    /// The broker.
+    #[error("the broker {address}: {source}")]
+    Broker {
+        /// The broker's address.
+        address: String,
+        /// Why.
+        source: Lost,
+    },
+}
+
+/// The messages that the bridge publishes for `config`, as JSON lines with `topic` and `payload`.
+/// Each printer is asked for what its entities depend on; one that does not answer within two
+/// seconds has the entities that nearly every printer has.
+pub async fn lines(config: &Config) -> Vec<String> {
+    let settings = setup::discovery_settings(config);
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, printer) in config.printers.iter().cloned().enumerate() {
+        let (settings, base) = (settings.clone(), config.mqtt.base_topic.clone());
+        tasks.spawn(async move { (index, of_printer(&settings, &base, &printer).await) });
+    }
+    let mut messages = tasks.join_all().await;
+    messages.sort_by_key(|(index, _)| *index);
+    let bridge = homeassistant::bridge(&settings, &Components::new());
+    std::iter::once(&bridge).chain(messages.iter().map(|(_, message)| message)).map(line).collect()
+}
+
+fn line(message: &Discovery) -> String {
+    // The payload is JSON of our own making.
+    let payload: serde_json::Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+    json!({"topic": message.topic, "payload": payload}).to_string()
+}
+
+async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Discovery {
+    let profile = match setup::socket(printer) {
+        Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
+        Err(error) => {
+            tracing::warn!(printer = printer.id, "{error}");
+            Profile { heaters: heaters(None, &[]), ..Profile::default() }
+        }
+    };
+    let topics = PrinterTopics::new(base, &printer.id);
+    let device = home_assistant::device(printer, profile);
+    homeassistant::printer(settings, &topics, &device, &Components::new())
+}
+
+async fn profile(rest: &Rest, system: bool) -> Profile {
+    let ask = |question: Question| async move {
+        let limit: Duration = PATIENCE;
+        tokio::time::timeout(limit, answer(question, rest)).await.ok().and_then(Result::ok)
+    };
+    let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
+    let (of_printer, files, commands, version) = tokio::join!(
+        ask(Question::Profile),
+        ask(Question::Files),
+        commands,
+        tokio::time::timeout(PATIENCE, rest.server_version()),
+    );
+    let mut profile = Profile { heaters: heaters(None, &[]), ..Profile::default() };
+    for fact in [of_printer, files, commands].into_iter().flatten() {
+        match fact {
+            Fact::Profile(Some(found)) => {
+                profile.heaters = found.heaters;
+                profile.manufacturer = found.manufacturer;
+                profile.model = found.model;
+            }
+            Fact::Profile(None) => {}
+            Fact::Files(files) => profile.files = files,
+            Fact::SystemCommands(commands) => profile.system_commands = commands,
+        }
+    }
+    profile.octoprint_version = version.ok().and_then(Result::ok);
+    profile
+}
+
+/// Removes the bridge, the printers of the configuration, and those that an earlier bridge with
+/// the same base topic left behind. Returns the topics that were cleared. The entities come back
+/// when a bridge runs that has discovery on.
+///
+/// # Errors
+/// Where the broker cannot be reached.
+pub async fn remove(config: &Config) -> Result<Vec<Topic>, DiscoverError> {
+    let settings = setup::discovery_settings(config);
+    let options = setup::broker_options(&config.mqtt, None)?;
+    let failed = |source| DiscoverError::Broker { address: options.address(), source };
+    let filter = homeassistant::device_filter(&settings);
+    let left = mqtt::retained(&options, &filter).await.map_err(failed)?;
+    let own =
+        |message: &&mqtt::Incoming| homeassistant::published(&settings, &message.payload).is_some();
+    let mut topics: BTreeSet<Topic> =
+        left.iter().filter(own).map(|message| message.topic.as_str().into()).collect();
+    let configured = config.printers.iter();
+    topics.extend(configured.map(|p| homeassistant::printer_topic(&settings, &p.id)));
+    // The printers name the bridge as their parent: it goes last.
+    let bridge = homeassistant::bridge_topic(&settings);
+    topics.remove(&bridge);
+    let topics: Vec<Topic> = topics.into_iter().chain([bridge]).collect();
+    mqtt::clear(&options, &topics).await.map_err(failed)?;
+    Ok(topics)
+}
