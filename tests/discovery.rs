@@ -157,7 +157,7 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
             }
         }
     }
-    if let Some(change) = mapping.snapshot.factors(Some(110), Some(95)) {
+    if let Some(change) = mapping.snapshot.set_feedrate(110) {
         let publication = mapping.state(change);
         say(&publication.topic, &publication.payload);
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::command::{Asked, Command, Rate};
 use crate::mqtt::{Broker, Kind, Publication};
-use crate::octoprint::{JobAction, RateMode, RestError, Socket};
+use crate::octoprint::{JobAction, RateMode, RestError, Socket, SystemCommand};
 use crate::topics::Topic;
 
 /// Most commands that wait for one printer.
@@ -85,6 +85,15 @@ impl Answers {
     }
 }
 
+/// A rate that OctoPrint took, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factor {
+    /// The feed rate.
+    Feedrate(u32),
+    /// The flow rate.
+    Flowrate(u32),
+}
+
 struct Queued {
     asked: Asked,
     command: Command,
@@ -104,12 +113,17 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts the worker; it ends with the last handle.
-    pub fn start(socket: Socket, answers: Answers) -> Self {
+    /// Starts the worker; it ends with the last handle. What OctoPrint took as feed or flow rate,
+    /// which it does not report, goes to `factors`.
+    pub fn start(socket: Socket, answers: Answers, factors: mpsc::UnboundedSender<Factor>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let stops = Arc::new(AtomicU64::new(0));
-        let worker =
-            Worker { socket: socket.clone(), answers: answers.clone(), stops: stops.clone() };
+        let worker = Worker {
+            socket: socket.clone(),
+            factors,
+            answers: answers.clone(),
+            stops: stops.clone(),
+        };
         tokio::spawn(worker.run(waiting));
         Self { socket, answers, queue, stops }
     }
@@ -164,6 +178,7 @@ impl Executor {
 
 struct Worker {
     socket: Socket,
+    factors: mpsc::UnboundedSender<Factor>,
     answers: Answers,
     stops: Arc<AtomicU64>,
 }
@@ -191,9 +206,63 @@ impl Worker {
                 }
                 rest.job(job).await?;
             }
+            Command::Select { file, print } => {
+                rest.select_file(&file, print).await.map_err(not_selected)?;
+            }
+            Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => rest.set_target(&heater, target).await?,
+            Command::Offset { heater, offset } => rest.set_offset(&heater, offset).await?,
+            Command::Feedrate(percent) => {
+                rest.set_feedrate(percent).await?;
+                self.obeyed(Factor::Feedrate(percent));
+            }
+            Command::Flowrate(percent) => {
+                rest.set_flowrate(percent).await?;
+                self.obeyed(Factor::Flowrate(percent));
+            }
+            Command::Home(axes) => rest.home(&axes).await?,
+            Command::Jog(jog) => rest.jog(jog).await?,
+            Command::Extrude(millimetres) => rest.extrude(millimetres).await?,
+            Command::Connection { connect } => rest.set_connection(connect).await?,
+            Command::Gcode(lines) => {
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                rest.printer_command(&lines).await?;
+            }
+            Command::System(command) => {
+                rest.system(command).await.map_err(|error| no_system(error, command))?;
+            }
             Command::Reconnect | Command::Rate(_) | Command::EmergencyStop => {}
         }
         Ok(())
+    }
+
+    fn obeyed(&self, factor: Factor) {
+        // Fails only when the printer's task has ended.
+        let _ = self.factors.send(factor);
+    }
+}
+
+/// OctoPrint says the same of a printer that prints and of one that is not connected.
+fn not_selected(error: RestError) -> Failure {
+    match error.status() {
+        Some(409) => Failure {
+            error: "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected".to_owned(),
+            status: Some(409),
+        },
+        Some(404) => Failure { error: "there is no such file".to_owned(), status: Some(404) },
+        _ => error.into(),
+    }
+}
+
+fn no_system(error: RestError, command: SystemCommand) -> Failure {
+    match error.status() {
+        Some(404) => Failure {
+            error: format!(
+                "OctoPrint has no command to {}; it is set in OctoPrint's settings, Server",
+                command.as_str()
+            ),
+            status: Some(404),
+        },
+        _ => error.into(),
     }
 }

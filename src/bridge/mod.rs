@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod octoprint_mqtt;
 mod printer;
 pub mod profile;
+mod rate_limit;
 mod rate_memory;
 pub mod request;
 pub mod setup;

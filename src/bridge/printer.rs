@@ -7,10 +7,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Rules};
-use super::executor::{Answers, Executor, Failure};
+use super::executor::{Answers, Executor, Factor, Failure};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::mapping::Mapping;
+use super::rate_limit::{self, RateLimit};
 use super::rate_memory::RateMemory;
 use super::snapshot::Change;
 use super::socket_state::SocketState;
@@ -38,6 +39,8 @@ pub struct Printer {
     socket_state: SocketState,
     rate: RateMemory,
     executor: Executor,
+    factors: mpsc::UnboundedReceiver<Factor>,
+    commands: RateLimit,
     messages: mpsc::UnboundedReceiver<Received>,
     facts: (mpsc::Sender<Fact>, mpsc::Receiver<Fact>),
     /// When the files are asked for: changes come in bursts.
@@ -67,6 +70,7 @@ impl Printer {
         home_assistant: Option<HomeAssistant>,
     ) -> Self {
         let messages = listen(&socket);
+        let (obeyed, factors) = mpsc::unbounded_channel();
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
         Self {
             id: printer.id.clone(),
@@ -78,7 +82,9 @@ impl Printer {
                 max_rate_factor: printer.socket.max_rate_factor,
             },
             mapping: Mapping::new(lane, topics.clone(), printer),
-            executor: Executor::start(socket.clone(), answers),
+            executor: Executor::start(socket.clone(), answers, obeyed),
+            factors,
+            commands: RateLimit::new(Instant::now()),
             topics,
             broker,
             socket,
@@ -116,6 +122,13 @@ impl Printer {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
                 Some(incoming) = commands.recv() => self.take_command(incoming),
+                Some(factor) = self.factors.recv() => {
+                    let change = match factor {
+                        Factor::Feedrate(percent) => self.mapping.snapshot.set_feedrate(percent),
+                        Factor::Flowrate(percent) => self.mapping.snapshot.set_flowrate(percent),
+                    };
+                    self.publish_states(change);
+                }
                 Some(fact) = self.facts.1.recv() => self.learn(fact),
                 () = read_back(&mut self.home_assistant) => {}
                 changed = status.changed() => match changed {
@@ -313,7 +326,7 @@ impl Printer {
         }
     }
 
-    fn checked(&self, asked: &command::Asked) -> Result<command::Command, Failure> {
+    fn checked(&mut self, asked: &command::Asked) -> Result<command::Command, Failure> {
         let command = command::check(asked, &self.rules)
             .map_err(|refusal| Failure::new(refusal.to_string()))?;
         let connected = self.socket.status().borrow().state == State::Connected;
@@ -322,9 +335,12 @@ impl Printer {
                 "OctoPrint is not connected; commands are not kept for later",
             ));
         }
-        if let command::Command::Temperature { heater, .. } = &command {
+        if !command.is_urgent() && !self.commands.allows(Instant::now()) {
+            return Err(Failure::new(rate_limit::REFUSAL));
+        }
+        if let Some(heater) = command.heater() {
             // With a profile of one extruder OctoPrint lets any tool set the only hotend.
-            let always = matches!(heater.as_str(), "tool0" | "bed" | "chamber");
+            let always = matches!(heater, "tool0" | "bed" | "chamber");
             if !always && !self.mapping.snapshot.knows_heater(heater) {
                 return Err(Failure::new(format!("this printer has no {heater}")));
             }

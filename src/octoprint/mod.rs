@@ -45,6 +45,7 @@
 mod actor;
 mod appkeys;
 mod backoff;
+mod commands;
 mod connection;
 mod cookies;
 mod frame;
@@ -67,13 +68,14 @@ mod xhr;
 
 pub use appkeys::{AppKeys, AppKeysError, Decision, KeyRequest, POLL_INTERVAL, REQUEST_LIFE};
 pub use backoff::{Backoff, DEFAULT_TIMEOUTS};
+pub use commands::{FilePath, JobAction, Jog, SystemCommand};
 pub use frame::{BadElement, Decoded, Frame, FrameError, RawMessage, decode, encode};
 pub use handlers::{Handled, HandlerId};
 pub use http::RestError;
 pub use login::{Login, LoginError};
 pub use message::{Event, Message, Plugin, ReauthReason};
 pub use options::{Selection, SocketOptions, Subscription};
-pub use rest::{CurrentUser, JobAction, Rest};
+pub use rest::{CurrentUser, Rest};
 pub use socket::{BuildError, Socket};
 pub use status::{Counters, RateMode, SocketState, Status, Transport};
 pub use throttle::{RATE_BASE, Rate, Throttle};

@@ -57,36 +57,6 @@ pub struct CurrentUser {
     pub groups: Vec<String>,
 }
 
-/// What to do with the print job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobAction {
-    /// Starts printing the selected file.
-    Start,
-    /// Pauses; nothing happens when paused already.
-    Pause,
-    /// Resumes; nothing happens when printing already.
-    Resume,
-    /// Pauses or resumes.
-    Toggle,
-    /// Cancels.
-    Cancel,
-    /// Starts a paused print anew.
-    Restart,
-}
-
-impl JobAction {
-    fn body(self) -> Value {
-        match self {
-            Self::Start => json!({"command": "start"}),
-            Self::Pause => json!({"command": "pause", "action": "pause"}),
-            Self::Resume => json!({"command": "pause", "action": "resume"}),
-            Self::Toggle => json!({"command": "pause", "action": "toggle"}),
-            Self::Cancel => json!({"command": "cancel"}),
-            Self::Restart => json!({"command": "restart"}),
-        }
-    }
-}
-
 impl Rest {
     pub(super) fn new(http: Http, credentials: Credentials, refused_pause: Duration) -> Self {
         let session = tokio::sync::Mutex::default();
@@ -193,56 +163,6 @@ impl Rest {
         self.get_json("api/currentuser").await
     }
 
-    /// Starts, pauses, resumes or ends the print job.
-    ///
-    /// # Errors
-    /// [`RestError`]; status 409 when the printer's state does not allow it.
-    pub async fn job(&self, action: JobAction) -> Result<(), RestError> {
-        self.post("api/job", &action.body()).await.map(drop)
-    }
-
-    /// Whether a file is selected, so that [`JobAction::Start`] would do anything: OctoPrint
-    /// answers it with success either way.
-    ///
-    /// # Errors
-    /// [`RestError`].
-    pub async fn job_file_selected(&self) -> Result<bool, RestError> {
-        let job: Value = self.get_json("api/job").await?;
-        Ok(job.pointer("/job/file/path").is_some_and(|path| !path.is_null())
-            || job.pointer("/job/file/name").is_some_and(|name| !name.is_null()))
-    }
-
-    /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
-    ///
-    /// # Errors
-    /// [`RestError`]; [`RestError::Argument`] for a target that is not a number from 0 up, or a
-    /// heater that OctoPrint cannot have; status 409 when the printer is not connected or has no
-    /// such heater.
-    pub async fn set_target(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
-        if !(celsius.is_finite() && celsius >= 0.0) {
-            return Err(argument("api/printer", "a target is a number of °C from 0 up"));
-        }
-        match heater {
-            "bed" | "chamber" => {
-                let body = json!({"command": "target", "target": celsius});
-                self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
-            }
-            _ if tool(heater) => {
-                let body = json!({"command": "target", "targets": {heater: celsius}});
-                self.post("api/printer/tool", &body).await.map(drop)
-            }
-            _ => Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber")),
-        }
-    }
-
-    /// Sends G-code to the printer, one command a string.
-    ///
-    /// # Errors
-    /// [`RestError`]; status 409 when the printer is not connected.
-    pub async fn printer_command(&self, gcode: &[&str]) -> Result<(), RestError> {
-        self.post("api/printer/command", &json!({ "commands": gcode })).await.map(drop)
-    }
-
     /// `GET` of a path relative to the base address, such as `api/printerprofiles`. Bodies over
     /// 8 MiB are refused.
     ///
@@ -260,7 +180,7 @@ impl Rest {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
+    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
         let body = self.get(path).await?;
         serde_json::from_slice(&body)
             .map_err(|source| RestError::Shape { path: path.to_owned(), source })
@@ -360,16 +280,10 @@ impl SendError {
     }
 }
 
-fn argument(path: &str, reason: &str) -> RestError {
+pub(super) fn argument(path: &str, reason: &str) -> RestError {
     RestError::Argument { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 fn not_octoprint(error: RestError) -> LoginError {
     LoginError::NotOctoPrint { reason: error.to_string() }
-}
-
-fn tool(heater: &str) -> bool {
-    heater
-        .strip_prefix("tool")
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use super::model::{Conflict, Model};
 use super::{Shared, locked, push};
 
+/// The files that a simulated OctoPrint lists; any other can be selected too.
+const FILES: [&str; 2] = ["calibration_cube.gcode", "vase.gcode"];
+
 type Here = State<Arc<Shared>>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -25,7 +28,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/printer", get(printer))
         .route("/api/printer/tool", post(tool))
         .route("/api/printer/bed", post(bed))
+        .route("/api/printer/chamber", post(no_chamber))
+        .route("/api/printer/printhead", post(printhead))
         .route("/api/printer/command", post(command))
+        .route("/api/files", get(files))
+        .route("/api/system/commands/core", get(system_commands))
+        .route("/api/system/commands/core/{action}", post(no_system_command))
         .route("/api/connection", post(connection))
         .route("/api/printerprofiles", get(profiles))
         .route("/api/files/{origin}/{*path}", post(file_command))
@@ -250,16 +258,65 @@ fn on_printer(shared: &Shared, act: impl FnOnce(&mut Model) -> Option<()>) -> Re
 }
 
 async fn tool(State(shared): Here, Json(body): Json<Value>) -> Response {
-    on_printer(&shared, |model| {
-        for (tool, target) in body["targets"].as_object()? {
-            model.set_targets(&[(tool, target.as_f64()?)]);
+    if body["command"] == "extrude" && is_printing(&shared) {
+        return error(StatusCode::CONFLICT, PRINTING);
+    }
+    on_printer(&shared, |model| match body["command"].as_str()? {
+        "target" => {
+            for (tool, target) in body["targets"].as_object()? {
+                model.set_targets(&[(tool, target.as_f64()?)]);
+            }
+            Some(())
         }
-        Some(())
+        "offset" => body["offsets"].as_object().map(drop),
+        "flowrate" => body["factor"].as_f64().map(drop),
+        "extrude" => body["amount"].as_f64().map(drop),
+        _ => None,
     })
+}
+
+async fn printhead(State(shared): Here, Json(body): Json<Value>) -> Response {
+    let moves = matches!(body["command"].as_str(), Some("jog" | "home"));
+    if moves && is_printing(&shared) {
+        return error(StatusCode::CONFLICT, PRINTING);
+    }
+    on_printer(&shared, |_| match body["command"].as_str()? {
+        "jog" => ["x", "y", "z"].iter().any(|axis| body[axis].is_number()).then_some(()),
+        "home" => body["axes"].as_array().map(drop),
+        "feedrate" => body["factor"].as_f64().map(drop),
+        _ => None,
+    })
+}
+
+const PRINTING: &str = "Printer is currently printing, cannot do that";
+
+fn is_printing(shared: &Shared) -> bool {
+    locked(&shared.model).state == super::model::State::Printing
+}
+
+async fn no_chamber() -> Response {
+    error(StatusCode::CONFLICT, "Printer does not have a heated chamber")
+}
+
+async fn files() -> Json<Value> {
+    let file =
+        |path: &str| json!({"type": "machinecode", "origin": "local", "path": path, "name": path});
+    Json(json!({"files": FILES.map(file)}))
+}
+
+async fn system_commands() -> Json<Value> {
+    Json(json!([]))
+}
+
+async fn no_system_command() -> Response {
+    error(StatusCode::NOT_FOUND, "Command not found")
 }
 
 async fn bed(State(shared): Here, Json(body): Json<Value>) -> Response {
     on_printer(&shared, |model| {
+        if body["command"] == "offset" {
+            return body["offset"].as_f64().map(drop);
+        }
         model.set_targets(&[("bed", body["target"].as_f64()?)]);
         Some(())
     })

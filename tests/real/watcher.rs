@@ -105,7 +105,7 @@ impl Watcher {
                 let seen = self.seen();
                 let topics: Vec<_> = seen[mark..]
                     .iter()
-                    .map(|s| format!("{} {:.120}", s.topic, s.payload))
+                    .map(|s| format!("{} {:.300}", s.topic, s.payload))
                     .collect();
                 panic!("waited in vain for {what}; seen:\n{}", topics.join("\n"));
             }

@@ -140,6 +140,8 @@ pub struct Snapshot {
     z: Option<f64>,
     tool: Option<i64>,
     factors: Published,
+    /// Feed and flow rate as last commanded, in percent.
+    commanded: (Option<u32>, Option<u32>),
     resends: Published,
     server: Published,
 }
@@ -227,13 +229,24 @@ impl Snapshot {
         Ok(self.server.change(Topic::Server, &server))
     }
 
+    /// The feed rate as OctoPrint took it, in percent; the flow rate stays as it was.
+    pub fn set_feedrate(&mut self, percent: u32) -> Option<Change> {
+        self.factors(Some(percent), self.commanded.1)
+    }
+
+    /// The flow rate as OctoPrint took it, in percent; the feed rate stays as it was.
+    pub fn set_flowrate(&mut self, percent: u32) -> Option<Change> {
+        self.factors(self.commanded.0, Some(percent))
+    }
+
     /// Feed and flow rate as last commanded, in percent.
-    pub fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<Change> {
+    fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<Change> {
         #[derive(Serialize)]
         struct Factors {
             feedrate: Option<u32>,
             flowrate: Option<u32>,
         }
+        self.commanded = (feedrate, flowrate);
         self.factors.change(Topic::Factors, &Factors { feedrate, flowrate })
     }
 

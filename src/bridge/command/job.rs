@@ -1,0 +1,38 @@
+//! Commands about the job and the printer's display.
+
+use super::{Asked, Command, Refusal, no_value};
+use crate::octoprint::{FilePath, JobAction};
+
+/// Longest text on the display, in characters.
+const MESSAGE: usize = 255;
+
+pub(super) fn job(asked: &Asked) -> Result<Command, Refusal> {
+    let refused = || no_value(asked, "start, pause, resume, toggle, cancel or restart");
+    Ok(Command::Job(match asked.value.as_str().ok_or_else(refused)? {
+        "start" => JobAction::Start,
+        "pause" => JobAction::Pause,
+        "resume" => JobAction::Resume,
+        "toggle" => JobAction::Toggle,
+        "cancel" => JobAction::Cancel,
+        "restart" => JobAction::Restart,
+        _ => return Err(refused()),
+    }))
+}
+
+pub(super) fn select(asked: &Asked, print: bool) -> Result<Command, Refusal> {
+    let path = asked.value.as_str().and_then(FilePath::parse);
+    path.map(|file| Command::Select { file, print }).ok_or_else(|| {
+        no_value(asked, "the path of a file such as local/folder/part.gcode or sdcard/PART.GCO")
+    })
+}
+
+/// The text as one G-code command can carry it: `;` would begin a comment.
+pub(super) fn message(asked: &Asked) -> Result<Command, Refusal> {
+    let text = asked.value.as_str().ok_or_else(|| no_value(asked, "a text"))?;
+    let shown = |c: char| match c {
+        ';' => ',',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    Ok(Command::Message(text.chars().map(shown).take(MESSAGE).collect()))
+}

@@ -1,0 +1,76 @@
+//! Commands about the push rate, the connection to the printer, G-code and the host.
+
+use serde_json::Value;
+
+use super::{Asked, Command, Rate, Refusal, no_value, number};
+use crate::octoprint::SystemCommand;
+
+/// Most lines of G-code in one command.
+const LINES: usize = 100;
+/// Longest line of G-code, in characters.
+const LINE: usize = 255;
+
+pub(super) fn rate(asked: &Asked, max_factor: u32) -> Result<Command, Refusal> {
+    let word = match &asked.value {
+        Value::String(text) => text.as_str(),
+        _ => "",
+    };
+    let named = match word {
+        "auto" => Some(Rate::Auto),
+        "hold" => Some(Rate::Hold),
+        "faster" => Some(Rate::Faster),
+        "slower" => Some(Rate::Slower),
+        _ => None,
+    };
+    let factor = number(&asked.value)
+        .filter(|factor| factor.fract() == 0.0 && (1.0..=f64::from(max_factor)).contains(factor))
+        // In range and whole, so the conversion is exact.
+        .map(|factor| Rate::Factor(factor as u32));
+    named.or(factor).map(Command::Rate).ok_or_else(|| {
+        no_value(asked, format!("auto, hold, faster, slower or a whole factor 1…{max_factor}"))
+    })
+}
+
+pub(super) fn connection(asked: &Asked) -> Result<Command, Refusal> {
+    match asked.value.as_str() {
+        Some("connect") => Ok(Command::Connection { connect: true }),
+        Some("disconnect") => Ok(Command::Connection { connect: false }),
+        _ => Err(no_value(asked, "connect or disconnect")),
+    }
+}
+
+pub(super) fn gcode(asked: &Asked) -> Result<Command, Refusal> {
+    let expected = format!(
+        "G-code, up to {LINES} lines of up to {LINE} characters without control characters"
+    );
+    let refused = || no_value(asked, expected.clone());
+    let texts: Vec<&str> = match &asked.value {
+        Value::String(text) => vec![text],
+        Value::Array(lines) => {
+            lines.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(refused)?
+        }
+        _ => return Err(refused()),
+    };
+    let lines: Vec<String> = texts
+        .iter()
+        .flat_map(|text| text.split(['\n', '\r']))
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let fits = |line: &String| {
+        line.chars().count() <= LINE && !line.chars().any(|c| c.is_control() && c != '\t')
+    };
+    if lines.is_empty() || lines.len() > LINES || !lines.iter().all(fits) {
+        return Err(refused());
+    }
+    Ok(Command::Gcode(lines))
+}
+
+pub(super) fn system(asked: &Asked) -> Result<Command, Refusal> {
+    match asked.value.as_str() {
+        Some("restart") => Ok(Command::System(SystemCommand::Restart)),
+        Some("reboot") => Ok(Command::System(SystemCommand::Reboot)),
+        Some("shutdown") => Ok(Command::System(SystemCommand::Shutdown)),
+        _ => Err(no_value(asked, "restart, reboot or shutdown")),
+    }
+}

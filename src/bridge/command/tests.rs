@@ -1,0 +1,235 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn rules() -> Rules {
+    Rules {
+        groups: Commands {
+            bridge: true,
+            job: true,
+            temperature: true,
+            motion: true,
+            connection: true,
+            gcode: false,
+            system: false,
+        },
+        limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
+        max_rate_factor: 20,
+    }
+}
+
+fn parsed(command: &str, payload: &str) -> Result<Command, Refusal> {
+    check(&asked(command, payload.as_bytes()), &rules())
+}
+
+#[test]
+fn values_come_bare_as_text_or_wrapped() {
+    let bed = |target| Ok(Command::Temperature { heater: "bed".to_owned(), target });
+    assert_eq!(parsed("temperature/bed", "60"), bed(60.0));
+    assert_eq!(parsed("temperature/bed", " 60.5 "), bed(60.5));
+    assert_eq!(parsed("temperature/bed", "\"60\""), bed(60.0));
+    assert_eq!(parsed("temperature/bed", "off"), bed(0.0));
+    assert_eq!(parsed("temperature/bed", r#"{"value":"off","id":7}"#), bed(0.0));
+    assert_eq!(asked("job", br#"{"value":"pause","id":"x"}"#).id, Value::from("x"));
+    assert_eq!(parsed("rate", "4"), Ok(Command::Rate(Rate::Factor(4))));
+    assert_eq!(parsed("rate", "\"faster\""), Ok(Command::Rate(Rate::Faster)));
+    assert_eq!(parsed("job", "pause"), Ok(Command::Job(JobAction::Pause)));
+    assert_eq!(parsed("reconnect", ""), Ok(Command::Reconnect));
+    assert_eq!(parsed("emergency_stop", "now"), Ok(Command::EmergencyStop));
+}
+
+#[test]
+fn what_is_out_of_range_or_unknown_is_refused() {
+    for (command, payload) in [
+        ("temperature/bed", "120.1"),
+        ("temperature/bed", "-1"),
+        ("temperature/bed", "NaN"),
+        ("temperature/bed", "inf"),
+        ("temperature/bed", "true"),
+        ("temperature/bed", "[60]"),
+        ("temperature/tool", "60"),
+        ("temperature/toolx", "60"),
+        ("temperature/tool0/x", "60"),
+        ("temperature", "60"),
+        ("temperature/A", "60"),
+        ("rate", "0"),
+        ("rate", "21"),
+        ("rate", "1.5"),
+        ("rate", ""),
+        ("job", "Pause"),
+        ("job", "1"),
+        ("job/x", "pause"),
+        ("format_disk", "1"),
+    ] {
+        assert!(parsed(command, payload).is_err(), "{command} {payload}");
+    }
+}
+
+#[test]
+fn a_group_that_is_off_is_refused_by_name() {
+    let mut rules = rules();
+    rules.groups.job = false;
+    for command in ["job", "emergency_stop"] {
+        let refused = check(&asked(command, b"pause"), &rules);
+        assert_eq!(refused, Err(Refusal::NotAllowed("job")));
+    }
+}
+
+#[test]
+fn texts_stay_texts() {
+    let message = |payload: &str| parsed("message", payload);
+    let shown = |text: &str| Ok(Command::Message(text.to_owned()));
+    assert_eq!(message("Hello"), shown("Hello"));
+    assert_eq!(message("5"), shown("5"));
+    assert_eq!(message("1e3"), shown("1e3"));
+    assert_eq!(message("\"quoted\""), shown("quoted"));
+    assert_eq!(message(r#"{"value":"a;b\nM112\u0000c"}"#), shown("a,b M112 c"));
+    let long = "ü".repeat(300);
+    assert_eq!(message(&long), shown(&"ü".repeat(255)));
+    assert!(message(r#"{"text":"x"}"#).is_err(), "an object is no text");
+}
+
+#[test]
+fn paths_of_files_stay_within_their_storage() {
+    let file = |text: &str| FilePath::parse(text).unwrap();
+    let select = |text: &str| Ok(Command::Select { file: file(text), print: false });
+    assert_eq!(parsed("select", "local/a b/Teil ü.gcode"), select("local/a b/Teil ü.gcode"));
+    let print = Command::Select { file: file("sdcard/A.GCO"), print: true };
+    assert_eq!(parsed("print", r#"{"value":"sdcard/A.GCO"}"#), Ok(print));
+    for bad in ["a.gcode", "usb/a.gcode", "local/", "local/../x", "local//x", "local/./x", "/x"] {
+        assert!(parsed("select", bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn moves_and_factors_have_bounds() {
+    assert_eq!(parsed("offset/bed", "-50"), offset("bed", -50.0));
+    assert_eq!(parsed("offset/tool0", "2.5"), offset("tool0", 2.5));
+    assert_eq!(parsed("feedrate", "110"), Ok(Command::Feedrate(110)));
+    assert_eq!(parsed("flowrate", "95.0"), Ok(Command::Flowrate(95)));
+    assert_eq!(parsed("home", "all"), Ok(Command::Home(vec!["x", "y", "z"])));
+    assert_eq!(parsed("home", "Z x"), Ok(Command::Home(vec!["x", "z"])));
+    assert_eq!(parsed("home", r#"["y"]"#), Ok(Command::Home(vec!["y"])));
+    let jog = Jog { x: Some(10.0), z: Some(-0.2), speed: Some(3000.0), y: None };
+    assert_eq!(parsed("jog", r#"{"x":10,"z":"-0.2","speed":3000}"#), Ok(Command::Jog(jog)));
+    let wrapped = parsed("jog", r#"{"value":{"x":10,"z":-0.2,"speed":3000},"id":1}"#);
+    assert_eq!(wrapped, Ok(Command::Jog(jog)));
+    assert_eq!(parsed("extrude", "-5"), Ok(Command::Extrude(-5.0)));
+    assert_eq!(parsed("connection", "connect"), Ok(Command::Connection { connect: true }));
+    for (command, payload) in [
+        ("offset/bed", "51"),
+        ("offset/A", "1"),
+        ("offset", "1"),
+        ("feedrate", "9"),
+        ("feedrate", "501"),
+        ("flowrate", "99.5"),
+        ("home", " "),
+        ("home", "x e"),
+        ("home", "[1]"),
+        ("jog", "{}"),
+        ("jog", r#"{"speed":100}"#),
+        ("jog", r#"{"x":1,"e":5}"#),
+        ("jog", r#"{"x":2000}"#),
+        ("jog", r#"{"x":1,"speed":0}"#),
+        ("jog", "10"),
+        ("extrude", "0"),
+        ("extrude", "1001"),
+        ("connection", "reset"),
+        ("home/x", "all"),
+    ] {
+        assert!(parsed(command, payload).is_err(), "{command} {payload}");
+    }
+}
+
+fn offset(heater: &str, offset: f64) -> Result<Command, Refusal> {
+    Ok(Command::Offset { heater: heater.to_owned(), offset })
+}
+
+#[test]
+fn gcode_is_split_at_line_ends_and_counted() {
+    let mut rules = rules();
+    assert_eq!(check(&asked("gcode", b"G28"), &rules), Err(Refusal::NotAllowed("gcode")));
+    rules.groups.gcode = true;
+    let lines = |payload: &str| match check(&asked("gcode", payload.as_bytes()), &rules) {
+        Ok(Command::Gcode(lines)) => Some(lines),
+        _ => None,
+    };
+    assert_eq!(lines("G28 X\r\n\n M117 5 \n").unwrap(), ["G28 X", "M117 5"]);
+    assert_eq!(lines(r#"{"value":["G1 X1","G1 X2\nG1 X3"]}"#).unwrap().len(), 3);
+    assert_eq!(lines(&"G1\n".repeat(100)).unwrap().len(), 100);
+    assert_eq!(lines(&"G1\n".repeat(101)), None);
+    assert_eq!(lines(&"x".repeat(256)), None);
+    assert_eq!(lines("G1\u{7}"), None);
+    assert_eq!(lines(" \n "), None);
+}
+
+#[test]
+fn every_group_can_be_switched_off() {
+    let none = Commands {
+        bridge: false,
+        job: false,
+        temperature: false,
+        motion: false,
+        connection: false,
+        gcode: false,
+        system: false,
+    };
+    let rules = Rules { groups: none, ..rules() };
+    for (command, group) in [
+        ("reconnect", "bridge"),
+        ("rate", "bridge"),
+        ("select", "job"),
+        ("print", "job"),
+        ("message", "job"),
+        ("temperature/bed", "temperature"),
+        ("offset/tool0", "temperature"),
+        ("feedrate", "motion"),
+        ("flowrate", "motion"),
+        ("home", "motion"),
+        ("jog", "motion"),
+        ("extrude", "motion"),
+        ("connection", "connection"),
+        ("gcode", "gcode"),
+        ("system", "system"),
+    ] {
+        assert_eq!(check(&asked(command, b"1"), &rules), Err(Refusal::NotAllowed(group)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_payload_panics_and_nothing_passes_its_bounds(
+        command in "(job|rate|message|gcode|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
+        payload in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40),
+            "[-0-9.e]{0,12}".prop_map(String::into_bytes),
+            r#"\{"(x|y|z|speed|value)":[-0-9.e"]{1,8}\}"#.prop_map(String::into_bytes),
+        ],
+    ) {
+        let all = Commands { gcode: true, system: true, ..rules().groups };
+        match check(&asked(&command, &payload), &Rules { groups: all, ..rules() }) {
+            Ok(Command::Temperature { target, .. }) => {
+                prop_assert!((0.0..=300.0).contains(&target));
+            }
+            Ok(Command::Offset { offset, .. }) => prop_assert!(offset.abs() <= 50.0),
+            Ok(Command::Feedrate(factor) | Command::Flowrate(factor)) => {
+                prop_assert!((10..=500).contains(&factor));
+            }
+            Ok(Command::Jog(Jog { x, y, z, speed })) => {
+                for axis in [x, y, z].into_iter().flatten() {
+                    prop_assert!(axis.abs() <= 1000.0);
+                }
+                prop_assert!(speed.is_none_or(|speed| speed > 0.0));
+            }
+            Ok(Command::Extrude(amount)) => prop_assert!(amount.abs() <= 1000.0 && amount != 0.0),
+            Ok(Command::Gcode(lines)) => {
+                let good = |line: &String| !line.is_empty() && !line.contains(['\n', '\r']);
+                prop_assert!(lines.iter().all(good));
+            }
+            Ok(Command::Message(text)) => {
+                prop_assert!(!text.contains([';', '\n', '\r']) && text.chars().count() <= 255);
+            }
+            _ => {}
+        }
+    }
+}
