@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of the harness")]
 
 pub mod bridge;
+pub mod homeassistant;
 pub mod http_proxy;
 pub mod mosquitto;
 pub mod octoprint;

@@ -117,6 +117,12 @@ impl OctoPrint {
         request.send().await.unwrap().status().as_u16()
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> u16 {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.patch(url).header("X-Api-Key", KEY).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
     /// Uploads a file of `seconds` of dwelling, a tenth each.
     pub async fn upload(&self, name: &str, tenths: usize) {
         let mut gcode = String::from("G28\nG1 Z0.2 F600000\n");
