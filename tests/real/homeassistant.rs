@@ -11,7 +11,7 @@ use super::{Process, free_port};
 
 /// Home Assistant starts slowly where others are busy too.
 const PATIENCE: Duration = Duration::from_secs(90);
-const CLIENT_ID: &str = "http://127.0.0.1/";
+pub const CLIENT_ID: &str = "http://127.0.0.1/";
 
 pub struct HomeAssistant {
     pub port: u16,
@@ -42,9 +42,19 @@ impl HomeAssistant {
         file(
             "configuration.yaml",
             &format!(
-                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{server_host: 127.0.0.1, server_port: {port}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\n"
+                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{server_host: 127.0.0.1, server_port: {port}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\ninput_boolean: {{plug: {{name: Plug, initial: true}}}}\n"
             ),
         );
+        let blueprints = dir.path().join("blueprints/automation/octoprint2mqtt");
+        std::fs::create_dir_all(&blueprints).unwrap();
+        let ours = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/homeassistant/blueprints/automation/octoprint2mqtt"
+        );
+        for blueprint in std::fs::read_dir(ours).unwrap() {
+            let path = blueprint.unwrap().path();
+            std::fs::copy(&path, blueprints.join(path.file_name().unwrap())).unwrap();
+        }
         file("automations.yaml", "[]");
         file("scripts.yaml", "{}");
         file("scenes.yaml", "[]");
@@ -216,7 +226,15 @@ impl HomeAssistant {
         panic!("no answer to {question}");
     }
 
-    /// The id of the device with this identifier.
+    /// The YAML file of this package as JSON.
+    pub async fn yaml(&self, path: &str) -> Value {
+        let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new(bin("python")).args(["-c", script, &path]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The device with this identifier.
     pub async fn device(&self, identifier: &str) -> Option<Value> {
         let devices = self.ask(json!({"type": "config/device_registry/list"})).await;
         let wanted = json!(["mqtt", identifier]);
