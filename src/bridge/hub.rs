@@ -13,7 +13,9 @@ use tokio_util::task::TaskTracker;
 use super::announcer::Announcer;
 use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
-use super::printer::Printer;
+use super::keeper;
+use super::printer::{Memory, Printer};
+use super::prints::Prints;
 use super::rate_memory::RateMemory;
 use super::request::{self, Request};
 use super::setup::{self, SetupError};
@@ -35,6 +37,8 @@ const LEAVE: Duration = Duration::from_secs(2);
 const BIRTHS: Duration = Duration::from_millis(500);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
+/// Most answers about its prints that wait for a printer.
+const FOUND: usize = 16;
 /// Most of them for one printer.
 const INCOMING_A_PRINTER: usize = 256;
 
@@ -90,7 +94,7 @@ struct Hub {
 impl Hub {
     fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: Instant::now(), wall: SystemTime::now() };
-        let (store, known) = Store::open(config.data_dir.as_deref());
+        let (store, mut known) = Store::open(config.data_dir.as_deref());
         let base = &config.mqtt.base_topic;
         let topics = BridgeTopics::new(base);
         let will = (topics.state.to_string(), "offline".to_owned());
@@ -110,7 +114,9 @@ impl Hub {
         let (arrived, incoming) = mpsc::channel(INCOMING);
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
-        let broker = Broker::start(options.clone(), bounds, filters, arrived);
+        let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
+        let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1);
+        let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper);
         let mut hub = Self {
             topics,
             broker,
@@ -145,7 +151,10 @@ impl Hub {
                 HomeAssistant::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
             let (lane, broker) = (LANE + 1 + index, self.broker.clone());
-            let task = Printer::new(printer, lane, topics, broker, socket, rate, home_assistant);
+            let (tell, found) = mpsc::channel(FOUND);
+            let prints = Prints::new(&printer.id, known, self.store.clone(), tell);
+            let memory = Memory { rate, home_assistant, prints, found };
+            let task = Printer::new(printer, lane, topics, broker, socket, memory);
             let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
             self.tasks.spawn(task.run(queue, self.stopping.clone()));

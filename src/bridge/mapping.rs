@@ -55,6 +55,7 @@ impl Batch<'_> {
             kind,
             received: self.received,
             receipt: (kind != Kind::Unacknowledged).then(|| self.receipt.clone()),
+            along: None,
         });
     }
 }

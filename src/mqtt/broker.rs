@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{Connection, Lost, Options};
-use super::outbox::{Bounds, Counts, Outbox};
+use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
 use super::publication::Publication;
 use super::retry::Retry;
 
@@ -21,6 +21,17 @@ pub const MAX_PUBLICATION: usize = 20 * 1024 * 1024;
 
 /// How often unacknowledged publications are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked for events that are to be kept over a restart.
+const KEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Keeps events over a restart.
+pub struct Keeper {
+    /// The events of before the start: lane, sequence, event, in order.
+    pub restored: Vec<(usize, u64, KeptEvent)>,
+    /// Takes what is to be kept and no longer, as it becomes known.
+    pub keep: Box<dyn FnMut(Vec<Keep>) + Send>,
+}
 
 /// A message of a topic that was subscribed.
 #[derive(Debug, Clone)]
@@ -64,19 +75,31 @@ pub struct Broker {
 
 impl Broker {
     /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`.
+    /// Without a `keeper` a restart forgets what waits.
     pub fn start(
         options: Options,
         bounds: Bounds,
         filters: BTreeSet<String>,
         incoming: mpsc::Sender<Incoming>,
+        keeper: Option<Keeper>,
     ) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
         let (status_out, status) = watch::channel(BrokerStatus::default());
         let (counts_out, counts) = watch::channel(Counts::default());
+        let mut outbox = Outbox::new(bounds);
+        let keep = keeper.map(|Keeper { restored, keep }| {
+            outbox.keep_events();
+            let now = Instant::now();
+            for (lane, sequence, event) in restored {
+                outbox.restore(lane, sequence, event, now);
+            }
+            keep
+        });
         let actor = Actor {
             options: Arc::new(options),
             filters,
-            outbox: Outbox::new(bounds),
+            outbox,
+            keep,
             queue,
             incoming,
             status: status_out,
@@ -135,6 +158,7 @@ struct Actor {
     options: Arc<Options>,
     filters: BTreeSet<String>,
     outbox: Outbox,
+    keep: Option<Box<dyn FnMut(Vec<Keep>) + Send>>,
     queue: mpsc::UnboundedReceiver<Request>,
     incoming: mpsc::Sender<Incoming>,
     status: watch::Sender<BrokerStatus>,
@@ -155,6 +179,7 @@ impl Actor {
             let started = Instant::now();
             let next = self.one_life().await;
             self.outbox.disconnected();
+            self.keep();
             self.publish_counts();
             let lost = match next {
                 Next::End { flushed } => break flushed,
@@ -186,6 +211,7 @@ impl Actor {
                 () = &mut until => return std::ops::ControlFlow::Continue(()),
                 request = self.queue.recv() => {
                     self.take(request)?;
+                    self.keep();
                     // Without a connection there is nothing to flush to.
                     if self.closing.is_some() {
                         return std::ops::ControlFlow::Break(());
@@ -207,7 +233,9 @@ impl Actor {
                     Err(lost) => return Next::Retry(lost),
                 },
                 request = self.queue.recv() => {
-                    if self.take(request).is_break() || self.closing.is_some() {
+                    let ended = self.take(request).is_break();
+                    self.keep();
+                    if ended || self.closing.is_some() {
                         return Next::End { flushed: false };
                     }
                 }
@@ -230,8 +258,11 @@ impl Actor {
     async fn serve(&mut self, connection: &mut Connection) -> Next {
         let mut look = tokio::time::interval(WATCH_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut keep = tokio::time::interval(KEEP_INTERVAL);
+        keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut requests = Vec::new();
         loop {
+            self.keep();
             if let Err(lost) = self.hand_over(connection) {
                 return Next::Retry(lost);
             }
@@ -264,7 +295,18 @@ impl Actor {
                 _ = look.tick() => if let Some(lost) = connection.stalled(Instant::now()) {
                     return Next::Retry(lost);
                 },
+                _ = keep.tick(), if self.keep.is_some() => self.outbox.look(Instant::now()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
+            }
+        }
+    }
+
+    /// Hands on what is to be kept over a restart.
+    fn keep(&mut self) {
+        if let Some(keep) = &mut self.keep {
+            let changes = self.outbox.take_keep();
+            if !changes.is_empty() {
+                keep(changes);
             }
         }
     }

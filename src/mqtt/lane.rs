@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::outbox::{Bounds, Outgoing, Slot, Token, with_delay};
+use super::outbox::{Bounds, KeptEvent, Outgoing, Slot, Token, with_delay};
 use super::receipt::Receipt;
 use crate::topics::Topic;
 
@@ -28,6 +28,11 @@ pub(super) struct Lane {
     event_bytes: usize,
     /// Chatty events that were not handed over.
     chatty: BTreeSet<u64>,
+    /// Sequence of the first event that is not kept, but for those in `kept_early`.
+    kept_to: u64,
+    /// Events that were kept at once.
+    kept_early: BTreeSet<u64>,
+    keep: Vec<KeepChange>,
     passing: VecDeque<Passing>,
     passing_sequence: u64,
     in_flight: HashMap<u64, Receipt>,
@@ -46,17 +51,38 @@ struct State {
     handed: Vec<(u64, Receipt)>,
 }
 
+/// What is to be kept of an event, or no longer: its sequence, the event, and what goes along.
+type KeepChange = (u64, Option<KeptEvent>, Option<Bytes>);
+
 #[derive(Debug)]
-struct Event {
-    topic: Topic,
-    payload: Bytes,
-    received: Instant,
-    receipt: Option<Receipt>,
-    stamped: bool,
-    again: bool,
+pub(super) struct Event {
+    pub(super) topic: Topic,
+    pub(super) payload: Bytes,
+    pub(super) received: Instant,
+    pub(super) receipt: Option<Receipt>,
+    pub(super) stamped: bool,
+    pub(super) chatty: bool,
+    /// How old it was when it was taken in after a restart.
+    pub(super) earlier: Duration,
+    /// It may have been published before.
+    pub(super) again: bool,
 }
 
 impl Event {
+    fn kept(&self, now: Instant) -> KeptEvent {
+        KeptEvent {
+            topic: self.topic.clone(),
+            payload: self.payload.clone(),
+            age: self.age(now),
+            stamped: self.stamped,
+            chatty: self.chatty,
+        }
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        self.earlier + now.saturating_duration_since(self.received)
+    }
+
     fn bytes(&self) -> usize {
         self.topic.len() + self.payload.len()
     }
@@ -103,22 +129,59 @@ impl Lane {
         }
     }
 
-    pub(super) fn push_event(
-        &mut self,
-        topic: Topic,
-        payload: Bytes,
-        received: Instant,
-        receipt: Option<Receipt>,
-        chatty: bool,
-        stamped: bool,
-    ) {
-        let event = Event { topic, payload, received, receipt, stamped, again: false };
+    /// Takes in an event; with something to be kept along, it is kept at once.
+    pub(super) fn push_event(&mut self, event: Event, along: Option<Bytes>) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.event_bytes += event.bytes();
+        if event.chatty {
+            self.chatty.insert(sequence);
+        }
+        if along.is_some() {
+            self.keep.push((sequence, Some(event.kept(event.received)), along));
+            self.kept_early.insert(sequence);
+        }
+        self.events.insert(sequence, event);
+    }
+
+    pub(super) fn restore(&mut self, sequence: u64, event: KeptEvent, now: Instant) {
+        let KeptEvent { topic, payload, age, stamped, chatty } = event;
+        let event = Event {
+            topic,
+            payload,
+            received: now,
+            receipt: None,
+            stamped,
+            chatty,
+            earlier: age,
+            again: true,
+        };
         self.event_bytes += event.bytes();
         if chatty {
-            self.chatty.insert(self.next_sequence);
+            self.chatty.insert(sequence);
         }
-        self.events.insert(self.next_sequence, event);
-        self.next_sequence += 1;
+        self.events.insert(sequence, event);
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+        self.kept_to = self.next_sequence;
+    }
+
+    /// Keeps what waits for an absent broker, or has waited for a second.
+    pub(super) fn spill(&mut self, connected: bool, now: Instant) {
+        let mut to = self.kept_to;
+        for (&sequence, event) in self.events.range(self.kept_to..) {
+            if connected && event.age(now) < LATE {
+                break;
+            }
+            to = sequence + 1;
+            if !self.kept_early.contains(&sequence) {
+                self.keep.push((sequence, Some(event.kept(now)), None));
+            }
+        }
+        self.kept_to = to;
+    }
+
+    pub(super) fn take_keep(&mut self) -> Vec<KeepChange> {
+        std::mem::take(&mut self.keep)
     }
 
     /// Drops events until the bounds hold: the oldest chatty one first, then the oldest. What is
@@ -256,7 +319,7 @@ impl Lane {
         let (&sequence, event) = self.events.range(self.cursor..).next()?;
         self.cursor = sequence + 1;
         self.chatty.remove(&sequence);
-        let age = now.saturating_duration_since(event.received);
+        let age = event.age(now);
         let payload = if event.stamped && (event.again || age >= LATE) {
             with_delay(&event.payload, age)
         } else {
@@ -309,6 +372,9 @@ impl Lane {
         self.chatty.remove(&sequence);
         let event = self.events.remove(&sequence)?;
         self.event_bytes -= event.bytes();
+        if self.kept_early.remove(&sequence) || sequence < self.kept_to {
+            self.keep.push((sequence, None, None));
+        }
         Some(event)
     }
 }

@@ -10,9 +10,9 @@ mod receipt;
 mod retry;
 
 pub use brief::{clear, probe, retained};
-pub use broker::{Broker, BrokerStatus, Incoming, MAX_PUBLICATION};
+pub use broker::{Broker, BrokerStatus, Incoming, Keeper, MAX_PUBLICATION};
 pub use connection::{Lost, MAX_INCOMING, Options};
-pub use outbox::{Bounds, Counts, Outbox, Outgoing, Token, WINDOW};
+pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};
 pub use publication::{Kind, Publication};
 pub use receipt::{Receipt, Settled};
 

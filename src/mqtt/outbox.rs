@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::lane::Lane;
+use super::lane::{Event, Lane};
 use super::publication::{Kind, Publication};
 use crate::topics::Topic;
 
@@ -22,6 +22,34 @@ pub struct Bounds {
     pub max_events: usize,
     /// Most bytes of events, payloads and topics together.
     pub max_bytes: usize,
+}
+
+/// An event as it is kept over a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// Where it goes.
+    pub topic: Topic,
+    /// What it says, without `_delayed`.
+    pub payload: Bytes,
+    /// How long ago it was received.
+    pub age: Duration,
+    /// Carries `_delayed` when it is late.
+    pub stamped: bool,
+    /// Dropped before others when there is no room.
+    pub chatty: bool,
+}
+
+/// What is to be kept over a restart, or needs to be kept no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Whose it is.
+    pub lane: usize,
+    /// Its place among the events of that lane.
+    pub sequence: u64,
+    /// The event; `None`: it is acknowledged or dropped.
+    pub event: Option<KeptEvent>,
+    /// What is to be kept with it, in one transaction, at once.
+    pub along: Option<Bytes>,
 }
 
 /// Names what was handed over, for [`Outbox::acknowledge`].
@@ -74,13 +102,18 @@ pub struct Outbox {
     connected: bool,
     in_flight: usize,
     counts: Counts,
+    /// Whether events are kept over a restart at all.
+    keeps: bool,
+    keep: Vec<Keep>,
 }
 
 impl Outbox {
-    /// An empty outbox, not connected.
+    /// An empty outbox, not connected, which keeps nothing over a restart.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
+            keeps: false,
+            keep: Vec::new(),
             lanes: Vec::new(),
             ready: VecDeque::new(),
             connected: false,
@@ -89,12 +122,56 @@ impl Outbox {
         }
     }
 
-    /// Takes in one publication.
-    pub fn push(&mut self, publication: Publication) {
-        let Publication { lane, topic, payload, kind, received, receipt } = publication;
+    /// Makes this an outbox that says what is to be kept: see [`Outbox::take_keep`].
+    pub fn keep_events(&mut self) {
+        self.keeps = true;
+    }
+
+    /// Takes in an event of before the restart, in the order of `sequence` and before any other of
+    /// its lane. Whether it was published then is not known, so it says that it is late.
+    pub fn restore(&mut self, lane: usize, sequence: u64, event: KeptEvent, now: Instant) {
+        self.make_lane(lane);
+        self.lanes[lane].restore(sequence, event, now);
+        self.counts.dropped += self.lanes[lane].shrink(self.bounds);
+        self.collect(lane);
+        self.make_ready(lane);
+    }
+
+    /// Looks for events that the broker has not acknowledged for a second: they are to be kept.
+    pub fn look(&mut self, now: Instant) {
+        if !self.keeps {
+            return;
+        }
+        for lane in 1..self.lanes.len() {
+            self.lanes[lane].spill(self.connected, now);
+            self.collect(lane);
+        }
+    }
+
+    /// What is to be kept, and no longer, since the last call, in order.
+    pub fn take_keep(&mut self) -> Vec<Keep> {
+        std::mem::take(&mut self.keep)
+    }
+
+    fn collect(&mut self, lane: usize) {
+        let changes = self.lanes[lane].take_keep();
+        // The bridge's own lane has answers, which nobody waits for after a restart.
+        if self.keeps && lane > 0 {
+            let at = |(sequence, event, along)| Keep { lane, sequence, event, along };
+            self.keep.extend(changes.into_iter().map(at));
+        }
+    }
+
+    fn make_lane(&mut self, lane: usize) {
         while self.lanes.len() <= lane {
             self.lanes.push(Lane::default());
         }
+    }
+
+    /// Takes in one publication.
+    pub fn push(&mut self, publication: Publication) {
+        let Publication { lane, topic, payload, kind, received, receipt, along } = publication;
+        self.make_lane(lane);
         let connected = self.connected;
         // How long the broker is away says nothing of how fast it is.
         let receipt = match receipt {
@@ -108,8 +185,22 @@ impl Outbox {
         match kind {
             Kind::State => queue.set_state(topic, payload, receipt),
             Kind::Event { chatty, stamped } => {
-                queue.push_event(topic, payload, received, receipt, chatty, stamped);
+                let event = Event {
+                    topic,
+                    payload,
+                    received,
+                    receipt,
+                    stamped,
+                    chatty,
+                    earlier: Duration::ZERO,
+                    again: false,
+                };
+                queue.push_event(event, along);
                 self.counts.dropped += queue.shrink(self.bounds);
+                if self.keeps && !connected {
+                    queue.spill(connected, received);
+                }
+                self.collect(lane);
             }
             Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {}
             Kind::Newest => queue.push_newest(topic, payload, receipt),
@@ -146,6 +237,7 @@ impl Outbox {
         for lane in &mut self.lanes {
             lane.connection_lost();
         }
+        self.look(Instant::now());
     }
 
     /// What to hand over next, if anything may be handed over.
@@ -175,6 +267,7 @@ impl Outbox {
         self.counts.acknowledged += 1;
         if let Some(lane) = self.lanes.get_mut(token.lane) {
             lane.acknowledge(token.slot);
+            self.collect(token.lane);
         }
     }
 

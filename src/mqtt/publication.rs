@@ -46,12 +46,15 @@ pub struct Publication {
     pub received: Instant,
     /// Tells the cause when the broker has it.
     pub receipt: Option<Receipt>,
+    /// Of an event: what is to be kept in the same transaction as the event itself, which is kept
+    /// at once then and not only when the broker is slow or away.
+    pub along: Option<Bytes>,
 }
 
 impl Publication {
     /// A publication that nobody waits for, received now.
     pub fn new(lane: usize, topic: Topic, payload: impl Into<Bytes>, kind: Kind) -> Self {
         let payload = payload.into();
-        Self { lane, topic, payload, kind, received: Instant::now(), receipt: None }
+        Self { lane, topic, payload, kind, received: Instant::now(), receipt: None, along: None }
     }
 }

@@ -1,5 +1,6 @@
 //! OctoPrint's REST calls that do something.
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -166,6 +167,14 @@ impl Rest {
     /// printer is not connected.
     pub async fn select_file(&self, file: &FilePath, print: bool) -> Result<(), RestError> {
         self.post(&file.call(), &json!({"command": "select", "print": print})).await.map(drop)
+    }
+
+    /// What OctoPrint knows of `file`, its print history among it, as JSON.
+    ///
+    /// # Errors
+    /// [`RestError`]; status 404 where there is no such file.
+    pub async fn file_info(&self, file: &FilePath) -> Result<Bytes, RestError> {
+        self.get(&file.call()).await
     }
 
     /// Sets the offset of `heater` in °C.

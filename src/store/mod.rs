@@ -155,6 +155,15 @@ impl Store {
         }
     }
 
+    /// Writes `changes` at once, all in one transaction. Nobody waits for it.
+    pub fn write_now(&self, changes: Vec<Change>) {
+        if let Some(requests) = &self.requests {
+            let (done, _) = oneshot::channel();
+            let _ = requests.send(Request::Write(changes));
+            let _ = requests.send(Request::Flush(done));
+        }
+    }
+
     /// Whether anything is kept at all.
     pub fn keeps(&self) -> bool {
         self.requests.is_some()

@@ -140,6 +140,8 @@ pub struct Snapshot {
     z: Option<f64>,
     tool: Option<i64>,
     factors: Published,
+    /// The server's time of the last message, in Unix seconds.
+    server_time: Option<f64>,
     /// Feed and flow rate as last commanded, in percent.
     commanded: (Option<u32>, Option<u32>),
     resends: Published,
@@ -172,6 +174,7 @@ impl Snapshot {
         changes.extend(self.apply_state(update.state));
         changes.extend(self.apply_job(update.job));
         let server_time = member(update.server_time);
+        self.server_time = server_time;
         let markings = progress::last_print(update.markings);
         changes.extend(self.progress.apply(
             update.progress,
@@ -279,6 +282,11 @@ impl Snapshot {
     /// The printer's state.
     pub fn state(&self) -> PrinterState {
         self.state
+    }
+
+    /// The server's time of the last `current` or `history`, in Unix seconds.
+    pub fn server_time(&self) -> Option<f64> {
+        self.server_time
     }
 
     /// Whether a file is selected.

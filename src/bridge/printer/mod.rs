@@ -1,23 +1,26 @@
 //! One printer's task: owns its state, feeds the outbox, takes its commands.
 
+mod commands;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Rules};
-use super::executor::{Answers, Executor, Factor, Failure};
+use super::command::Rules;
+use super::executor::{Answers, Executor, Factor};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::mapping::Mapping;
-use super::rate_limit::{self, RateLimit};
+use super::prints::{Found, Prints};
+use super::rate_limit::RateLimit;
 use super::rate_memory::RateMemory;
 use super::snapshot::Change;
 use super::socket_state::SocketState;
 use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
-use crate::octoprint::{Handled, Message, Socket, SocketState as State, Status};
+use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
 
 /// For how long changes of the files are collected.
@@ -25,6 +28,18 @@ const BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A message and who waits for its publications.
 type Received = (Arc<Message>, Receipt);
+
+/// What one printer's task knows from before the start, and where it keeps what it learns.
+pub struct Memory {
+    /// The rate that was set by hand.
+    pub rate: RateMemory,
+    /// Discovery; `None` where it is off.
+    pub home_assistant: Option<HomeAssistant>,
+    /// The prints.
+    pub prints: Prints,
+    /// What is found out about them.
+    pub found: mpsc::Receiver<Found>,
+}
 
 /// What one printer's task is made of.
 pub struct Printer {
@@ -47,6 +62,8 @@ pub struct Printer {
     files_due: Option<Instant>,
     /// `None` where discovery is off.
     home_assistant: Option<HomeAssistant>,
+    prints: Prints,
+    found: mpsc::Receiver<Found>,
     online: bool,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
@@ -66,9 +83,9 @@ impl Printer {
         topics: PrinterTopics,
         broker: Broker,
         socket: Socket,
-        rate: RateMemory,
-        home_assistant: Option<HomeAssistant>,
+        memory: Memory,
     ) -> Self {
+        let Memory { rate, home_assistant, prints, found } = memory;
         let messages = listen(&socket);
         let (obeyed, factors) = mpsc::unbounded_channel();
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
@@ -94,6 +111,8 @@ impl Printer {
             facts: mpsc::channel(4),
             files_due: None,
             home_assistant,
+            prints,
+            found,
             online: false,
             offline_at: None,
             greeted: 0,
@@ -129,6 +148,10 @@ impl Printer {
                     };
                     self.publish_states(change);
                 }
+                Some(found) = self.found.recv() => {
+                    let publications = self.prints.take(found, &self.topics, self.lane);
+                    publications.into_iter().for_each(|publication| self.publish(publication));
+                }
                 Some(fact) = self.facts.1.recv() => self.learn(fact),
                 () = read_back(&mut self.home_assistant) => {}
                 changed = status.changed() => match changed {
@@ -151,7 +174,7 @@ impl Printer {
     fn due(&self) -> Option<Instant> {
         let home_assistant = self.home_assistant.as_ref().and_then(HomeAssistant::due);
         let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
-        state.into_iter().chain([self.files_due, home_assistant]).flatten().min()
+        state.into_iter().chain([self.files_due, home_assistant, self.prints.due()]).flatten().min()
     }
 
     fn take_time(&mut self, now: Instant) {
@@ -165,6 +188,8 @@ impl Printer {
             self.files_due = None;
             self.ask(Question::Files);
         }
+        let socket = &self.socket;
+        self.prints.flush(now, || socket.rest());
         if let Some(home_assistant) = &mut self.home_assistant {
             let (discovery, clears) = home_assistant.flush(now);
             discovery.into_iter().for_each(|discovery| self.publish(discovery));
@@ -189,9 +214,13 @@ impl Printer {
     }
 
     fn take_message(&mut self, message: &Message, receipt: Receipt) {
-        let (publications, odd) = self.mapping.map(message, &receipt);
+        let (mut publications, odd) = self.mapping.map(message, &receipt);
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
+        if let Some(record) = self.follow_prints(message) {
+            let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
+            publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
+        }
         for publication in publications {
             self.broker.publish(publication);
         }
@@ -207,6 +236,25 @@ impl Printer {
         if let Some(home_assistant) = &mut self.home_assistant {
             home_assistant.set_reported(self.mapping.snapshot.reported_heaters());
         }
+    }
+
+    /// Yields what is to be kept along with the event that ends a print.
+    fn follow_prints(&mut self, message: &Message) -> Option<bytes::Bytes> {
+        let (wall, now) = (message.received_at(), message.received().into_std());
+        match message.kind() {
+            "history" if self.greeted != message.connection() => {
+                self.prints.reconnected(message.payload(), wall, self.socket.rest());
+                self.prints.observe(&self.mapping.snapshot, wall, now);
+            }
+            "history" | "current" => self.prints.observe(&self.mapping.snapshot, wall, now),
+            "event" => {
+                let event: Event<'_> = message.json().ok()?;
+                let payload = event.payload.map(|payload| payload.get());
+                return self.prints.event(&event.kind, payload, wall, &self.socket.rest());
+            }
+            _ => {}
+        }
+        None
     }
 
     fn take_greeting(&mut self, message: &Message) {
@@ -292,73 +340,6 @@ impl Printer {
         if let Some(payload) = self.socket_state.update(&status, Instant::now()) {
             self.publish_socket(payload);
         }
-    }
-
-    fn take_command(&mut self, incoming: Incoming) {
-        let Some(name) = self.topics.command_name(&incoming.topic).map(str::to_owned) else {
-            return;
-        };
-        let reconnect = command::empty_is_a_command(&name);
-        if incoming.payload.is_empty() {
-            if !reconnect {
-                return;
-            }
-            if self.echoes > 0 {
-                self.echoes -= 1;
-                return;
-            }
-        }
-        let asked = command::asked(&name, &incoming.payload);
-        if !incoming.payload.is_empty() {
-            self.clear(&name, reconnect);
-        }
-        if incoming.retained {
-            let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
-            self.answers().answer(&asked, Err(Failure::new(refusal)));
-            return;
-        }
-        match self.checked(&asked) {
-            Ok(command) => {
-                let job_selected = self.mapping.snapshot.job_selected();
-                self.executor.submit(asked, command, job_selected);
-            }
-            Err(failure) => self.answers().answer(&asked, Err(failure)),
-        }
-    }
-
-    fn checked(&mut self, asked: &command::Asked) -> Result<command::Command, Failure> {
-        let command = command::check(asked, &self.rules)
-            .map_err(|refusal| Failure::new(refusal.to_string()))?;
-        let connected = self.socket.status().borrow().state == State::Connected;
-        if command.needs_octoprint() && !connected {
-            return Err(Failure::new(
-                "OctoPrint is not connected; commands are not kept for later",
-            ));
-        }
-        if !command.is_urgent() && !self.commands.allows(Instant::now()) {
-            return Err(Failure::new(rate_limit::REFUSAL));
-        }
-        if let Some(heater) = command.heater() {
-            // With a profile of one extruder OctoPrint lets any tool set the only hotend.
-            let always = matches!(heater, "tool0" | "bed" | "chamber");
-            if !always && !self.mapping.snapshot.knows_heater(heater) {
-                return Err(Failure::new(format!("this printer has no {heater}")));
-            }
-        }
-        Ok(command)
-    }
-
-    /// Clears the command from the broker: whether it was published retained cannot be told.
-    fn clear(&mut self, name: &str, reconnect: bool) {
-        if reconnect && self.broker.status().borrow().connected {
-            self.echoes += 1;
-        }
-        self.publish(Publication::new(
-            self.lane,
-            self.topics.command(name),
-            Vec::new(),
-            Kind::Fleeting { retain: true },
-        ));
     }
 
     fn answers(&self) -> Answers {

@@ -1,0 +1,79 @@
+//! The commands to one printer: which of them run.
+
+use std::time::Instant;
+
+use super::Printer;
+use crate::bridge::command;
+use crate::bridge::executor::Failure;
+use crate::bridge::rate_limit;
+use crate::mqtt::{Incoming, Kind, Publication};
+use crate::octoprint::SocketState as State;
+
+impl Printer {
+    pub(super) fn take_command(&mut self, incoming: Incoming) {
+        let Some(name) = self.topics.command_name(&incoming.topic).map(str::to_owned) else {
+            return;
+        };
+        let reconnect = command::empty_is_a_command(&name);
+        if incoming.payload.is_empty() {
+            if !reconnect {
+                return;
+            }
+            if self.echoes > 0 {
+                self.echoes -= 1;
+                return;
+            }
+        }
+        let asked = command::asked(&name, &incoming.payload);
+        if !incoming.payload.is_empty() {
+            self.clear(&name, reconnect);
+        }
+        if incoming.retained {
+            let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
+            self.answers().answer(&asked, Err(Failure::new(refusal)));
+            return;
+        }
+        match self.checked(&asked) {
+            Ok(command) => {
+                let job_selected = self.mapping.snapshot.job_selected();
+                self.executor.submit(asked, command, job_selected);
+            }
+            Err(failure) => self.answers().answer(&asked, Err(failure)),
+        }
+    }
+
+    fn checked(&mut self, asked: &command::Asked) -> Result<command::Command, Failure> {
+        let command = command::check(asked, &self.rules)
+            .map_err(|refusal| Failure::new(refusal.to_string()))?;
+        let connected = self.socket.status().borrow().state == State::Connected;
+        if command.needs_octoprint() && !connected {
+            return Err(Failure::new(
+                "OctoPrint is not connected; commands are not kept for later",
+            ));
+        }
+        if !command.is_urgent() && !self.commands.allows(Instant::now()) {
+            return Err(Failure::new(rate_limit::REFUSAL));
+        }
+        if let Some(heater) = command.heater() {
+            // With a profile of one extruder OctoPrint lets any tool set the only hotend.
+            let always = matches!(heater, "tool0" | "bed" | "chamber");
+            if !always && !self.mapping.snapshot.knows_heater(heater) {
+                return Err(Failure::new(format!("this printer has no {heater}")));
+            }
+        }
+        Ok(command)
+    }
+
+    /// Clears the command from the broker: whether it was published retained cannot be told.
+    fn clear(&mut self, name: &str, reconnect: bool) {
+        if reconnect && self.broker.status().borrow().connected {
+            self.echoes += 1;
+        }
+        self.publish(Publication::new(
+            self.lane,
+            self.topics.command(name),
+            Vec::new(),
+            Kind::Fleeting { retain: true },
+        ));
+    }
+}

@@ -1,0 +1,238 @@
+//! What one printer's task does so that no end of a print is missed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::keeper::RECORD;
+use super::recovery::{
+    End, FileHistory, History, Outcome, Print, Tracker, Unclear, event_payload, print_payload,
+};
+use super::snapshot::{PrinterState, Snapshot};
+use crate::mqtt::{Kind, Publication};
+use crate::octoprint::{FilePath, Rest, RestError};
+use crate::store::{Known, Store};
+use crate::topics::PrinterTopics;
+
+/// OctoPrint writes a file's history some moments after the end of the print.
+const WRITTEN: Duration = Duration::from_secs(1);
+/// How often a file's history is asked for where no answer comes.
+const ATTEMPTS: u32 = 5;
+/// Two times of one end are not farther apart than this, in seconds.
+const SAME: f64 = 10.0;
+
+/// What was found out.
+#[derive(Debug)]
+pub enum Found {
+    /// How prints ended that nobody saw end.
+    Ends(Vec<End>),
+    /// What was known of the file at the start of its print.
+    Counts(Option<String>, FileHistory),
+}
+
+/// Follows the prints of one printer.
+#[derive(Debug)]
+pub struct Prints {
+    tracker: Tracker,
+    store: Store,
+    printer: Arc<str>,
+    found: mpsc::Sender<Found>,
+}
+
+impl Prints {
+    /// Goes on from what `known` has; what is found out goes to `found`.
+    pub fn new(printer: &str, known: &Known, store: Store, found: mpsc::Sender<Found>) -> Self {
+        let tracker = Tracker::new(known.get(printer, RECORD));
+        Self { tracker, store, printer: printer.into(), found }
+    }
+
+    /// The first `history` of a connection.
+    pub fn reconnected(&mut self, payload: &str, wall: SystemTime, rest: Rest) {
+        let Some(history) = History::read(payload) else { return };
+        let verdict = self.tracker.reconnected(&history, wall);
+        if verdict.ends.is_empty() && verdict.unclear.is_none() {
+            self.keep(true);
+        } else {
+            self.find_out(rest, verdict.ends, verdict.unclear);
+        }
+    }
+
+    /// Any `history` or `current`, as `snapshot` has it.
+    pub fn observe(&mut self, snapshot: &Snapshot, wall: SystemTime, now: Instant) {
+        if let Some(server_time) = snapshot.server_time() {
+            self.tracker.observe(server_time, wall);
+        }
+        self.tracker.looks(is_print(snapshot.state()), now);
+        self.keep(false);
+    }
+
+    /// An event. Yields what is to be kept along with its publication.
+    pub fn event(
+        &mut self,
+        kind: &str,
+        payload: Option<&str>,
+        wall: SystemTime,
+        rest: &Rest,
+    ) -> Option<Bytes> {
+        match kind {
+            "PrintStarted" => {
+                let print = payload.and_then(print_of).unwrap_or_default();
+                self.ask_counts(&print, rest.clone());
+                self.tracker.started(print);
+                self.keep(true);
+            }
+            "PrintPaused" | "PrintResumed" => self.keep(true),
+            "PrintDone" | "PrintFailed" | "PrintCancelled" => {
+                self.tracker.ended(wall);
+                return self.record();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes in what was found out; yields what is to be published.
+    pub fn take(&mut self, found: Found, topics: &PrinterTopics, lane: usize) -> Vec<Publication> {
+        match found {
+            Found::Counts(path, history) => {
+                self.tracker.set_counts(path.as_deref(), &history);
+                self.keep(true);
+                Vec::new()
+            }
+            Found::Ends(ends) => {
+                self.tracker.recovered(&ends);
+                let along = self.record();
+                if ends.is_empty() {
+                    self.keep(true);
+                }
+                ends.iter().flat_map(|end| recovered(end, topics, lane, along.as_ref())).collect()
+            }
+        }
+    }
+
+    /// When [`Prints::flush`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.tracker.due()
+    }
+
+    /// Keeps what is to be kept once a minute, and looks after a print that ended in silence.
+    pub fn flush(&mut self, now: Instant, rest: impl FnOnce() -> Rest) {
+        if let Some(unclear) = self.tracker.overdue(now) {
+            self.find_out(rest(), Vec::new(), Some(unclear));
+        }
+        self.keep(false);
+    }
+
+    fn keep(&mut self, changed: bool) {
+        if let Some(record) = self.tracker.keep(changed, Instant::now()) {
+            self.store.keep(&self.printer, RECORD, record);
+        }
+    }
+
+    fn record(&self) -> Option<Bytes> {
+        serde_json::to_vec(self.tracker.record()).ok().map(Bytes::from)
+    }
+
+    fn ask_counts(&self, print: &Print, rest: Rest) {
+        let (print, found) = (print.clone(), self.found.clone());
+        tokio::spawn(async move {
+            if let Some(Ok(history)) = ask(&rest, &print).await {
+                // Fails only when the printer's task has ended.
+                let _ = found.send(Found::Counts(print.path, history)).await;
+            }
+        });
+    }
+
+    fn find_out(&self, rest: Rest, ends: Vec<End>, unclear: Option<Unclear>) {
+        let found = self.found.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(WRITTEN).await;
+            let ends = find_out(&rest, ends, unclear).await;
+            let _ = found.send(Found::Ends(ends)).await;
+        });
+    }
+}
+
+/// Asks for the histories of the files, which say how long a print took, and whether one that is
+/// unclear ended.
+async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
+    for end in ends.iter_mut().filter(|end| end.outcome == Outcome::Done) {
+        if let Some(Ok(FileHistory { last: Some((date, true, took)), .. })) =
+            ask(rest, &end.print).await
+            && (date - end.at).abs() < SAME
+        {
+            end.took = took;
+        }
+    }
+    if let Some(unclear) = unclear {
+        let history = settled(rest, &unclear.print).await;
+        ends.extend(unclear.settle(history.as_ref()));
+    }
+    ends
+}
+
+/// A file's history; asked for again while no answer comes.
+async fn settled(rest: &Rest, print: &Print) -> Option<FileHistory> {
+    for attempt in 1..=ATTEMPTS {
+        match ask(rest, print).await? {
+            Ok(history) => return Some(history),
+            // No such file, or not for this user to see.
+            Err(RestError::Status { .. }) => return None,
+            Err(error) => tracing::debug!("no history of the file: {error}"),
+        }
+        tokio::time::sleep(WRITTEN * attempt).await;
+    }
+    None
+}
+
+/// `None` where there is nothing to ask: no history is kept of files on the card.
+async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
+    let path = print.path.as_ref()?;
+    let origin = print.origin.as_deref().filter(|origin| *origin == "local")?;
+    let file = FilePath::parse(&format!("{origin}/{path}"))?;
+    Some(match rest.file_info(&file).await {
+        Ok(answer) => Ok(FileHistory::read(&answer).unwrap_or_default()),
+        Err(error) => Err(error),
+    })
+}
+
+fn recovered(
+    end: &End,
+    topics: &PrinterTopics,
+    lane: usize,
+    along: Option<&Bytes>,
+) -> Vec<Publication> {
+    let event = end.outcome.event();
+    tracing::info!(file = end.print.path, event, "a print ended unseen");
+    let kind = Kind::Event { chatty: false, stamped: true };
+    let publication = |topic, payload: Bytes| Publication {
+        along: along.cloned(),
+        ..Publication::new(lane, topic, payload, kind)
+    };
+    vec![
+        publication(topics.event(event), event_payload(end)),
+        publication(topics.print.clone(), print_payload(end)),
+    ]
+}
+
+/// Whether a state is one of a print under way.
+fn is_print(state: PrinterState) -> bool {
+    !matches!(state, PrinterState::Offline | PrinterState::Error | PrinterState::Operational)
+}
+
+fn print_of(payload: &str) -> Option<Print> {
+    #[derive(Deserialize)]
+    struct Started {
+        name: Option<String>,
+        path: Option<String>,
+        origin: Option<String>,
+        size: Option<u64>,
+        user: Option<String>,
+        owner: Option<String>,
+    }
+    let Started { name, path, origin, size, user, owner } = serde_json::from_str(payload).ok()?;
+    Some(Print { name, path, origin, size, user: user.or(owner) })
+}
