@@ -6,7 +6,7 @@ use super::connection::Lost;
 
 const LONGEST: Duration = Duration::from_secs(30);
 /// A connection that lived this long starts the pauses anew.
-const HELD: Duration = Duration::from_secs(10);
+const HELD: Duration = Duration::from_secs(5);
 
 /// Growing pauses: about 0.5, 1, 2, 4 … up to 30 s, with a jitter so that many bridges do not
 /// knock at a restarted broker at once.

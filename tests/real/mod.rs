@@ -24,14 +24,23 @@ pub fn free_port() -> u16 {
 /// Waits until `probe` yields something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
+    probe: impl FnMut() -> F,
+) -> T {
+    within(PATIENCE, what, probe).await
+}
+
+/// Waits until `probe` yields something, for what takes longer.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
     mut probe: impl FnMut() -> F,
 ) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

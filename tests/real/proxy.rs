@@ -23,6 +23,7 @@ pub struct Proxy {
 #[derive(Default)]
 struct Line {
     frozen: AtomicBool,
+    refusing: AtomicBool,
     /// How long everything is on its way, in milliseconds and in each direction.
     delay: AtomicU64,
     /// How many bytes pass in a second, in each direction of each connection; 0 is no limit.
@@ -81,6 +82,9 @@ impl Proxy {
         let this = proxy.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if this.line.refusing.load(Ordering::Relaxed) {
+                    continue;
+                }
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await {
                     tokio::spawn(this.clone().forward(client, server));
                 }
@@ -121,6 +125,11 @@ impl Proxy {
     /// Swallows everything from now on, without a word.
     pub fn freeze(&self, frozen: bool) {
         self.line.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Ends every new connection at once from now on.
+    pub fn refuse(&self, refusing: bool) {
+        self.line.refusing.store(refusing, Ordering::Relaxed);
     }
 
     /// Makes every round trip take this long from now on.

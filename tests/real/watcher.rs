@@ -1,6 +1,7 @@
 //! Another client of the broker, which sees everything.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ impl Seen {
 pub struct Watcher {
     client: AsyncClient,
     seen: Arc<Mutex<Vec<Seen>>>,
+    subscriptions: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -44,6 +46,8 @@ impl Watcher {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (subscribed, confirmed) = tokio::sync::oneshot::channel();
         let (keep, again) = (seen.clone(), client.clone());
+        let subscriptions: Arc<AtomicUsize> = Arc::default();
+        let count = subscriptions.clone();
         let mut subscribed = Some(subscribed);
         let task = tokio::spawn(async move {
             loop {
@@ -52,6 +56,7 @@ impl Watcher {
                         again.try_subscribe("#", QoS::AtLeastOnce).unwrap();
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        count.fetch_add(1, Ordering::Relaxed);
                         if let Some(subscribed) = subscribed.take() {
                             let _ = subscribed.send(());
                         }
@@ -71,11 +76,16 @@ impl Watcher {
             }
         });
         confirmed.await.unwrap();
-        Self { client, seen, task }
+        Self { client, seen, subscriptions, task }
     }
 
     pub async fn publish(&self, topic: &str, payload: &str, retain: bool) {
         self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
+    }
+
+    /// How often it has subscribed: once a connection.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
     }
 
     pub fn seen(&self) -> Vec<Seen> {

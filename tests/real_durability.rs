@@ -1,0 +1,350 @@
+//! What waits and what was missed, over crashes and absences, with the real programs.
+
+mod real;
+
+use std::time::Duration;
+
+use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
+use real::bridge::{Bridge, config};
+use real::eventually;
+use real::mosquitto::Mosquitto;
+use real::octoprint::OctoPrint;
+use real::proxy::Proxy;
+use real::sockjs::SockJs;
+use real::watcher::{Seen, Watcher};
+use serde_json::{Value, json};
+
+fn topic(rest: &str) -> String {
+    format!("octoprint2mqtt/mk3/{rest}")
+}
+
+fn online(seen: &Seen) -> bool {
+    seen.topic == topic("availability") && seen.payload == "online"
+}
+
+/// The ends of prints among what was seen, as event type and whether it was recovered.
+fn ends(seen: &[Seen]) -> Vec<(String, bool)> {
+    seen.iter()
+        .filter(|seen| seen.topic == topic("print"))
+        .map(Seen::json)
+        .filter(|print| {
+            let kind = print["event_type"].as_str().unwrap();
+            ["print_done", "print_failed", "print_cancelled"].contains(&kind)
+        })
+        .map(|print| {
+            let kind = print["event_type"].as_str().unwrap().to_owned();
+            (kind, print["_recovered"] == true)
+        })
+        .collect()
+}
+
+fn with_data_dir(dir: &std::path::Path, config: &str) -> String {
+    format!("data_dir = \"{}\"\n{config}", dir.display())
+}
+
+fn simulated(broker: &str, simulator: &Simulator) -> String {
+    let url = simulator.url();
+    format!(
+        "[mqtt]\nurl = \"{broker}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\n"
+    )
+}
+
+/// The numbers of the events `Counted`, in order of arrival, each with whether it says that it is
+/// late.
+fn counted(seen: &[Seen]) -> Vec<(u64, bool)> {
+    seen.iter()
+        .filter(|seen| seen.topic == topic("event/Counted"))
+        .map(Seen::json)
+        .map(|event| (event["n"].as_u64().unwrap(), event["_delayed"].is_u64()))
+        .collect()
+}
+
+/// All of them there, the first ones of each in order, and what came again says that it is late.
+fn whole(arrived: &[(u64, bool)], count: u64) {
+    let mut next = 0;
+    for &(n, delayed) in arrived {
+        if n == next {
+            next += 1;
+        } else {
+            assert!(n < next, "{n} came before {next}");
+            assert!(delayed, "{n} came again and does not say so");
+        }
+    }
+    assert_eq!(next, count, "some are missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
+async fn undelivered_events_survive_a_kill() {
+    octoprint2mqtt::tls::install_provider();
+    let mut broker = Mosquitto::start().await;
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let text = with_data_dir(data.path(), &simulated(&broker.url(), &simulator));
+    let watcher = Watcher::start(broker.port).await;
+    let mut bridge = Bridge::start(&text);
+    watcher.wait("online", online).await;
+    broker.kill();
+    for n in 0..1000 {
+        simulator.event("Counted", json!({ "n": n }));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // By then the last one is on the disk: written once a second at most.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    bridge.process.signal("KILL");
+    bridge.process.ended().await;
+    broker.run().await;
+    let watcher = Watcher::start(broker.port).await;
+    let _bridge = Bridge::start(&text);
+    let last = |seen: &Seen| seen.topic == topic("event/Counted") && seen.json()["n"] == 999;
+    watcher.wait("the last event", last).await;
+    let arrived = counted(&watcher.seen());
+    assert_eq!(arrived, (0..1000).map(|n| (n, true)).collect::<Vec<_>>(), "all, in order, late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
+async fn a_broker_that_restarts_fifty_times_loses_nothing() {
+    octoprint2mqtt::tls::install_provider();
+    let mut broker = Mosquitto::start().await;
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let line = Proxy::start(broker.port).await;
+    let watcher = Watcher::start(broker.port).await;
+    let bridge = Bridge::start(&simulated(&line.url("mqtt"), &simulator));
+    watcher.wait("online", online).await;
+    let events = {
+        let simulator = simulator.clone();
+        tokio::spawn(async move {
+            for n in 0..10_000 {
+                simulator.event("Counted", json!({ "n": n }));
+                tokio::time::sleep(Duration::from_millis(29)).await;
+            }
+        })
+    };
+    for _ in 0..50 {
+        // Five minutes in all.
+        tokio::time::sleep(Duration::from_millis(5200)).await;
+        let before = watcher.subscriptions();
+        line.refuse(true);
+        broker.kill();
+        broker.run().await;
+        // Who is to count them must be back before the bridge is.
+        eventually("the watcher to be back", || async {
+            (watcher.subscriptions() > before).then_some(())
+        })
+        .await;
+        line.refuse(false);
+        let mark = watcher.mark();
+        watcher
+            .wait_from(mark, "the bridge to be back", |seen| {
+                seen.topic == "octoprint2mqtt/bridge/state" && seen.payload == "online"
+            })
+            .await;
+    }
+    events.await.unwrap();
+    let last = |seen: &Seen| seen.topic == topic("event/Counted") && seen.json()["n"] == 9999;
+    watcher.wait("the last event", last).await;
+    whole(&counted(&watcher.seen()), 10_000);
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", bridge.process.0.id())).unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let line = Proxy::start(broker.port).await;
+    let watcher = Watcher::start(broker.port).await;
+    let _bridge = Bridge::start(&config(&line.url("mqtt"), &octoprint.url(), ""));
+    watcher.wait("online", online).await;
+    let beside = SockJs::start(&octoprint.url()).await;
+    octoprint.upload("part.gcode", 600).await;
+    octoprint.select("part.gcode").await;
+    let mark = watcher.mark();
+    octoprint.job(json!({"command": "start"})).await;
+    watcher.wait_json(mark, &topic("print"), |p| p["event_type"] == "print_started").await;
+    line.refuse(true);
+    line.cut();
+    octoprint.job(json!({"command": "pause", "action": "pause"})).await;
+    octoprint.until("Paused").await;
+    octoprint.job(json!({"command": "pause", "action": "resume"})).await;
+    octoprint.until("Printing").await;
+    // Ten events a second come from the print itself.
+    let events = || beside.messages().iter().filter(|(kind, _)| kind == "event").count();
+    let before = events();
+    let enough = || async { (events() > before + 300).then_some(()) };
+    real::within(Duration::from_secs(90), "300 events", enough).await;
+    octoprint.job(json!({"command": "cancel"})).await;
+    octoprint.until("Operational").await;
+    line.refuse(false);
+    octoprint.upload("end.gcode", 1).await;
+    let end = |payload: &str| payload.contains("end.gcode");
+    let analysed = topic("event/MetadataAnalysisFinished");
+    watcher.wait("the end", |seen| seen.topic == analysed && end(&seen.payload)).await;
+
+    // What OctoPrint said, and what arrived, but for what differs from socket to socket.
+    let of_clients =
+        ["ClientOpened", "ClientClosed", "ClientAuthed", "ClientDeauthed", "UserLoggedIn"];
+    let from_start = |kinds: Vec<String>| -> Vec<String> {
+        let mut kinds: Vec<String> =
+            kinds.into_iter().filter(|kind| !of_clients.contains(&kind.as_str())).collect();
+        let start = kinds.iter().position(|kind| kind == "PrintStarted").unwrap();
+        let end = kinds.iter().rposition(|kind| kind == "MetadataAnalysisFinished").unwrap();
+        kinds.truncate(end + 1);
+        kinds.split_off(start)
+    };
+    let sent: Vec<String> = beside
+        .messages()
+        .iter()
+        .filter(|(kind, _)| kind == "event")
+        .map(|(_, text)| {
+            let event: Value = serde_json::from_str(text).unwrap();
+            event["type"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let seen = watcher.seen();
+    let mut arrived: Vec<(String, Value)> = Vec::new();
+    for seen in &seen {
+        let Some(kind) = seen.topic.strip_prefix(&topic("event/")) else { continue };
+        let payload = seen.json();
+        let mut plain = payload.clone();
+        let late = plain.as_object_mut().unwrap().remove("_delayed").is_some();
+        // One that was on its way when the line broke comes twice, and says so.
+        let again = arrived.iter().rev().take(150).any(|(k, p)| k == kind && *p == plain);
+        if !(again && late && kind != "Dwelling") {
+            arrived.push((kind.to_owned(), plain));
+        }
+    }
+    let arrived: Vec<String> = arrived.into_iter().map(|(kind, _)| kind).collect();
+    // Events of one kind and second look alike: what may be doubled is compared without its count.
+    let quiet = |kinds: Vec<String>| -> Vec<String> {
+        // The analysis of a file goes on beside the print, at its own pace.
+        let other = |kind: &String| kind == "Dwelling" || kind.starts_with("Metadata");
+        from_start(kinds).into_iter().filter(|kind| !other(kind)).collect()
+    };
+    assert_eq!(quiet(arrived.clone()), quiet(sent.clone()));
+    let dwelling = |kinds: Vec<String>| {
+        from_start(kinds).into_iter().filter(|kind| kind == "Dwelling").count()
+    };
+    let (came, was) = (dwelling(arrived), dwelling(sent));
+    assert!(came >= was && came <= was + 100, "{came} of {was}");
+    assert_eq!(ends(&seen), [("print_cancelled".to_owned(), false)]);
+    watcher.wait_json(0, &topic("printer"), |printer| printer["state"] == "operational").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn ends_that_nobody_saw_are_told_once() {
+    let (broker, mut octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let line = Proxy::start(octoprint.port).await;
+    let data = tempfile::tempdir().unwrap();
+    let text = with_data_dir(
+        data.path(),
+        &config(&broker.url(), &line.url("http"), "[printers.mk3.socket]\ntimeouts = [1]"),
+    );
+    let watcher = Watcher::start(broker.port).await;
+    let mut bridge = Bridge::start(&text);
+    watcher.wait("online", online).await;
+    octoprint.upload("part.gcode", 40).await;
+    octoprint.upload("long.gcode", 900).await;
+    let recovered = |kind: &'static str| {
+        move |print: &Value| print["event_type"] == kind && print["_recovered"] == true
+    };
+
+    // The line is cut for the end of a print.
+    let start = |file: &'static str| {
+        let (watcher, octoprint) = (&watcher, &octoprint);
+        async move {
+            let mark = watcher.mark();
+            octoprint.select(file).await;
+            octoprint.job(json!({"command": "start"})).await;
+            let started = |p: &Value| p["event_type"] == "print_started";
+            watcher.wait_json(mark, &topic("print"), started).await;
+            // The state itself may never have been another in between.
+            let printing = |p: &Value| p["state"]["flags"]["printing"] == true;
+            watcher.wait_json(mark, &topic("message/current"), printing).await;
+        }
+    };
+    start("part.gcode").await;
+    line.refuse(true);
+    line.cut();
+    octoprint.until("Operational").await;
+    let mark = watcher.mark();
+    line.refuse(false);
+    let done = watcher.wait_json(mark, &topic("print"), recovered("print_done")).await;
+    assert_eq!(done["file"], "part.gcode");
+    assert!(done["time"].as_f64() > Some(1.0), "{done}");
+    let event = watcher
+        .wait_json(mark, &topic("event/PrintDone"), |event| event["_recovered"] == true)
+        .await;
+    assert_eq!(event["path"], "part.gcode");
+    assert!(event["_timestamp"].is_u64() && event["origin"] == "local", "{event}");
+
+    // A cancel, and another print that runs when the line is back.
+    start("long.gcode").await;
+    line.refuse(true);
+    line.cut();
+    octoprint.job(json!({"command": "cancel"})).await;
+    octoprint.until("Operational").await;
+    octoprint.job(json!({"command": "start"})).await;
+    octoprint.until("Printing").await;
+    let mark = watcher.mark();
+    line.refuse(false);
+    watcher.wait_json(mark, &topic("print"), recovered("print_cancelled")).await;
+
+    // The bridge is killed in this print, and started after its end.
+    bridge.process.signal("KILL");
+    bridge.process.ended().await;
+    octoprint.job(json!({"command": "cancel"})).await;
+    octoprint.until("Operational").await;
+    let mark = watcher.mark();
+    let mut bridge = Bridge::start(&text);
+    watcher.wait_json(mark, &topic("print"), recovered("print_cancelled")).await;
+
+    // Killed again and again: nothing is told twice.
+    for _ in 0..2 {
+        bridge.process.signal("KILL");
+        bridge.process.ended().await;
+        let mark = watcher.mark();
+        bridge = Bridge::start(&text);
+        watcher.wait_from(mark, "online", online).await;
+    }
+
+    // One that the bridge sees.
+    start("part.gcode").await;
+    let mark = watcher.mark();
+    watcher.wait_json(mark, &topic("print"), |p| p["event_type"] == "print_done").await;
+
+    // OctoPrint is killed in a print, and forgets it.
+    start("long.gcode").await;
+    octoprint.kill();
+    let mark = watcher.mark();
+    octoprint.run().await;
+    let lost = watcher.wait_json(mark, &topic("print"), recovered("print_failed")).await;
+    assert_eq!(lost["reason"], "OctoPrint was restarted", "{lost}");
+
+    // The printer is switched off in a pause, which OctoPrint passes over in silence.
+    let mark = watcher.mark();
+    octoprint.select("long.gcode").await;
+    octoprint.job(json!({"command": "start"})).await;
+    octoprint.until("Printing").await;
+    octoprint.job(json!({"command": "pause", "action": "pause"})).await;
+    octoprint.until("Paused").await;
+    octoprint.post("api/connection", json!({"command": "disconnect"})).await;
+    watcher.wait_json(mark, &topic("print"), recovered("print_failed")).await;
+
+    let all: Vec<(String, bool)> = ends(&watcher.seen());
+    let told: Vec<(&str, bool)> = all.iter().map(|(kind, r)| (kind.as_str(), *r)).collect();
+    assert_eq!(
+        told,
+        [
+            ("print_done", true),
+            ("print_cancelled", true),
+            ("print_cancelled", true),
+            ("print_done", false),
+            ("print_failed", true),
+            ("print_failed", true),
+        ]
+    );
+}
