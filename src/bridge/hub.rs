@@ -33,6 +33,9 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long printers may take to let go of their sockets.
 const LEAVE: Duration = Duration::from_secs(2);
+/// How long the broker may take to send the bridge its own state back. A broker that lets this user
+/// not publish drops what it says and acknowledges it: MQTT 3.1.1 has no other answer.
+const ECHO: Duration = Duration::from_secs(10);
 /// How long births of Home Assistant are collected: reconnects come in bursts.
 const BIRTHS: Duration = Duration::from_millis(500);
 /// Most messages from the broker that wait to be looked at.
@@ -58,9 +61,15 @@ pub async fn run(
     let mut hub = Hub::start(config, set_log_level)?;
     tokio::pin!(shutdown);
     let mut health = tokio::time::interval(HEALTH_INTERVAL);
+    let mut broker = hub.broker.status();
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            Ok(()) = broker.changed() => {
+                let connected = broker.borrow_and_update().connected;
+                hub.echo_due = connected.then(|| Instant::now() + ECHO);
+            }
+            () = sleep_until(hub.echo_due), if hub.echo_due.is_some() => hub.no_echo(),
             _ = health.tick() => hub.publish_health(),
             () = sleep_until(hub.republish_at), if hub.republish_at.is_some() => {
                 hub.republish_at = None;
@@ -87,6 +96,8 @@ struct Hub {
     /// Where Home Assistant says that it has started.
     births: BTreeSet<String>,
     republish_at: Option<Instant>,
+    /// When the bridge's own state must have come back.
+    echo_due: Option<Instant>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -109,6 +120,7 @@ impl Hub {
         let mut filters: BTreeSet<String> =
             printer_topics.iter().map(PrinterTopics::command_filter).collect();
         filters.insert(topics.request_filter());
+        filters.insert(topics.state.to_string());
         let births = births(&config.homeassistant);
         filters.extend(births.iter().cloned());
         let (arrived, incoming) = mpsc::channel(INCOMING);
@@ -128,6 +140,7 @@ impl Hub {
             store,
             births,
             republish_at: None,
+            echo_due: None,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config,
@@ -176,7 +189,30 @@ impl Hub {
         setup::discovery_settings(&self.config)
     }
 
+    fn no_echo(&mut self) {
+        self.echo_due = None;
+        tracing::error!(
+            topic = %self.topics.state,
+            "the broker does not send the bridge its own state: it takes publications and drops them, or lets this user not read; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic"
+        );
+    }
+
+    /// The bridge's own state, as the broker has it.
+    fn take_own_state(&mut self, incoming: &Incoming) {
+        if &incoming.payload[..] == b"online" {
+            self.echo_due = None;
+        } else if !incoming.retained {
+            // The will of a connection that the broker has only now found dead.
+            tracing::info!("the broker called the bridge offline; saying online again");
+            self.publish_state(self.topics.state.clone(), "online");
+        }
+    }
+
     fn route(&mut self, incoming: Incoming) {
+        if incoming.topic == *self.topics.state {
+            self.take_own_state(&incoming);
+            return;
+        }
         if self.births.contains(&incoming.topic) {
             // A retained one is an old one; every connection publishes all state anyway.
             if !incoming.retained && &incoming.payload[..] == b"online" {

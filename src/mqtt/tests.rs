@@ -243,3 +243,116 @@ fn an_absent_broker_is_not_measured() {
         assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "{kind:?}: told at once");
     }
 }
+
+/// What an outbox would have kept over a restart.
+fn kept(outbox: &mut Outbox, disk: &mut std::collections::BTreeMap<(usize, u64), KeptEvent>) {
+    for keep in outbox.take_keep() {
+        match keep.event {
+            Some(event) => disk.insert((keep.lane, keep.sequence), event),
+            None => disk.remove(&(keep.lane, keep.sequence)),
+        };
+    }
+}
+
+#[test]
+fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
+    let (mut outbox, mut disk) = (outbox(), Default::default());
+    outbox.keep_events();
+    let start = Instant::now();
+    outbox.push(event("1"));
+    outbox.look(start);
+    kept(&mut outbox, &mut disk);
+    assert!(disk.is_empty(), "a quick broker costs no disk");
+    let sent = drain(&mut outbox);
+    outbox.look(start + Duration::from_secs(2));
+    kept(&mut outbox, &mut disk);
+    assert_eq!(disk.len(), 1, "a second without an acknowledgement");
+    acknowledge(&mut outbox, &sent);
+    kept(&mut outbox, &mut disk);
+    assert!(disk.is_empty());
+    // With something to be kept along at once, and in one change with it.
+    outbox.push(Publication { along: Some("record".into()), ..event("2") });
+    let changes = outbox.take_keep();
+    assert_eq!((changes.len(), changes[0].along.as_deref()), (1, Some(&b"record"[..])));
+    outbox.disconnected();
+    outbox.push(event("3"));
+    let changes = outbox.take_keep();
+    assert_eq!(changes.len(), 1, "and not a second time: {changes:?}");
+}
+
+#[test]
+fn after_a_restart_what_was_kept_comes_first_and_says_that_it_is_late() {
+    let (mut first, mut disk) = (Outbox::new(BOUNDS), Default::default());
+    first.keep_events();
+    (0..5).for_each(|n| first.push(event(&format!("{{\"n\":{n}}}"))));
+    kept(&mut first, &mut disk);
+    let mut second = Outbox::new(BOUNDS);
+    second.keep_events();
+    let now = Instant::now();
+    for ((lane, sequence), event) in disk.clone() {
+        let event = KeptEvent { age: event.age + Duration::from_secs(60), ..event };
+        second.restore(lane, sequence, event, now);
+    }
+    second.push(event("{\"n\":5}"));
+    second.connected();
+    let sent = drain(&mut second);
+    let expected: Vec<String> = (0..6)
+        .map(|n| {
+            if n < 5 {
+                format!("e {{\"n\":{n},\"_delayed\":60}}")
+            } else {
+                "e {\"n\":5}".to_owned()
+            }
+        })
+        .collect();
+    assert_eq!(texts(&sent), expected);
+    acknowledge(&mut second, &sent);
+    kept(&mut second, &mut disk);
+    assert!(disk.is_empty(), "{disk:?}");
+}
+
+#[test]
+fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
+    let bounds = Bounds { max_events: 10_000, max_bytes: 16 << 20 };
+    let mut outbox = Outbox::new(bounds);
+    outbox.keep_events();
+    let mut disk = std::collections::BTreeMap::new();
+    let start = Instant::now();
+    // A day of prints: every second something chatty, every minute something that matters, and
+    // state with each.
+    for second in 0..86_400u64 {
+        let received = start + Duration::from_secs(second);
+        let chatty = Kind::Event { chatty: true, stamped: true };
+        let telling = Kind::Event { chatty: false, stamped: true };
+        let at = |kind, name: &str| Publication {
+            received,
+            ..publication(1, name, &format!("{{\"at\":{second}}}"), kind)
+        };
+        outbox.push(at(chatty, "event/ZChange"));
+        outbox.push(at(Kind::State, "progress"));
+        if second % 10 == 0 {
+            outbox.push(at(telling, "event/PrintPaused"));
+        }
+        kept(&mut outbox, &mut disk);
+        assert!(disk.len() <= bounds.max_events);
+    }
+    let counts = outbox.counts();
+    assert_eq!(counts.waiting, bounds.max_events + 1, "and the one state");
+    assert_eq!(counts.dropped, 86_400 + 8640 - 10_000, "counted");
+    outbox.connected();
+    let end = start + Duration::from_secs(86_400);
+    let mut sent = Vec::new();
+    while let Some(outgoing) = outbox.next(end) {
+        if let Some(token) = outgoing.token {
+            outbox.acknowledge(token);
+        }
+        sent.push(outgoing);
+    }
+    let telling = sent.iter().filter(|sent| &*sent.topic == "event/PrintPaused").count();
+    assert_eq!(telling, 8640, "what matters is all there: the chatty ones went first");
+    let progress: Vec<_> = sent.iter().filter(|sent| &*sent.topic == "progress").collect();
+    assert_eq!(progress.len(), 1, "one message a topic");
+    assert_eq!(&progress[0].payload[..], b"{\"at\":86399}", "the newest");
+    kept(&mut outbox, &mut disk);
+    assert!(disk.is_empty());
+}

@@ -21,6 +21,17 @@ impl Mosquitto {
         Self::with("allow_anonymous false\n", Some((user, password))).await
     }
 
+    /// One with these access rules; its user is `bridge` with the password `s3cret`.
+    pub async fn with_access(rules: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), rules).unwrap();
+        let options = format!("allow_anonymous false\nacl_file {}\n", file.path().display());
+        let broker = Self::with(&options, Some(("bridge", "s3cret"))).await;
+        // Read at the start.
+        drop(file);
+        broker
+    }
+
     async fn with(options: &str, login: Option<(&str, &str)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();

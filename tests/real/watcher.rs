@@ -40,8 +40,20 @@ impl Drop for Watcher {
 impl Watcher {
     /// Subscribes to everything, and waits until the broker has confirmed it.
     pub async fn start(port: u16) -> Self {
+        Self::start_as(port, None).await
+    }
+
+    /// The same at a broker that asks who it is.
+    pub async fn log_in(port: u16, user: &str, password: &str) -> Self {
+        Self::start_as(port, Some((user, password))).await
+    }
+
+    async fn start_as(port: u16, login: Option<(&str, &str)>) -> Self {
         let mut options = MqttOptions::new(format!("watcher-{}", free_port()), "127.0.0.1", port);
         options.set_max_packet_size(1 << 26, 1 << 26);
+        if let Some((user, password)) = login {
+            options.set_credentials(user, password);
+        }
         let (client, mut events) = AsyncClient::new(options, 100);
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (subscribed, confirmed) = tokio::sync::oneshot::channel();
