@@ -16,6 +16,11 @@ impl Mosquitto {
         Self::with("allow_anonymous true\n", None).await
     }
 
+    /// One with these options of its listener.
+    pub async fn with_options(options: &str) -> Self {
+        Self::with(options, None).await
+    }
+
     /// One that lets only this user in.
     pub async fn with_password(user: &str, password: &str) -> Self {
         Self::with("allow_anonymous false\n", Some((user, password))).await
