@@ -22,15 +22,19 @@ fn online(seen: &Seen) -> bool {
     seen.topic == topic("availability") && seen.payload == "online"
 }
 
-/// The ends of prints among what was seen, as event type and whether it was recovered.
+/// The ends of prints among what was seen, as event type and whether it was recovered. One that was
+/// on its way when the bridge was killed may come once more, and says so.
 fn ends(seen: &[Seen]) -> Vec<(String, bool)> {
-    seen.iter()
-        .filter(|seen| seen.topic == topic("print"))
-        .map(Seen::json)
-        .filter(|print| {
-            let kind = print["event_type"].as_str().unwrap();
-            ["print_done", "print_failed", "print_cancelled"].contains(&kind)
-        })
+    let mut ends: Vec<Value> = Vec::new();
+    for mut print in seen.iter().filter(|seen| seen.topic == topic("print")).map(Seen::json) {
+        let again = print.as_object_mut().unwrap().remove("_delayed").is_some();
+        let kind = print["event_type"].as_str().unwrap();
+        let is_end = ["print_done", "print_failed", "print_cancelled"].contains(&kind);
+        if is_end && !(again && ends.contains(&print)) {
+            ends.push(print);
+        }
+    }
+    ends.iter()
         .map(|print| {
             let kind = print["event_type"].as_str().unwrap().to_owned();
             (kind, print["_recovered"] == true)

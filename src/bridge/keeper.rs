@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::oneshot;
+
 use crate::mqtt::{Keep, Keeper, KeptEvent};
 use crate::store::{Change, Known, Store, StoredEvent};
 
@@ -36,18 +38,19 @@ pub fn keeper(
     }
     let printers: Vec<Arc<str>> = printers.iter().map(|id| id.as_str().into()).collect();
     let store = store.clone();
-    let keep = move |changes: Vec<Keep>| {
-        let wall = SystemTime::now();
-        for keep in changes {
-            let index = keep.lane.checked_sub(first_lane);
-            let Some(printer) = index.and_then(|index| printers.get(index)) else { continue };
-            write(&store, printer, keep, wall);
-        }
+    let keep = move |keep: Keep| {
+        let index = keep.lane.checked_sub(first_lane)?;
+        write(&store, printers.get(index)?, keep, SystemTime::now())
     };
     Some(Keeper { restored, keep: Box::new(keep) })
 }
 
-fn write(store: &Store, printer: &Arc<str>, keep: Keep, wall: SystemTime) {
+fn write(
+    store: &Store,
+    printer: &Arc<str>,
+    keep: Keep,
+    wall: SystemTime,
+) -> Option<oneshot::Receiver<()>> {
     let event = keep.event.map(|event| StoredEvent {
         topic: event.topic,
         payload: event.payload,
@@ -57,11 +60,14 @@ fn write(store: &Store, printer: &Arc<str>, keep: Keep, wall: SystemTime) {
     });
     let event = Change::Event { printer: printer.clone(), sequence: keep.sequence, event };
     match keep.along {
-        None => store.write(vec![event]),
+        None => {
+            store.write(vec![event]);
+            None
+        }
         Some(record) => {
             let record =
                 Change::Keep { printer: printer.clone(), what: RECORD, value: Some(record) };
-            store.write_now(vec![event, record]);
+            store.write_now(vec![event, record])
         }
     }
 }

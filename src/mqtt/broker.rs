@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{Connection, Lost, Options};
@@ -30,8 +32,12 @@ pub struct Keeper {
     /// The events of before the start: lane, sequence, event, in order.
     pub restored: Vec<(usize, u64, KeptEvent)>,
     /// Takes what is to be kept and no longer, as it becomes known.
-    pub keep: Box<dyn FnMut(Vec<Keep>) + Send>,
+    pub keep: KeepEvents,
 }
+
+/// Takes what is to be kept and no longer. Where something is kept along with an event, yields
+/// when that is on the disk, or cannot be: the event is published then and not before.
+pub type KeepEvents = Box<dyn FnMut(Keep) -> Option<oneshot::Receiver<()>> + Send>;
 
 /// A message of a topic that was subscribed.
 #[derive(Debug, Clone)]
@@ -100,6 +106,7 @@ impl Broker {
             filters,
             outbox,
             keep,
+            held: FuturesUnordered::new(),
             queue,
             incoming,
             status: status_out,
@@ -158,7 +165,9 @@ struct Actor {
     options: Arc<Options>,
     filters: BTreeSet<String>,
     outbox: Outbox,
-    keep: Option<Box<dyn FnMut(Vec<Keep>) + Send>>,
+    keep: Option<KeepEvents>,
+    /// Events that wait for the disk.
+    held: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
     queue: mpsc::UnboundedReceiver<Request>,
     incoming: mpsc::Sender<Incoming>,
     status: watch::Sender<BrokerStatus>,
@@ -295,6 +304,7 @@ impl Actor {
                 _ = look.tick() => if let Some(lost) = connection.stalled(Instant::now()) {
                     return Next::Retry(lost);
                 },
+                Some((lane, sequence)) = self.held.next() => self.outbox.release(lane, sequence),
                 _ = keep.tick(), if self.keep.is_some() => self.outbox.look(Instant::now()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }
@@ -303,10 +313,16 @@ impl Actor {
 
     /// Hands on what is to be kept over a restart.
     fn keep(&mut self) {
-        if let Some(keep) = &mut self.keep {
-            let changes = self.outbox.take_keep();
-            if !changes.is_empty() {
-                keep(changes);
+        let Some(keep) = &mut self.keep else { return };
+        for change in self.outbox.take_keep() {
+            let place = (change.lane, change.sequence);
+            match keep(change) {
+                Some(kept) => self.held.push(Box::pin(async move {
+                    // Told or not: what keeps things may have ended, and the event must not.
+                    let _ = kept.await;
+                    place
+                })),
+                None => self.outbox.release(place.0, place.1),
             }
         }
     }

@@ -66,6 +66,8 @@ pub(super) struct Event {
     pub(super) earlier: Duration,
     /// It may have been published before.
     pub(super) again: bool,
+    /// It waits until it is on the disk, and those behind it with it.
+    pub(super) held: bool,
 }
 
 impl Event {
@@ -144,6 +146,13 @@ impl Lane {
         self.events.insert(sequence, event);
     }
 
+    /// An event is on the disk, or cannot be: it waits no more.
+    pub(super) fn release(&mut self, sequence: u64) {
+        if let Some(event) = self.events.get_mut(&sequence) {
+            event.held = false;
+        }
+    }
+
     pub(super) fn restore(&mut self, sequence: u64, event: KeptEvent, now: Instant) {
         let KeptEvent { topic, payload, age, stamped, chatty } = event;
         let event = Event {
@@ -155,6 +164,7 @@ impl Lane {
             chatty,
             earlier: age,
             again: true,
+            held: false,
         };
         self.event_bytes += event.bytes();
         if chatty {
@@ -288,7 +298,8 @@ impl Lane {
     }
 
     pub(super) fn has_next(&self) -> bool {
-        !self.dirty.is_empty() || !self.passing.is_empty() || self.cursor < self.next_sequence
+        let event = self.events.range(self.cursor..).next().is_some_and(|(_, event)| !event.held);
+        !self.dirty.is_empty() || !self.passing.is_empty() || event
     }
 
     /// What waits or is unacknowledged.
@@ -317,6 +328,9 @@ impl Lane {
 
     fn next_event(&mut self, now: Instant) -> Option<(Option<Slot>, Outgoing)> {
         let (&sequence, event) = self.events.range(self.cursor..).next()?;
+        if event.held {
+            return None;
+        }
         self.cursor = sequence + 1;
         self.chatty.remove(&sequence);
         let age = event.age(now);

@@ -10,7 +10,7 @@ mod receipt;
 mod retry;
 
 pub use brief::{clear, probe, retained};
-pub use broker::{Broker, BrokerStatus, Incoming, Keeper, MAX_PUBLICATION};
+pub use broker::{Broker, BrokerStatus, Incoming, KeepEvents, Keeper, MAX_PUBLICATION};
 pub use connection::{Lost, MAX_INCOMING, Options};
 pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};
 pub use publication::{Kind, Publication};

@@ -48,7 +48,8 @@ pub struct Keep {
     pub sequence: u64,
     /// The event; `None`: it is acknowledged or dropped.
     pub event: Option<KeptEvent>,
-    /// What is to be kept with it, in one transaction, at once.
+    /// What is to be kept with it, in one transaction, at once: the event waits for
+    /// [`Outbox::release`] until then.
     pub along: Option<Bytes>,
 }
 
@@ -137,6 +138,14 @@ impl Outbox {
         self.make_ready(lane);
     }
 
+    /// An event with something kept along is on the disk, or cannot be: it is published now.
+    pub fn release(&mut self, lane: usize, sequence: u64) {
+        if let Some(queue) = self.lanes.get_mut(lane) {
+            queue.release(sequence);
+            self.make_ready(lane);
+        }
+    }
+
     /// Looks for events that the broker has not acknowledged for a second: they are to be kept.
     pub fn look(&mut self, now: Instant) {
         if !self.keeps {
@@ -194,6 +203,8 @@ impl Outbox {
                     chatty,
                     earlier: Duration::ZERO,
                     again: false,
+                    // Told before it is kept, it would be told twice after a crash.
+                    held: self.keeps && lane > 0 && along.is_some(),
                 };
                 queue.push_event(event, along);
                 self.counts.dropped += queue.shrink(self.bounds);

@@ -274,10 +274,14 @@ fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
     outbox.push(Publication { along: Some("record".into()), ..event("2") });
     let changes = outbox.take_keep();
     assert_eq!((changes.len(), changes[0].along.as_deref()), (1, Some(&b"record"[..])));
+    outbox.push(event("after"));
+    assert!(drain(&mut outbox).is_empty(), "not before it is on the disk, nor what comes after");
+    outbox.release(changes[0].lane, changes[0].sequence);
+    assert_eq!(drain(&mut outbox).len(), 2);
     outbox.disconnected();
     outbox.push(event("3"));
     let changes = outbox.take_keep();
-    assert_eq!(changes.len(), 1, "and not a second time: {changes:?}");
+    assert_eq!(changes.len(), 2, "and the other one not a second time: {changes:?}");
 }
 
 #[test]

@@ -155,13 +155,14 @@ impl Store {
         }
     }
 
-    /// Writes `changes` at once, all in one transaction. Nobody waits for it.
-    pub fn write_now(&self, changes: Vec<Change>) {
-        if let Some(requests) = &self.requests {
-            let (done, _) = oneshot::channel();
-            let _ = requests.send(Request::Write(changes));
-            let _ = requests.send(Request::Flush(done));
-        }
+    /// Writes `changes` at once, all in one transaction. Yields when they are on the disk, or cannot
+    /// be; `None` where nothing is kept.
+    pub fn write_now(&self, changes: Vec<Change>) -> Option<oneshot::Receiver<()>> {
+        let requests = self.requests.as_ref()?;
+        let (done, written) = oneshot::channel();
+        requests.send(Request::Write(changes)).ok()?;
+        requests.send(Request::Flush(done)).ok()?;
+        Some(written)
     }
 
     /// Whether anything is kept at all.
