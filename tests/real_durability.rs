@@ -163,7 +163,7 @@ async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
     let _bridge = Bridge::start(&config(&line.url("mqtt"), &octoprint.url(), ""));
     watcher.wait("online", online).await;
     let beside = SockJs::start(&octoprint.url()).await;
-    octoprint.upload("part.gcode", 600).await;
+    octoprint.upload("part.gcode", 900).await;
     octoprint.select("part.gcode").await;
     let mark = watcher.mark();
     octoprint.job(json!({"command": "start"})).await;
@@ -177,8 +177,8 @@ async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
     // Ten events a second come from the print itself.
     let events = || beside.messages().iter().filter(|(kind, _)| kind == "event").count();
     let before = events();
-    let enough = || async { (events() > before + 300).then_some(()) };
-    real::within(Duration::from_secs(90), "300 events", enough).await;
+    let enough = || async { (events() > before + 500).then_some(()) };
+    real::within(Duration::from_secs(150), "500 events", enough).await;
     octoprint.job(json!({"command": "cancel"})).await;
     octoprint.until("Operational").await;
     line.refuse(false);

@@ -24,6 +24,9 @@ pub const MAX_PUBLICATION: usize = 20 * 1024 * 1024;
 /// How often unacknowledged publications are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often the log is told of drops at most.
+const DROPS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often it is looked for events that are to be kept over a restart.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -112,6 +115,7 @@ impl Broker {
             status: status_out,
             counts: counts_out,
             closing: None,
+            drops_told: None,
         };
         tokio::spawn(actor.run());
         Self { requests, status, counts }
@@ -173,6 +177,8 @@ struct Actor {
     status: watch::Sender<BrokerStatus>,
     counts: watch::Sender<Counts>,
     closing: Option<Closing>,
+    /// How many drops the log was told of, and when.
+    drops_told: Option<(u64, Instant)>,
 }
 
 /// Why the actor goes on or ends.
@@ -356,13 +362,29 @@ impl Actor {
         }
     }
 
-    fn publish_counts(&self) {
+    fn publish_counts(&mut self) {
         let counts = self.outbox.counts();
+        self.tell_drops(counts.dropped);
         self.counts.send_if_modified(|known| {
             let changed = *known != counts;
             *known = counts;
             changed
         });
+    }
+}
+
+impl Actor {
+    /// Says that events are being dropped: at once, and then once a minute.
+    fn tell_drops(&mut self, dropped: u64) {
+        let quiet = self.drops_told.is_some_and(|(_, at)| at.elapsed() < DROPS_INTERVAL);
+        let told = self.drops_told.map_or(0, |(told, _)| told);
+        if dropped > told && !quiet {
+            self.drops_told = Some((dropped, Instant::now()));
+            tracing::warn!(
+                dropped = dropped - told,
+                "the outbox is full or a publication too large: events were dropped, chatty ones first; see outbox.max_events and outbox.max_bytes"
+            );
+        }
     }
 }
 
