@@ -229,6 +229,9 @@ async fn after_goodbye_there_is_no_new_connection() {
     let server = Server::start().await;
     let (broker, _incoming) = server.broker();
     let mut peer = server.greeted().await;
+    broker.publish(event(1));
+    // From then on both sides know that they are connected.
+    take_all(&mut peer, 1).await;
     broker.publish(Publication::new(0, "state".into(), "offline", Kind::State));
     let closing = tokio::spawn(async move { broker.close(Duration::from_secs(5)).await });
     let last = peer.publish().await.unwrap();
