@@ -252,6 +252,7 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("finished", "Print", "print_done"),
     ("failed", "Print", "print_failed"),
     ("reported", "Error", "error"),
+    ("requested", "Filament change", "filament_change"),
 ];
 
 /// Publishes `fired/<name>` with the event type.
@@ -347,10 +348,17 @@ async fn automations_fire_exactly_once_a_print_event_and_never_at_a_restart() {
         let topic = format!("fired/{how}/{kind}");
         watcher.seen().iter().filter(|seen| seen.topic == topic).count()
     };
-    eventually("one more end", || async { (count("event", "print_done") >= 3).then_some(()) })
-        .await;
-    eventually("one more end", || async { (count("device", "print_done") >= 3).then_some(()) })
-        .await;
+    let both = |kind: &'static str, times: usize| {
+        let count = &count;
+        move || async move {
+            (count("event", kind) >= times && count("device", kind) >= times).then_some(())
+        }
+    };
+    eventually("one more end", both("print_done", 3)).await;
+    // Last, for the virtual printer does not go on after it.
+    world.octoprint.until("Operational").await;
+    world.octoprint.post("api/printer/command", json!({"command": "M600"})).await;
+    eventually("the filament change", both("filament_change", 1)).await;
     for how in ["device", "event"] {
         for (kind, times) in [
             ("print_started", 5),
@@ -360,6 +368,7 @@ async fn automations_fire_exactly_once_a_print_event_and_never_at_a_restart() {
             ("print_done", 3),
             ("print_failed", 1),
             ("error", 1),
+            ("filament_change", 1),
         ] {
             assert_eq!(count(how, kind), times, "{how} {kind}");
         }

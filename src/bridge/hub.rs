@@ -66,8 +66,8 @@ pub async fn run(
         tokio::select! {
             () = &mut shutdown => break,
             Ok(()) = broker.changed() => {
-                let connected = broker.borrow_and_update().connected;
-                hub.echo_due = connected.then(|| Instant::now() + ECHO);
+                let status = broker.borrow_and_update();
+                hub.expect_echo(status.connected, status.since);
             }
             () = sleep_until(hub.echo_due), if hub.echo_due.is_some() => hub.no_echo(),
             _ = health.tick() => hub.publish_health(),
@@ -98,6 +98,8 @@ struct Hub {
     republish_at: Option<Instant>,
     /// When the bridge's own state must have come back.
     echo_due: Option<Instant>,
+    /// When it came back last.
+    echoed: Option<Instant>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -141,6 +143,7 @@ impl Hub {
             births,
             republish_at: None,
             echo_due: None,
+            echoed: None,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config,
@@ -189,6 +192,12 @@ impl Hub {
         setup::discovery_settings(&self.config)
     }
 
+    fn expect_echo(&mut self, connected: bool, since: Option<Instant>) {
+        // It may have come back before this was heard of.
+        let there = since.is_some_and(|since| self.echoed.is_some_and(|at| at >= since));
+        self.echo_due = (connected && !there).then(|| Instant::now() + ECHO);
+    }
+
     fn no_echo(&mut self) {
         self.echo_due = None;
         tracing::error!(
@@ -201,6 +210,7 @@ impl Hub {
     fn take_own_state(&mut self, incoming: &Incoming) {
         if &incoming.payload[..] == b"online" {
             self.echo_due = None;
+            self.echoed = Some(Instant::now());
         } else if !incoming.retained {
             // The will of a connection that the broker has only now found dead.
             tracing::info!("the broker called the bridge offline; saying online again");
