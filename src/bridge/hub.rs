@@ -208,10 +208,14 @@ impl Hub {
 
     /// The bridge's own state, as the broker has it.
     fn take_own_state(&mut self, incoming: &Incoming) {
+        if incoming.retained {
+            // Of an earlier connection: it proves nothing.
+            return;
+        }
         if &incoming.payload[..] == b"online" {
             self.echo_due = None;
             self.echoed = Some(Instant::now());
-        } else if !incoming.retained {
+        } else {
             // The will of a connection that the broker has only now found dead.
             tracing::info!("the broker called the bridge offline; saying online again");
             self.publish_state(self.topics.state.clone(), "online");
