@@ -8,6 +8,8 @@
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`store`] | what survives a restart: a small database in `data_dir` |
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
+//! | [`http`] | health and metrics over HTTP |
+//! | [`shard`] | which of several bridges serves a printer |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
 //! | [`authorize`] | asks OctoPrint for an application key |
@@ -32,10 +34,12 @@ pub mod config;
 pub mod demo;
 pub mod discover;
 pub mod homeassistant;
+pub mod http;
 pub mod logging;
 pub mod mqtt;
 pub mod octoprint;
 pub mod secret;
+pub mod shard;
 pub mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use octoprint2mqtt::authorize::{self, KeyFile};
 use octoprint2mqtt::config::{self, Config};
-use octoprint2mqtt::{bridge, check, discover, logging, tls};
+use octoprint2mqtt::{bridge, check, discover, http, logging, tls};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Check,
     /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
     Authorize(AuthorizeArguments),
+    /// Ask the running bridge how it is, at http.listen; for Docker's HEALTHCHECK
+    Health,
     /// Print Home Assistant's discovery messages as JSON lines, without publishing them
     Discovery {
         /// Publish the removal of everything that was discovered instead
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => with_config(arguments.config, run_bridge),
         Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded.config)),
+        Some(Command::Health) => with_config(arguments.config, |loaded| run_health(&loaded.config)),
         Some(Command::Discovery { remove }) => {
             with_config(arguments.config, |loaded| run_discovery(&loaded.config, remove))
         }
@@ -140,6 +143,23 @@ fn run_check(config: &Config) -> ExitCode {
     let all_well = runtime.block_on(check::run(config, |finding| println!("{finding}")));
     runtime.shutdown_background();
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_health(config: &Config) -> ExitCode {
+    let Some(http) = &config.http else {
+        return failed(&"health is not served: set http.listen, such as \"127.0.0.1:8099\"");
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(http::ask(http.listen)) {
+        Ok(()) => {
+            println!("healthy");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => failed(&reason),
+    }
 }
 
 fn run_discovery(config: &Config, remove: bool) -> ExitCode {

@@ -18,7 +18,7 @@ pub fn segment(text: &str) -> String {
 /// The topics of the bridge itself: `B/bridge/…`.
 #[derive(Debug, Clone)]
 pub struct BridgeTopics {
-    base: String,
+    prefix: String,
     /// `online` / `offline`, the last will.
     pub state: Topic,
     /// Version, start, printers, configuration in force.
@@ -28,30 +28,32 @@ pub struct BridgeTopics {
 }
 
 impl BridgeTopics {
-    /// The topics below `base_topic`.
+    /// The topics of the bridge below `base`.
     pub fn new(base: &str) -> Self {
-        let topic = |name: &str| Topic::from(format!("{base}/bridge/{name}"));
-        Self {
-            base: base.to_owned(),
-            state: topic("state"),
-            info: topic("info"),
-            health: topic("health"),
-        }
+        Self::named(base, "bridge")
+    }
+
+    /// The topics of one of several bridges below `base`, which is called `bridge` or
+    /// `bridge-<index>`.
+    pub fn named(base: &str, bridge: &str) -> Self {
+        let prefix = format!("{base}/{bridge}");
+        let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
+        Self { state: topic("state"), info: topic("info"), health: topic("health"), prefix }
     }
 
     /// The filter of all requests to the bridge.
     pub fn request_filter(&self) -> String {
-        format!("{}/bridge/request/+", self.base)
+        format!("{}/request/+", self.prefix)
     }
 
     /// The name of the request that `topic` carries.
     pub fn request_name<'t>(&self, topic: &'t str) -> Option<&'t str> {
-        topic.strip_prefix(&self.base)?.strip_prefix("/bridge/request/")
+        topic.strip_prefix(&self.prefix)?.strip_prefix("/request/")
     }
 
     /// Where the request `name` is answered.
     pub fn response(&self, name: &str) -> Topic {
-        Topic::from(format!("{}/bridge/response/{}", self.base, segment(name)))
+        Topic::from(format!("{}/response/{}", self.prefix, segment(name)))
     }
 }
 

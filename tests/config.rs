@@ -245,3 +245,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shard_serves_its_printers_under_names_of_its_own() {
+    let printers: String = (0..20)
+        .map(|n| format!("[printers.p{n}]\nurl = \"http://h{n}\"\napi_key = \"k\"\n"))
+        .collect();
+    let base = format!("[mqtt]\nurl = \"mqtt://h\"\n{printers}");
+    let whole = config::from_toml(&base).unwrap();
+    assert_eq!((whole.printers.len(), whole.bridge_name().as_str()), (20, "bridge"));
+    let mut served = 0;
+    for index in 0..3 {
+        let shard =
+            config::from_toml(&format!("{base}[shard]\nindex = {index}\ncount = 3\n")).unwrap();
+        served += shard.printers.len();
+        assert_eq!(shard.all_printers.len(), 20);
+        let (id, name) = match index {
+            0 => ("octoprint2mqtt".to_owned(), "bridge".to_owned()),
+            n => (format!("octoprint2mqtt-{n}"), format!("bridge-{n}")),
+        };
+        assert_eq!((shard.mqtt.client_id.clone(), shard.bridge_name()), (id, name));
+    }
+    assert_eq!(served, 20, "each printer once");
+    for (wrong, telling) in [
+        ("index = 1", "shard.count"),
+        ("count = 2", "shard.index"),
+        ("index = 2\ncount = 2", "0…1"),
+        ("index = 0\ncount = 2\nnumber = 1", "shard.number"),
+    ] {
+        let mistakes = config::from_toml(&format!("{base}[shard]\n{wrong}\n")).unwrap_err();
+        assert!(mistakes.to_string().contains(telling), "{mistakes}");
+    }
+}

@@ -290,3 +290,54 @@ async fn requests_to_the_bridge_are_answered() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_are_served_where_configured() {
+    tls::install_provider();
+    let (broker, port) = (free_port(), free_port());
+    tokio::task::spawn_blocking(move || demo::start_broker(broker)).await.unwrap().unwrap();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let text = format!(
+        "[mqtt]\nurl = \"mqtt://127.0.0.1:{broker}\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[printers.mk3]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\n",
+        simulator.url()
+    );
+    let config = config::from_toml(&text).unwrap();
+    let listen = config.http.as_ref().unwrap().listen;
+    assert!(octoprint2mqtt::http::ask(listen).await.unwrap_err().contains("http.listen"));
+    let watcher = Watcher::start(broker).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let bridge = tokio::spawn(async move {
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+    });
+    watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+    octoprint2mqtt::http::ask(listen).await.unwrap();
+    // A port that is taken is an error that names the key.
+    let again = config::from_toml(&text).unwrap();
+    let taken = bridge::run(again, Arc::new(|_| Ok(())), std::future::pending()).await.unwrap_err();
+    assert!(taken.to_string().contains("http.listen"), "{taken}");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let metrics = reqwest::get(format!("http://{listen}/metrics")).await.unwrap();
+        let text = metrics.text().await.unwrap();
+        let has = |line: &str| text.lines().any(|l| l == line);
+        let measured = text.lines().any(|line| {
+            let count =
+                line.strip_prefix("octoprint2mqtt_publish_latency_seconds_count{printer=\"mk3\"} ");
+            count.is_some_and(|count| count != "0")
+        });
+        if has("octoprint2mqtt_printer_connected{printer=\"mk3\"} 1")
+            && has("octoprint2mqtt_broker_connected 1")
+            && has("octoprint2mqtt_throttle_factor{printer=\"mk3\"} 1")
+            && measured
+        {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.send(()).unwrap();
+    bridge.await.unwrap();
+}

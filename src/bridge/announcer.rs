@@ -22,6 +22,8 @@ pub struct Announcer {
     pub settings: Arc<Settings>,
     /// The base topic.
     pub base: String,
+    /// The ids of all printers that are configured, also of those that another bridge serves.
+    pub configured: BTreeSet<String>,
     /// The bridge's way to the broker.
     pub broker: Broker,
     /// For connections beside that.
@@ -47,10 +49,11 @@ impl Announcer {
             // Fails only when the bridge stops.
             let _ = printer.send(components);
         }
-        let vanished: BTreeSet<String> = published.into_keys().flatten().collect();
-        for id in vanished {
+        let left: BTreeSet<String> = published.into_keys().flatten().collect();
+        // One that moved to another bridge is that one's to publish.
+        for id in left.difference(&self.configured) {
             tracing::info!(printer = id, "no longer configured, removed from Home Assistant");
-            self.remove(&id).await;
+            self.remove(id).await;
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,8 @@ use super::request::{self, Request};
 use super::setup::{self, SetupError};
 use crate::config::{self, Config};
 use crate::homeassistant::Settings;
+use crate::http::metrics::Latencies;
+use crate::http::{self, HubPing};
 use crate::mqtt::{Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::octoprint::Socket;
 use crate::store::{Known, Store};
@@ -71,6 +74,8 @@ pub async fn run(
             }
             () = sleep_until(hub.echo_due), if hub.echo_due.is_some() => hub.no_echo(),
             _ = health.tick() => hub.publish_health(),
+            // Who asked may have given up waiting.
+            Some(alive) = hub.pings.recv() => drop(alive.send(())),
             () = sleep_until(hub.republish_at), if hub.republish_at.is_some() => {
                 hub.republish_at = None;
                 hub.broker.republish();
@@ -100,6 +105,9 @@ struct Hub {
     echo_due: Option<Instant>,
     /// When it came back last.
     echoed: Option<Instant>,
+    /// Asks for signs of life.
+    pings: mpsc::Receiver<HubPing>,
+    latencies: Latencies,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -107,9 +115,11 @@ struct Hub {
 impl Hub {
     fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: Instant::now(), wall: SystemTime::now() };
+        let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
+        let (ping, pings) = mpsc::channel(1);
         let (store, mut known) = Store::open(config.data_dir.as_deref());
         let base = &config.mqtt.base_topic;
-        let topics = BridgeTopics::new(base);
+        let topics = BridgeTopics::named(base, &config.bridge_name());
         let will = (topics.state.to_string(), "offline".to_owned());
         let options = setup::broker_options(&config.mqtt, Some(will))?;
         let sockets = config
@@ -144,6 +154,8 @@ impl Hub {
             republish_at: None,
             echo_due: None,
             echoed: None,
+            pings,
+            latencies: Latencies::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config,
@@ -151,6 +163,9 @@ impl Hub {
         hub.publish_state(hub.topics.state.clone(), "online");
         hub.publish_state(hub.topics.info.clone(), hub.info().to_string());
         hub.start_printers(printer_topics, &known, options);
+        if let Some(listener) = listener {
+            hub.serve(listener, ping);
+        }
         Ok(hub)
     }
 
@@ -169,7 +184,8 @@ impl Hub {
             let (lane, broker) = (LANE + 1 + index, self.broker.clone());
             let (tell, found) = mpsc::channel(FOUND);
             let prints = Prints::new(&printer.id, known, self.store.clone(), tell);
-            let memory = Memory { rate, home_assistant, prints, found };
+            let latency = self.latencies.of(&printer.id);
+            let memory = Memory { rate, home_assistant, prints, found, latency };
             let task = Printer::new(printer, lane, topics, broker, socket, memory);
             let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
@@ -179,6 +195,7 @@ impl Hub {
             let announcer = Announcer {
                 settings,
                 base: self.config.mqtt.base_topic.clone(),
+                configured: self.config.all_printers.iter().cloned().collect(),
                 broker: self.broker.clone(),
                 options,
                 printers: waiting,
@@ -186,6 +203,16 @@ impl Hub {
             let stopping = self.stopping.clone();
             self.tasks.spawn(async move { stopping.run_until_cancelled(announcer.run()).await });
         }
+    }
+
+    fn serve(&self, listener: TcpListener, hub: mpsc::Sender<HubPing>) {
+        let (broker, sockets) = (self.broker.clone(), self.sockets.clone());
+        let registry = http::metrics::registry(broker.clone(), sockets, &self.latencies);
+        let served = http::Served { hub, broker, started: self.start.instant, registry };
+        let stopping = self.stopping.clone();
+        let serving =
+            async move { stopping.run_until_cancelled(http::serve(listener, served)).await };
+        self.tasks.spawn(serving);
     }
 
     fn settings(&self) -> Settings {

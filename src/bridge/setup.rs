@@ -21,6 +21,9 @@ pub enum SetupError {
         /// What is wrong.
         source: TlsError,
     },
+    /// Health and metrics.
+    #[error(transparent)]
+    Listen(#[from] crate::http::ListenError),
     /// The socket of a printer.
     #[error("printers.{id}: {source}")]
     Socket {
@@ -62,7 +65,7 @@ pub fn discovery_settings(config: &Config) -> Settings {
     Settings {
         prefix: config.homeassistant.discovery_prefix.clone(),
         climate: config.homeassistant.climate,
-        topics: BridgeTopics::new(&config.mqtt.base_topic),
+        topics: BridgeTopics::named(&config.mqtt.base_topic, &config.bridge_name()),
     }
 }
 

@@ -45,6 +45,7 @@ impl Config {
                 "max_events": self.outbox.max_events,
                 "max_bytes": self.outbox.max_bytes,
             },
+            "shard": self.shard.map(|shard| json!({"index": shard.index, "count": shard.count})),
             "printers": printers,
         })
     }

@@ -8,20 +8,22 @@ use super::printer;
 use super::source::{Section, Sources};
 use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls};
 use super::values::strict_text;
+use crate::shard::Shard;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads everything; mistakes are left in `sources`. Warnings are for the log.
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
     let root = sources.root();
-    root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "printers"]);
+    root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "shard", "printers"]);
     let data_dir = root.text("data_dir", "the path of a directory").map(Into::into);
     let mqtt = mqtt(&root.section("mqtt"), warnings);
     let homeassistant = homeassistant(&root.section("homeassistant"));
     let http = http(&root.section("http"));
     let log = log(&root.section("log"));
     let outbox = outbox(&root.section("outbox"));
-    let printers = printer::printers(&root, warnings);
+    let shard = shard(&root.section("shard"));
+    let mut printers = printer::printers(&root, warnings);
     if let (Some(mqtt), prefix) = (&mqtt, &homeassistant.discovery_prefix)
         && mqtt.base_topic == *prefix
     {
@@ -30,7 +32,13 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         let source = section.get("base_topic").map_or_else(String::new, |found| found.source);
         section.complain(source, "base_topic", &found, "two different topics");
     }
-    Some(Config { data_dir, mqtt: mqtt?, homeassistant, http, log, outbox, printers })
+    let mut mqtt = mqtt?;
+    let all_printers = printers.iter().map(|printer| printer.id.clone()).collect();
+    if let Some(shard) = shard {
+        printers.retain(|printer| shard.serves(&printer.id));
+        mqtt.client_id += &shard.suffix();
+    }
+    Some(Config { data_dir, mqtt, homeassistant, http, log, outbox, shard, printers, all_printers })
 }
 
 fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
@@ -182,6 +190,28 @@ fn http(section: &Section<'_>) -> Option<Http> {
         })
         .unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 8099)));
     Some(Http { listen })
+}
+
+fn shard(section: &Section<'_>) -> Option<Shard> {
+    section.only(&["index", "count"]);
+    let [index, count] = ["index", "count"].map(|key| section.get(key));
+    match (index, count) {
+        (None, None) => None,
+        (Some(_), None) => {
+            section.missing("count", "how many bridges share the printers, with index");
+            None
+        }
+        (None, Some(_)) => {
+            section.missing("index", "which of the bridges this is, from 0, with count");
+            None
+        }
+        (Some(_), Some(_)) => {
+            let count = section.whole("count", 1..=1000, 1);
+            let index = section.whole("index", 0..=count - 1, 0);
+            // Both within a thousand.
+            Some(Shard { index: index as u32, count: count as u32 })
+        }
+    }
 }
 
 fn log(section: &Section<'_>) -> Log {

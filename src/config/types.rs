@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
+use crate::shard::Shard;
 
 /// The whole configuration of one bridge.
 #[derive(Debug, Clone)]
@@ -22,8 +23,20 @@ pub struct Config {
     pub log: Log,
     /// Bounds of what waits for the broker, for each printer.
     pub outbox: OutboxBounds,
-    /// The printers, in the order of their ids; at least one.
+    /// Which of several bridges this is; `None`: the only one.
+    pub shard: Option<Shard>,
+    /// The printers that this bridge serves, in the order of their ids; at least one without
+    /// `shard`.
     pub printers: Vec<Printer>,
+    /// The ids of all printers that are configured, those of other bridges included.
+    pub all_printers: Vec<String>,
+}
+
+impl Config {
+    /// The bridge's own part of its topics: `bridge`, or `bridge-<index>` for an index above 0.
+    pub fn bridge_name(&self) -> String {
+        format!("bridge{}", self.shard.map(Shard::suffix).unwrap_or_default())
+    }
 }
 
 /// How to reach the broker.

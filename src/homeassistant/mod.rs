@@ -147,10 +147,11 @@ fn printer_identifier(id: &str) -> String {
 fn bridge_identifier(settings: &Settings) -> String {
     let state = &*settings.topics.state;
     let place = state.strip_suffix("/state").unwrap_or(state);
-    match place {
-        "octoprint2mqtt/bridge" => "octoprint2mqtt_bridge".to_owned(),
-        other => {
-            let slug = other.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    match place.strip_prefix("octoprint2mqtt/bridge") {
+        // The only one, or one of several: `-<index>`.
+        Some(index) if !index.contains('/') => format!("octoprint2mqtt_bridge{index}"),
+        _ => {
+            let slug = place.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             format!("octoprint2mqtt_bridge_{slug}")
         }
     }

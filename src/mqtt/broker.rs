@@ -70,6 +70,7 @@ enum Request {
     Publish(Publication),
     TooLarge,
     Republish,
+    Ping(oneshot::Sender<()>),
     Close { within: Duration, done: oneshot::Sender<bool> },
 }
 
@@ -139,6 +140,12 @@ impl Broker {
         let _ = self.requests.send(Request::Republish);
     }
 
+    /// Waits until the task that owns the connection has had a turn; `false` where it has ended.
+    pub async fn ping(&self) -> bool {
+        let (alive, answer) = oneshot::channel();
+        self.requests.send(Request::Ping(alive)).is_ok() && answer.await.is_ok()
+    }
+
     /// The connection, as it changes.
     pub fn status(&self) -> watch::Receiver<BrokerStatus> {
         self.status.clone()
@@ -203,9 +210,12 @@ impl Actor {
             let pause = retry.after(&lost, started.elapsed());
             tracing::warn!(broker = %self.options.address(), "{lost}; next attempt in {:.1} s", pause.as_secs_f32());
             self.status.send_modify(|status| {
+                // One failed attempt after the other is one absence.
+                if status.connected || status.since.is_none() {
+                    status.since = Some(Instant::now());
+                }
                 status.connected = false;
                 status.error = Some(lost.to_string());
-                status.since = Some(Instant::now());
             });
             if self.wait(pause).await.is_break() {
                 break false;
@@ -348,6 +358,10 @@ impl Actor {
             Some(Request::Publish(publication)) => self.outbox.push(publication),
             Some(Request::TooLarge) => self.outbox.count_drop(),
             Some(Request::Republish) => self.outbox.republish(),
+            Some(Request::Ping(alive)) => {
+                // Who asked may have given up waiting.
+                let _ = alive.send(());
+            }
             Some(Request::Close { within, done }) => {
                 self.closing = Some(Closing { deadline: Instant::now() + within, done });
             }

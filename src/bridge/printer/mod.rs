@@ -19,6 +19,7 @@ use super::rate_memory::RateMemory;
 use super::snapshot::Change;
 use super::socket_state::SocketState;
 use crate::config;
+use crate::http::metrics::Latency;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
 use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
@@ -39,6 +40,8 @@ pub struct Memory {
     pub prints: Prints,
     /// What is found out about them.
     pub found: mpsc::Receiver<Found>,
+    /// Where publish latencies are noted.
+    pub latency: Latency,
 }
 
 /// What one printer's task is made of.
@@ -85,8 +88,8 @@ impl Printer {
         socket: Socket,
         memory: Memory,
     ) -> Self {
-        let Memory { rate, home_assistant, prints, found } = memory;
-        let messages = listen(&socket);
+        let Memory { rate, home_assistant, prints, found, latency } = memory;
+        let messages = listen(&socket, latency);
         let (obeyed, factors) = mpsc::unbounded_channel();
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
         Self {
@@ -366,15 +369,19 @@ impl Printer {
 }
 
 /// Registers the bridge for all messages of `socket`.
-fn listen(socket: &Socket) -> mpsc::UnboundedReceiver<Received> {
+fn listen(socket: &Socket, latency: Latency) -> mpsc::UnboundedReceiver<Received> {
     let (hand_on, messages) = mpsc::unbounded_channel();
     socket.on_message("*", move |message| {
         let (receipt, told) = Receipt::new();
+        let (received, latency) = (message.received(), latency.clone());
         // Fails only when the printer's task has ended: then the receipt settles as unmeasured.
         let _ = hand_on.send((message, receipt));
         async move {
             match told.await {
-                Ok(Settled::Acknowledged) => Handled::Measured,
+                Ok(Settled::Acknowledged) => {
+                    latency.observe(received.elapsed());
+                    Handled::Measured
+                }
                 Ok(Settled::Unmeasured) | Err(_) => Handled::Unmeasured,
             }
         }

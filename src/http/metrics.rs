@@ -1,0 +1,149 @@
+//! What `/metrics` says, in Prometheus' text format.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
+
+use crate::mqtt::Broker;
+use crate::octoprint::{Socket, SocketState};
+
+/// Upper bounds of the publish latency, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
+
+type Label = Vec<(&'static str, String)>;
+
+/// Publish latencies, by printer. Printers are those of the configuration, so the label values are
+/// bounded.
+#[derive(Debug, Clone)]
+pub struct Latencies(Family<Label, Histogram, fn() -> Histogram>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(|| Histogram::new(BUCKETS)))
+    }
+}
+
+impl Latencies {
+    /// Where the latencies of `printer` are noted.
+    pub fn of(&self, printer: &str) -> Latency {
+        Latency(self.0.get_or_create(&label(printer)).clone())
+    }
+}
+
+/// Publish latencies of one printer.
+#[derive(Debug, Clone)]
+pub struct Latency(Histogram);
+
+impl Latency {
+    /// Notes the time from the receipt of a message to the last acknowledgement of what it caused.
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
+/// All metrics of a bridge.
+pub fn registry(broker: Broker, sockets: Vec<(String, Socket)>, latencies: &Latencies) -> Registry {
+    let mut registry = Registry::with_prefix("octoprint2mqtt");
+    registry.register(
+        "publish_latency_seconds",
+        "Time from a message's receipt to the broker's acknowledgement of all that it caused",
+        latencies.0.clone(),
+    );
+    registry.register_collector(Box::new(Bridge { broker, sockets }));
+    registry
+}
+
+#[derive(Debug)]
+struct Bridge {
+    broker: Broker,
+    sockets: Vec<(String, Socket)>,
+}
+
+fn label(printer: &str) -> Label {
+    vec![("printer", printer.to_owned())]
+}
+
+impl Collector for Bridge {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let counts = self.broker.counts();
+        let status = self.broker.status();
+        let (connected, connections) = {
+            let status = status.borrow();
+            (i64::from(status.connected), status.connections)
+        };
+        let mut single = |name: &str, help: &str, metric: &dyn OneMetric| {
+            metric.encode_as(encoder.encode_descriptor(name, help, None, metric.kind())?)
+        };
+        single(
+            "build_info",
+            concat!("Version ", env!("CARGO_PKG_VERSION")),
+            &ConstGauge::new(1_i64),
+        )?;
+        single("broker_connected", "Whether the broker is there", &ConstGauge::new(connected))?;
+        let count = ConstCounter::new;
+        single("broker_connections", "Connections made", &count(connections))?;
+        single("publications", "Publications handed over", &count(counts.published))?;
+        single("acknowledgements", "Publications acknowledged", &count(counts.acknowledged))?;
+        single("drops", "Publications dropped", &count(counts.dropped))?;
+        let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);
+        single(
+            "waiting",
+            "Publications that wait or are unacknowledged",
+            &ConstGauge::new(waiting),
+        )?;
+        let each = |value: fn(&Socket) -> u64| -> BTreeMap<&str, u64> {
+            self.sockets.iter().map(|(id, socket)| (id.as_str(), value(socket))).collect()
+        };
+        let mut family = |name: &str, help: &str, gauge: bool, values: BTreeMap<&str, u64>| {
+            let kind = if gauge { MetricType::Gauge } else { MetricType::Counter };
+            let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
+            for (printer, value) in values {
+                let label = label(printer);
+                let encoder = encoder.encode_family(&label)?;
+                match gauge {
+                    true => {
+                        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?
+                    }
+                    false => ConstCounter::new(value).encode(encoder)?,
+                }
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+        let connected =
+            |socket: &Socket| u64::from(socket.status().borrow().state == SocketState::Connected);
+        family("printer_connected", "Whether OctoPrint is there", true, each(connected))?;
+        family("messages", "Messages received", false, each(|s| s.counters().messages))?;
+        family(
+            "decode_errors",
+            "Messages passed over",
+            false,
+            each(|s| s.counters().decode_errors),
+        )?;
+        family("reconnects", "Connections made again", false, each(|s| s.counters().reconnects))?;
+        family("throttle_factor", "Push interval in 500 ms", true, each(|s| u64::from(s.rate().1)))
+    }
+}
+
+/// A metric without labels.
+trait OneMetric {
+    fn kind(&self) -> MetricType;
+    fn encode_as(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error>;
+}
+
+impl<M: EncodeMetric + TypedMetric> OneMetric for M {
+    fn kind(&self) -> MetricType {
+        M::TYPE
+    }
+
+    fn encode_as(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        self.encode(encoder)
+    }
+}
