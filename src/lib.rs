@@ -12,6 +12,7 @@
 //! | [`shard`] | which of several bridges serves a printer |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
+//! | [`addon`] | the configuration of a Home Assistant add-on |
 //! | [`authorize`] | asks OctoPrint for an application key |
 //! | [`discover`] | prints or removes the discovery messages |
 //! | [`secret`], [`tls`], [`splice`], [`logging`], [`signals`] | small things that the others share |
@@ -26,6 +27,7 @@
 //!
 //! One direction, no shared mutable state: each task owns its data, channels connect them.
 
+pub mod addon;
 pub mod authorize;
 pub mod bridge;
 pub mod check;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use octoprint2mqtt::authorize::{self, KeyFile};
 use octoprint2mqtt::config::{self, Config};
-use octoprint2mqtt::{bridge, check, discover, http, logging, tls};
+use octoprint2mqtt::{addon, bridge, check, discover, http, logging, tls};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
 #[derive(Parser)]
@@ -32,6 +32,16 @@ enum Command {
         /// Publish the removal of everything that was discovered instead
         #[arg(long)]
         remove: bool,
+    },
+    /// The simulated OctoPrint alone, which prints a part in a loop
+    #[cfg(feature = "simulator")]
+    Simulate {
+        /// Where it listens
+        #[arg(long, default_value = "127.0.0.1:5000")]
+        listen: std::net::SocketAddr,
+        /// The API key that it knows
+        #[arg(long, default_value = "SIMULATOR-KEY")]
+        api_key: String,
     },
     /// The whole job with nothing to install: a broker, a simulated OctoPrint, the bridge between
     #[cfg(feature = "demo")]
@@ -85,12 +95,25 @@ fn main() -> ExitCode {
             with_config(arguments.config, |loaded| run_discovery(&loaded.config, remove))
         }
         Some(Command::Authorize(authorize)) => run_authorize(authorize),
+        #[cfg(feature = "simulator")]
+        Some(Command::Simulate { listen, api_key }) => run_simulator(listen, api_key),
         #[cfg(feature = "demo")]
         Some(Command::Demo { port }) => run_demo(port),
     }
 }
 
 fn with_config(file: Option<PathBuf>, then: impl FnOnce(config::Loaded) -> ExitCode) -> ExitCode {
+    if file.is_none() && addon::is_addon() {
+        let loaded = runtime().map(|runtime| runtime.block_on(addon::load()));
+        return match loaded {
+            Ok(Ok(loaded)) => then(loaded),
+            Ok(Err(error)) => {
+                eprintln!("{error}");
+                ExitCode::from(WRONG_CONFIGURATION)
+            }
+            Err(error) => failed(&error),
+        };
+    }
     match config::read(file.as_deref()) {
         Ok(loaded) => then(loaded),
         Err(errors) => {
@@ -221,6 +244,30 @@ fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {
             }
             Err(error) => failed(&format!("{}: {error}", path.display())),
         },
+    }
+}
+
+#[cfg(feature = "simulator")]
+fn run_simulator(listen: std::net::SocketAddr, api_key: String) -> ExitCode {
+    use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(async {
+        let stop = octoprint2mqtt::signals::stop().map_err(|error| error.to_string())?;
+        let options =
+            SimulatorOptions { listen, api_key, print_loop: true, ..SimulatorOptions::default() };
+        let simulator = Simulator::start(options).await;
+        let simulator = simulator.map_err(|error| format!("{listen}: {error}"))?;
+        eprintln!("a simulated OctoPrint at {}", simulator.url());
+        stop.await;
+        simulator.stop();
+        Ok::<(), String>(())
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
     }
 }
 

@@ -232,6 +232,14 @@ fn a_file_that_was_named_must_be_there() {
     let variable = [("OCTOPRINT2MQTT_CONFIG".to_owned(), "/nowhere/d.toml".to_owned())];
     let error = config::load(None, variable).unwrap_err().to_string();
     assert!(error.contains("/nowhere/d.toml"), "{error}");
+    // But for the one that an image names, where variables say enough.
+    let all = [
+        ("OCTOPRINT2MQTT_CONFIG", "/nowhere/d.toml"),
+        ("OCTOPRINT2MQTT__PRINTERS__MK3__URL", "http://octopi.local"),
+        ("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY", "k"),
+    ];
+    let loaded = config::load(None, all.map(|(n, v)| (n.to_owned(), v.to_owned()))).unwrap();
+    assert_eq!(loaded.config.printers[0].id, "mk3");
 }
 
 proptest! {

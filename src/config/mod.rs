@@ -60,7 +60,12 @@ pub fn load(
     let name = path.display().to_string();
     match std::fs::read_to_string(&path) {
         Ok(text) => check(Some((&name, &text)), environment),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+        // A path from the environment is the image's, as a rule, where variables may say enough.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && (named.is_none()
+                    || (file.is_none() && source::names_printers(&environment))) =>
+        {
             check(None, environment)
         }
         Err(error) => Err(ConfigErrors(vec![Mistake {
@@ -70,6 +75,18 @@ pub fn load(
             expected: "a configuration file (--config, or OCTOPRINT2MQTT_CONFIG)".to_owned(),
         }])),
     }
+}
+
+/// A configuration from a text that is called `name`, and the environment.
+///
+/// # Errors
+/// All mistakes, together.
+pub fn load_text(
+    name: &str,
+    text: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    check(Some((name, text)), environment)
 }
 
 /// A configuration from a text alone, without the environment.

@@ -12,6 +12,12 @@ const PREFIX: &str = "OCTOPRINT2MQTT";
 /// Where the file is; no key of the configuration.
 pub(super) const FILE_VARIABLE: &str = "OCTOPRINT2MQTT_CONFIG";
 
+/// Whether the environment has anything about printers.
+pub(super) fn names_printers(environment: &[(String, String)]) -> bool {
+    let start = format!("{PREFIX}__PRINTERS__");
+    environment.iter().any(|(name, value)| name.starts_with(&start) && !value.is_empty())
+}
+
 /// A value and the file or variable that it came from.
 #[derive(Debug, Clone)]
 pub(super) struct Found {

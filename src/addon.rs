@@ -1,0 +1,189 @@
+//! As a Home Assistant add-on: the options of its page instead of a file, and the broker that the
+//! supervisor knows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::{self, ConfigErrors, Loaded};
+
+/// Set by the supervisor in every add-on; a secret.
+const TOKEN: &str = "SUPERVISOR_TOKEN";
+/// Where the supervisor and the options are, for tests.
+const SUPERVISOR: &str = "OCTOPRINT2MQTT_SUPERVISOR";
+const OPTIONS: &str = "OCTOPRINT2MQTT_OPTIONS";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why an add-on has no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum AddonError {
+    /// The options cannot be read.
+    #[error("{path}: the add-on's options cannot be read: {reason}")]
+    Options {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The supervisor knows no broker.
+    #[error(
+        "the supervisor names no MQTT broker ({0}): install the Mosquitto add-on, or set mqtt.url in this add-on's options"
+    )]
+    NoBroker(String),
+    /// The options are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+}
+
+/// Whether this process runs as an add-on.
+pub fn is_addon() -> bool {
+    std::env::var_os(TOKEN).is_some_and(|token| !token.is_empty())
+}
+
+/// Reads the configuration of an add-on.
+///
+/// # Errors
+/// [`AddonError`] says what is wrong and what to do.
+pub async fn load() -> Result<Loaded, AddonError> {
+    let variable = |name: &str, default: &str| {
+        std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or(default.to_owned())
+    };
+    let path = variable(OPTIONS, "/data/options.json");
+    let failed = |reason: String| AddonError::Options { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+    let options: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    let data_dir = Path::new(&path).parent().unwrap_or(Path::new("/data")).display().to_string();
+    let mut settings = settings(options, &data_dir);
+    if settings["mqtt"]["url"].is_null() {
+        let supervisor = variable(SUPERVISOR, "http://supervisor");
+        let broker =
+            broker(&supervisor, &variable(TOKEN, "")).await.map_err(AddonError::NoBroker)?;
+        broker.put_into(&mut settings["mqtt"]);
+    }
+    let text = toml::to_string(&settings).map_err(|error| failed(error.to_string()))?;
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(config::load_text(&path, &text, environment)?)
+}
+
+/// The options in the shape of the configuration file: printers by their ids, the log level in its
+/// table; everything else has the same names.
+fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
+    drop_nulls(&mut options);
+    let mut printers = Map::new();
+    if let Some(Value::Array(list)) = options.remove("printers") {
+        for (index, mut printer) in list.into_iter().enumerate() {
+            let id = printer.as_object_mut().and_then(|printer| printer.remove("id"));
+            let id = id.and_then(|id| id.as_str().map(str::to_owned));
+            // One without an id has a name that no printer may have, and so is complained of.
+            printers.insert(id.unwrap_or_else(|| format!("(number {})", index + 1)), printer);
+        }
+    }
+    if let Some(level) = options.remove("log_level") {
+        options.insert("log".to_owned(), json!({ "level": level }));
+    }
+    options.entry("data_dir").or_insert_with(|| data_dir.into());
+    options.entry("mqtt").or_insert_with(|| json!({}));
+    options.insert("printers".to_owned(), printers.into());
+    options.into()
+}
+
+/// TOML has no null; the supervisor writes one for an option that was left empty.
+fn drop_nulls(object: &mut Map<String, Value>) {
+    object.retain(|_, value| !value.is_null() && value != "");
+    for value in object.values_mut() {
+        match value {
+            Value::Object(object) => drop_nulls(object),
+            Value::Array(items) => {
+                items.iter_mut().filter_map(Value::as_object_mut).for_each(drop_nulls);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the supervisor says of its broker.
+#[derive(Deserialize)]
+struct Service {
+    host: String,
+    port: u16,
+    #[serde(default)]
+    ssl: bool,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Service {
+    fn put_into(self, mqtt: &mut Value) {
+        let scheme = if self.ssl { "mqtts" } else { "mqtt" };
+        mqtt["url"] = format!("{scheme}://{}:{}", self.host, self.port).into();
+        for (key, value) in [("username", self.username), ("password", self.password)] {
+            if let (true, Some(value)) = (mqtt[key].is_null(), value.filter(|v| !v.is_empty())) {
+                mqtt[key] = value.into();
+            }
+        }
+        // Asked for by name above, which leaves nulls behind.
+        if let Some(mqtt) = mqtt.as_object_mut() {
+            drop_nulls(mqtt);
+        }
+    }
+}
+
+async fn broker(supervisor: &str, token: &str) -> Result<Service, String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        data: Service,
+    }
+    // Plain HTTP within the host: what would be trusted over TLS does not matter.
+    let tls = crate::tls::client_config(&config::Tls::default(), false)
+        .map_err(|error| error.to_string())?;
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .timeout(TIMEOUT)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let asked = client.get(format!("{supervisor}/services/mqtt")).bearer_auth(token).send().await;
+    let answer = asked.map_err(|error| error.to_string())?;
+    if !answer.status().is_success() {
+        return Err(format!("its answer was {}", answer.status()));
+    }
+    let answer: Answer = answer.json().await.map_err(|error| error.to_string())?;
+    Ok(answer.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_take_the_shape_of_the_file() {
+        let options = json!({
+            "log_level": "debug",
+            "mqtt": {"url": "", "username": null},
+            "homeassistant": {"climate": true},
+            "printers": [
+                {"id": "mk3", "url": "http://a", "api_key": "k", "name": null},
+                {"url": "http://b", "api_key": "k"},
+            ],
+        });
+        let settings = settings(options.as_object().unwrap().clone(), "/data");
+        assert_eq!(
+            settings,
+            json!({
+                "data_dir": "/data",
+                "log": {"level": "debug"},
+                "mqtt": {},
+                "homeassistant": {"climate": true},
+                "printers": {
+                    "mk3": {"url": "http://a", "api_key": "k"},
+                    "(number 2)": {"url": "http://b", "api_key": "k"},
+                },
+            })
+        );
+        assert!(toml::to_string(&settings).is_ok());
+    }
+}
