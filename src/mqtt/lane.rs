@@ -37,6 +37,8 @@ pub(super) struct Lane {
     passing_sequence: u64,
     in_flight: HashMap<u64, Receipt>,
     passing_in_flight: usize,
+    /// States that wait or are unacknowledged.
+    waiting_states: usize,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,13 @@ struct State {
     waiting: Option<Receipt>,
     /// Receipts of versions that were handed over.
     handed: Vec<(u64, Receipt)>,
+}
+
+impl State {
+    /// Whether it waits or is unacknowledged.
+    fn waits(&self) -> bool {
+        self.dirty || self.acknowledged < self.version
+    }
 }
 
 /// What is to be kept of an event, or no longer: its sequence, the event, and what goes along.
@@ -120,6 +129,7 @@ impl Lane {
             }
         };
         let state = &mut self.states[index];
+        self.waiting_states += usize::from(!state.waits());
         state.payload = payload;
         state.version += 1;
         if let Some(superseded) = std::mem::replace(&mut state.waiting, receipt) {
@@ -271,6 +281,7 @@ impl Lane {
                 self.dirty.push_back(index);
             }
         }
+        self.waiting_states = self.states.iter().filter(|state| state.waits()).count();
     }
 
     pub(super) fn connection_lost(&mut self) {
@@ -304,8 +315,7 @@ impl Lane {
 
     /// What waits or is unacknowledged.
     pub(super) fn waiting(&self) -> usize {
-        let states = self.states.iter().filter(|s| s.dirty || s.acknowledged < s.version).count();
-        states + self.events.len() + self.passing.len() + self.passing_in_flight
+        self.waiting_states + self.events.len() + self.passing.len() + self.passing_in_flight
     }
 
     /// The next to hand over: state first (it is bounded), then events, then what passes.
@@ -319,6 +329,7 @@ impl Lane {
         let index = self.dirty.pop_front()?;
         let state = &mut self.states[index];
         state.dirty = false;
+        self.waiting_states -= usize::from(!state.waits());
         if let Some(receipt) = state.waiting.take() {
             state.handed.push((state.version, receipt));
         }
@@ -376,7 +387,9 @@ impl Lane {
 
     fn acknowledge_state(&mut self, index: usize, version: u64) {
         let Some(state) = self.states.get_mut(index) else { return };
+        let waited = state.waits();
         state.acknowledged = state.acknowledged.max(version);
+        self.waiting_states -= usize::from(waited && !state.waits());
         while let Some(position) = state.handed.iter().position(|(handed, _)| *handed <= version) {
             state.handed.remove(position).1.acknowledge();
         }

@@ -132,8 +132,11 @@ impl Outbox {
     /// its lane. Whether it was published then is not known, so it says that it is late.
     pub fn restore(&mut self, lane: usize, sequence: u64, event: KeptEvent, now: Instant) {
         self.make_lane(lane);
-        self.lanes[lane].restore(sequence, event, now);
-        self.counts.dropped += self.lanes[lane].shrink(self.bounds);
+        let bounds = self.bounds;
+        self.counts.dropped += self.change(lane, |queue| {
+            queue.restore(sequence, event, now);
+            queue.shrink(bounds)
+        });
         self.collect(lane);
         self.make_ready(lane);
     }
@@ -171,6 +174,15 @@ impl Outbox {
         }
     }
 
+    /// Changes a lane, and keeps count of what waits in all of them: there may be a thousand.
+    fn change<T>(&mut self, lane: usize, change: impl FnOnce(&mut Lane) -> T) -> T {
+        let queue = &mut self.lanes[lane];
+        let before = queue.waiting();
+        let changed = change(queue);
+        self.counts.waiting = self.counts.waiting + queue.waiting() - before;
+        changed
+    }
+
     fn make_lane(&mut self, lane: usize) {
         while self.lanes.len() <= lane {
             self.lanes.push(Lane::default());
@@ -190,34 +202,39 @@ impl Outbox {
             }
             receipt => receipt,
         };
-        let queue = &mut self.lanes[lane];
-        match kind {
-            Kind::State => queue.set_state(topic, payload, receipt),
-            Kind::Event { chatty, stamped } => {
-                let event = Event {
-                    topic,
-                    payload,
-                    received,
-                    receipt,
-                    stamped,
-                    chatty,
-                    earlier: Duration::ZERO,
-                    again: false,
+        let (keeps, bounds) = (self.keeps, self.bounds);
+        self.counts.dropped += self.change(lane, |queue| {
+            match kind {
+                Kind::State => queue.set_state(topic, payload, receipt),
+                Kind::Event { chatty, stamped } => {
                     // Told before it is kept, it would be told twice after a crash.
-                    held: self.keeps && lane > 0 && along.is_some(),
-                };
-                queue.push_event(event, along);
-                self.counts.dropped += queue.shrink(self.bounds);
-                if self.keeps && !connected {
-                    queue.spill(connected, received);
+                    let held = keeps && lane > 0 && along.is_some();
+                    let event = Event {
+                        topic,
+                        payload,
+                        received,
+                        receipt,
+                        stamped,
+                        chatty,
+                        earlier: Duration::ZERO,
+                        again: false,
+                        held,
+                    };
+                    queue.push_event(event, along);
+                    let dropped = queue.shrink(bounds);
+                    if keeps && !connected {
+                        queue.spill(connected, received);
+                    }
+                    return dropped;
                 }
-                self.collect(lane);
+                Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {}
+                Kind::Newest => queue.push_newest(topic, payload, receipt),
+                Kind::Fleeting { retain } => queue.push_fleeting(topic, payload, retain, receipt),
+                Kind::Unacknowledged => queue.push_unacknowledged(topic, payload),
             }
-            Kind::Newest | Kind::Fleeting { .. } | Kind::Unacknowledged if !connected => {}
-            Kind::Newest => queue.push_newest(topic, payload, receipt),
-            Kind::Fleeting { retain } => queue.push_fleeting(topic, payload, retain, receipt),
-            Kind::Unacknowledged => queue.push_unacknowledged(topic, payload),
-        }
+            0
+        });
+        self.collect(lane);
         self.make_ready(lane);
     }
 
@@ -235,7 +252,7 @@ impl Outbox {
     /// Marks all remembered state as to be published again.
     pub fn republish(&mut self) {
         for lane in 0..self.lanes.len() {
-            self.lanes[lane].mark_all_states();
+            self.change(lane, Lane::mark_all_states);
             self.make_ready(lane);
         }
     }
@@ -245,8 +262,8 @@ impl Outbox {
         self.connected = false;
         self.in_flight = 0;
         self.ready.clear();
-        for lane in &mut self.lanes {
-            lane.connection_lost();
+        for lane in 0..self.lanes.len() {
+            self.change(lane, Lane::connection_lost);
         }
         self.look(Instant::now());
     }
@@ -256,13 +273,8 @@ impl Outbox {
         if !self.connected || self.in_flight >= WINDOW {
             return None;
         }
-        // The bridge's own lane first: `online` and discovery of the bridge precede all.
-        let bridge = self.ready.iter().position(|&lane| lane == 0);
-        let lane = match bridge {
-            Some(position) => self.ready.remove(position)?,
-            None => self.ready.pop_front()?,
-        };
-        let outgoing = self.lanes[lane].next(lane, now);
+        let lane = self.ready.pop_front()?;
+        let outgoing = self.change(lane, |queue| queue.next(lane, now));
         self.lanes[lane].queued = false;
         self.make_ready(lane);
         if let Some(outgoing) = &outgoing {
@@ -276,27 +288,31 @@ impl Outbox {
     pub fn acknowledge(&mut self, token: Token) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.counts.acknowledged += 1;
-        if let Some(lane) = self.lanes.get_mut(token.lane) {
-            lane.acknowledge(token.slot);
+        if token.lane < self.lanes.len() {
+            self.change(token.lane, |queue| queue.acknowledge(token.slot));
             self.collect(token.lane);
         }
     }
 
     /// Whether nothing waits and nothing is unacknowledged.
     pub fn is_empty(&self) -> bool {
-        self.in_flight == 0 && self.lanes.iter().all(|lane| lane.waiting() == 0)
+        self.in_flight == 0 && self.counts.waiting == 0
     }
 
     /// Counts since the start.
     pub fn counts(&self) -> Counts {
-        Counts { waiting: self.lanes.iter().map(Lane::waiting).sum(), ..self.counts }
+        self.counts
     }
 
     fn make_ready(&mut self, lane: usize) {
         let queue = &mut self.lanes[lane];
         if self.connected && !queue.queued && queue.has_next() {
             queue.queued = true;
-            self.ready.push_back(lane);
+            match lane {
+                // The bridge's own lane first: `online` and discovery precede all.
+                0 => self.ready.push_front(lane),
+                _ => self.ready.push_back(lane),
+            }
         }
     }
 }
