@@ -74,10 +74,9 @@ try "the user is not root" test "$(docker image inspect -f '{{.Config.User}}' "$
 no_shell() { ! docker run --rm --entrypoint /bin/sh "$IMAGE" -c true >/dev/null 2>&1; }
 try "there is no shell" no_shell
 
-cp docker/compose.yml docker/mosquitto.conf docker/env.example "$work/"
+cp docker/compose.yml docker/mosquitto.conf "$work/"
 sed -i "s#context: ..#context: $PWD#" "$work/compose.yml"
-cp "$work/env.example" "$work/.env"
-sed -i 's#^OCTOPRINT_URL=.*#OCTOPRINT_URL=http://simulator:5000#; s#^OCTOPRINT_API_KEY=.*#OCTOPRINT_API_KEY=SIMULATOR-KEY#' "$work/.env"
+cp docker/demo.env "$work/.env"
 mkdir "$work/secrets"
 openssl rand -hex 16 >"$work/secrets/mqtt_password"
 password=$(cat "$work/secrets/mqtt_password")
