@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::config::{self, ConfigErrors, Loaded};
+use crate::plain_http;
 
 /// Set by the supervisor in every add-on; a secret.
 const TOKEN: &str = "SUPERVISOR_TOKEN";
@@ -137,21 +138,12 @@ async fn broker(supervisor: &str, token: &str) -> Result<Service, String> {
     struct Answer {
         data: Service,
     }
-    // Plain HTTP within the host: what would be trusted over TLS does not matter.
-    let tls = crate::tls::client_config(&config::Tls::default(), false)
-        .map_err(|error| error.to_string())?;
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured((*tls).clone())
-        .no_proxy()
-        .timeout(TIMEOUT)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let asked = client.get(format!("{supervisor}/services/mqtt")).bearer_auth(token).send().await;
-    let answer = asked.map_err(|error| error.to_string())?;
-    if !answer.status().is_success() {
-        return Err(format!("its answer was {}", answer.status()));
+    let url = format!("{supervisor}/services/mqtt");
+    let (status, body) = plain_http::get(&url, Some(token), TIMEOUT).await?;
+    if !status.is_success() {
+        return Err(format!("its answer was {status}"));
     }
-    let answer: Answer = answer.json().await.map_err(|error| error.to_string())?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     Ok(answer.data)
 }
 

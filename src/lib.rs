@@ -40,6 +40,7 @@ pub mod http;
 pub mod logging;
 pub mod mqtt;
 pub mod octoprint;
+mod plain_http;
 pub mod secret;
 pub mod shard;
 pub mod signals;

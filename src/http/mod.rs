@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::mqtt::Broker;
+use crate::plain_http;
 
 /// How long the bridge's loops may take to say that they are alive.
 const ALIVE: Duration = Duration::from_secs(2);
@@ -122,25 +123,15 @@ pub async fn ask(listen: SocketAddr) -> Result<(), String> {
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let nobody = |error: &dyn std::fmt::Display| {
-        format!("no bridge answers at http.listen = {listen}: {error}")
-    };
-    // Plain HTTP: what would be trusted over TLS does not matter.
-    let tls = crate::tls::client_config(&crate::config::Tls::default(), false)
-        .map_err(|error| error.to_string())?;
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured((*tls).clone())
-        .no_proxy()
-        .timeout(ASK)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let answer = client.get(format!("http://{address}/health")).send().await;
-    let answer = answer.map_err(|error| nobody(&error.without_url()))?;
-    let well = answer.status() == StatusCode::OK;
-    let body: serde_json::Value = answer.json().await.map_err(|error| nobody(&error))?;
+    let nobody = |why: &str| format!("no bridge answers at http.listen = {listen}: {why}");
+    let url = format!("http://{address}/health");
+    let (status, body) = plain_http::get(&url, None, ASK).await.map_err(|cause| nobody(&cause))?;
+    let well = status == StatusCode::OK;
+    let body: serde_json::Value =
+        serde_json::from_slice(&body).map_err(|_| nobody("something else does"))?;
     match (well, body["reason"].as_str()) {
         (true, _) => Ok(()),
         (false, Some(reason)) => Err(reason.to_owned()),
-        (false, None) => Err("something else answers at http.listen".to_owned()),
+        (false, None) => Err(nobody("something else does")),
     }
 }
