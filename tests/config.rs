@@ -50,7 +50,9 @@ fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_default
     let all: String = filled
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains(" = ") || rest == "[http]" => format!("{rest}\n"),
+            Some(rest) if rest.contains(" = ") || ["[http]", "[shard]"].contains(&rest) => {
+                format!("{rest}\n")
+            }
             _ => format!("{line}\n"),
         })
         // TLS goes with mqtts only; the rest of the file shows plain MQTT.
@@ -63,6 +65,7 @@ fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_default
         // These have no default, so the file shows an example.
         config["data_dir"].take();
         config["http"].take();
+        config["shard"].take();
         config["mqtt"]["username"].take();
         config["printers"]["mk3"]["name"].take();
         config["printers"]["mk3"]["octoprint_mqtt_topic"].take();

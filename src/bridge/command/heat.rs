@@ -14,6 +14,11 @@ pub(super) fn can_be_set(heater: &str) -> bool {
     is_tool || matches!(heater, "bed" | "chamber")
 }
 
+/// In hundredths: Python writes smaller numbers with an exponent, which firmware misreads.
+fn hundredths(celsius: f64) -> f64 {
+    (celsius * 100.0).round() / 100.0 + 0.0
+}
+
 pub(super) fn temperature(
     asked: &Asked,
     heater: &str,
@@ -28,6 +33,7 @@ pub(super) fn temperature(
     let target = if off { Some(0.0) } else { number(&asked.value) };
     target
         .filter(|target| (0.0..=limit).contains(target))
+        .map(hundredths)
         .map(|target| Command::Temperature { heater: heater.to_owned(), target })
         .ok_or_else(|| {
             no_value(asked, format!("off, or 0…{limit} °C (limits in the configuration)"))
@@ -37,6 +43,7 @@ pub(super) fn temperature(
 pub(super) fn offset(asked: &Asked, heater: &str) -> Result<Command, Refusal> {
     number(&asked.value)
         .filter(|offset| offset.abs() <= OFFSET)
+        .map(hundredths)
         .map(|offset| Command::Offset { heater: heater.to_owned(), offset })
         .ok_or_else(|| no_value(asked, format!("-{OFFSET}…{OFFSET} °C")))
 }

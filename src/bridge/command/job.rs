@@ -28,7 +28,12 @@ pub(super) fn select(asked: &Asked, print: bool) -> Result<Command, Refusal> {
 
 /// The text as one G-code command can carry it: `;` would begin a comment.
 pub(super) fn message(asked: &Asked) -> Result<Command, Refusal> {
-    let text = asked.value.as_str().ok_or_else(|| no_value(asked, "a text"))?;
+    let text = match &asked.value {
+        serde_json::Value::String(text) => text.clone(),
+        // In the wrapper a number may come as one.
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return Err(no_value(asked, "a text")),
+    };
     let shown = |c: char| match c {
         ';' => ',',
         c if c.is_control() => ' ',

@@ -12,6 +12,13 @@ const DISTANCE: f64 = 1000.0;
 /// Highest speed, in mm/min.
 const SPEED: f64 = 100_000.0;
 
+/// What OctoPrint is sent as a number in G-code: in thousandths. Python writes smaller ones with an
+/// exponent, which firmware reads as the number before it: 5e-05 as 5.
+fn thousandths(value: f64) -> f64 {
+    // No negative zero.
+    (value * 1000.0).round() / 1000.0 + 0.0
+}
+
 /// A feed or flow rate in whole percent: OctoPrint reads `100.0` as 10000 %.
 pub(super) fn factor(asked: &Asked) -> Result<u32, Refusal> {
     number(&asked.value)
@@ -51,7 +58,7 @@ pub(super) fn jog(asked: &Asked) -> Result<Command, Refusal> {
     let object = asked.value.as_object().ok_or_else(refused)?;
     let mut jog = Jog::default();
     for (key, value) in object {
-        let value = number(value).ok_or_else(refused)?;
+        let value = thousandths(number(value).ok_or_else(refused)?);
         let (place, fits) = match key.as_str() {
             "x" => (&mut jog.x, value.abs() <= DISTANCE),
             "y" => (&mut jog.y, value.abs() <= DISTANCE),
@@ -72,7 +79,8 @@ pub(super) fn jog(asked: &Asked) -> Result<Command, Refusal> {
 
 pub(super) fn extrude(asked: &Asked) -> Result<Command, Refusal> {
     number(&asked.value)
+        .map(thousandths)
         .filter(|amount| *amount != 0.0 && amount.abs() <= DISTANCE)
         .map(Command::Extrude)
-        .ok_or_else(|| no_value(asked, format!("mm up to {DISTANCE}; negative retracts")))
+        .ok_or_else(|| no_value(asked, format!("mm, 0.001 to {DISTANCE}; negative retracts")))
 }

@@ -29,6 +29,8 @@ fn values_come_bare_as_text_or_wrapped() {
     assert_eq!(parsed("temperature/bed", " 60.5 "), bed(60.5));
     assert_eq!(parsed("temperature/bed", "\"60\""), bed(60.0));
     assert_eq!(parsed("temperature/bed", "off"), bed(0.0));
+    assert_eq!(parsed("temperature/bed", "0.00005"), bed(0.0));
+    assert_eq!(parsed("temperature/bed", "60.128"), bed(60.13));
     assert_eq!(parsed("temperature/bed", r#"{"value":"off","id":7}"#), bed(0.0));
     assert_eq!(asked("job", br#"{"value":"pause","id":"x"}"#).id, Value::from("x"));
     assert_eq!(parsed("rate", "4"), Ok(Command::Rate(Rate::Factor(4))));
@@ -86,6 +88,7 @@ fn texts_stay_texts() {
     assert_eq!(message(r#"{"value":"a;b\nM112\u0000c"}"#), shown("a,b M112 c"));
     let long = "ü".repeat(300);
     assert_eq!(message(&long), shown(&"ü".repeat(255)));
+    assert_eq!(message(r#"{"value":1.5,"id":1}"#), shown("1.5"));
     assert!(message(r#"{"text":"x"}"#).is_err(), "an object is no text");
 }
 
@@ -115,6 +118,12 @@ fn moves_and_factors_have_bounds() {
     let wrapped = parsed("jog", r#"{"value":{"x":10,"z":-0.2,"speed":3000},"id":1}"#);
     assert_eq!(wrapped, Ok(Command::Jog(jog)));
     assert_eq!(parsed("extrude", "-5"), Ok(Command::Extrude(-5.0)));
+    // Firmware would read 5e-05 as 5.
+    assert_eq!(parsed("extrude", "0.12345678"), Ok(Command::Extrude(0.123)));
+    assert!(parsed("extrude", "0.00005").is_err() && parsed("extrude", "-1e-9").is_err());
+    let small = Jog { x: Some(0.0), y: Some(1.0), ..Jog::default() };
+    assert_eq!(parsed("jog", r#"{"x":-0.00005,"y":1.00004}"#), Ok(Command::Jog(small)));
+    assert!(parsed("jog", r#"{"x":1,"speed":0.0001}"#).is_err());
     assert_eq!(parsed("connection", "connect"), Ok(Command::Connection { connect: true }));
     for (command, payload) in [
         ("offset/bed", "51"),
@@ -221,7 +230,9 @@ proptest! {
                 }
                 prop_assert!(speed.is_none_or(|speed| speed > 0.0));
             }
-            Ok(Command::Extrude(amount)) => prop_assert!(amount.abs() <= 1000.0 && amount != 0.0),
+            Ok(Command::Extrude(amount)) => {
+                prop_assert!((0.001..=1000.0).contains(&amount.abs()));
+            }
             Ok(Command::Gcode(lines)) => {
                 let good = |line: &String| !line.is_empty() && !line.contains(['\n', '\r']);
                 prop_assert!(lines.iter().all(good));
