@@ -180,6 +180,8 @@ async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
     let mark = watcher.mark();
     octoprint.job(json!({"command": "start"})).await;
     watcher.wait_json(mark, &topic("print"), |p| p["event_type"] == "print_started").await;
+    // A print that is still starting cannot be paused.
+    octoprint.until("Printing").await;
     line.refuse(true);
     line.cut();
     octoprint.job(json!({"command": "pause", "action": "pause"})).await;
