@@ -69,6 +69,7 @@ async fn automations_fire_exactly_once_a_print_event_and_never_at_a_restart() {
     octoprint.select("part.gcode").await;
     octoprint.job(json!({"command": "start"})).await;
     eventually("started", fired("print_started", 1)).await;
+    octoprint.until("Printing").await;
     octoprint.job(json!({"command": "pause", "action": "pause"})).await;
     eventually("paused", fired("print_paused", 1)).await;
     octoprint.until("Paused").await;
