@@ -118,7 +118,7 @@ compose stop mosquitto >/dev/null 2>&1
 still_healthy() { sleep 20 && healthy >/dev/null; }
 try "a broker that is away for a moment is no illness" still_healthy
 try "one that is away for longer than a minute is" until_true 90 unhealthy
-reason() { docker exec "$bridge" octoprint2mqtt health 2>&1 | grep -q 'broker has been away'; }
+reason() { [[ $(docker exec "$bridge" octoprint2mqtt health 2>&1) == *"broker has been away"* ]]; }
 try "and the reason is said" reason
 compose start mosquitto >/dev/null 2>&1
 try "with the broker back it is healthy again" until_true 90 healthy
