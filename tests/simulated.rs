@@ -330,6 +330,7 @@ async fn health_and_metrics_are_served_where_configured() {
         });
         if has("octoprint2mqtt_printer_connected{printer=\"mk3\"} 1")
             && has("octoprint2mqtt_broker_connected 1")
+            && text.contains("octoprint2mqtt_printer_waiting{printer=\"mk3\"} ")
             && has("octoprint2mqtt_throttle_factor{printer=\"mk3\"} 1")
             && measured
         {

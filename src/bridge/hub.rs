@@ -22,7 +22,7 @@ use super::request::{self, Request};
 use super::setup::{self, SetupError};
 use crate::config::{self, Config};
 use crate::homeassistant::Settings;
-use crate::http::metrics::Latencies;
+use crate::http::metrics::{Latencies, Queues};
 use crate::http::{self, HubPing};
 use crate::mqtt::{Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::octoprint::Socket;
@@ -207,8 +207,10 @@ impl Hub {
 
     fn serve(&self, listener: TcpListener, hub: mpsc::Sender<HubPing>) {
         let (broker, sockets) = (self.broker.clone(), self.sockets.clone());
-        let registry = http::metrics::registry(broker.clone(), sockets, &self.latencies);
-        let served = http::Served { hub, broker, started: self.start.instant, registry };
+        let queues = Queues::default();
+        let registry =
+            http::metrics::registry(broker.clone(), sockets, &self.latencies, queues.clone());
+        let served = http::Served { hub, broker, started: self.start.instant, registry, queues };
         let stopping = self.stopping.clone();
         let serving =
             async move { stopping.run_until_cancelled(http::serve(listener, served)).await };

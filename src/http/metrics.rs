@@ -1,6 +1,7 @@
 //! What `/metrics` says, in Prometheus' text format.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -49,20 +50,43 @@ impl Latency {
     }
 }
 
+/// What waits for the broker of each printer, in the order of the printers: asked for before each
+/// look at the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Queues(Arc<Mutex<Vec<usize>>>);
+
+impl Queues {
+    /// Takes in what waits, lane by lane; the first lane is the bridge's own.
+    pub fn set(&self, lanes: Vec<usize>) {
+        let printers = lanes.into_iter().skip(1).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = printers;
+    }
+
+    fn get(&self) -> Vec<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// All metrics of a bridge.
-pub fn registry(broker: Broker, sockets: Vec<(String, Socket)>, latencies: &Latencies) -> Registry {
+pub fn registry(
+    broker: Broker,
+    sockets: Vec<(String, Socket)>,
+    latencies: &Latencies,
+    queues: Queues,
+) -> Registry {
     let mut registry = Registry::with_prefix("octoprint2mqtt");
     registry.register(
         "publish_latency_seconds",
         "Time from a message's receipt to the broker's acknowledgement of all that it caused",
         latencies.0.clone(),
     );
-    registry.register_collector(Box::new(Bridge { broker, sockets }));
+    registry.register_collector(Box::new(Bridge { broker, sockets, queues }));
     registry
 }
 
 #[derive(Debug)]
 struct Bridge {
+    queues: Queues,
     broker: Broker,
     sockets: Vec<(String, Socket)>,
 }
@@ -117,6 +141,10 @@ impl Collector for Bridge {
             }
             Ok::<(), std::fmt::Error>(())
         };
+        let queues = self.queues.get();
+        let ids = self.sockets.iter().map(|(id, _)| id.as_str());
+        let waiting = ids.zip(queues.into_iter().map(|waiting| waiting as u64)).collect();
+        family("printer_waiting", "Publications of a printer that wait", true, waiting)?;
         let connected =
             |socket: &Socket| u64::from(socket.status().borrow().state == SocketState::Connected);
         family("printer_connected", "Whether OctoPrint is there", true, each(connected))?;

@@ -40,6 +40,8 @@ pub struct Served {
     pub started: std::time::Instant,
     /// The metrics.
     pub registry: Registry,
+    /// Where they find what waits for the broker.
+    pub queues: metrics::Queues,
 }
 
 /// Why health and metrics cannot be served.
@@ -104,6 +106,9 @@ async fn unwell(served: &Served) -> Option<String> {
 }
 
 async fn metrics(State(served): State<Arc<Served>>) -> impl IntoResponse {
+    if let Ok(Some(waiting)) = tokio::time::timeout(ALIVE, served.broker.waiting()).await {
+        served.queues.set(waiting);
+    }
     let mut text = String::new();
     // Writing to a string does not fail.
     let encoded = prometheus_client::encoding::text::encode(&mut text, &served.registry);

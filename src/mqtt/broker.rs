@@ -71,6 +71,7 @@ enum Request {
     TooLarge,
     Republish,
     Ping(oneshot::Sender<()>),
+    Waiting(oneshot::Sender<Vec<usize>>),
     Close { within: Duration, done: oneshot::Sender<bool> },
 }
 
@@ -144,6 +145,13 @@ impl Broker {
     pub async fn ping(&self) -> bool {
         let (alive, answer) = oneshot::channel();
         self.requests.send(Request::Ping(alive)).is_ok() && answer.await.is_ok()
+    }
+
+    /// What waits in each lane; `None` where the task that owns the connection has ended.
+    pub async fn waiting(&self) -> Option<Vec<usize>> {
+        let (tell, told) = oneshot::channel();
+        self.requests.send(Request::Waiting(tell)).ok()?;
+        told.await.ok()
     }
 
     /// The connection, as it changes.
@@ -358,6 +366,9 @@ impl Actor {
             Some(Request::Publish(publication)) => self.outbox.push(publication),
             Some(Request::TooLarge) => self.outbox.count_drop(),
             Some(Request::Republish) => self.outbox.republish(),
+            Some(Request::Waiting(tell)) => {
+                let _ = tell.send(self.outbox.waiting_by_lane());
+            }
             Some(Request::Ping(alive)) => {
                 // Who asked may have given up waiting.
                 let _ = alive.send(());

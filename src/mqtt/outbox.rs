@@ -299,6 +299,11 @@ impl Outbox {
         self.in_flight == 0 && self.counts.waiting == 0
     }
 
+    /// What waits or is unacknowledged, lane by lane.
+    pub fn waiting_by_lane(&self) -> Vec<usize> {
+        self.lanes.iter().map(Lane::waiting).collect()
+    }
+
     /// Counts since the start.
     pub fn counts(&self) -> Counts {
         self.counts
