@@ -1,0 +1,134 @@
+//! The bridge as a child process, and what it costs.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::broker::{BASE, Process};
+use crate::printers::Printers;
+
+/// How the bridge is configured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Variant {
+    /// `homeassistant.enabled = false`.
+    pub no_discovery: bool,
+    /// `socket.terminal = true`.
+    pub terminal: bool,
+    /// Bound to one core.
+    pub one_core: bool,
+}
+
+/// A running bridge.
+pub struct Bridge {
+    process: Process,
+    _dir: tempfile::TempDir,
+}
+
+/// The program that is measured: `OCTOPRINT2MQTT_BENCH_BRIDGE`, else the one that was just built,
+/// which holds the simulated OctoPrint as well.
+pub fn program() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_octoprint2mqtt"));
+    std::env::var_os("OCTOPRINT2MQTT_BENCH_BRIDGE").map_or_else(built, PathBuf::from)
+}
+
+fn config(
+    broker: &str,
+    printers: &Printers,
+    count: usize,
+    data: &Path,
+    variant: Variant,
+) -> String {
+    let mut config = format!(
+        "data_dir = {data:?}\n[mqtt]\nurl = \"{broker}\"\nbase_topic = \"{BASE}\"\n\
+         [homeassistant]\nenabled = {}\n[log]\nlevel = \"warn\"\n",
+        !variant.no_discovery
+    );
+    for index in 0..count {
+        let (url, terminal) = (printers.url(index), variant.terminal);
+        write!(
+            config,
+            "[printers.p{index}]\nurl = \"{url}\"\napi_key = \"bench\"\nsocket = {{ terminal = {terminal} }}\n"
+        )
+        .expect("a string can be written to");
+    }
+    config
+}
+
+impl Bridge {
+    /// Starts it for so many of the printers; `data` is its `data_dir`.
+    pub fn start(
+        broker: &str,
+        printers: &Printers,
+        count: usize,
+        data: &Path,
+        variant: Variant,
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the bridge");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, config(broker, printers, count, data, variant))
+            .expect("the bridge's configuration is written");
+        let mut command = if variant.one_core {
+            let mut command = Command::new("taskset");
+            command.args(["-c", "0"]).arg(program());
+            command
+        } else {
+            Command::new(program())
+        };
+        command.arg("--config").arg(path).env_remove("OCTOPRINT2MQTT_CONFIG");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
+        Self { process: Process(child.expect("the bridge starts")), _dir: dir }
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()));
+        let status = status.expect("the bridge runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: u64 = kibibytes.and_then(|text| text.parse().ok()).expect("a number of kB");
+        kibibytes * 1024
+    }
+
+    /// Processor time of all its threads so far, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.0.id()));
+        let nanos = tasks.expect("the bridge runs").filter_map(|task| {
+            // A thread may end meanwhile.
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        nanos.sum::<u64>() as f64 / 1e9
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(mut self) {
+        let kill = Command::new("kill").arg(self.process.0.id().to_string()).status();
+        assert!(kill.is_ok_and(|status| status.success()), "the bridge runs until told to end");
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while self.process.0.try_wait().expect("its own child").is_none() {
+            assert!(Instant::now() < deadline, "the bridge does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Starts to watch how much processor time it takes.
+    pub fn watch(&self) -> Watch<'_> {
+        Watch { bridge: self, cpu: self.cpu_seconds(), since: Instant::now() }
+    }
+}
+
+/// Watches processor time.
+pub struct Watch<'b> {
+    bridge: &'b Bridge,
+    cpu: f64,
+    since: Instant,
+}
+
+impl Watch<'_> {
+    /// Seconds of processor time, and the share of one core, in percent.
+    pub fn end(&self) -> (f64, f64) {
+        let seconds = self.bridge.cpu_seconds() - self.cpu;
+        (seconds, 100.0 * seconds / self.since.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,203 @@
+//! Simulated OctoPrints, as many as wanted at one address: each below a path of its own. They do
+//! what the bridge needs to connect, and then send recorded messages on a schedule.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{Message, WebSocket};
+use axum::extract::{Path, State, WebSocketUpgrade};
+use axum::response::{IntoResponse, Json};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
+
+use crate::frames::{self, Moving, Recorded};
+use crate::sent::Sent;
+
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How often an idle printer says how warm it is.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Running simulated OctoPrints.
+pub struct Printers {
+    /// How many there are.
+    count: usize,
+    /// Where they listen.
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    idle: Recorded,
+    printing: Recorded,
+    /// What moves while they print.
+    moving: Moving,
+    /// Nanoseconds between two messages of one printer that prints.
+    interval: AtomicU64,
+    prints: AtomicBool,
+    /// Sockets that are logged in.
+    live: AtomicUsize,
+    sent: Arc<Sent>,
+}
+
+impl Printers {
+    /// Starts `count` idle printers; what they will print has the terminal's lines in it if wanted.
+    pub async fn start(count: usize, terminal: bool, moving: Moving, sent: Arc<Sent>) -> Self {
+        let shared = Arc::new(Shared {
+            idle: Recorded::idle(),
+            printing: Recorded::printing(terminal),
+            moving,
+            interval: AtomicU64::new(0),
+            prints: AtomicBool::new(false),
+            live: AtomicUsize::new(0),
+            sent,
+        });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        // Small frames go out at once, as OctoPrint's do.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let router = router(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { count, port, shared }
+    }
+
+    /// The address of printer `index`.
+    pub fn url(&self, index: usize) -> String {
+        format!("http://127.0.0.1:{}/p{index}", self.port)
+    }
+
+    /// Lets all of them print, with such a pause between two messages of one printer.
+    pub fn print(&self, interval: Duration) {
+        self.shared.interval.store(nanos(interval), Ordering::Relaxed);
+        self.shared.prints.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until all are logged in to.
+    pub async fn all_live(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.shared.live.load(Ordering::Relaxed) < self.count {
+            let live = self.shared.live.load(Ordering::Relaxed);
+            assert!(
+                Instant::now() < deadline,
+                "only {live} of {} printers are connected",
+                self.count
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn nanos(interval: Duration) -> u64 {
+    u64::try_from(interval.as_nanos()).expect("an interval of less than centuries")
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/{printer}/api/login", post(login))
+        .route("/{printer}/api/printerprofiles", get(profiles))
+        .route("/{printer}/api/files", get(|| async { Json(json!({"files": []})) }))
+        .route("/{printer}/sockjs/{server}/{session}/websocket", get(upgrade))
+        .with_state(shared)
+}
+
+async fn login() -> Json<Value> {
+    Json(json!({
+        "name": "bench", "session": "5e551011", "active": true, "admin": true, "user": true,
+        "apikey": null, "groups": ["admins"], "needs": {"group": [], "role": []},
+        "permissions": [], "roles": [], "settings": {}, "_login_mechanism": "apikey",
+    }))
+}
+
+async fn profiles() -> Json<Value> {
+    Json(json!({"profiles": {"_default": {
+        "id": "_default", "name": "Default", "model": "Generic RepRap Printer", "current": true,
+        "default": true, "heatedBed": true, "heatedChamber": false,
+        "extruder": {"count": 1, "sharedNozzle": false, "nozzleDiameter": 0.4},
+    }}}))
+}
+
+async fn upgrade(
+    State(shared): State<Arc<Shared>>,
+    Path((printer, _, _)): Path<(String, String, String)>,
+    upgrade: WebSocketUpgrade,
+) -> impl IntoResponse {
+    let index = printer.trim_start_matches('p').parse().unwrap_or(0);
+    upgrade.on_upgrade(move |socket| async move {
+        let mut session = Session { shared, index, socket };
+        if session.log_in().await.is_some() {
+            session.shared.live.fetch_add(1, Ordering::Relaxed);
+            session.run().await;
+            session.shared.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    })
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    index: usize,
+    socket: WebSocket,
+}
+
+impl Session {
+    async fn send(&mut self, frame: String) -> Option<()> {
+        self.socket.send(Message::text(frame)).await.ok()
+    }
+
+    /// `None`: the client left.
+    async fn log_in(&mut self) -> Option<()> {
+        self.send("o".to_owned()).await?;
+        self.send(frames::greeting()).await?;
+        loop {
+            if let Message::Text(text) = self.socket.recv().await?.ok()?
+                && text.contains("auth")
+            {
+                break;
+            }
+        }
+        let history = self.shared.idle.frame("history", 0, Moving::Nothing);
+        self.send(history).await?;
+        self.send("a[{\"timelapse\":null}]".to_owned()).await
+    }
+
+    fn interval(&self) -> Duration {
+        if self.shared.prints.load(Ordering::Relaxed) {
+            Duration::from_nanos(self.shared.interval.load(Ordering::Relaxed))
+        } else {
+            IDLE
+        }
+    }
+
+    fn frame(&self, sequence: u64) -> String {
+        let Shared { idle, printing, moving, prints, .. } = &*self.shared;
+        if prints.load(Ordering::Relaxed) {
+            printing.frame("current", sequence, *moving)
+        } else {
+            idle.frame("current", sequence, Moving::Nothing)
+        }
+    }
+
+    async fn run(&mut self) -> Option<()> {
+        let mut sequence = 0;
+        // Each printer has a beat of its own.
+        let mut next = Instant::now() + self.interval().mul_f64(fastrand::f64());
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                received = self.socket.recv() => drop(received?.ok()?),
+                () = sleep_until(next) => {
+                    sequence += 1;
+                    let frame = self.frame(sequence);
+                    self.shared.sent.leaves(self.index, sequence);
+                    self.send(frame).await?;
+                    // One that is late does not send in bursts to catch up.
+                    next = (next + self.interval()).max(Instant::now());
+                }
+                _ = heartbeat.tick() => self.send("h".to_owned()).await?,
+            }
+        }
+    }
+}

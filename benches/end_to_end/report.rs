@@ -1,0 +1,213 @@
+//! The results: as JSON, and as text beside the targets.
+
+use std::fmt::Write;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::bridge;
+use crate::runs::{Load, Start, Throughput};
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    /// Whether it was the short form, whose numbers mean little.
+    pub quick: bool,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// The program that was measured, in bytes.
+    pub binary_bytes: u64,
+    /// The image `octoprint2mqtt`, in bytes, where an engine has one.
+    pub image_bytes: Option<u64>,
+    /// From the start to discovery.
+    pub start: Start,
+    /// Under steady loads.
+    pub load: Vec<Load>,
+    /// How much goes through.
+    pub throughput: Vec<Throughput>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    /// As the kernel calls it.
+    pub processor: String,
+    /// How many cores all programs of the measurement share.
+    pub cores: usize,
+    /// Its version.
+    pub mosquitto: String,
+}
+
+impl Machine {
+    fn this() -> Self {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+        let model = model.map(|model| model.trim_start_matches([' ', '\t', ':']).to_owned());
+        let version =
+            output("mosquitto", &["-h"]).or_else(|| output("/usr/sbin/mosquitto", &["-h"]));
+        Self {
+            processor: model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            mosquitto: version
+                .and_then(|text| text.lines().next().map(str::to_owned))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    String::from_utf8(output.stdout).ok()
+}
+
+fn image_bytes() -> Option<u64> {
+    let size = ["image", "inspect", "--format", "{{.Size}}", "octoprint2mqtt"];
+    output("docker", &size)?.trim().parse().ok()
+}
+
+/// Whether a measurement meets its target.
+struct Target {
+    what: String,
+    measured: String,
+    target: &'static str,
+    holds: bool,
+}
+
+impl Results {
+    /// Nothing measured yet, but for sizes.
+    pub fn new(quick: bool) -> Self {
+        let binary = std::fs::metadata(bridge::program()).expect("the bridge is built");
+        Self {
+            quick,
+            machine: Machine::this(),
+            binary_bytes: binary.len(),
+            image_bytes: image_bytes(),
+            start: Start::default(),
+            load: Vec::new(),
+            throughput: Vec::new(),
+        }
+    }
+
+    fn load(&self, name: &str) -> Option<&Load> {
+        self.load.iter().find(|load| load.name == name)
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let mut add = |what: &str, measured: f64, unit: &str, target, holds| {
+            let measured = format!("{measured:.2} {unit}");
+            targets.push(Target { what: what.to_owned(), measured, target, holds });
+        };
+        if let Some(one) = self.load("1 printer") {
+            let p50 = one.bridge.p50_ms - one.bare.p50_ms;
+            let p99 = one.bridge.p99_ms - one.bare.p99_ms;
+            add("added latency p50, 1 printer", p50, "ms", "0.3 ms", p50 <= 0.3);
+            add("added latency p99, 1 printer", p99, "ms", "2 ms", p99 <= 2.0);
+            let memory = megabytes(one.memory_printing);
+            add("resident memory, 1 printer", memory, "MB", "8 MB", memory <= 8.0);
+            let cpu = one.cpu_printing_percent;
+            add("processor, 1 printer that prints", cpu, "% of a core", "0.2 %", cpu < 0.2);
+        }
+        if let Some(many) = self.load("1,000 printers, one core") {
+            let p99 = many.bridge.p99_ms;
+            add("latency p99, 1,000 printers on one core", p99, "ms", "20 ms", p99 < 20.0);
+        }
+        if let Some(many) = self.load("1,000 printers") {
+            let memory = megabytes(many.memory_printing);
+            add("resident memory, 1,000 printers", memory, "MB", "80 MB", memory <= 80.0);
+        }
+        if let Some(through) = self.throughput.first() {
+            let share = 100.0 * through.bridge_per_second / through.bare_per_second;
+            add("throughput, share of the bare publisher's", share, "%", "80 %", share >= 80.0);
+        }
+        let start = self.start.again_p50_ms;
+        add("start to discovery published", start, "ms", "150 ms", start < 150.0);
+        let size = megabytes(self.binary_bytes);
+        add("binary", size, "MB", "8 MB", size < 8.0);
+        targets
+    }
+
+    /// All of it, for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).expect("a string can be written to");
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Machine { processor, cores, mosquitto } = &self.machine;
+        writeln!(text, "\n{processor}, {cores} cores for everything; {mosquitto}")?;
+        if self.quick {
+            writeln!(text, "the quick form: these numbers mean little")?;
+        }
+        writeln!(text, "\n{:44} {:>18}   target", "", "measured")?;
+        for Target { what, measured, target, holds } in self.targets() {
+            let holds = if holds { "" } else { "  missed" };
+            writeln!(text, "{what:44} {measured:>18}   {target}{holds}")?;
+        }
+        let Start { first_ms, again_p50_ms, again_max_ms } = &self.start;
+        writeln!(
+            text,
+            "\nstart to discovery: first {first_ms:.0} ms; again {again_p50_ms:.0} ms, at most {again_max_ms:.0} ms"
+        )?;
+        if let Some(bytes) = self.image_bytes {
+            writeln!(text, "image: {:.1} MB", megabytes(bytes))?;
+        }
+        writeln!(text, "\nlatency in ms at 2 messages/s and printer")?;
+        writeln!(
+            text,
+            "{:30} {:>7} {:>7} {:>7} {:>7}   {:>7} {:>7} {:>7} {:>7}   arrived",
+            "", "bare 50", "95", "99", "max", "50", "95", "99", "max"
+        )?;
+        for Load { name, bare, bridge, .. } in &self.load {
+            write!(text, "{name:30}")?;
+            for latency in [bare, bridge] {
+                for ms in [latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms] {
+                    write!(text, " {ms:7.2}")?;
+                }
+                write!(text, "  ")?;
+            }
+            writeln!(text, " {} of {}", bridge.arrived, bridge.sent)?;
+        }
+        writeln!(
+            text,
+            "\n{:30} {:>8} {:>8}   {:>7} {:>9}   {:>14}",
+            "", "MB idle", "printing", "% idle", "printing", "CPU s/million"
+        )?;
+        for load in &self.load {
+            writeln!(
+                text,
+                "{:30} {:8.1} {:8.1}   {:7.2} {:9.2}   {:14.1}",
+                load.name,
+                megabytes(load.memory_idle),
+                megabytes(load.memory_printing),
+                load.cpu_idle_percent,
+                load.cpu_printing_percent,
+                load.cpu_seconds_a_million
+            )?;
+        }
+        writeln!(
+            text,
+            "\n{:30} {:>10} {:>10} {:>7} {:>10} {:>14}",
+            "publications/s", "bare", "bridge", "share", "messages/s", "CPU s/million"
+        )?;
+        for through in &self.throughput {
+            writeln!(
+                text,
+                "{:30} {:10.0} {:10.0} {:5.0} % {:10.0} {:14.1}",
+                through.name,
+                through.bare_per_second,
+                through.bridge_per_second,
+                100.0 * through.bridge_per_second / through.bare_per_second,
+                through.messages_per_second,
+                through.cpu_seconds_a_million
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes as millions of them.
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
