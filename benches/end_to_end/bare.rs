@@ -14,7 +14,7 @@ use crate::sent::{Latency, Sent};
 pub fn latency(
     port: u16,
     printers: usize,
-    moving: Moving,
+    (terminal, moving): (bool, Moving),
     interval: Duration,
     span: Duration,
     sent: Arc<Sent>,
@@ -22,7 +22,7 @@ pub fn latency(
     in_a_thread(move || async move {
         let (client, events) = broker::client(port, "bare");
         tokio::spawn(acknowledged(events, Arc::default()));
-        let recorded = Arc::new(Recorded::printing(false));
+        let recorded = Arc::new(Recorded::printing(terminal));
         for printer in 0..printers {
             let (client, recorded, sent) = (client.clone(), recorded.clone(), sent.clone());
             tokio::spawn(async move {
@@ -41,13 +41,18 @@ pub fn latency(
 }
 
 /// How many publications a second the bare publisher gets acknowledged, of the same payloads.
-pub fn throughput(port: u16, printers: usize, moving: Moving, span: Duration) -> f64 {
+pub fn throughput(
+    port: u16,
+    printers: usize,
+    (terminal, moving): (bool, Moving),
+    span: Duration,
+) -> f64 {
     in_a_thread(move || async move {
         let (client, events) = broker::client(port, "bare");
         let acknowledgements = Arc::new(AtomicU64::new(0));
         tokio::spawn(acknowledged(events, acknowledgements.clone()));
         tokio::spawn(async move {
-            let recorded = Recorded::printing(false);
+            let recorded = Recorded::printing(terminal);
             for number in 0.. {
                 let (sequence, printer) = (number / printers as u64, number as usize % printers);
                 publish(&client, printer, &recorded, sequence, moving).await;

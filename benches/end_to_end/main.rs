@@ -2,7 +2,8 @@
 //! child process, a real Mosquitto, a subscriber, and a bare rumqttc publisher as the yardstick.
 //!
 //! `cargo bench --bench end_to_end` takes about a quarter of an hour; with `-- --quick` it takes
-//! under two minutes and its numbers mean little. The results are written to
+//! under two minutes and its numbers mean little; with `-- start`, or any other text, only those
+//! measurements are made whose names have it in them. The results are written to
 //! `target/end_to_end.json` and `target/end_to_end.svg`, or below `--out DIRECTORY`.
 
 mod bare;
@@ -21,16 +22,43 @@ use std::time::Duration;
 use bridge::Variant;
 use runs::{Plan, start, throughput, under_load};
 
+/// What was asked for.
+struct Asked {
+    quick: bool,
+    out: PathBuf,
+    /// A part of the names of what is to be measured.
+    filter: String,
+}
+
+impl Asked {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Self {
+        let out = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target");
+        let mut asked = Self { quick: false, out, filter: String::new() };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => asked.quick = true,
+                "--out" => asked.out = arguments.next().expect("--out takes a directory").into(),
+                // What cargo says to every benchmark.
+                "--bench" => {}
+                filter => filter.clone_into(&mut asked.filter),
+            }
+        }
+        asked
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let quick = arguments.iter().any(|argument| argument == "--quick");
-    let out = arguments.iter().position(|argument| argument == "--out");
-    let out = out.and_then(|at| arguments.get(at + 1)).map_or_else(default_out, PathBuf::from);
+    let asked = Asked::read(std::env::args().skip(1));
     octoprint2mqtt::tls::install_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let results = runtime.expect("a runtime").block_on(measure(quick));
+    let results = runtime.expect("a runtime").block_on(measure(&asked));
     println!("{}", results.text());
-    std::fs::create_dir_all(&out).expect("the directory of the results can be made");
+    let out = &asked.out;
+    std::fs::create_dir_all(out).expect("the directory of the results can be made");
     let json = serde_json::to_string_pretty(&results).expect("numbers have a JSON form");
     std::fs::write(out.join("end_to_end.json"), json + "\n").expect("the results are written");
     let picture = picture::draw(&results);
@@ -38,11 +66,8 @@ fn main() {
     println!("written to {}", out.display());
 }
 
-fn default_out() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target")
-}
-
-async fn measure(quick: bool) -> report::Results {
+async fn measure(asked: &Asked) -> report::Results {
+    let quick = asked.quick;
     let plain = Variant::default();
     let terminal = Variant { terminal: true, ..plain };
     let no_discovery = Variant { no_discovery: true, ..plain };
@@ -55,7 +80,8 @@ async fn measure(quick: bool) -> report::Results {
         variant,
     };
     let mut plans = vec![plan("1 printer", 1, 90, plain), plan("10 printers", 10, 30, plain)];
-    if !quick {
+    // The short form has time for them only where they are asked for.
+    if !quick || !asked.filter.is_empty() {
         plans.extend([
             plan("100 printers", 100, 30, plain),
             plan("100 printers, terminal = true", 100, 30, terminal),
@@ -65,14 +91,23 @@ async fn measure(quick: bool) -> report::Results {
         ]);
     }
     let mut results = report::Results::new(quick);
-    results.start = start(if quick { 2 } else { 20 }).await;
-    for plan in plans {
+    if asked.wants("start") {
+        results.start = start(if quick { 2 } else { 20 }).await;
+    }
+    for plan in plans.into_iter().filter(|plan| asked.wants(plan.name)) {
         results.load.push(under_load(plan).await);
     }
-    let variants =
-        [("default", plain), ("terminal = true", terminal), ("no discovery", no_discovery)];
-    for (name, variant) in variants.into_iter().take(if quick { 1 } else { 3 }) {
-        results.throughput.push(throughput(name, variant, quick).await);
+    let variants = [
+        ("throughput", plain),
+        ("throughput, terminal = true", terminal),
+        ("throughput, no discovery", no_discovery),
+    ];
+    for (name, variant) in
+        variants.into_iter().take(if quick && asked.filter.is_empty() { 1 } else { 3 })
+    {
+        if asked.wants(name) {
+            results.throughput.push(throughput(name, variant, quick).await);
+        }
     }
     results
 }

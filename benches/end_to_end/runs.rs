@@ -64,12 +64,12 @@ pub async fn under_load(plan: Plan) -> Load {
     let subscriber =
         Subscriber::start(broker.port, tracked, tracked, sent.clone(), Instant::now()).await;
     let (port, printers, span, bare_sent) = (broker.port, plan.printers, plan.span, sent.clone());
-    let moving = Moving::Temperature;
-    let bare = move || bare::latency(port, printers, moving, INTERVAL, span, bare_sent);
+    let (terminal, moving) = (plan.variant.terminal, Moving::Temperature);
+    let payloads = (terminal, moving);
+    let bare = move || bare::latency(port, printers, payloads, INTERVAL, span, bare_sent);
     let bare = tokio::task::spawn_blocking(bare).await.expect("the bare publisher does not fail");
 
-    let octoprints =
-        Printers::start(plan.printers, plan.variant.terminal, moving, sent.clone()).await;
+    let octoprints = Printers::start(plan.printers, terminal, moving, sent.clone()).await;
     let data = tempfile::tempdir().expect("a data_dir");
     let bridge =
         Bridge::start(&broker.url(), &octoprints, plan.printers, data.path(), plan.variant);
@@ -178,7 +178,8 @@ pub async fn throughput(name: &'static str, variant: Variant, quick: bool) -> Th
     let subscriber =
         Subscriber::start(broker.port, "#", tracked, sent.clone(), Instant::now()).await;
     let (port, span) = (broker.port, Duration::from_secs(if quick { 2 } else { 10 }));
-    let bare = move || bare::throughput(port, PRINTERS, moving, span);
+    let payloads = (variant.terminal, moving);
+    let bare = move || bare::throughput(port, PRINTERS, payloads, span);
     let bare_per_second =
         tokio::task::spawn_blocking(bare).await.expect("the bare publisher does not fail");
 

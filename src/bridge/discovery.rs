@@ -1,11 +1,12 @@
 //! When a printer's discovery message is published, and with what (pure).
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::facts::Fact;
 use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
-use crate::mqtt::{Kind, Publication};
+use crate::mqtt::{Make, Publication};
 use crate::topics::PrinterTopics;
 
 /// Home Assistant loses parts of a message that follows another one closely.
@@ -28,8 +29,8 @@ pub struct Discovery {
     /// What was published earlier; `None` until that is known.
     published: Option<Components>,
     patience_ends: Instant,
-    /// The last message and when it was published.
-    sent: Option<(homeassistant::Discovery, Instant)>,
+    /// A hash of the last message, and when it was published.
+    sent: Option<(u64, Instant)>,
     changed: bool,
 }
 
@@ -131,14 +132,22 @@ impl Discovery {
         }
         let gone = self.published.get_or_insert_default();
         let message = homeassistant::printer(&self.settings, &self.topics, &self.device, gone);
-        if self.sent.as_ref().is_some_and(|(sent, _)| *sent == message) {
+        let hash = hash(&message.payload);
+        if self.sent.is_some_and(|(sent, _)| sent == hash) {
             return None;
         }
-        *gone = message.components.clone();
-        let (topic, payload) = (message.topic.clone(), message.payload.clone());
-        self.sent = Some((message, now));
+        self.sent = Some((hash, now));
+        *gone = message.components;
         // In the bridge's own lane, which goes first: discovery precedes state.
-        Some(Publication::new(super::hub::LANE, topic, payload, Kind::State))
+        Some(Publication::made(super::hub::LANE, message.topic, self.maker(message.gone)))
+    }
+
+    /// Makes the message as it is now: with a thousand printers these messages would take more
+    /// memory than all else, and they are needed only when the broker is back.
+    fn maker(&self, gone: Components) -> Make {
+        let (settings, topics, device) =
+            (self.settings.clone(), self.topics.clone(), self.device.clone());
+        Make::new(move || homeassistant::printer(&settings, &topics, &device, &gone).payload)
     }
 
     /// What is worth keeping over a restart.
@@ -150,6 +159,12 @@ impl Discovery {
     pub fn components(&self) -> Option<&Components> {
         self.published.as_ref()
     }
+}
+
+fn hash(payload: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(payload);
+    hasher.finish()
 }
 
 /// Tools, bed and chamber as the profile has them, and what else reports; without a profile those
@@ -212,8 +227,12 @@ mod tests {
         Fact::Profile(Some(PrinterProfile { heaters, manufacturer: None, model: None }))
     }
 
+    fn made(publication: &Publication) -> bytes::Bytes {
+        publication.make.as_ref().unwrap().payload()
+    }
+
     fn tools(publication: &Publication) -> Vec<String> {
-        let payload: Value = serde_json::from_slice(&publication.payload).unwrap();
+        let payload: Value = serde_json::from_slice(&made(publication)).unwrap();
         let components = payload["components"].as_object().unwrap();
         let is = |key: &str| ["tool0", "tool1", "bed", "chamber", "sensor_A"].contains(&key);
         components
@@ -255,7 +274,7 @@ mod tests {
         assert_eq!(discovery.due(), Some(now + APART));
         let changed = discovery.flush(now + APART).unwrap();
         assert_eq!(tools(&changed), ["bed", "tool0"]);
-        let payload: Value = serde_json::from_slice(&changed.payload).unwrap();
+        let payload: Value = serde_json::from_slice(&made(&changed)).unwrap();
         assert_eq!(payload["components"]["tool1"], serde_json::json!({"platform": "sensor"}));
         discovery.learn(profile(&["tool0", "bed"]));
         assert!(discovery.due().is_none(), "nothing has changed");

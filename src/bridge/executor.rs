@@ -108,7 +108,8 @@ struct Queued {
 pub struct Executor {
     socket: Socket,
     answers: Answers,
-    queue: mpsc::Sender<Queued>,
+    // Boxed: a channel makes room for 32 at once, and mostly there is none.
+    queue: mpsc::Sender<Box<Queued>>,
     stops: Arc<AtomicU64>,
 }
 
@@ -132,7 +133,7 @@ impl Executor {
     pub fn submit(&self, asked: Asked, command: Command, job_selected: bool) {
         if !command.is_urgent() {
             let stops = self.stops.load(Ordering::Relaxed);
-            let queued = Queued { asked, command, stops, job_selected };
+            let queued = Box::new(Queued { asked, command, stops, job_selected });
             if let Err(refused) = self.queue.try_send(queued) {
                 let asked = refused.into_inner().asked;
                 self.answers.answer(&asked, Err(Failure::new("too many commands wait already")));
@@ -184,8 +185,9 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
-        while let Some(Queued { asked, command, stops, job_selected }) = waiting.recv().await {
+    async fn run(self, mut waiting: mpsc::Receiver<Box<Queued>>) {
+        while let Some(queued) = waiting.recv().await {
+            let Queued { asked, command, stops, job_selected } = *queued;
             let outcome = if stops == self.stops.load(Ordering::Relaxed) {
                 self.execute(command, job_selected).await
             } else {

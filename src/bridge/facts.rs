@@ -32,11 +32,11 @@ pub enum Question {
 
 /// Asks, side by side with all else; the answer goes to `answers`. No answer at all is no fact:
 /// what was known before stays.
-pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Fact>) {
+pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>) {
     tokio::spawn(async move {
         match answer(question, &rest).await {
             // Fails only when the printer's task has ended.
-            Ok(fact) => drop(answers.send(fact).await),
+            Ok(fact) => drop(answers.send(Box::new(fact)).await),
             Err(error) => tracing::debug!(?question, "not known: {error}"),
         }
     });

@@ -95,7 +95,7 @@ struct Hub {
     start: Start,
     sockets: Vec<(String, Socket)>,
     /// By the printer's id.
-    commands: HashMap<String, mpsc::Sender<Incoming>>,
+    commands: HashMap<String, mpsc::Sender<Box<Incoming>>>,
     set_log_level: SetLogLevel,
     store: Store,
     /// Where Home Assistant says that it has started.
@@ -122,11 +122,7 @@ impl Hub {
         let topics = BridgeTopics::named(base, &config.bridge_name());
         let will = (topics.state.to_string(), "offline".to_owned());
         let options = setup::broker_options(&config.mqtt, Some(will))?;
-        let sockets = config
-            .printers
-            .iter()
-            .map(|printer| Ok((printer.id.clone(), setup::socket(printer)?)))
-            .collect::<Result<Vec<_>, SetupError>>()?;
+        let sockets = setup::sockets(&config.printers)?;
         let printer_topics: Vec<PrinterTopics> =
             config.printers.iter().map(|printer| PrinterTopics::new(base, &printer.id)).collect();
         let mut filters: BTreeSet<String> =
@@ -189,7 +185,8 @@ impl Hub {
             let task = Printer::new(printer, lane, topics, broker, socket, memory);
             let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
-            self.tasks.spawn(task.run(queue, self.stopping.clone()));
+            // Boxed: a future holds its arguments twice.
+            self.tasks.spawn(Box::new(task).run(queue, self.stopping.clone()));
         }
         if let Some(settings) = settings {
             let announcer = Announcer {
@@ -273,7 +270,9 @@ impl Hub {
         let base = self.config.mqtt.base_topic.len() + 1;
         let id = incoming.topic.get(base..).and_then(|rest| rest.split('/').next());
         let Some(commands) = id.and_then(|id| self.commands.get(id)) else { return };
-        if let Err(mpsc::error::TrySendError::Full(incoming)) = commands.try_send(incoming) {
+        if let Err(mpsc::error::TrySendError::Full(incoming)) =
+            commands.try_send(Box::new(incoming))
+        {
             tracing::warn!(topic = incoming.topic, "too many commands at once, dropped");
         }
     }

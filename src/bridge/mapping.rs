@@ -52,6 +52,7 @@ impl Batch<'_> {
             lane: self.lane,
             topic,
             payload,
+            make: None,
             kind,
             received: self.received,
             receipt: (kind != Kind::Unacknowledged).then(|| self.receipt.clone()),

@@ -39,12 +39,17 @@ pub struct Prints {
     tracker: Tracker,
     store: Store,
     printer: Arc<str>,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<Box<Found>>,
 }
 
 impl Prints {
     /// Goes on from what `known` has; what is found out goes to `found`.
-    pub fn new(printer: &str, known: &Known, store: Store, found: mpsc::Sender<Found>) -> Self {
+    pub fn new(
+        printer: &str,
+        known: &Known,
+        store: Store,
+        found: mpsc::Sender<Box<Found>>,
+    ) -> Self {
         let tracker = Tracker::new(known.get(printer, RECORD));
         Self { tracker, store, printer: printer.into(), found }
     }
@@ -141,7 +146,7 @@ impl Prints {
         tokio::spawn(async move {
             if let Some(Ok(history)) = ask(&rest, &print).await {
                 // Fails only when the printer's task has ended.
-                let _ = found.send(Found::Counts(print.path, history)).await;
+                let _ = found.send(Box::new(Found::Counts(print.path, history))).await;
             }
         });
     }
@@ -151,7 +156,7 @@ impl Prints {
         tokio::spawn(async move {
             tokio::time::sleep(WRITTEN).await;
             let ends = find_out(&rest, ends, unclear).await;
-            let _ = found.send(Found::Ends(ends)).await;
+            let _ = found.send(Box::new(Found::Ends(ends))).await;
         });
     }
 }

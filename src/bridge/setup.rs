@@ -1,6 +1,10 @@
 //! The configuration -> options of the two sides.
 
-use crate::config::{Config, Filter, Mqtt, Printer};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options};
 use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription};
@@ -74,8 +78,42 @@ pub fn discovery_settings(config: &Config) -> Settings {
 /// # Errors
 /// Where the certificates or the options are no good.
 pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
+    socket_with(printer, &mut TrustSettings::default())
+}
+
+/// The sockets of all printers, by their ids, not connected.
+///
+/// # Errors
+/// Where the certificates or the options of one are no good.
+pub fn sockets(printers: &[Printer]) -> Result<Vec<(String, Socket)>, SetupError> {
+    let mut settings = TrustSettings::default();
+    printers
+        .iter()
+        .map(|printer| Ok((printer.id.clone(), socket_with(printer, &mut settings)?)))
+        .collect()
+}
+
+/// One rustls configuration a trust setting, however many printers have it: the system's roots are
+/// read once, and each configuration has a cache of sessions.
+#[derive(Default)]
+struct TrustSettings(Vec<(config::Tls, bool, Arc<ClientConfig>)>);
+
+impl TrustSettings {
+    fn get(&mut self, tls: &config::Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsError> {
+        let known = self.0.iter().find(|(known, used, _)| known == tls && *used == wanted);
+        if let Some((_, _, config)) = known {
+            return Ok(config.clone());
+        }
+        let config = tls::client_config(tls, wanted)?;
+        self.0.push((tls.clone(), wanted, config.clone()));
+        Ok(config)
+    }
+}
+
+fn socket_with(printer: &Printer, settings: &mut TrustSettings) -> Result<Socket, SetupError> {
     let wanted = printer.url.scheme() == "https";
-    let tls = tls::client_config(&printer.tls, wanted)
+    let tls = settings
+        .get(&printer.tls, wanted)
         .map_err(|source| SetupError::PrinterTls { id: printer.id.clone(), source })?;
     let mut options = SocketOptions::new(printer.url.clone(), printer.credentials.clone(), tls);
     let socket = &printer.socket;

@@ -113,6 +113,8 @@ pub struct Discovery {
     pub payload: Bytes,
     /// Its components, removed ones included.
     pub components: Components,
+    /// Those of them that are marked as removed.
+    pub gone: Components,
 }
 
 /// A discovery message of ours, read back.
@@ -287,7 +289,7 @@ fn message(
     components: Vec<Component>,
     gone: &Components,
 ) -> Discovery {
-    let mut known = Components::new();
+    let (mut known, mut removed) = (Components::new(), Components::new());
     let mut table = Map::new();
     for component in components {
         let (key, platform, value) = component.finish(identifier);
@@ -298,6 +300,7 @@ fn message(
         if !known.contains_key(key) {
             table.insert(key.clone(), json!({ "platform": platform }));
             known.insert(key.clone(), platform.clone());
+            removed.insert(key.clone(), platform.clone());
         }
     }
     let mut payload = json!({
@@ -309,7 +312,7 @@ fn message(
         payload["availability"] = availability;
         payload["availability_mode"] = json!("all");
     }
-    Discovery { topic, payload: payload.to_string().into(), components: known }
+    Discovery { topic, payload: payload.to_string().into(), components: known, gone: removed }
 }
 
 /// Reads a retained discovery message back. `None` where it is not one of this bridge: another

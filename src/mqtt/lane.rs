@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::outbox::{Bounds, KeptEvent, Outgoing, Slot, Token, with_delay};
+use super::publication::Make;
 use super::receipt::Receipt;
 use crate::topics::Topic;
 
@@ -45,6 +46,8 @@ pub(super) struct Lane {
 struct State {
     topic: Topic,
     payload: Bytes,
+    /// Makes the payload instead.
+    make: Option<Make>,
     version: u64,
     acknowledged: u64,
     dirty: bool,
@@ -111,7 +114,13 @@ struct Passing {
 }
 
 impl Lane {
-    pub(super) fn set_state(&mut self, topic: Topic, payload: Bytes, receipt: Option<Receipt>) {
+    pub(super) fn set_state(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        make: Option<Make>,
+        receipt: Option<Receipt>,
+    ) {
         let index = match self.by_topic.get(&topic) {
             Some(&index) => index,
             None => {
@@ -119,6 +128,7 @@ impl Lane {
                 self.states.push(State {
                     topic,
                     payload: Bytes::new(),
+                    make: None,
                     version: 0,
                     acknowledged: 0,
                     dirty: false,
@@ -131,6 +141,7 @@ impl Lane {
         let state = &mut self.states[index];
         self.waiting_states += usize::from(!state.waits());
         state.payload = payload;
+        state.make = make;
         state.version += 1;
         if let Some(superseded) = std::mem::replace(&mut state.waiting, receipt) {
             superseded.spoil();
@@ -275,7 +286,8 @@ impl Lane {
         self.dirty.clear();
         for (index, state) in self.states.iter_mut().enumerate() {
             // A topic that was cleared, and whose clearing the broker has, is left alone.
-            let cleared = state.payload.is_empty() && state.acknowledged == state.version;
+            let empty = state.payload.is_empty() && state.make.is_none();
+            let cleared = empty && state.acknowledged == state.version;
             state.dirty = !cleared;
             if !cleared {
                 self.dirty.push_back(index);
@@ -334,7 +346,8 @@ impl Lane {
             state.handed.push((state.version, receipt));
         }
         let slot = Slot::State { index, version: state.version };
-        Some((Some(slot), outgoing(&state.topic, state.payload.clone(), true)))
+        let payload = state.make.as_ref().map_or_else(|| state.payload.clone(), Make::payload);
+        Some((Some(slot), outgoing(&state.topic, payload, true)))
     }
 
     fn next_event(&mut self, now: Instant) -> Option<(Option<Slot>, Outgoing)> {

@@ -13,7 +13,7 @@ pub use brief::{clear, probe, retained};
 pub use broker::{Broker, BrokerStatus, Incoming, KeepEvents, Keeper, MAX_PUBLICATION};
 pub use connection::{Lost, MAX_INCOMING, Options};
 pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};
-pub use publication::{Kind, Publication};
+pub use publication::{Kind, Make, Publication};
 pub use receipt::{Receipt, Settled};
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ impl Outbox {
 
     /// Takes in one publication.
     pub fn push(&mut self, publication: Publication) {
-        let Publication { lane, topic, payload, kind, received, receipt, along } = publication;
+        let Publication { lane, topic, payload, make, kind, received, receipt, along } =
+            publication;
         self.make_lane(lane);
         let connected = self.connected;
         // How long the broker is away says nothing of how fast it is.
@@ -205,7 +206,7 @@ impl Outbox {
         let (keeps, bounds) = (self.keeps, self.bounds);
         self.counts.dropped += self.change(lane, |queue| {
             match kind {
-                Kind::State => queue.set_state(topic, payload, receipt),
+                Kind::State => queue.set_state(topic, payload, make, receipt),
                 Kind::Event { chatty, stamped } => {
                     // Told before it is kept, it would be told twice after a crash.
                     let held = keeps && lane > 0 && along.is_some();

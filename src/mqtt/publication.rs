@@ -1,5 +1,7 @@
 //! One message on its way to the broker.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -31,6 +33,28 @@ pub enum Kind {
     Unacknowledged,
 }
 
+/// Makes a payload.
+#[derive(Clone)]
+pub struct Make(Arc<dyn Fn() -> Bytes + Send + Sync>);
+
+impl Make {
+    /// Makes it with `make`, which yields the same each time.
+    pub fn new(make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> Bytes {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Make {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Make")
+    }
+}
+
 /// A message for the broker.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -38,8 +62,11 @@ pub struct Publication {
     pub lane: usize,
     /// Where it goes.
     pub topic: Topic,
-    /// What it says.
+    /// What it says; empty where it is made.
     pub payload: Bytes,
+    /// Of a state: makes the payload each time that it is published, so that a large one which is
+    /// seldom sent need not be remembered.
+    pub make: Option<Make>,
     /// How it is treated.
     pub kind: Kind,
     /// When its cause was received.
@@ -55,6 +82,12 @@ impl Publication {
     /// A publication that nobody waits for, received now.
     pub fn new(lane: usize, topic: Topic, payload: impl Into<Bytes>, kind: Kind) -> Self {
         let payload = payload.into();
-        Self { lane, topic, payload, kind, received: Instant::now(), receipt: None, along: None }
+        let received = Instant::now();
+        Self { lane, topic, payload, make: None, kind, received, receipt: None, along: None }
+    }
+
+    /// A state whose payload is made each time that it is published.
+    pub fn made(lane: usize, topic: Topic, make: Make) -> Self {
+        Self { make: Some(make), ..Self::new(lane, topic, Bytes::new(), Kind::State) }
     }
 }

@@ -120,7 +120,8 @@ impl Actor {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Boxed: a future holds its arguments twice.
+    pub(super) async fn run(mut self: Box<Self>) {
         let mut step = Step::Idle;
         loop {
             step = match step {

@@ -85,7 +85,7 @@ impl Socket {
         let (commands, inbox) = mpsc::unbounded_channel();
         let handle = Arc::new(Handle { shared: Arc::clone(&shared), rest: rest.clone(), commands });
         let actor = Actor::new(options, rest, shared, Arc::downgrade(&handle), inbox);
-        runtime.spawn(actor.run().in_current_span());
+        runtime.spawn(Box::new(actor).run().in_current_span());
         Ok(Self { handle })
     }
 

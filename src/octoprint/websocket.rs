@@ -23,8 +23,9 @@ use super::ws_text::TextAsBinary;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the peer may take to echo a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A printer's messages are small and its bridge may have a thousand sockets.
-const READ_BUFFER: usize = 8 * 1024;
+/// A printer's messages are small and its bridge may have a thousand sockets. A larger message
+/// gets the room it needs.
+const READ_BUFFER: usize = 2 * 1024;
 
 /// An open connection: frames in, text out.
 pub(super) struct WebSocket {

@@ -27,6 +27,10 @@ use crate::topics::PrinterTopics;
 /// For how long changes of the files are collected.
 const BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Between the first connections of two printers: a thousand at once would need as much memory as
+/// all that comes later, and flood whatever is between them and the bridge.
+const APART: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// A message and who waits for its publications.
 type Received = (Arc<Message>, Receipt);
 
@@ -39,7 +43,7 @@ pub struct Memory {
     /// The prints.
     pub prints: Prints,
     /// What is found out about them.
-    pub found: mpsc::Receiver<Found>,
+    pub found: mpsc::Receiver<Box<Found>>,
     /// Where publish latencies are noted.
     pub latency: Latency,
 }
@@ -60,14 +64,17 @@ pub struct Printer {
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: RateLimit,
     messages: mpsc::UnboundedReceiver<Received>,
-    facts: (mpsc::Sender<Fact>, mpsc::Receiver<Fact>),
+    // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
+    facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
     /// When the files are asked for: changes come in bursts.
     files_due: Option<Instant>,
     /// `None` where discovery is off.
     home_assistant: Option<HomeAssistant>,
     prints: Prints,
-    found: mpsc::Receiver<Found>,
+    found: mpsc::Receiver<Box<Found>>,
     online: bool,
+    /// When the socket is told to connect for the first time.
+    connect_at: Option<Instant>,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
     /// Connection whose first `history` was seen.
@@ -117,6 +124,7 @@ impl Printer {
             prints,
             found,
             online: false,
+            connect_at: None,
             offline_at: None,
             greeted: 0,
             echoes: 0,
@@ -125,7 +133,11 @@ impl Printer {
     }
 
     /// Runs until `stop`; says offline and lets the socket go before it returns.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Incoming>, stop: CancellationToken) {
+    pub async fn run(
+        mut self: Box<Self>,
+        mut commands: mpsc::Receiver<Box<Incoming>>,
+        stop: CancellationToken,
+    ) {
         self.publish_availability();
         for change in self.mapping.snapshot.unknown() {
             self.broker.publish(self.mapping.state(change));
@@ -137,13 +149,14 @@ impl Printer {
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
-        self.socket.connect();
+        self.connect_at =
+            Some(Instant::now() + APART * u32::try_from(self.lane.saturating_sub(1)).unwrap_or(0));
         loop {
             let due = self.due();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
-                Some(incoming) = commands.recv() => self.take_command(incoming),
+                Some(incoming) = commands.recv() => self.take_command(*incoming),
                 Some(factor) = self.factors.recv() => {
                     let change = match factor {
                         Factor::Feedrate(percent) => self.mapping.snapshot.set_feedrate(percent),
@@ -152,10 +165,10 @@ impl Printer {
                     self.publish_states(change);
                 }
                 Some(found) = self.found.recv() => {
-                    let publications = self.prints.take(found, &self.topics, self.lane);
+                    let publications = self.prints.take(*found, &self.topics, self.lane);
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
-                Some(fact) = self.facts.1.recv() => self.learn(fact),
+                Some(fact) = self.facts.1.recv() => self.learn(*fact),
                 () = read_back(&mut self.home_assistant) => {}
                 changed = status.changed() => match changed {
                     Ok(()) => self.take_status(&mut status),
@@ -177,10 +190,15 @@ impl Printer {
     fn due(&self) -> Option<Instant> {
         let home_assistant = self.home_assistant.as_ref().and_then(HomeAssistant::due);
         let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
-        state.into_iter().chain([self.files_due, home_assistant, self.prints.due()]).flatten().min()
+        let others = [self.connect_at, self.files_due, home_assistant, self.prints.due()];
+        state.into_iter().chain(others).flatten().min()
     }
 
     fn take_time(&mut self, now: Instant) {
+        if self.connect_at.is_some_and(|at| now >= at) {
+            self.connect_at = None;
+            self.socket.connect();
+        }
         let wall = std::time::SystemTime::now();
         let change = self.mapping.snapshot.flush(super::snapshot::Now { instant: now, wall });
         self.publish_states(change);
