@@ -124,8 +124,9 @@ fn with_config(file: Option<PathBuf>, then: impl FnOnce(config::Loaded) -> ExitC
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Two are plenty for a bridge: the work of one message is microseconds.
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    // One thread: the work of a message is microseconds, a thousand printers keep a sixth of a core
+    // busy, and threads that wake each other would cost more than they gain.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
