@@ -79,15 +79,15 @@ async fn measure(asked: &Asked) -> report::Results {
         span: Duration::from_secs(if quick { 3 } else { seconds }),
         variant,
     };
-    let mut plans = vec![plan("1 printer", 1, 90, plain), plan("10 printers", 10, 30, plain)];
+    let mut plans = vec![plan("1 printer", 1, 60, plain), plan("10 printers", 10, 20, plain)];
     // The short form has time for them only where they are asked for.
     if !quick || !asked.filter.is_empty() {
         plans.extend([
-            plan("100 printers", 100, 30, plain),
-            plan("100 printers, terminal = true", 100, 30, terminal),
-            plan("100 printers, no discovery", 100, 30, no_discovery),
-            plan("1,000 printers", 1000, 30, plain),
-            plan("1,000 printers, one core", 1000, 30, one_core),
+            plan("100 printers", 100, 20, plain),
+            plan("100 printers, terminal = true", 100, 20, terminal),
+            plan("100 printers, no discovery", 100, 20, no_discovery),
+            plan("1,000 printers", 1000, 20, plain),
+            plan("1,000 printers, one core", 1000, 20, one_core),
         ]);
     }
     let mut results = report::Results::new(quick);

@@ -163,7 +163,7 @@ pub struct Throughput {
 }
 
 /// Printers of the throughput measurement.
-const PRINTERS: usize = 50;
+const PRINTERS: usize = 250;
 /// What counts as keeping up.
 const KEEPS_UP_MS: f64 = 50.0;
 

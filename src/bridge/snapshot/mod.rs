@@ -7,6 +7,7 @@ mod heaters;
 mod printer_state;
 mod progress;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -61,6 +62,19 @@ pub struct Now {
 #[derive(Debug, thiserror::Error)]
 #[error("the payload is not a JSON object: {0}")]
 pub struct NotAnObject(#[from] serde_json::Error);
+
+/// A member as it came last, by a hash of its text: what is the same again is not taken apart.
+#[derive(Debug, Default)]
+struct Last(Option<u64>);
+
+impl Last {
+    fn differs(&mut self, raw: Raw<'_>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        raw.map(RawValue::get).hash(&mut hasher);
+        let hash = Some(hasher.finish());
+        std::mem::replace(&mut self.0, hash) != hash
+    }
+}
 
 /// A value, and its JSON as last published.
 #[derive(Debug, Default)]
@@ -131,7 +145,9 @@ type Raw<'a> = Option<&'a RawValue>;
 #[derive(Debug, Default)]
 pub struct Snapshot {
     state: PrinterState,
+    last_state: Last,
     printer: Published,
+    last_job: Last,
     job: Published,
     job_selected: bool,
     progress: Progress,
@@ -144,6 +160,7 @@ pub struct Snapshot {
     server_time: Option<f64>,
     /// Feed and flow rate as last commanded, in percent.
     commanded: (Option<u32>, Option<u32>),
+    last_resends: Last,
     resends: Published,
     server: Published,
 }
@@ -311,6 +328,9 @@ impl Snapshot {
             error: Raw<'a>,
             flags: Raw<'a>,
         }
+        if !self.last_state.differs(raw) {
+            return None;
+        }
         let State { text, error, flags } = object(raw);
         let spoken: Option<String> = member(text);
         self.state = PrinterState::of(spoken.as_deref(), object(flags));
@@ -354,6 +374,9 @@ impl Snapshot {
             last_print_time: Raw<'a>,
             filament: Raw<'a>,
         }
+        if !self.last_job.differs(raw) {
+            return None;
+        }
         let job: Job<'_> = object(raw);
         let File { name, path, origin, size } = object(job.file);
         self.job_selected = path.is_some() || name.is_some();
@@ -388,6 +411,9 @@ impl Snapshot {
             transmitted: Raw<'a>,
             #[serde(borrow, default)]
             ratio: Raw<'a>,
+        }
+        if !self.last_resends.differs(raw) {
+            return None;
         }
         let resends: Resends<'_> = object(raw);
         self.resends.change(Topic::Resends, &resends)
