@@ -165,25 +165,28 @@ impl Prints {
 /// unclear ended.
 async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
     for end in ends.iter_mut().filter(|end| end.outcome == Outcome::Done) {
-        if let Some(Ok(FileHistory { last: Some((date, true, took)), .. })) =
-            ask(rest, &end.print).await
-            && (date - end.at).abs() < SAME
-        {
-            end.took = took;
-        }
+        let at = end.at;
+        let history = settled(rest, &end.print, |history| history.reaches(at - SAME)).await;
+        end.took = history.and_then(|history| history.took(at, SAME));
     }
     if let Some(unclear) = unclear {
-        let history = settled(rest, &unclear.print).await;
+        let history = settled(rest, &unclear.print, |_| true).await;
         ends.extend(unclear.settle(history.as_ref()));
     }
     ends
 }
 
-/// A file's history; asked for again while no answer comes.
-async fn settled(rest: &Rest, print: &Print) -> Option<FileHistory> {
+/// A file's history; asked for again while no answer comes, or one that is not `written` yet: an
+/// OctoPrint that has much to do takes its time.
+async fn settled(
+    rest: &Rest,
+    print: &Print,
+    written: impl Fn(&FileHistory) -> bool,
+) -> Option<FileHistory> {
     for attempt in 1..=ATTEMPTS {
         match ask(rest, print).await? {
-            Ok(history) => return Some(history),
+            Ok(history) if written(&history) || attempt == ATTEMPTS => return Some(history),
+            Ok(_) => tracing::debug!("the history of the file is not written yet"),
             // No such file, or not for this user to see.
             Err(RestError::Status { .. }) => return None,
             Err(error) => tracing::debug!("no history of the file: {error}"),

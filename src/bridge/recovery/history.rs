@@ -108,4 +108,16 @@ impl FileHistory {
             .map(|date| (date, last["success"] == true, last["printTime"].as_f64()));
         Some(Self { success: count("success"), failure: count("failure"), last })
     }
+
+    /// Whether it has an end at `since`, in the server's time, or later.
+    pub fn reaches(&self, since: f64) -> bool {
+        self.last.is_some_and(|(date, ..)| date >= since)
+    }
+
+    /// How long the print took that came to its end at `end`, in seconds; the two times are not
+    /// farther apart than `same`. `None` where the last print is another one.
+    pub fn took(&self, end: f64, same: f64) -> Option<f64> {
+        let (date, succeeded, took) = self.last?;
+        took.filter(|_| succeeded && (date - end).abs() < same)
+    }
 }

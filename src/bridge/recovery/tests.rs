@@ -132,6 +132,22 @@ fn without_markings_the_files_history_tells() {
 }
 
 #[test]
+fn how_long_a_print_took_is_told_once_its_end_is_written() {
+    let before = FileHistory { success: 1, failure: 0, last: Some((5_000.0, true, Some(42.0))) };
+    assert!(!before.reaches(8_990.0), "of the print before");
+    assert_eq!(before.took(9_000.0, 10.0), None);
+    let written = FileHistory { last: Some((9_000.2, true, Some(43.0))), ..before };
+    assert!(written.reaches(8_990.0));
+    assert_eq!(written.took(9_000.0, 10.0), Some(43.0));
+    let later = FileHistory { last: Some((9_500.0, true, Some(44.0))), ..before };
+    assert!(later.reaches(8_990.0), "nothing to wait for");
+    assert_eq!(later.took(9_000.0, 10.0), None, "another print of the same file");
+    let failed = FileHistory { last: Some((9_000.2, false, None)), ..before };
+    assert_eq!(failed.took(9_000.0, 10.0), None);
+    assert!(!FileHistory::default().reaches(0.0));
+}
+
+#[test]
 fn a_print_that_was_seen_to_end_is_never_recovered() {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(9_000);
     let mut tracker = Tracker::new(None);
