@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONNECTION;
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -246,10 +245,6 @@ impl Rest {
     ) -> Result<Answer, SendError> {
         let http = &self.inner.http;
         let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
-        if method == Method::GET {
-            // Commands come in bursts. Questions are rare, and an idle connection costs memory.
-            request = request.header(CONNECTION, "close");
-        }
         match &self.inner.credentials {
             Credentials::ApiKey(key) => {
                 let key = sensitive(key).ok_or_else(|| {
