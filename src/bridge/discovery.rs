@@ -87,16 +87,12 @@ impl Discovery {
     }
 
     /// Takes in which heaters report. They only become more.
-    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str>) {
-        let mut heaters = heaters.peekable();
-        if heaters.peek().is_none() {
+    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str> + Clone) {
+        let none = heaters.clone().next().is_none();
+        if none || heaters.clone().eq(self.reported.iter()) {
             return;
         }
-        let heaters: Vec<&str> = heaters.collect();
-        if heaters == self.reported {
-            return;
-        }
-        self.reported = heaters.into_iter().map(str::to_owned).collect();
+        self.reported = heaters.map(str::to_owned).collect();
         let before = self.device.profile.clone();
         self.settle(&before);
     }

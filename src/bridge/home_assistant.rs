@@ -79,7 +79,7 @@ impl HomeAssistant {
     }
 
     /// Takes in which heaters report.
-    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str>) {
+    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str> + Clone) {
         self.discovery.set_reported(heaters);
     }
 

@@ -1,5 +1,6 @@
 //! One printer's messages -> publications (pure).
 
+use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub enum Odd {
 pub struct Mapping {
     lane: usize,
     topics: PrinterTopics,
+    /// Of the heaters, which come again and again.
+    heater_topics: HashMap<String, Topic>,
     publish: Publish,
     /// Also the plugin's topics, where the user wants them.
     plugin_topics: Option<OctoPrintMqtt>,
@@ -66,7 +69,8 @@ impl Mapping {
     pub fn new(lane: usize, topics: PrinterTopics, printer: &Printer) -> Self {
         let plugin_topics = printer.octoprint_mqtt_topic.as_deref().map(OctoPrintMqtt::new);
         let publish = printer.publish.clone();
-        Self { lane, topics, publish, plugin_topics, snapshot: Snapshot::new() }
+        let heater_topics = HashMap::new();
+        Self { lane, topics, heater_topics, publish, plugin_topics, snapshot: Snapshot::new() }
     }
 
     /// The publications that `message` causes; each carries a clone of `receipt`.
@@ -90,9 +94,9 @@ impl Mapping {
     }
 
     /// The publication of a change of state that no message caused.
-    pub fn state(&self, change: Change) -> Publication {
+    pub fn state(&mut self, change: Change) -> Publication {
         let Change { topic, payload } = change;
-        Publication::new(self.lane, self.state_topic(&topic), payload, Kind::State)
+        Publication::new(self.lane, self.state_topic(topic), payload, Kind::State)
     }
 
     /// Whether OctoPrint is there, on every topic that says so.
@@ -114,9 +118,13 @@ impl Mapping {
         now: Now,
         batch: &mut Batch<'_>,
     ) -> Result<(), Odd> {
-        let changes = self.snapshot.apply(message.payload(), now);
-        for change in changes.as_deref().unwrap_or_default() {
-            batch.push(self.state_topic(&change.topic), change.payload.clone(), Kind::State);
+        let applied = self.snapshot.apply(message.payload(), now);
+        let (changes, odd) = match applied {
+            Ok(changes) => (changes, None),
+            Err(odd) => (Vec::new(), Some(odd)),
+        };
+        for Change { topic, payload } in changes {
+            batch.push(self.state_topic(topic), payload, Kind::State);
         }
         if let Some(plugin) = &mut self.plugin_topics {
             for (topic, payload) in plugin.state(message.payload(), now.wall) {
@@ -130,7 +138,7 @@ impl Mapping {
             };
             batch.push(topic.clone(), message.payload_bytes(), kind);
         }
-        changes.map(drop).map_err(Odd::from)
+        odd.map_or(Ok(()), |odd| Err(odd.into()))
     }
 
     fn map_event(
@@ -156,7 +164,7 @@ impl Mapping {
             batch.push(self.topics.last_event.clone(), last, Kind::State);
         }
         for change in self.snapshot.event(&event.kind, event.payload) {
-            batch.push(self.state_topic(&change.topic), change.payload, Kind::State);
+            batch.push(self.state_topic(change.topic), change.payload, Kind::State);
         }
         Ok(())
     }
@@ -176,7 +184,7 @@ impl Mapping {
     fn map_connected(&mut self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
         let payload = without_api_key(message)?;
         if let Some(change) = self.snapshot.apply_server(message.payload())? {
-            batch.push(self.state_topic(&change.topic), change.payload, Kind::State);
+            batch.push(self.state_topic(change.topic), change.payload, Kind::State);
         }
         if self.publish.messages.allows("connected") {
             batch.push(self.topics.connected.clone(), payload, Kind::State);
@@ -184,12 +192,18 @@ impl Mapping {
         Ok(())
     }
 
-    fn state_topic(&self, topic: &StateTopic) -> Topic {
+    fn state_topic(&mut self, topic: StateTopic) -> Topic {
         match topic {
             StateTopic::Printer => self.topics.printer.clone(),
             StateTopic::Job => self.topics.job.clone(),
             StateTopic::Progress => self.topics.progress.clone(),
-            StateTopic::Temperature(heater) => self.topics.temperature(heater),
+            StateTopic::Temperature(heater) => match self.heater_topics.get(&heater) {
+                Some(topic) => topic.clone(),
+                None => {
+                    let topic = self.topics.temperature(&heater);
+                    self.heater_topics.entry(heater).or_insert(topic).clone()
+                }
+            },
             StateTopic::Position => self.topics.position.clone(),
             StateTopic::Factors => self.topics.factors.clone(),
             StateTopic::Resends => self.topics.resends.clone(),

@@ -367,9 +367,10 @@ impl Printer {
         Answers { lane: self.lane, topic: self.topics.result.clone(), broker: self.broker.clone() }
     }
 
-    fn publish_states(&self, changes: impl IntoIterator<Item = Change>) {
+    fn publish_states(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
-            self.publish(self.mapping.state(change));
+            let publication = self.mapping.state(change);
+            self.publish(publication);
         }
     }
 

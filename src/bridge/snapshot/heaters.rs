@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
-use super::{Change, PrinterState, Published, Topic, member, object};
+use super::json::{Last, Raw, last_element, member, members, object};
+use super::{Change, PrinterState, Published, Topic};
 
 /// How far the actual temperature moves, in °C, before it is published.
 const MOVED: f64 = 0.2;
@@ -17,6 +16,7 @@ pub(super) struct Heaters {
     profile: BTreeSet<String>,
     /// Of a former profile and not of this one: ignored though the firmware may report them.
     gone: BTreeSet<String>,
+    last_offsets: Last,
     offsets: BTreeMap<String, f64>,
 }
 
@@ -37,19 +37,21 @@ struct Reading {
 #[derive(Deserialize, Default)]
 struct Temperature<'a> {
     #[serde(borrow, default)]
-    actual: Option<&'a RawValue>,
+    actual: Raw<'a>,
     #[serde(borrow, default)]
-    target: Option<&'a RawValue>,
+    target: Raw<'a>,
 }
 
 impl Heaters {
     pub(super) fn apply(
         &mut self,
-        temps: Option<&RawValue>,
-        offsets: Option<&RawValue>,
+        temps: Raw<'_>,
+        offsets: Raw<'_>,
         state: PrinterState,
     ) -> Vec<Change> {
-        if let Some(offsets) = member(offsets) {
+        if self.last_offsets.differs(offsets)
+            && let Some(offsets) = member(offsets)
+        {
             self.offsets = offsets;
         }
         self.read(temps);
@@ -68,23 +70,21 @@ impl Heaters {
     }
 
     /// The last entry is how it is now; earlier ones of the same message are passed over.
-    fn read(&mut self, temps: Option<&RawValue>) {
-        let entries: Vec<&RawValue> = member(temps).unwrap_or_default();
-        let Some(last) = entries.last() else { return };
-        let Some(entry) = member::<BTreeMap<String, &RawValue>>(Some(last)) else { return };
+    fn read(&mut self, temps: Raw<'_>) {
+        let Some(entry) = members(last_element(temps)) else { return };
         self.heaters.values_mut().for_each(|heater| heater.now = Reading::default());
         for (name, raw) in entry {
-            if name == "time" || self.gone.contains(&name) {
+            if name == "time" || self.gone.contains(&*name) {
                 continue;
             }
             let temperature: Temperature<'_> = object(Some(raw));
             let actual = member(temperature.actual).map(tenths);
             let target = member(temperature.target).map(tenths);
             let reading = Reading { actual, target, offset: None };
-            if let Some(heater) = self.heaters.get_mut(&name) {
+            if let Some(heater) = self.heaters.get_mut(&*name) {
                 heater.now = reading;
             } else if actual.is_some() || target.is_some() {
-                self.heaters.insert(name, Heater { now: reading, ..Heater::default() });
+                self.heaters.insert(name.into_owned(), Heater { now: reading, ..Heater::default() });
             }
         }
     }
@@ -104,7 +104,7 @@ impl Heaters {
         changes
     }
 
-    pub(super) fn reported(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn reported(&self) -> impl Iterator<Item = &str> + Clone {
         self.heaters.keys().map(String::as_str)
     }
 

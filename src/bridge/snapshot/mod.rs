@@ -4,10 +4,11 @@
 //! field, not the others.
 
 mod heaters;
+mod json;
 mod printer_state;
 mod progress;
+mod published;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -15,8 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use heaters::Heaters;
+use json::{Last, Raw, member, object, whole_object};
 use progress::Progress;
+use published::Published;
 
+pub use json::NotAnObject;
 pub use printer_state::PrinterState;
 
 /// A state topic of one printer.
@@ -58,88 +62,29 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-/// A payload that is no JSON object, where one must be.
-#[derive(Debug, thiserror::Error)]
-#[error("the payload is not a JSON object: {0}")]
-pub struct NotAnObject(#[from] serde_json::Error);
-
-/// A member as it came last, by a hash of its text: what is the same again is not taken apart.
-#[derive(Debug, Default)]
-struct Last(Option<u64>);
-
-impl Last {
-    fn differs(&mut self, raw: Raw<'_>) -> bool {
-        let mut hasher = DefaultHasher::new();
-        raw.map(RawValue::get).hash(&mut hasher);
-        let hash = Some(hasher.finish());
-        std::mem::replace(&mut self.0, hash) != hash
-    }
-}
-
-/// A value, and its JSON as last published.
-#[derive(Debug, Default)]
-struct Published(Bytes);
-
-impl Published {
-    /// The payload, if it differs from the last.
-    fn change(&mut self, topic: Topic, value: &impl Serialize) -> Option<Change> {
-        // Serialising plain structs of numbers and texts does not fail.
-        let payload = serde_json::to_vec(value).ok()?;
-        if self.0 == payload {
-            return None;
-        }
-        self.0 = Bytes::from(payload);
-        Some(Change { topic, payload: self.0.clone() })
-    }
-}
-
 /// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
 /// are not.
 #[derive(Deserialize)]
 struct Update<'a> {
     #[serde(borrow, default)]
-    state: Option<&'a RawValue>,
+    state: Raw<'a>,
     #[serde(borrow, default)]
-    job: Option<&'a RawValue>,
+    job: Raw<'a>,
     #[serde(borrow, default)]
-    progress: Option<&'a RawValue>,
+    progress: Raw<'a>,
     #[serde(borrow, default, rename = "currentZ")]
-    current_z: Option<&'a RawValue>,
+    current_z: Raw<'a>,
     #[serde(borrow, default)]
-    offsets: Option<&'a RawValue>,
+    offsets: Raw<'a>,
     #[serde(borrow, default)]
-    resends: Option<&'a RawValue>,
+    resends: Raw<'a>,
     #[serde(borrow, default)]
-    temps: Option<&'a RawValue>,
+    temps: Raw<'a>,
     #[serde(borrow, default)]
-    markings: Option<&'a RawValue>,
+    markings: Raw<'a>,
     #[serde(borrow, default, rename = "serverTime")]
-    server_time: Option<&'a RawValue>,
+    server_time: Raw<'a>,
 }
-
-/// A member of any type; `None` where it is missing, null or of another type.
-fn member<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-/// A member that must be an object; nothing of it is known where it is not.
-fn object<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
-    // serde reads a struct from an array as well, by position.
-    raw.filter(|raw| raw.get().starts_with('{'))
-        .and_then(|raw| member(Some(raw)))
-        .unwrap_or_default()
-}
-
-/// A payload that must be an object.
-fn whole_object<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnObject> {
-    if !payload.trim_start().starts_with('{') {
-        return Err(NotAnObject(serde::de::Error::custom("it is of another type")));
-    }
-    Ok(serde_json::from_str(payload)?)
-}
-
-/// The members of an object that are wanted as raw JSON, null where missing.
-type Raw<'a> = Option<&'a RawValue>;
 
 /// One printer's state.
 #[derive(Debug, Default)]
@@ -151,6 +96,9 @@ pub struct Snapshot {
     job: Published,
     job_selected: bool,
     progress: Progress,
+    last_markings: Last,
+    /// The server's time of the last `print` marking.
+    print_marking: Option<f64>,
     heaters: Heaters,
     position: Published,
     z: Option<f64>,
@@ -192,11 +140,13 @@ impl Snapshot {
         changes.extend(self.apply_job(update.job));
         let server_time = member(update.server_time);
         self.server_time = server_time;
-        let markings = progress::last_print(update.markings);
+        if self.last_markings.differs(update.markings) {
+            self.print_marking = progress::last_print(update.markings);
+        }
         changes.extend(self.progress.apply(
             update.progress,
             self.state,
-            markings,
+            self.print_marking,
             server_time,
             now,
         ));
@@ -287,7 +237,7 @@ impl Snapshot {
     }
 
     /// The heaters that have reported a number.
-    pub fn reported_heaters(&self) -> impl Iterator<Item = &str> {
+    pub fn reported_heaters(&self) -> impl Iterator<Item = &str> + Clone {
         self.heaters.reported()
     }
 

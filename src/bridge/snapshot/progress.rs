@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Change, Now, PrinterState, Published, Raw, Topic, member, object};
+use super::json::{Raw, member, object};
+use super::{Change, Now, PrinterState, Published, Topic};
 use crate::bridge::timestamp;
 
 /// The longest that a change of times alone waits.
@@ -95,12 +96,19 @@ impl Progress {
             completion,
             print_time,
             print_time_left,
-            print_time_left_origin: member(message.print_time_left_origin),
+            print_time_left_origin: self.origin(message.print_time_left_origin),
             started: self.started.map(|started| started.at),
             eta,
             filepos: whole(message.filepos),
         };
         self.flush(now.instant)
+    }
+
+    /// Where the time left comes from; mostly as before, and then it costs no allocation.
+    fn origin(&mut self, raw: Raw<'_>) -> Option<String> {
+        let known = self.now.print_time_left_origin.take();
+        let is = |known: &String| member::<&str>(raw).is_some_and(|origin| origin == known);
+        known.filter(is).or_else(|| member(raw))
     }
 
     pub(super) fn flush(&mut self, now: Instant) -> Option<Change> {
@@ -163,7 +171,7 @@ impl Progress {
 }
 
 /// The server's time of the last `print` marking.
-pub(super) fn last_print(markings: Option<&RawValue>) -> Option<f64> {
+pub(super) fn last_print(markings: Raw<'_>) -> Option<f64> {
     #[derive(Deserialize, Default)]
     struct Marking<'a> {
         #[serde(borrow, default)]

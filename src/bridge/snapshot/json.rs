@@ -1,0 +1,114 @@
+//! Members of a payload, each decoded by itself, and as little of them as is needed (pure).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+use serde_json::value::RawValue;
+
+/// A member of an object that is wanted as raw JSON, `None` where missing or null.
+pub(super) type Raw<'a> = Option<&'a RawValue>;
+
+/// A payload that is no JSON object, where one must be.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload is not a JSON object: {0}")]
+pub struct NotAnObject(#[from] serde_json::Error);
+
+/// A member of any type; `None` where it is missing, null or of another type.
+pub(super) fn member<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+/// A member that must be an object; nothing of it is known where it is not.
+pub(super) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
+    // serde reads a struct from an array as well, by position.
+    raw.filter(|raw| raw.get().starts_with('{'))
+        .and_then(|raw| member(Some(raw)))
+        .unwrap_or_default()
+}
+
+/// A payload that must be an object.
+pub(super) fn whole_object<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnObject> {
+    if !payload.trim_start().starts_with('{') {
+        return Err(NotAnObject(de::Error::custom("it is of another type")));
+    }
+    Ok(serde_json::from_str(payload)?)
+}
+
+/// The last element of an array.
+pub(super) fn last_element(raw: Raw<'_>) -> Raw<'_> {
+    member::<LastElement<'_>>(raw)?.0
+}
+
+/// The members of an object, in their order.
+pub(super) fn members(raw: Raw<'_>) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    member::<Members<'_>>(raw).map(|Members(members)| members)
+}
+
+/// A member as it came last, by a hash of its text: what is the same again is not taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Last(Option<u64>);
+
+impl Last {
+    pub(super) fn differs(&mut self, raw: Raw<'_>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        raw.map(RawValue::get).hash(&mut hasher);
+        let hash = Some(hasher.finish());
+        std::mem::replace(&mut self.0, hash) != hash
+    }
+}
+
+struct LastElement<'a>(Raw<'a>);
+
+impl<'de> Deserialize<'de> for LastElement<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = LastElement<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut last = None;
+                while let Some(element) = array.next_element()? {
+                    last = Some(element);
+                }
+                Ok(LastElement(last))
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(name) = object.next_key::<Name<'de>>()? {
+                    members.push((name.0, object.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// A name that borrows unless it has escapes: serde's own [`Cow`] never borrows here.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -1,0 +1,46 @@
+//! What was published last (pure).
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Change, Topic};
+
+/// A value's JSON as last published.
+#[derive(Debug, Default)]
+pub(super) struct Published(Bytes);
+
+impl Published {
+    /// The payload, if it differs from the last. One that does not costs no allocation.
+    pub(super) fn change(&mut self, topic: Topic, value: &impl Serialize) -> Option<Change> {
+        if self.is(value) {
+            return None;
+        }
+        // Serialising plain structs of numbers and texts does not fail.
+        self.0 = serde_json::to_vec(value).ok()?.into();
+        Some(Change { topic, payload: self.0.clone() })
+    }
+
+    fn is(&self, value: &impl Serialize) -> bool {
+        let mut compared = Compared { rest: &self.0 };
+        serde_json::to_writer(&mut compared, value).is_ok() && compared.rest.is_empty()
+    }
+}
+
+/// Takes what it expects and nothing else.
+struct Compared<'a> {
+    rest: &'a [u8],
+}
+
+impl Write for Compared<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let differs = || io::Error::from(io::ErrorKind::InvalidData);
+        self.rest = self.rest.strip_prefix(bytes).ok_or_else(differs)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
