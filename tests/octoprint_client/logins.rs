@@ -32,6 +32,20 @@ async fn refusals_are_told_apart() {
     assert!(matches!(error, LoginError::NotOctoPrint { .. }), "{error:?}");
 }
 
+/// hyper ends its side of a connection that is to be closed before the answer is there, which
+/// proxies take for a client that has gone.
+#[tokio::test]
+async fn questions_leave_their_connection_open_until_they_are_answered() {
+    let mut server = serve(|_| Some(http(200, "", LOGIN))).await;
+    let rest = Socket::new(options(&server.url)).unwrap().rest();
+    rest.login().await.unwrap();
+    rest.current_user().await.unwrap();
+    for start in ["POST ", "GET "] {
+        let request = server.request().await;
+        assert!(request.is(start) && request.header("connection").is_none(), "{request:?}");
+    }
+}
+
 #[tokio::test]
 async fn nobody_there() {
     let refused = Socket::new(options("http://127.0.0.1:1/")).unwrap().rest();
