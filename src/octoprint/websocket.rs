@@ -26,10 +26,20 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A printer's messages are small and its bridge may have a thousand sockets. A larger message
 /// gets the room it needs.
 const READ_BUFFER: usize = 2 * 1024;
+/// After a message of this size, such as the `history` of half an hour, the room that it needed is
+/// given back: tungstenite keeps it for ever.
+const LARGE: usize = 16 * 1024;
+
+type Stream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
 /// An open connection: frames in, text out.
 pub(super) struct WebSocket {
-    stream: WebSocketStream<TextAsBinary<reqwest::Upgraded>>,
+    /// `None` where it has ended.
+    stream: Option<Stream>,
+    /// What may have come in one piece, in bytes.
+    max_message: usize,
+    /// Whether the stream has more room than it needs.
+    swollen: bool,
 }
 
 impl WebSocket {
@@ -52,24 +62,34 @@ impl WebSocket {
             return Err(TransportError::NoWebSocket);
         }
         let stream = response.upgrade().await.map_err(|error| TransportError::of_call(&error))?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
-        let stream = TextAsBinary::new(stream);
-        let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
-        Ok(Self { stream })
+        let stream = Some(begin(stream, max_message).await);
+        Ok(Self { stream, max_message, swollen: false })
     }
 
     /// What comes next. May be dropped and called again without losing anything.
     pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
-        match self.stream.next().await {
-            Some(Ok(WsMessage::Binary(bytes))) => Ok(Received::Frame(bytes)),
+        self.shrink().await;
+        let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
+        match stream.next().await {
+            Some(Ok(WsMessage::Binary(bytes))) => {
+                self.swollen = bytes.len() >= LARGE && stream.get_ref().is_between_frames();
+                Ok(Received::Frame(bytes))
+            }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
             // After a close frame the stream ends by itself; its end is the event.
             Some(Ok(_)) => Ok(Received::Alive),
             Some(Err(error)) => Err(ws_error(error)),
             None => Err(TransportError::Ended),
+        }
+    }
+
+    /// Goes on with a new stream of frames on the same connection. Nothing is lost: the old one
+    /// has read to the end of a frame and no further, and never waits to write when it is read.
+    async fn shrink(&mut self) {
+        if std::mem::take(&mut self.swollen)
+            && let Some(stream) = self.stream.take()
+        {
+            self.stream = Some(begin(stream.into_inner().into_inner(), self.max_message).await);
         }
     }
 
@@ -84,18 +104,20 @@ impl WebSocket {
     }
 
     async fn write(&mut self, message: WsMessage) -> Result<(), TransportError> {
-        match timeout(WRITE_TIMEOUT, self.stream.send(message)).await {
+        let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
+        match timeout(WRITE_TIMEOUT, stream.send(message)).await {
             Ok(written) => written.map_err(ws_error),
             Err(_) => Err(TransportError::WriteTimeout),
         }
     }
 
     /// Closes with code 1000 and waits a moment for the echo.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(self) {
+        let Some(mut stream) = self.stream else { return };
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let closing = async {
-            if self.stream.close(Some(frame)).await.is_ok() {
-                while let Some(Ok(message)) = self.stream.next().await {
+            if stream.close(Some(frame)).await.is_ok() {
+                while let Some(Ok(message)) = stream.next().await {
                     if message.is_close() {
                         break;
                     }
@@ -105,6 +127,14 @@ impl WebSocket {
         // Whether the peer echoes it or not, the connection is dropped next.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
+}
+
+async fn begin(stream: reqwest::Upgraded, max_message: usize) -> Stream {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message));
+    WebSocketStream::from_raw_socket(TextAsBinary::new(stream), Role::Client, Some(config)).await
 }
 
 fn upgrade_headers(key: &str) -> HeaderMap {

@@ -21,12 +21,25 @@ const MASKED: u8 = 0x80;
 pub(super) struct TextAsBinary<S> {
     stream: S,
     at: At,
+    /// Whether the last read ended where a frame of an earlier read ends.
+    between: bool,
 }
 
 impl<S> TextAsBinary<S> {
     /// `stream` must stand at the start of a frame.
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, at: At::Opcode }
+        Self { stream, at: At::Opcode, between: true }
+    }
+
+    /// Whether all that was read ends with a frame that took more than one read: who has parsed
+    /// that frame has nothing of the next one yet.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.between
+    }
+
+    /// The stream itself.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
     }
 }
 
@@ -106,9 +119,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let known = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.at = self.at.relabel(&mut buf.filled_mut()[known..]);
+        // A frame that is under way is read to its end and no further.
+        let (room, continues) = match self.at {
+            At::Payload { left } => (usize::try_from(left).unwrap_or(usize::MAX), true),
+            _ => (usize::MAX, false),
+        };
+        let room = room.min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+        let filled = part.filled().len();
+        if filled > 0 {
+            self.at = self.at.relabel(part.filled_mut());
+            self.between = continues && self.at == At::Opcode;
+            buf.advance(filled);
+        }
         read
     }
 }
@@ -153,6 +177,24 @@ mod tests {
         frame
     }
 
+    /// Reads pieces of `cut` bytes at most until the end, and says for each where it ended and
+    /// whether it ended between frames.
+    fn read_all(stream: &[u8], cut: usize) -> (Vec<u8>, Vec<(usize, bool)>) {
+        let mut stream = TextAsBinary::new(stream);
+        let (mut all, mut ends) = (Vec::new(), Vec::new());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            let mut piece = vec![0; cut];
+            let mut buf = ReadBuf::new(&mut piece);
+            assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut buf).is_ready());
+            if buf.filled().is_empty() {
+                return (all, ends);
+            }
+            all.extend(buf.filled());
+            ends.push((all.len(), stream.is_between_frames()));
+        }
+    }
+
     proptest! {
         #[test]
         fn only_the_opcode_of_text_changes(
@@ -165,13 +207,13 @@ mod tests {
                 let all = frames.iter().flat_map(|(o, n)| frame(opcode(*o), &vec![1; *n]));
                 all.chain(frame(text, &vec![1; long])).collect()
             };
-            let mut bytes = stream(TEXT);
-            let mut at = At::Opcode;
-            for piece in bytes.chunks_mut(cut) {
-                at = at.relabel(piece);
+            let (bytes, ends) = read_all(&stream(TEXT), cut);
+            prop_assert!(bytes == stream(BINARY));
+            let sizes = frames.iter().map(|(_, n)| frame(0, &vec![1; *n]).len());
+            let boundaries: Vec<usize> = sizes.scan(0, |at, n| { *at += n; Some(*at) }).collect();
+            for (end, between) in ends {
+                prop_assert!(!between || end == bytes.len() || boundaries.contains(&end));
             }
-            prop_assert_eq!(at, At::Opcode);
-            prop_assert_eq!(bytes, stream(BINARY));
         }
     }
 }

@@ -40,6 +40,49 @@ async fn the_order_of_the_introduction() {
     assert_ne!(paths[0], paths[1]);
 }
 
+/// After a large message the client begins its stream of frames anew: whatever follows it closely,
+/// in the same packet or in pieces of its own, must not be lost.
+#[tokio::test]
+async fn large_messages_and_what_follows_them_closely_arrive_whole() {
+    use futures_util::SinkExt;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+    let mut server = octoprint().await;
+    let socket = Socket::new(options(&server.url)).unwrap();
+    let (seen, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    socket.on_message("event", move |message| {
+        seen.send(message.payload().to_owned()).unwrap();
+        async { Handled::Unmeasured }
+    });
+    socket.connect();
+    let mut peer = server.socket().await;
+    peer.greet().await;
+    let mut sent = Vec::new();
+    // Around the sizes at which something changes: one read, a large message, several reads.
+    for size in [1, 2_000, 2_040, 2_048, 4_096, 16_360, 16_384, 16_400, 40_000, 300_000] {
+        for _ in 0..3 {
+            let payload = format!("\"{}{}\"", sent.len(), "x".repeat(size));
+            let text = format!("a[{{\"event\":{payload}}}]");
+            let (first, rest) = text.split_at(text.len() / 2);
+            sent.push(payload);
+            if sent.len() % 3 == 0 {
+                let start = Frame::message(first.to_owned(), OpCode::Data(Data::Text), false);
+                let end = Frame::message(rest.to_owned(), OpCode::Data(Data::Continue), true);
+                peer.stream.feed(Message::Frame(start)).await.unwrap();
+                peer.stream.feed(Message::Ping("p".into())).await.unwrap();
+                peer.stream.feed(Message::Frame(end)).await.unwrap();
+            } else {
+                peer.stream.feed(Message::text(text)).await.unwrap();
+            }
+        }
+    }
+    peer.stream.flush().await.unwrap();
+    for payload in sent {
+        assert!(arrived.recv().await.unwrap() == payload, "{} bytes", payload.len());
+    }
+}
+
 #[tokio::test]
 async fn rubbish_is_skipped_and_counted() {
     use futures_util::SinkExt;
