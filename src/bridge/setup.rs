@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options};
-use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription};
+use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription, Turns};
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
@@ -78,7 +78,7 @@ pub fn discovery_settings(config: &Config) -> Settings {
 /// # Errors
 /// Where the certificates or the options are no good.
 pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
-    socket_with(printer, &mut TrustSettings::default())
+    socket_with(printer, &mut Common::default())
 }
 
 /// The sockets of all printers, by their ids, not connected.
@@ -86,11 +86,21 @@ pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
 /// # Errors
 /// Where the certificates or the options of one are no good.
 pub fn sockets(printers: &[Printer]) -> Result<Vec<(String, Socket)>, SetupError> {
-    let mut settings = TrustSettings::default();
+    let mut common = Common { turns: Some(Turns::new(AT_A_TIME)), ..Common::default() };
     printers
         .iter()
-        .map(|printer| Ok((printer.id.clone(), socket_with(printer, &mut settings)?)))
+        .map(|printer| Ok((printer.id.clone(), socket_with(printer, &mut common)?)))
         .collect()
+}
+
+/// So many sockets connect at a time.
+const AT_A_TIME: usize = 8;
+
+/// What sockets share.
+#[derive(Default)]
+struct Common {
+    trust: TrustSettings,
+    turns: Option<Turns>,
 }
 
 /// One rustls configuration a trust setting, however many printers have it: the system's roots are
@@ -110,9 +120,10 @@ impl TrustSettings {
     }
 }
 
-fn socket_with(printer: &Printer, settings: &mut TrustSettings) -> Result<Socket, SetupError> {
+fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupError> {
     let wanted = printer.url.scheme() == "https";
-    let tls = settings
+    let tls = common
+        .trust
         .get(&printer.tls, wanted)
         .map_err(|source| SetupError::PrinterTls { id: printer.id.clone(), source })?;
     let mut options = SocketOptions::new(printer.url.clone(), printer.credentials.clone(), tls);
@@ -122,6 +133,7 @@ fn socket_with(printer: &Printer, settings: &mut TrustSettings) -> Result<Socket
     options.rate_sliding_window_size = socket.rate_sliding_window_size;
     options.max_rate_factor = socket.max_rate_factor;
     options.connect_timeout = socket.connect_timeout;
+    options.turns = common.turns.clone();
     options.transport = socket.transport;
     options.headers =
         socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -24,6 +24,7 @@ use super::socket::{Handle, Socket};
 use super::status::{RateMode, SocketState, Status, Transport};
 use super::throttle::Rate;
 use super::transport::{Link, Transports};
+use super::turns::Permit;
 
 /// A login is several calls on a host that may be slow; more than this is none.
 const LOGIN_STEPS: u32 = 4;
@@ -78,6 +79,8 @@ pub(super) struct Actor {
     handle: Weak<Handle>,
     inbox: mpsc::UnboundedReceiver<Command>,
     transports: Transports,
+    /// While it is this socket's turn to connect.
+    pub(super) permit: Option<Permit>,
     running: FuturesUnordered<BoxFuture<'static, (u64, Option<Duration>)>>,
     in_flight: InFlight,
     latency: Latency,
@@ -105,6 +108,7 @@ impl Actor {
             url: public_url(&options.url),
             latency: Latency::new(options.rate_sliding_window_size),
             transports: Transports::new(options.transport),
+            permit: None,
             options,
             rest,
             shared,
@@ -160,6 +164,7 @@ impl Actor {
             Ok((link, login)) => self.serve(link, login).await,
             Err(over) => over,
         };
+        self.permit = None;
         match over {
             Over::Told(step) => {
                 self.told(step);
@@ -169,8 +174,11 @@ impl Actor {
         }
     }
 
-    /// Logs in and opens a transport.
+    /// Logs in and opens a transport, when it is this socket's turn.
     async fn open(&mut self) -> Result<(Link, super::Login), Over> {
+        if let Some(turns) = self.options.turns.clone() {
+            self.permit = Some(self.obeying(turns.take()).await?);
+        }
         let limit = self.options.connect_timeout;
         let rest = self.rest.clone();
         let login = timeout(limit * LOGIN_STEPS, rest.login());
@@ -257,8 +265,8 @@ impl Actor {
         }
     }
 
-    /// Hands a message to its handlers.
-    pub(super) async fn dispatch(&mut self, message: Message) {
+    /// Hands a message to its handlers, and keeps `permit` until they are done.
+    pub(super) async fn dispatch(&mut self, message: Message, permit: Option<Permit>) {
         self.shared.count_message();
         let message = Arc::new(message);
         let Some(mut handled) = self.shared.handlers.call(&message) else {
@@ -274,7 +282,11 @@ impl Actor {
         let first = poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await;
         match first {
             Poll::Ready(took) => self.handled(serial, took),
-            Poll::Pending => self.running.push(Box::pin(async move { (serial, handled.await) })),
+            Poll::Pending => self.running.push(Box::pin(async move {
+                let took = handled.await;
+                drop(permit);
+                (serial, took)
+            })),
         }
     }
 

@@ -256,7 +256,8 @@ impl Actor {
         if proven {
             self.proven(connection);
         }
-        self.dispatch(message).await;
+        let permit = if proven { self.permit.take() } else { None };
+        self.dispatch(message, permit).await;
         if let Some(reason) = reauth {
             let (at, earlier) =
                 connection.reauth.take().unwrap_or((Instant::now() + BURST, reason));

@@ -62,6 +62,7 @@ mod socket;
 mod status;
 mod throttle;
 mod transport;
+mod turns;
 mod websocket;
 mod ws_text;
 mod xhr;
@@ -79,6 +80,7 @@ pub use rest::{CurrentUser, Rest};
 pub use socket::{BuildError, Socket};
 pub use status::{Counters, RateMode, SocketState, Status, Transport};
 pub use throttle::{RATE_BASE, Rate, Throttle};
+pub use turns::Turns;
 
 use crate::secret::Secret;
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::backoff::DEFAULT_TIMEOUTS;
 use super::http::public_url;
-use super::{Credentials, TransportChoice};
+use super::{Credentials, TransportChoice, Turns};
 use crate::secret::Secret;
 
 /// Options of a [`Socket`](super::Socket).
@@ -34,6 +34,8 @@ pub struct SocketOptions {
     /// How long each step of connecting may take: TCP and TLS, the WebSocket upgrade, the first
     /// message. The proof of the login may take twice as long.
     pub connect_timeout: Duration,
+    /// Takes turns in connecting with the other sockets that share this.
+    pub turns: Option<Turns>,
     /// Which transport to use.
     pub transport: TransportChoice,
     /// Extra headers for REST calls and the socket alike.
@@ -64,6 +66,7 @@ impl SocketOptions {
     /// | `rate_sliding_window_size` | 20 |
     /// | `max_rate_factor` | 20 |
     /// | `connect_timeout` | 5 s |
+    /// | `turns` | none: connects whenever it wants |
     /// | `transport` | [`TransportChoice::Auto`] |
     /// | `headers`, `proxy` | none, whatever the environment says |
     /// | `subscription` | everything |
@@ -80,6 +83,7 @@ impl SocketOptions {
             rate_sliding_window_size: 20,
             max_rate_factor: 20,
             connect_timeout: Duration::from_secs(5),
+            turns: None,
             transport: TransportChoice::Auto,
             headers: Vec::new(),
             proxy: None,

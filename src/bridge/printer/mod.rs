@@ -27,10 +27,6 @@ use crate::topics::PrinterTopics;
 /// For how long changes of the files are collected.
 const BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Between the first connections of two printers: a thousand at once would need as much memory as
-/// all that comes later, and flood whatever is between them and the bridge.
-const APART: std::time::Duration = std::time::Duration::from_millis(2);
-
 /// A message and who waits for its publications.
 type Received = (Arc<Message>, Receipt);
 
@@ -73,8 +69,6 @@ pub struct Printer {
     prints: Prints,
     found: mpsc::Receiver<Box<Found>>,
     online: bool,
-    /// When the socket is told to connect for the first time.
-    connect_at: Option<Instant>,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
     /// Connection whose first `history` was seen.
@@ -124,7 +118,6 @@ impl Printer {
             prints,
             found,
             online: false,
-            connect_at: None,
             offline_at: None,
             greeted: 0,
             echoes: 0,
@@ -149,8 +142,7 @@ impl Printer {
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
-        self.connect_at =
-            Some(Instant::now() + APART * u32::try_from(self.lane.saturating_sub(1)).unwrap_or(0));
+        self.socket.connect();
         loop {
             let due = self.due();
             tokio::select! {
@@ -190,15 +182,10 @@ impl Printer {
     fn due(&self) -> Option<Instant> {
         let home_assistant = self.home_assistant.as_ref().and_then(HomeAssistant::due);
         let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
-        let others = [self.connect_at, self.files_due, home_assistant, self.prints.due()];
-        state.into_iter().chain(others).flatten().min()
+        state.into_iter().chain([self.files_due, home_assistant, self.prints.due()]).flatten().min()
     }
 
     fn take_time(&mut self, now: Instant) {
-        if self.connect_at.is_some_and(|at| now >= at) {
-            self.connect_at = None;
-            self.socket.connect();
-        }
         let wall = std::time::SystemTime::now();
         let change = self.mapping.snapshot.flush(super::snapshot::Now { instant: now, wall });
         self.publish_states(change);
