@@ -27,7 +27,7 @@ pub struct Discovery {
     /// Whether it is known what to publish.
     ready: bool,
     /// What was published earlier; `None` until that is known.
-    published: Option<Components>,
+    published: Option<Packed>,
     patience_ends: Instant,
     /// A hash of the last message, and when it was published.
     sent: Option<(u64, Instant)>,
@@ -59,7 +59,9 @@ impl Discovery {
 
     /// Takes in what was published before the start.
     pub fn read_back(&mut self, components: Components) {
-        self.published.get_or_insert_default().extend(components);
+        let mut known = self.components().unwrap_or_default();
+        known.extend(components);
+        self.published = Some(Packed::new(&known));
     }
 
     /// Takes in what OctoPrint answered.
@@ -126,14 +128,14 @@ impl Discovery {
         if self.profile_heaters.is_none() {
             self.device.profile.heaters = self.heaters();
         }
-        let gone = self.published.get_or_insert_default();
-        let message = homeassistant::printer(&self.settings, &self.topics, &self.device, gone);
+        let gone = self.components().unwrap_or_default();
+        let message = homeassistant::printer(&self.settings, &self.topics, &self.device, &gone);
         let hash = hash(&message.payload);
         if self.sent.is_some_and(|(sent, _)| sent == hash) {
             return None;
         }
         self.sent = Some((hash, now));
-        *gone = message.components;
+        self.published = Some(Packed::new(&message.components));
         // In the bridge's own lane, which goes first: discovery precedes state.
         Some(Publication::made(super::hub::LANE, message.topic, self.maker(message.gone)))
     }
@@ -152,8 +154,24 @@ impl Discovery {
     }
 
     /// The components published so far, removed ones included.
-    pub fn components(&self) -> Option<&Components> {
-        self.published.as_ref()
+    pub fn components(&self) -> Option<Components> {
+        self.published.as_ref().map(Packed::components)
+    }
+}
+
+/// Components, as JSON: a map of nearly a hundred of them takes four times as much memory, in each
+/// of what may be a thousand printers, and is wanted only when something changes.
+#[derive(Debug)]
+struct Packed(Box<[u8]>);
+
+impl Packed {
+    fn new(components: &Components) -> Self {
+        // Serialising texts does not fail.
+        Self(serde_json::to_vec(components).unwrap_or_default().into())
+    }
+
+    fn components(&self) -> Components {
+        serde_json::from_slice(&self.0).unwrap_or_default()
     }
 }
 

@@ -111,7 +111,7 @@ impl HomeAssistant {
         self.kept = self.discovery.profile().clone();
         self.store.keep(&self.printer, PROFILE, &self.kept);
         if let Some(components) = self.discovery.components() {
-            self.store.keep(&self.printer, COMPONENTS, components);
+            self.store.keep(&self.printer, COMPONENTS, &components);
         }
     }
 }

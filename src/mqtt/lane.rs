@@ -411,6 +411,10 @@ impl Lane {
     fn remove_event(&mut self, sequence: u64) -> Option<Event> {
         self.chatty.remove(&sequence);
         let event = self.events.remove(&sequence)?;
+        if self.events.is_empty() {
+            // An emptied map keeps its room.
+            self.events = BTreeMap::new();
+        }
         self.event_bytes -= event.bytes();
         if self.kept_early.remove(&sequence) || sequence < self.kept_to {
             self.keep.push((sequence, None, None));

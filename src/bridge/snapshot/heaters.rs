@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use super::json::{Last, Raw, last_element, member, members, object};
 use super::{Change, PrinterState, Published, Topic};
+use serde::{Deserialize, Serialize};
 
 /// How far the actual temperature moves, in °C, before it is published.
 const MOVED: f64 = 0.2;
 
 #[derive(Debug, Default)]
 pub(super) struct Heaters {
-    heaters: BTreeMap<String, Heater>,
+    // Boxed: a map has room for eleven, and most printers have two or three.
+    heaters: BTreeMap<String, Box<Heater>>,
     /// Of the printer profile in force; empty until it is known.
     profile: BTreeSet<String>,
     /// Of a former profile and not of this one: ignored though the firmware may report them.
@@ -84,7 +85,8 @@ impl Heaters {
             if let Some(heater) = self.heaters.get_mut(&*name) {
                 heater.now = reading;
             } else if actual.is_some() || target.is_some() {
-                self.heaters.insert(name.into_owned(), Heater { now: reading, ..Heater::default() });
+                let heater = Heater { now: reading, ..Heater::default() };
+                self.heaters.insert(name.into_owned(), Box::new(heater));
             }
         }
     }
