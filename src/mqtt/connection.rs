@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
     NetworkOptions, Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode,
@@ -23,8 +24,9 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MAX_INCOMING: usize = 1024 * 1024;
 /// Bytes of an MQTT PUBLISH beside topic and payload, generously.
 const PACKET_OVERHEAD: usize = 1024;
-/// Packet ids in turn: far more than are ever in flight, so that none is met twice.
-const PACKET_IDS: u16 = 4096;
+/// Packet ids in turn: far more than are ever in flight, so that none is met twice. rumqttc keeps
+/// room of 64 bytes for each.
+const PACKET_IDS: u16 = 1024;
 /// A connection that ends this soon after its start hints at a second client of the same id.
 const SOON: Duration = Duration::from_secs(5);
 /// Filters in one SUBSCRIBE packet.
@@ -288,8 +290,11 @@ impl Connection {
         let Outgoing { token, topic, payload, retain } = outgoing;
         let qos = if token.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         self.unsent.push_back(token.map(|token| (token, now)));
-        let handed = self.client.try_publish(&*topic, qos, retain, Vec::from(payload));
-        handed.map_err(|error| self.closed(&error))
+        // Not copied; `try_publish` would. It never waits, for the channel never fills.
+        match self.client.publish_bytes(&*topic, qos, retain, payload).now_or_never() {
+            Some(handed) => handed.map_err(|error| self.closed(&error)),
+            None => Err(self.closed(&"the event loop takes nothing more")),
+        }
     }
 
     pub(super) async fn next(&mut self) -> Result<Arrived, Lost> {
