@@ -114,6 +114,16 @@ impl Recorded {
     }
 }
 
+/// The frame with which OctoPrint greets who has logged in to an idle printer: how it is, and all
+/// temperatures of the last half hour, one reading every two seconds.
+pub fn history(idle: &Recorded) -> String {
+    let frame = idle.frame("history", 0, Moving::Nothing);
+    let start = frame.find("\"temps\":[").expect("a recorded message has temperatures") + 9;
+    let end = start + frame[start..].find(']').expect("the list ends");
+    let readings = vec![&frame[start..end]; 900].join(",");
+    format!("{}{readings}{}", &frame[..start], &frame[end..])
+}
+
 /// The extruder's temperature in message number `sequence`, in °C.
 fn tool0_celsius(sequence: u64) -> f64 {
     20.0 + (sequence % VALUES) as f64 * 0.2

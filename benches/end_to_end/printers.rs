@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::extract::{Path, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
@@ -33,6 +33,7 @@ pub struct Printers {
 
 struct Shared {
     idle: Recorded,
+    history: Utf8Bytes,
     printing: Recorded,
     /// What moves while they print.
     moving: Moving,
@@ -47,8 +48,10 @@ struct Shared {
 impl Printers {
     /// Starts `count` idle printers; what they will print has the terminal's lines in it if wanted.
     pub async fn start(count: usize, terminal: bool, moving: Moving, sent: Arc<Sent>) -> Self {
+        let idle = Recorded::idle();
         let shared = Arc::new(Shared {
-            idle: Recorded::idle(),
+            history: frames::history(&idle).into(),
+            idle,
             printing: Recorded::printing(terminal),
             moving,
             interval: AtomicU64::new(0),
@@ -158,8 +161,8 @@ impl Session {
                 break;
             }
         }
-        let history = self.shared.idle.frame("history", 0, Moving::Nothing);
-        self.send(history).await?;
+        let history = self.shared.history.clone();
+        self.socket.send(Message::Text(history)).await.ok()?;
         self.send("a[{\"timelapse\":null}]".to_owned()).await
     }
 
