@@ -6,7 +6,8 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::bridge;
-use crate::runs::{Load, Start, Throughput};
+use crate::runs::{Added, Load, Start, Throughput};
+use crate::sent::Latency;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
@@ -99,8 +100,7 @@ impl Results {
             targets.push(Target { what: what.to_owned(), measured, target, holds });
         };
         if let Some(one) = self.load("1 printer") {
-            let p50 = one.bridge.p50_ms - one.bare.p50_ms;
-            let p99 = one.bridge.p99_ms - one.bare.p99_ms;
+            let Added { p50_ms: p50, p99_ms: p99, .. } = one.added;
             add("added latency p50, 1 printer", p50, "ms", "0.3 ms", p50 <= 0.3);
             add("added latency p99, 1 printer", p99, "ms", "2 ms", p99 <= 2.0);
             let memory = megabytes(one.memory_printing);
@@ -156,18 +156,29 @@ impl Results {
         writeln!(text, "\nlatency in ms at 2 messages/s and printer")?;
         writeln!(
             text,
-            "{:30} {:>7} {:>7} {:>7} {:>7}   {:>7} {:>7} {:>7} {:>7}   arrived",
-            "", "bare 50", "95", "99", "max", "50", "95", "99", "max"
+            "{:30} {:>7} {:>6} {:>6} {:>6}  {:>9} {:>6} {:>6} {:>6}  {:>8} {:>6} {:>6}   arrived",
+            "",
+            "bare 50",
+            "95",
+            "99",
+            "max",
+            "bridge 50",
+            "95",
+            "99",
+            "max",
+            "added 50",
+            "95",
+            "99"
         )?;
-        for Load { name, bare, bridge, .. } in &self.load {
+        for Load { name, bare, bridge, added, .. } in &self.load {
             write!(text, "{name:30}")?;
-            for latency in [bare, bridge] {
-                for ms in [latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms] {
-                    write!(text, " {ms:7.2}")?;
-                }
-                write!(text, "  ")?;
+            for (latency, width) in [(bare, 7), (bridge, 10)] {
+                let Latency { p50_ms, p95_ms, p99_ms, max_ms, .. } = latency;
+                write!(text, " {p50_ms:width$.2} {p95_ms:6.2} {p99_ms:6.2} {max_ms:6.2}")?;
             }
-            writeln!(text, " {} of {}", bridge.arrived, bridge.sent)?;
+            let Added { p50_ms, p95_ms, p99_ms } = added;
+            write!(text, "  {p50_ms:8.2} {p95_ms:6.2} {p99_ms:6.2}")?;
+            writeln!(text, "   {} of {}", bridge.arrived, bridge.sent)?;
         }
         writeln!(
             text,

@@ -43,6 +43,8 @@ pub struct Load {
     pub bare: Latency,
     /// From the frame leaving OctoPrint to the subscriber.
     pub bridge: Latency,
+    /// The difference: what the bridge adds.
+    pub added: Added,
     /// Resident, in bytes, while all printers are idle.
     pub memory_idle: u64,
     /// Resident, in bytes, while all printers print.
@@ -53,6 +55,27 @@ pub struct Load {
     pub cpu_printing_percent: f64,
     /// Processor time for a million messages of OctoPrint, in seconds.
     pub cpu_seconds_a_million: f64,
+}
+
+/// How much longer the way through the bridge is. Less than nothing is noise of the machine.
+#[derive(Debug, Serialize)]
+pub struct Added {
+    /// Milliseconds.
+    pub p50_ms: f64,
+    /// Milliseconds.
+    pub p95_ms: f64,
+    /// Milliseconds.
+    pub p99_ms: f64,
+}
+
+impl Added {
+    fn by(bridge: &Latency, bare: &Latency) -> Self {
+        Self {
+            p50_ms: bridge.p50_ms - bare.p50_ms,
+            p95_ms: bridge.p95_ms - bare.p95_ms,
+            p99_ms: bridge.p99_ms - bare.p99_ms,
+        }
+    }
 }
 
 /// Measures the bare path, then the bridge, at two messages a second and printer.
@@ -89,6 +112,7 @@ pub async fn under_load(plan: Plan) -> Load {
     Load {
         name: plan.name,
         printers: plan.printers,
+        added: Added::by(&measured, &bare),
         bare,
         memory_idle,
         memory_printing: bridge.memory(),
