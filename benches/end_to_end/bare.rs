@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS};
 
 use crate::broker::{self, BASE};
-use crate::frames::{self, Moving, Recorded};
+use crate::frames::{self, Moving, Recorded, VALUES};
 use crate::sent::{Latency, Sent};
 
 /// Latency of the bare path: each of `printers` publishes every `interval` what the bridge would.
@@ -52,10 +52,14 @@ pub fn throughput(
         let acknowledgements = Arc::new(AtomicU64::new(0));
         tokio::spawn(acknowledged(events, acknowledgements.clone()));
         tokio::spawn(async move {
-            let recorded = Recorded::printing(terminal);
+            let (topics, payloads) = prepared(printers, terminal, moving);
             for number in 0.. {
-                let (sequence, printer) = (number / printers as u64, number as usize % printers);
-                publish(&client, printer, &recorded, sequence, moving).await;
+                let payloads = &payloads[number / printers % payloads.len()];
+                for ((topic, retain), payload) in topics[number % printers].iter().zip(payloads) {
+                    let (topic, payload) = (topic.as_str(), payload.as_slice());
+                    let published = client.publish(topic, QoS::AtLeastOnce, *retain, payload).await;
+                    published.expect("the client lives as long as its runtime");
+                }
             }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -64,6 +68,25 @@ pub fn throughput(
         let count = acknowledgements.load(Ordering::Relaxed) - before;
         count as f64 / started.elapsed().as_secs_f64()
     })
+}
+
+/// The topics of each printer, with their retain flags, and the payloads of each message: they are
+/// made beforehand, so that the publisher does nothing but publish.
+type Prepared = (Vec<Vec<(String, bool)>>, Vec<Vec<Vec<u8>>>);
+
+fn prepared(printers: usize, terminal: bool, moving: Moving) -> Prepared {
+    let recorded = Recorded::printing(terminal);
+    let retained = |topic: &str| topic != "message/current";
+    let topics_of = |printer| {
+        let topics = moving.topics().iter();
+        topics.map(|topic| (format!("{BASE}/p{printer}/{topic}"), retained(topic))).collect()
+    };
+    let payloads_of = |sequence| {
+        let topics = moving.topics().iter();
+        let payload = |topic| frames::published(topic, &recorded, sequence, moving);
+        topics.map(|topic| payload(topic).into_bytes()).collect()
+    };
+    ((0..printers).map(topics_of).collect(), (0..VALUES).map(payloads_of).collect())
 }
 
 async fn publish(

@@ -8,6 +8,7 @@ const WIDTH: f64 = 760.0;
 const LABELS: f64 = 250.0;
 const ROW: f64 = 22.0;
 const BARE: &str = "#9aa5b1";
+const WORST_BARE: &str = "#d3d9de";
 const BRIDGE: &str = "#1f77b4";
 const WORST: &str = "#8fc1e3";
 
@@ -28,7 +29,8 @@ pub fn draw(results: &Results) -> String {
         .filter(|load| !load.name.contains("terminal") && !load.name.contains("discovery"))
     {
         let name = load.name;
-        latency.push(bar(format!("{name}: bare, p99"), load.bare.p99_ms, BARE));
+        latency.push(bar(format!("{name}: bare, p50"), load.bare.p50_ms, BARE));
+        latency.push(bar(format!("{name}: bare, p99"), load.bare.p99_ms, WORST_BARE));
         latency.push(bar(format!("{name}: bridge, p50"), load.bridge.p50_ms, BRIDGE));
         latency.push(bar(format!("{name}: bridge, p99"), load.bridge.p99_ms, WORST));
         memory.push(bar(format!("{name}: idle"), megabytes(load.memory_idle), WORST));

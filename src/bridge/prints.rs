@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -138,7 +139,7 @@ impl Prints {
     }
 
     fn record(&self) -> Option<Bytes> {
-        serde_json::to_vec(self.tracker.record()).ok().map(Bytes::from)
+        serde_json::to_vec(self.tracker.record()?).ok().map(Bytes::from)
     }
 
     fn ask_counts(&self, print: &Print, rest: Rest) {
@@ -164,11 +165,13 @@ impl Prints {
 /// Asks for the histories of the files, which say how long a print took, and whether one that is
 /// unclear ended.
 async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
-    for end in ends.iter_mut().filter(|end| end.outcome == Outcome::Done) {
+    let done = ends.iter_mut().filter(|end| end.outcome == Outcome::Done);
+    join_all(done.map(|end| async {
         let at = end.at;
         let history = settled(rest, &end.print, |history| history.reaches(at - SAME)).await;
         end.took = history.and_then(|history| history.took(at, SAME));
-    }
+    }))
+    .await;
     if let Some(unclear) = unclear {
         let history = settled(rest, &unclear.print, |_| true).await;
         ends.extend(unclear.settle(history.as_ref()));

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a turn lasts at most: one whose OctoPrint is slow must not hold up the others.
-const LONGEST: Duration = Duration::from_millis(250);
+/// How long a turn lasts at most: printers that are slow, or switched off, must not hold up the
+/// others. Those of a farm that are off are tried again and again.
+const LONGEST: Duration = Duration::from_millis(30);
 
 /// Lets a few of the sockets that share it connect at a time; cheap to clone.
 ///
@@ -23,7 +24,7 @@ impl Turns {
         Self(Arc::new(Semaphore::new(at_a_time)))
     }
 
-    /// Waits for a turn, in order. It ends when it is dropped, and after a quarter of a second.
+    /// Waits for a turn, in order. It ends when it is dropped, and after [`LONGEST`].
     pub(super) async fn take(&self) -> Permit {
         // The semaphore is never closed; if it were, nobody would have to wait.
         let permit = Arc::clone(&self.0).acquire_owned().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use reqwest::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
 use reqwest::{Method, StatusCode};
 use tokio::time::timeout;
@@ -84,9 +84,11 @@ impl WebSocket {
     }
 
     /// Goes on with a new stream of frames on the same connection. Nothing is lost: the old one
-    /// has read to the end of a frame and no further, and never waits to write when it is read.
+    /// has read to the end of a frame and no further, and has nothing left to write, else it stays.
     async fn shrink(&mut self) {
         if std::mem::take(&mut self.swollen)
+            && let Some(stream) = &mut self.stream
+            && matches!(stream.flush().now_or_never(), Some(Ok(())))
             && let Some(stream) = self.stream.take()
         {
             self.stream = Some(begin(stream.into_inner().into_inner(), self.max_message).await);

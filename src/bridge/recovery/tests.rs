@@ -176,6 +176,22 @@ fn a_restart_while_ends_are_found_out_judges_again() {
 }
 
 #[test]
+fn nothing_is_kept_while_the_ends_of_an_earlier_absence_are_found_out() {
+    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+    let mut tracker = Tracker::new(Some(printing(9_000.0)));
+    let ended = history(&[("done", 9_500.0)], Some("quick.gcode"), false);
+    let ends = tracker.reconnected(&ended, wall).ends;
+    assert_eq!(ends.len(), 1);
+    // The line breaks again, nothing happens meanwhile, and the next print ends.
+    assert_eq!(tracker.reconnected(&ended, wall), Verdict::default());
+    tracker.started(print("other.gcode"));
+    tracker.ended(wall);
+    assert!(tracker.keep(true, now).is_none() && tracker.record().is_none());
+    tracker.recovered(&ends);
+    assert!(tracker.keep(true, now).is_some() && tracker.record().is_some());
+}
+
+#[test]
 fn a_print_that_ends_in_silence_is_noticed() {
     let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
     let mut tracker = Tracker::new(None);

@@ -71,8 +71,8 @@ pub struct Tracker {
     kept_at: Option<Instant>,
     /// Since when a print seems to have ended without an event.
     silent_since: Option<Instant>,
-    /// Whether the ends of an absence are still being found out.
-    recovering: bool,
+    /// How many absences there were whose ends are still being found out.
+    recovering: u32,
 }
 
 impl Tracker {
@@ -81,9 +81,10 @@ impl Tracker {
         Self { known: kept.is_some(), record: kept.unwrap_or_default(), ..Self::default() }
     }
 
-    /// What is known.
-    pub fn record(&self) -> &Record {
-        &self.record
+    /// What is to be kept with an end that is published. `None` while other ends are still being
+    /// found out: after a restart they would count as told.
+    pub fn record(&self) -> Option<&Record> {
+        (self.recovering == 0).then_some(&self.record)
     }
 
     /// The first `history` of a connection: what happened meanwhile. Until [`Tracker::recovered`]
@@ -109,14 +110,14 @@ impl Tracker {
             self.record.last_end = history.server_time;
         }
         self.known = true;
-        self.recovering = !verdict.ends.is_empty() || verdict.unclear.is_some();
+        self.recovering += u32::from(!verdict.ends.is_empty() || verdict.unclear.is_some());
         self.observe(history.server_time, wall);
         verdict
     }
 
     /// The ends of the absence are known and about to be published.
     pub fn recovered(&mut self, ends: &[End]) {
-        self.recovering = false;
+        self.recovering = self.recovering.saturating_sub(1);
         for end in ends {
             self.record.last_end = self.record.last_end.max(end.at);
         }
@@ -162,7 +163,7 @@ impl Tracker {
 
     /// When [`Tracker::overdue`] or [`Tracker::keep`] has something to say.
     pub fn due(&self) -> Option<Instant> {
-        let keep = self.kept_at.filter(|_| self.record.print.is_some() && !self.recovering);
+        let keep = self.kept_at.filter(|_| self.record.print.is_some() && self.recovering == 0);
         let silent = self.silent_since.map(|since| since + GRACE);
         [keep.map(|at| at + KEEP_EVERY), silent].into_iter().flatten().min()
     }
@@ -175,7 +176,7 @@ impl Tracker {
         }
         self.silent_since = None;
         let print = self.record.print.take()?;
-        self.recovering = true;
+        self.recovering += 1;
         Some(Unclear {
             may_run: false,
             still_selected: false,
@@ -190,7 +191,7 @@ impl Tracker {
     pub fn keep(&mut self, changed: bool, now: Instant) -> Option<&Record> {
         let running = self.record.print.is_some();
         let old = self.kept_at.is_none_or(|at| now >= at + KEEP_EVERY);
-        if self.recovering || !self.known || !(changed || (running && old)) {
+        if self.recovering > 0 || !self.known || !(changed || (running && old)) {
             return None;
         }
         self.kept_at = Some(now);
