@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until};
 
-use crate::frames::{self, Moving, Recorded};
+use crate::frames::{self, Moving, Recorded, VALUES};
 use crate::sent::Sent;
 
 const HEARTBEAT: Duration = Duration::from_secs(25);
@@ -32,11 +32,11 @@ pub struct Printers {
 }
 
 struct Shared {
-    idle: Recorded,
+    /// Made beforehand, as all frames: who measures takes little of the machine.
     history: Utf8Bytes,
-    printing: Recorded,
-    /// What moves while they print.
-    moving: Moving,
+    idle: Utf8Bytes,
+    /// In turn; what moves in them comes round again.
+    printing: Vec<Utf8Bytes>,
     /// Nanoseconds between two messages of one printer that prints.
     interval: AtomicU64,
     prints: AtomicBool,
@@ -48,12 +48,12 @@ struct Shared {
 impl Printers {
     /// Starts `count` idle printers; what they will print has the terminal's lines in it if wanted.
     pub async fn start(count: usize, terminal: bool, moving: Moving, sent: Arc<Sent>) -> Self {
-        let idle = Recorded::idle();
+        let (idle, printing) = (Recorded::idle(), Recorded::printing(terminal));
+        let frame = |sequence| printing.frame("current", sequence, moving).into();
         let shared = Arc::new(Shared {
             history: frames::history(&idle).into(),
-            idle,
-            printing: Recorded::printing(terminal),
-            moving,
+            idle: idle.frame("current", 0, Moving::Nothing).into(),
+            printing: (0..VALUES).map(frame).collect(),
             interval: AtomicU64::new(0),
             prints: AtomicBool::new(false),
             live: AtomicUsize::new(0),
@@ -146,13 +146,13 @@ struct Session {
 }
 
 impl Session {
-    async fn send(&mut self, frame: String) -> Option<()> {
-        self.socket.send(Message::text(frame)).await.ok()
+    async fn send(&mut self, frame: impl Into<Utf8Bytes>) -> Option<()> {
+        self.socket.send(Message::Text(frame.into())).await.ok()
     }
 
     /// `None`: the client left.
     async fn log_in(&mut self) -> Option<()> {
-        self.send("o".to_owned()).await?;
+        self.send("o").await?;
         self.send(frames::greeting()).await?;
         loop {
             if let Message::Text(text) = self.socket.recv().await?.ok()?
@@ -161,9 +161,8 @@ impl Session {
                 break;
             }
         }
-        let history = self.shared.history.clone();
-        self.socket.send(Message::Text(history)).await.ok()?;
-        self.send("a[{\"timelapse\":null}]".to_owned()).await
+        self.send(self.shared.history.clone()).await?;
+        self.send("a[{\"timelapse\":null}]").await
     }
 
     fn interval(&self) -> Duration {
@@ -174,12 +173,12 @@ impl Session {
         }
     }
 
-    fn frame(&self, sequence: u64) -> String {
-        let Shared { idle, printing, moving, prints, .. } = &*self.shared;
+    fn frame(&self, sequence: usize) -> Utf8Bytes {
+        let Shared { idle, printing, prints, .. } = &*self.shared;
         if prints.load(Ordering::Relaxed) {
-            printing.frame("current", sequence, *moving)
+            printing[sequence % printing.len()].clone()
         } else {
-            idle.frame("current", sequence, Moving::Nothing)
+            idle.clone()
         }
     }
 
@@ -194,12 +193,12 @@ impl Session {
                 () = sleep_until(next) => {
                     sequence += 1;
                     let frame = self.frame(sequence);
-                    self.shared.sent.leaves(self.index, sequence);
+                    self.shared.sent.leaves(self.index, sequence as u64);
                     self.send(frame).await?;
                     // One that is late does not send in bursts to catch up.
                     next = (next + self.interval()).max(Instant::now());
                 }
-                _ = heartbeat.tick() => self.send("h".to_owned()).await?,
+                _ = heartbeat.tick() => self.send("h").await?,
             }
         }
     }
