@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{self, RawValue};
 use serde_json::{Map, Value, json};
 
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
@@ -201,14 +202,10 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let place = Place { settings, topics, printer };
-    let components = [
-        sensors::components(&place),
-        events::components(&place),
-        controls::components(&place),
-        buttons::components(&place),
-    ];
+    let tables: [fn(&Place<'_>) -> Vec<Component>; 4] =
+        [sensors::components, events::components, controls::components, buttons::components];
     let topic = printer_topic(settings, &printer.id);
-    let components = components.into_iter().flatten().collect();
+    let components = tables.into_iter().flat_map(|components| components(&place));
     message(topic, &identifier, device.into(), Some(availability), components, gone)
 }
 
@@ -281,38 +278,54 @@ fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e9 { json!(value as i64) } else { json!(value) }
 }
 
+/// A discovery message as JSON. Each component is text already: a hundred of them as values take as
+/// much memory as a printer needs for all else.
+#[derive(Serialize)]
+struct Message {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability_mode: Option<&'static str>,
+    components: BTreeMap<String, Box<RawValue>>,
+    device: Value,
+    origin: Value,
+}
+
 fn message(
     topic: Topic,
     identifier: &str,
     device: Value,
     availability: Option<Value>,
-    components: Vec<Component>,
+    components: impl IntoIterator<Item = Component>,
     gone: &Components,
 ) -> Discovery {
     let (mut known, mut removed) = (Components::new(), Components::new());
-    let mut table = Map::new();
+    let mut table = BTreeMap::new();
+    // Values of JSON always have a text.
+    let mut add = |key: String, value: Value| {
+        table.extend(value::to_raw_value(&value).ok().map(|text| (key, text)));
+    };
     for component in components {
         let (key, platform, value) = component.finish(identifier);
         known.insert(key.clone(), platform);
-        table.insert(key, value);
+        add(key, value);
     }
     for (key, platform) in gone {
         if !known.contains_key(key) {
-            table.insert(key.clone(), json!({ "platform": platform }));
+            add(key.clone(), json!({ "platform": platform }));
             known.insert(key.clone(), platform.clone());
             removed.insert(key.clone(), platform.clone());
         }
     }
-    let mut payload = json!({
-        "device": device,
-        "origin": {"name": ORIGIN, "sw_version": env!("CARGO_PKG_VERSION")},
-        "components": table,
-    });
-    if let Some(availability) = availability {
-        payload["availability"] = availability;
-        payload["availability_mode"] = json!("all");
-    }
-    Discovery { topic, payload: payload.to_string().into(), components: known, gone: removed }
+    let message = Message {
+        availability_mode: availability.as_ref().map(|_| "all"),
+        availability,
+        components: table,
+        device,
+        origin: json!({"name": ORIGIN, "sw_version": env!("CARGO_PKG_VERSION")}),
+    };
+    let payload = serde_json::to_vec(&message).unwrap_or_default().into();
+    Discovery { topic, payload, components: known, gone: removed }
 }
 
 /// Reads a retained discovery message back. `None` where it is not one of this bridge: another
