@@ -30,6 +30,10 @@ const DROPS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked for events that are to be kept over a restart.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long publications are handed over before others have a turn: discovery messages, which are
+/// made for it, take a fifth of a millisecond each, and there may be a thousand.
+const HAND_OVER: Duration = Duration::from_millis(1);
+
 /// Keeps events over a restart.
 pub struct Keeper {
     /// The events of before the start: lane, sequence, event, in order.
@@ -356,6 +360,10 @@ impl Actor {
         while connection.has_room() {
             let Some(outgoing) = self.outbox.next(now) else { break };
             connection.publish(outgoing, now)?;
+            // What was handed over comes back as an event, and then it goes on.
+            if now.elapsed() > HAND_OVER {
+                break;
+            }
         }
         Ok(())
     }
