@@ -76,7 +76,6 @@ type Prepared = (Vec<Vec<(String, bool)>>, Vec<Vec<Vec<u8>>>);
 
 fn prepared(printers: usize, terminal: bool, moving: Moving) -> Prepared {
     let recorded = Recorded::printing(terminal);
-    let retained = |topic: &str| topic != "message/current";
     let topics_of = |printer| {
         let topics = moving.topics().iter();
         topics.map(|topic| (format!("{BASE}/p{printer}/{topic}"), retained(topic))).collect()
@@ -89,6 +88,11 @@ fn prepared(printers: usize, terminal: bool, moving: Moving) -> Prepared {
     ((0..printers).map(topics_of).collect(), (0..VALUES).map(payloads_of).collect())
 }
 
+/// All but the message itself is state.
+fn retained(topic: &str) -> bool {
+    topic != "message/current"
+}
+
 async fn publish(
     client: &AsyncClient,
     printer: usize,
@@ -98,7 +102,7 @@ async fn publish(
 ) {
     for topic in moving.topics() {
         let payload = frames::published(topic, recorded, sequence, moving);
-        let retain = *topic != "message/current";
+        let retain = retained(topic);
         let topic = format!("{BASE}/p{printer}/{topic}");
         let published = client.publish(topic, QoS::AtLeastOnce, retain, payload).await;
         published.expect("the client lives as long as its runtime");

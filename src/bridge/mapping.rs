@@ -118,10 +118,9 @@ impl Mapping {
         now: Now,
         batch: &mut Batch<'_>,
     ) -> Result<(), Odd> {
-        let applied = self.snapshot.apply(message.payload(), now);
-        let (changes, odd) = match applied {
-            Ok(changes) => (changes, None),
-            Err(odd) => (Vec::new(), Some(odd)),
+        let (changes, outcome) = match self.snapshot.apply(message.payload(), now) {
+            Ok(changes) => (changes, Ok(())),
+            Err(odd) => (Vec::new(), Err(odd.into())),
         };
         for Change { topic, payload } in changes {
             batch.push(self.state_topic(topic), payload, Kind::State);
@@ -138,7 +137,7 @@ impl Mapping {
             };
             batch.push(topic.clone(), message.payload_bytes(), kind);
         }
-        odd.map_or(Ok(()), |odd| Err(odd.into()))
+        outcome
     }
 
     fn map_event(
@@ -197,13 +196,10 @@ impl Mapping {
             StateTopic::Printer => self.topics.printer.clone(),
             StateTopic::Job => self.topics.job.clone(),
             StateTopic::Progress => self.topics.progress.clone(),
-            StateTopic::Temperature(heater) => match self.heater_topics.get(&heater) {
-                Some(topic) => topic.clone(),
-                None => {
-                    let topic = self.topics.temperature(&heater);
-                    self.heater_topics.entry(heater).or_insert(topic).clone()
-                }
-            },
+            StateTopic::Temperature(heater) => {
+                let make = |heater: &String| self.topics.temperature(heater);
+                self.heater_topics.entry(heater).or_insert_with_key(make).clone()
+            }
             StateTopic::Position => self.topics.position.clone(),
             StateTopic::Factors => self.topics.factors.clone(),
             StateTopic::Resends => self.topics.resends.clone(),
