@@ -14,7 +14,7 @@ use octoprint2mqtt::bridge::snapshot::{Now, Snapshot};
 use octoprint2mqtt::homeassistant::{
     Components, Groups, Limits, PrinterDevice, Profile, Settings, printer, published,
 };
-use octoprint2mqtt::mqtt::{Bounds, Kind, Outbox, Publication, Receipt};
+use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Receipt, Worth};
 use octoprint2mqtt::octoprint::{Frame, Message, decode};
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics, Topic};
 use octoprint2mqtt::{config, splice};
@@ -140,7 +140,10 @@ fn outbox(c: &mut Criterion) {
     let bounds = Bounds { max_events: 10_000, max_bytes: 16 << 20 };
     let kinds = [
         ("state", Kind::State),
-        ("event", Kind::Event { chatty: false, stamped: true }),
+        (
+            "event",
+            Kind::Event { worth: Worth::Event, audience: Audience::Subscribers, stamped: true },
+        ),
         ("newest", Kind::Newest),
     ];
     let mut group = c.benchmark_group("outbox");

@@ -120,7 +120,7 @@ impl Server {
 }
 
 fn event(n: usize) -> Publication {
-    let kind = Kind::Event { chatty: false, stamped: false };
+    let kind = Kind::MESSAGE;
     Publication::new(1, "event".into(), n.to_string(), kind)
 }
 
@@ -184,7 +184,7 @@ async fn too_large_a_publication_costs_itself_alone() {
     let (broker, _incoming) = server.broker();
     let mut peer = server.greeted().await;
     broker.publish(event(1));
-    let kind = Kind::Event { chatty: false, stamped: false };
+    let kind = Kind::MESSAGE;
     broker.publish(Publication::new(1, "event".into(), vec![b'x'; 21 * 1024 * 1024], kind));
     broker.publish(event(2));
     assert_eq!(take_all(&mut peer, 2).await, [1, 2]);

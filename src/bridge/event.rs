@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::timestamp;
+use crate::mqtt::{Audience, Kind, Worth};
 use crate::octoprint::Event;
 use crate::splice;
 
@@ -38,6 +39,24 @@ const CHATTY: &[&str] = &[
 pub fn is_chatty(kind: &str) -> bool {
     CHATTY.binary_search(&kind).is_ok()
 }
+
+/// What events of this type are worth when the outbox is full.
+pub fn worth(kind: &str) -> Worth {
+    match kind {
+        "PrintStarted" | "PrintDone" | "PrintFailed" | "PrintCancelled" => Worth::Print,
+        chatty if is_chatty(chatty) => Worth::Chatty,
+        _ => Worth::Event,
+    }
+}
+
+/// How `B/P/event/<Type>` is treated.
+pub fn event_kind(kind: &str) -> Kind {
+    Kind::Event { worth: worth(kind), audience: Audience::Subscribers, stamped: true }
+}
+
+/// How `B/P/print` is treated, which Home Assistant's automations live on.
+pub const PRINT: Kind =
+    Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
 /// The payload for `B/P/event/<Type>`: the event's own bytes with `_event` and `_timestamp`.
 pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {

@@ -80,8 +80,7 @@ impl Answers {
         };
         // A map with text keys always has a JSON form.
         let Ok(payload) = payload else { return };
-        let kind = Kind::Event { chatty: false, stamped: false };
-        self.broker.publish(Publication::new(self.lane, self.topic.clone(), payload, kind));
+        self.broker.publish(Publication::new(self.lane, self.topic.clone(), payload, Kind::ANSWER));
     }
 }
 

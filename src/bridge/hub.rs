@@ -292,8 +292,12 @@ impl Hub {
             Request::Refused(reason) => Err(reason),
         };
         let answer = request::answer(outcome, transaction);
-        let kind = Kind::Event { chatty: false, stamped: false };
-        self.broker.publish(Publication::new(LANE, self.topics.response(name), answer, kind));
+        self.broker.publish(Publication::new(
+            LANE,
+            self.topics.response(name),
+            answer,
+            Kind::ANSWER,
+        ));
     }
 
     fn info(&self) -> serde_json::Value {

@@ -56,7 +56,8 @@ fn write(
         payload: event.payload,
         received: wall.checked_sub(event.age).unwrap_or(SystemTime::UNIX_EPOCH),
         stamped: event.stamped,
-        chatty: event.chatty,
+        worth: event.worth,
+        audience: event.audience,
     });
     let event = Change::Event { printer: printer.clone(), sequence: keep.sequence, event };
     match keep.along {
@@ -78,6 +79,7 @@ fn restored(event: StoredEvent, wall: SystemTime) -> KeptEvent {
         payload: event.payload,
         age: wall.duration_since(event.received).unwrap_or_default(),
         stamped: event.stamped,
-        chatty: event.chatty,
+        worth: event.worth,
+        audience: event.audience,
     }
 }

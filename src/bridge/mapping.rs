@@ -85,7 +85,7 @@ impl Mapping {
             kind @ ("current" | "history") => self.map_state(kind, message, now, &mut batch),
             kind => {
                 if self.publish.messages.allows(kind) {
-                    batch.push(self.topics.message(kind), message.payload_bytes(), EVENT);
+                    batch.push(self.topics.message(kind), message.payload_bytes(), Kind::MESSAGE);
                 }
                 Ok(())
             }
@@ -147,8 +147,7 @@ impl Mapping {
         batch: &mut Batch<'_>,
     ) -> Result<(), Odd> {
         let event: Event<'_> = message.json()?;
-        let chatty = event::is_chatty(&event.kind);
-        let kind = Kind::Event { chatty, stamped: true };
+        let kind = event::event_kind(&event.kind);
         if self.publish.events.allows(&event.kind) {
             let payload = event::payload(&event, at);
             if let Some(plugin) = &self.plugin_topics {
@@ -157,7 +156,7 @@ impl Mapping {
             batch.push(self.topics.event(&event.kind), payload, kind);
         }
         if let Some(print) = event::print(&event, at) {
-            batch.push(self.topics.print.clone(), print, kind);
+            batch.push(self.topics.print.clone(), print, event::PRINT);
         }
         if let Some(last) = event::last_event(&event.kind, at) {
             batch.push(self.topics.last_event.clone(), last, Kind::State);
@@ -175,7 +174,7 @@ impl Mapping {
                 // The data borrows from the payload, so it is a slice of its bytes.
                 message.payload_bytes().slice_ref(data.get().as_bytes())
             });
-            batch.push(self.topics.plugin(&plugin.plugin), data, EVENT);
+            batch.push(self.topics.plugin(&plugin.plugin), data, Kind::MESSAGE);
         }
         Ok(())
     }
@@ -207,9 +206,6 @@ impl Mapping {
         }
     }
 }
-
-/// First in, first out, and verbatim.
-const EVENT: Kind = Kind::Event { chatty: false, stamped: false };
 
 /// The `connected` payload as it came, unless it carries the key, as older versions do.
 fn without_api_key(message: &Message) -> Result<Bytes, Odd> {

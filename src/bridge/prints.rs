@@ -8,12 +8,13 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::event;
 use super::keeper::RECORD;
 use super::recovery::{
     End, FileHistory, History, Outcome, Print, Tracker, Unclear, event_payload, print_payload,
 };
 use super::snapshot::{PrinterState, Snapshot};
-use crate::mqtt::{Kind, Publication};
+use crate::mqtt::Publication;
 use crate::octoprint::{FilePath, Rest, RestError};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
@@ -216,16 +217,15 @@ fn recovered(
     lane: usize,
     along: Option<&Bytes>,
 ) -> Vec<Publication> {
-    let event = end.outcome.event();
-    tracing::info!(file = end.print.path, event, "a print ended unseen");
-    let kind = Kind::Event { chatty: false, stamped: true };
-    let publication = |topic, payload: Bytes| Publication {
+    let kind = end.outcome.event();
+    tracing::info!(file = end.print.path, event = kind, "a print ended unseen");
+    let publication = |topic, payload: Bytes, kind| Publication {
         along: along.cloned(),
         ..Publication::new(lane, topic, payload, kind)
     };
     vec![
-        publication(topics.event(event), event_payload(end)),
-        publication(topics.print.clone(), print_payload(end)),
+        publication(topics.event(kind), event_payload(end), event::event_kind(kind)),
+        publication(topics.print.clone(), print_payload(end), event::PRINT),
     ]
 }
 

@@ -3,6 +3,7 @@
 mod brief;
 mod broker;
 mod connection;
+mod events;
 mod lane;
 mod outbox;
 mod publication;
@@ -13,7 +14,7 @@ pub use brief::{clear, probe, retained};
 pub use broker::{Broker, BrokerStatus, Incoming, KeepEvents, Keeper, MAX_PUBLICATION};
 pub use connection::{Lost, MAX_INCOMING, Options};
 pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};
-pub use publication::{Kind, Make, Publication};
+pub use publication::{Audience, Kind, Make, Publication, Worth};
 pub use receipt::{Receipt, Settled};
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::lane::{Event, Lane};
-use super::publication::{Kind, Publication};
+use super::events::Event;
+use super::lane::Lane;
+use super::publication::{Audience, Kind, Publication, Worth};
 use crate::topics::Topic;
 
 /// Most publications handed over and not yet acknowledged.
@@ -35,8 +36,10 @@ pub struct KeptEvent {
     pub age: Duration,
     /// Carries `_delayed` when it is late.
     pub stamped: bool,
-    /// Dropped before others when there is no room.
-    pub chatty: bool,
+    /// What it is worth when there is no room.
+    pub worth: Worth,
+    /// Who must be there to hear it.
+    pub audience: Audience,
 }
 
 /// What is to be kept over a restart, or needs to be kept no longer.
@@ -91,6 +94,11 @@ pub struct Counts {
     pub dropped: u64,
     /// Publications that wait or are unacknowledged.
     pub waiting: usize,
+    /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
+    /// over.
+    pub for_subscribers: usize,
+    /// Events for Home Assistant, the same.
+    pub for_home_assistant: usize,
 }
 
 /// See the module's text.
@@ -101,6 +109,8 @@ pub struct Outbox {
     /// Lanes with something to hand over, each once, in turn.
     ready: VecDeque<usize>,
     connected: bool,
+    /// The audiences that can hear events are those up to this one.
+    open: Audience,
     in_flight: usize,
     counts: Counts,
     /// Whether events are kept over a restart at all.
@@ -118,6 +128,7 @@ impl Outbox {
             lanes: Vec::new(),
             ready: VecDeque::new(),
             connected: false,
+            open: Audience::HomeAssistant,
             in_flight: 0,
             counts: Counts::default(),
         }
@@ -133,10 +144,8 @@ impl Outbox {
     pub fn restore(&mut self, lane: usize, sequence: u64, event: KeptEvent, now: Instant) {
         self.make_lane(lane);
         let bounds = self.bounds;
-        self.counts.dropped += self.change(lane, |queue| {
-            queue.restore(sequence, event, now);
-            queue.shrink(bounds)
-        });
+        self.counts.dropped +=
+            self.change(lane, |queue| queue.events.restore(sequence, event, now, bounds));
         self.collect(lane);
         self.make_ready(lane);
     }
@@ -144,19 +153,53 @@ impl Outbox {
     /// An event with something kept along is on the disk, or cannot be: it is published now.
     pub fn release(&mut self, lane: usize, sequence: u64) {
         if let Some(queue) = self.lanes.get_mut(lane) {
-            queue.release(sequence);
+            queue.events.release(sequence);
             self.make_ready(lane);
         }
     }
 
     /// Looks for events that the broker has not acknowledged for a second: they are to be kept.
     pub fn look(&mut self, now: Instant) {
+        self.spill(!self.connected, now);
+    }
+
+    /// Says of all events that wait that they are to be kept: the program is about to end.
+    pub fn keep_all(&mut self, now: Instant) {
+        self.spill(true, now);
+    }
+
+    fn spill(&mut self, all: bool, now: Instant) {
         if !self.keeps {
             return;
         }
         for lane in 1..self.lanes.len() {
-            self.lanes[lane].spill(self.connected, now);
+            self.lanes[lane].events.spill(all, now);
             self.collect(lane);
+        }
+    }
+
+    /// Lets events go to the audiences up to `open`; those for others are held back until then.
+    pub fn open_to(&mut self, open: Audience) {
+        if open == self.open {
+            return;
+        }
+        let held = open < self.open;
+        self.open = open;
+        for lane in 0..self.lanes.len() {
+            if held {
+                self.lanes[lane].events.hold(open);
+            }
+            self.make_ready(lane);
+        }
+    }
+
+    /// How many events are held back because nobody is there to hear them.
+    pub fn held(&self) -> usize {
+        let Counts { for_subscribers, for_home_assistant, .. } = self.counts;
+        match self.open {
+            Audience::Asker => for_subscribers + for_home_assistant,
+            Audience::Subscribers => for_home_assistant,
+            Audience::HomeAssistant => 0,
         }
     }
 
@@ -166,7 +209,7 @@ impl Outbox {
     }
 
     fn collect(&mut self, lane: usize) {
-        let changes = self.lanes[lane].take_keep();
+        let changes = self.lanes[lane].events.take_keep();
         // The bridge's own lane has answers, which nobody waits for after a restart.
         if self.keeps && lane > 0 {
             let at = |(sequence, event, along)| Keep { lane, sequence, event, along };
@@ -178,8 +221,13 @@ impl Outbox {
     fn change<T>(&mut self, lane: usize, change: impl FnOnce(&mut Lane) -> T) -> T {
         let queue = &mut self.lanes[lane];
         let before = queue.waiting();
+        let pending = queue.events.pending();
         let changed = change(queue);
-        self.counts.waiting = self.counts.waiting + queue.waiting() - before;
+        let counts = &mut self.counts;
+        counts.waiting = counts.waiting + queue.waiting() - before;
+        let now = queue.events.pending();
+        counts.for_subscribers = counts.for_subscribers + now.0 - pending.0;
+        counts.for_home_assistant = counts.for_home_assistant + now.1 - pending.1;
         changed
     }
 
@@ -195,9 +243,13 @@ impl Outbox {
             publication;
         self.make_lane(lane);
         let connected = self.connected;
-        // How long the broker is away says nothing of how fast it is.
+        let heard = match kind {
+            Kind::Event { audience, .. } => audience <= self.open,
+            _ => true,
+        };
+        // How long the broker or its subscribers are away says nothing of how fast it is.
         let receipt = match receipt {
-            Some(receipt) if !connected => {
+            Some(receipt) if !connected || !heard => {
                 receipt.spoil();
                 None
             }
@@ -207,24 +259,23 @@ impl Outbox {
         self.counts.dropped += self.change(lane, |queue| {
             match kind {
                 Kind::State => queue.set_state(topic, payload, make, receipt),
-                Kind::Event { chatty, stamped } => {
-                    // Told before it is kept, it would be told twice after a crash.
-                    let held = keeps && lane > 0 && along.is_some();
+                Kind::Event { worth, audience, stamped } => {
                     let event = Event {
                         topic,
                         payload,
                         received,
                         receipt,
                         stamped,
-                        chatty,
+                        worth,
+                        audience,
                         earlier: Duration::ZERO,
                         again: false,
-                        held,
+                        // Told before it is kept, it would be told twice after a crash.
+                        unwritten: keeps && lane > 0 && along.is_some(),
                     };
-                    queue.push_event(event, along);
-                    let dropped = queue.shrink(bounds);
+                    let dropped = queue.events.push(event, along, bounds);
                     if keeps && !connected {
-                        queue.spill(connected, received);
+                        queue.events.spill(true, received);
                     }
                     return dropped;
                 }
@@ -274,15 +325,19 @@ impl Outbox {
         if !self.connected || self.in_flight >= WINDOW {
             return None;
         }
-        let lane = self.ready.pop_front()?;
-        let outgoing = self.change(lane, |queue| queue.next(lane, now));
-        self.lanes[lane].queued = false;
-        self.make_ready(lane);
-        if let Some(outgoing) = &outgoing {
-            self.counts.published += 1;
-            self.in_flight += usize::from(outgoing.token.is_some());
+        let open = self.open;
+        // A lane whose only event was dropped meanwhile has nothing: the next one has its turn.
+        loop {
+            let lane = self.ready.pop_front()?;
+            let outgoing = self.change(lane, |queue| queue.next(lane, open, now));
+            self.lanes[lane].queued = false;
+            self.make_ready(lane);
+            if let Some(outgoing) = outgoing {
+                self.counts.published += 1;
+                self.in_flight += usize::from(outgoing.token.is_some());
+                return Some(outgoing);
+            }
         }
-        outgoing
     }
 
     /// The broker has acknowledged what `token` names.
@@ -300,6 +355,16 @@ impl Outbox {
         self.in_flight == 0 && self.counts.waiting == 0
     }
 
+    /// Whether nothing is unacknowledged, and all that waits is held back.
+    pub fn is_flushed(&self) -> bool {
+        self.in_flight == 0 && self.ready.is_empty()
+    }
+
+    /// Whether the broker has all state of the bridge's own lane, discovery among it.
+    pub fn is_announced(&self) -> bool {
+        self.lanes.first().is_none_or(|lane| lane.waiting_states() == 0)
+    }
+
     /// What waits or is unacknowledged, lane by lane.
     pub fn waiting_by_lane(&self) -> Vec<usize> {
         self.lanes.iter().map(Lane::waiting).collect()
@@ -311,8 +376,9 @@ impl Outbox {
     }
 
     fn make_ready(&mut self, lane: usize) {
+        let open = self.open;
         let queue = &mut self.lanes[lane];
-        if self.connected && !queue.queued && queue.has_next() {
+        if self.connected && !queue.queued && queue.has_next(open) {
             queue.queued = true;
             match lane {
                 // The bridge's own lane first: `online` and discovery precede all.

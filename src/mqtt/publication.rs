@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::receipt::Receipt;
 use crate::topics::Topic;
@@ -17,8 +18,10 @@ pub enum Kind {
     State,
     /// QoS 1, not retained: first in, first out, at least once.
     Event {
-        /// Dropped before others when the outbox is full.
-        chatty: bool,
+        /// What it is worth when the outbox is full.
+        worth: Worth,
+        /// Who must be there to hear it.
+        audience: Audience,
         /// Carries `_delayed` when it is late (its payload is a JSON object).
         stamped: bool,
     },
@@ -31,6 +34,51 @@ pub enum Kind {
     },
     /// QoS 0, dropped while the broker is away.
     Unacknowledged,
+}
+
+impl Kind {
+    /// An answer, which never waits for anybody: who asked is there.
+    pub const ANSWER: Self =
+        Self::Event { worth: Worth::Event, audience: Audience::Asker, stamped: false };
+
+    /// A message that is passed through, for any subscriber.
+    pub const MESSAGE: Self =
+        Self::Event { worth: Worth::Message, audience: Audience::Subscribers, stamped: false };
+}
+
+/// What an event is worth: when the outbox is full, the least goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Worth {
+    /// A plugin's message, or one of an unknown type.
+    Message,
+    /// An event that comes often and says little.
+    Chatty,
+    /// Any other event.
+    #[default]
+    Event,
+    /// The beginning or the end of a print, and what automations live on.
+    Print,
+}
+
+/// Who must be there to hear an event. A subscriber with a clean session hears nothing of what was
+/// delivered before it is back, so events wait for their audience. Each one includes those
+/// before it: who waits for Home Assistant waits for subscribers too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// Who asked just now: an answer never waits.
+    Asker,
+    /// Any subscriber: waits until they are back after the broker was restarted.
+    #[default]
+    Subscribers,
+    /// Home Assistant.
+    HomeAssistant,
+}
+
+impl Audience {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Asker, Self::Subscribers, Self::HomeAssistant];
 }
 
 /// Makes a payload.

@@ -9,6 +9,13 @@ use crate::topics::Topic;
 
 const BOUNDS: Bounds = Bounds { max_events: 10, max_bytes: 10_000 };
 
+const EVENT: Kind =
+    Kind::Event { worth: Worth::Event, audience: Audience::Subscribers, stamped: true };
+const CHATTY: Kind =
+    Kind::Event { worth: Worth::Chatty, audience: Audience::Subscribers, stamped: true };
+const PRINT: Kind =
+    Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
+
 fn outbox() -> Outbox {
     let mut outbox = Outbox::new(BOUNDS);
     outbox.connected();
@@ -20,7 +27,7 @@ fn publication(lane: usize, topic: &str, payload: &str, kind: Kind) -> Publicati
 }
 
 fn event(payload: &str) -> Publication {
-    publication(1, "e", payload, Kind::Event { chatty: false, stamped: true })
+    publication(1, "e", payload, EVENT)
 }
 
 fn drain(outbox: &mut Outbox) -> Vec<Outgoing> {
@@ -129,9 +136,8 @@ fn what_passes_is_dropped_with_the_connection_and_only_the_newest_current_waits(
 #[test]
 fn a_full_outbox_drops_chatty_events_first_then_the_oldest() {
     let mut outbox = Outbox::new(BOUNDS);
-    let chatty = Kind::Event { chatty: true, stamped: true };
     outbox.push(event("{\"n\":0}"));
-    outbox.push(publication(1, "e", "{\"chatty\":1}", chatty));
+    outbox.push(publication(1, "e", "{\"chatty\":1}", CHATTY));
     for n in 1..=10 {
         outbox.push(event(&format!("{{\"n\":{n}}}")));
     }
@@ -146,14 +152,9 @@ fn a_full_outbox_drops_chatty_events_first_then_the_oldest() {
 fn one_flooding_printer_costs_no_other_its_turn() {
     let mut outbox = outbox();
     for n in 0..10 {
-        outbox.push(publication(
-            1,
-            "flood",
-            &n.to_string(),
-            Kind::Event { chatty: false, stamped: false },
-        ));
+        outbox.push(publication(1, "flood", &n.to_string(), Kind::ANSWER));
     }
-    outbox.push(publication(2, "quiet", "q", Kind::Event { chatty: false, stamped: false }));
+    outbox.push(publication(2, "quiet", "q", Kind::ANSWER));
     outbox.push(publication(0, "bridge", "b", Kind::State));
     let sent = texts(&drain(&mut outbox));
     assert_eq!(&sent[..3], ["bridge b", "flood 0", "quiet q"]);
@@ -237,7 +238,7 @@ proptest! {
 fn an_absent_broker_is_not_measured() {
     let mut outbox = outbox();
     outbox.disconnected();
-    for kind in [Kind::State, Kind::Event { chatty: false, stamped: true }, Kind::Newest] {
+    for kind in [Kind::State, EVENT, Kind::Newest] {
         let (receipt, mut told) = Receipt::new();
         let waiting = publication(1, "t", "{}", kind);
         outbox.push(Publication { receipt: Some(receipt), ..waiting });
@@ -327,16 +328,14 @@ fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
     // state with each.
     for second in 0..86_400u64 {
         let received = start + Duration::from_secs(second);
-        let chatty = Kind::Event { chatty: true, stamped: true };
-        let telling = Kind::Event { chatty: false, stamped: true };
         let at = |kind, name: &str| Publication {
             received,
             ..publication(1, name, &format!("{{\"at\":{second}}}"), kind)
         };
-        outbox.push(at(chatty, "event/ZChange"));
+        outbox.push(at(CHATTY, "event/ZChange"));
         outbox.push(at(Kind::State, "progress"));
         if second % 10 == 0 {
-            outbox.push(at(telling, "event/PrintPaused"));
+            outbox.push(at(EVENT, "event/PrintPaused"));
         }
         kept(&mut outbox, &mut disk);
         assert!(disk.len() <= bounds.max_events);
@@ -360,4 +359,87 @@ fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
     assert_eq!(&progress[0].payload[..], b"{\"at\":86399}", "the newest");
     kept(&mut outbox, &mut disk);
     assert!(disk.is_empty());
+}
+
+#[test]
+fn chatter_evicts_no_end_of_a_print() {
+    let mut outbox = Outbox::new(Bounds { max_events: 4, ..BOUNDS });
+    outbox.push(publication(1, "end", "{}", PRINT));
+    for n in 0..20 {
+        outbox.push(publication(1, "plugin", &n.to_string(), Kind::MESSAGE));
+        outbox.push(publication(1, "chatty", &n.to_string(), CHATTY));
+    }
+    outbox.push(event("{}"));
+    assert_eq!(outbox.counts().dropped, 42 - 4);
+    outbox.connected();
+    let sent = texts(&drain(&mut outbox));
+    assert_eq!(sent, ["end {}", "chatty 18", "chatty 19", "e {}"], "the least worth went first");
+}
+
+#[test]
+fn an_event_over_the_bound_costs_itself_alone() {
+    let mut outbox = Outbox::new(Bounds { max_events: 10, max_bytes: 100 });
+    outbox.push(event("{\"n\":1}"));
+    outbox.push(publication(1, "print", &"x".repeat(200), PRINT));
+    // Worth more than what waits, which makes room for it; and then there is none for the last.
+    outbox.push(publication(1, "print", &"x".repeat(95), PRINT));
+    outbox.push(event("{\"n\":2}"));
+    assert_eq!(outbox.counts().dropped, 3);
+    outbox.connected();
+    let sent = drain(&mut outbox);
+    assert_eq!((sent.len(), &*sent[0].topic, sent[0].payload.len()), (1, "print", 95));
+}
+
+#[test]
+fn a_lane_whose_only_event_was_dropped_holds_up_no_other() {
+    let mut outbox = Outbox::new(Bounds { max_events: 1, ..BOUNDS });
+    outbox.keep_events();
+    outbox.connected();
+    outbox.push(publication(1, "plugin", "1", Kind::MESSAGE));
+    outbox.push(publication(2, "e", "2", EVENT));
+    // It evicts the plugin's message, and waits for the disk itself.
+    outbox.push(Publication { along: Some("x".into()), ..publication(1, "end", "3", PRINT) });
+    assert_eq!(texts(&drain(&mut outbox)), ["e 2"]);
+}
+
+#[test]
+fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
+    let mut outbox = outbox();
+    outbox.open_to(Audience::Asker);
+    let (receipt, mut told) = Receipt::new();
+    outbox.push(Publication { receipt: Some(receipt), ..event("{\"n\":1}") });
+    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "held back on purpose: no measurement");
+    outbox.push(publication(1, "print", "{\"n\":2}", PRINT));
+    outbox.push(publication(1, "result", "ok", Kind::ANSWER));
+    outbox.push(publication(1, "state", "s", Kind::State));
+    assert_eq!(texts(&drain(&mut outbox)), ["state s", "result ok"]);
+    assert_eq!(outbox.held(), 2);
+    assert!(!outbox.is_empty());
+    outbox.open_to(Audience::Subscribers);
+    assert_eq!(texts(&drain(&mut outbox)), ["e {\"n\":1}"]);
+    outbox.push(event("{\"n\":3}"));
+    assert_eq!(texts(&drain(&mut outbox)), ["e {\"n\":3}"], "who waits for more holds up nobody");
+    assert_eq!(outbox.held(), 1);
+    outbox.open_to(Audience::HomeAssistant);
+    assert_eq!(texts(&drain(&mut outbox)), ["print {\"n\":2}"]);
+    assert_eq!((outbox.held(), outbox.is_flushed()), (0, false));
+}
+
+#[test]
+fn an_event_that_was_on_its_way_is_held_back_like_the_others() {
+    let mut outbox = outbox();
+    let (receipt, mut told) = Receipt::new();
+    let print = publication(1, "print", "{}", PRINT);
+    outbox.push(Publication { receipt: Some(receipt), ..print });
+    outbox.open_to(Audience::Subscribers);
+    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured));
+    assert!(drain(&mut outbox).is_empty());
+    outbox.open_to(Audience::HomeAssistant);
+    drain(&mut outbox);
+    outbox.disconnected();
+    outbox.open_to(Audience::Asker);
+    outbox.connected();
+    assert!(drain(&mut outbox).is_empty(), "unacknowledged, so it waits again");
+    outbox.open_to(Audience::HomeAssistant);
+    assert_eq!(texts(&drain(&mut outbox)), ["print {\"_delayed\":0}"]);
 }

@@ -12,6 +12,7 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Known, StoredEvent};
+use crate::mqtt::{Audience, Worth};
 
 const FILE: &str = "octoprint2mqtt.redb";
 /// What the database may hold in memory, in bytes: what is kept is small.
@@ -53,7 +54,11 @@ struct Head<'a> {
     /// Unix milliseconds.
     received: u64,
     stamped: bool,
-    chatty: bool,
+    // Earlier versions wrote neither.
+    #[serde(default)]
+    worth: Worth,
+    #[serde(default)]
+    audience: Audience,
 }
 
 /// Takes in a change; a later one of the same thing replaces an earlier one.
@@ -81,7 +86,8 @@ fn encode(event: &StoredEvent) -> Option<Bytes> {
         topic: (&*event.topic).into(),
         received: u64::try_from(received).unwrap_or_default(),
         stamped: event.stamped,
-        chatty: event.chatty,
+        worth: event.worth,
+        audience: event.audience,
     };
     let mut bytes = serde_json::to_vec(&head).ok()?;
     bytes.push(b'\n');
@@ -97,7 +103,8 @@ fn decode(bytes: &[u8]) -> Option<StoredEvent> {
         payload: Bytes::copy_from_slice(&bytes[end + 1..]),
         received: UNIX_EPOCH + Duration::from_millis(head.received),
         stamped: head.stamped,
-        chatty: head.chatty,
+        worth: head.worth,
+        audience: head.audience,
     })
 }
 

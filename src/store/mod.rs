@@ -19,6 +19,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+use crate::mqtt::{Audience, Worth};
 use database::Database;
 pub use database::OpenError;
 use writer::{Request, Writer};
@@ -57,8 +58,10 @@ pub struct StoredEvent {
     pub received: SystemTime,
     /// Whether it carries `_delayed` when it is late.
     pub stamped: bool,
-    /// Whether it goes before others when there is no room.
-    pub chatty: bool,
+    /// What it is worth when there is no room.
+    pub worth: Worth,
+    /// Who must be there to hear it.
+    pub audience: Audience,
 }
 
 /// What was there at the start.

@@ -12,7 +12,8 @@ fn event(text: &str) -> StoredEvent {
         payload: Bytes::from(text.to_owned()),
         received: SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_123),
         stamped: true,
-        chatty: false,
+        worth: Worth::Event,
+        audience: Audience::HomeAssistant,
     }
 }
 
