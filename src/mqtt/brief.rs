@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::broker::Incoming;
-use super::connection::{Connection, Lost, Options};
+use super::connection::{Connection, Options};
+use super::lost::Lost;
 use super::outbox::{Outgoing, Slot, Token};
 use crate::topics::Topic;
 
@@ -71,7 +72,7 @@ async fn open(options: &Options) -> Result<Connection, Lost> {
     options.client_id = short_lived_client_id(&options.client_id);
     options.last_will = None;
     options.max_incoming = MAX_INCOMING;
-    Connection::open(&options, &BTreeSet::new()).await
+    Connection::open(&options, &BTreeSet::new(), false).await
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {

@@ -13,7 +13,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::{Connection, Lost, Options};
+use super::connection::{Connection, Options};
+use super::lost::Lost;
 use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
 use super::publication::Publication;
 use super::retry::Retry;
@@ -261,7 +262,7 @@ impl Actor {
     /// One connection, from connecting to its end.
     async fn one_life(&mut self) -> Next {
         let (options, filters) = (self.options.clone(), self.filters.clone());
-        let connecting = Connection::open(&options, &filters);
+        let connecting = Connection::open(&options, &filters, false);
         tokio::pin!(connecting);
         let mut connection = loop {
             tokio::select! {

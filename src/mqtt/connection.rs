@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    NetworkOptions, Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode,
-    TlsConfiguration, Transport,
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
+    Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration,
+    Transport,
 };
 use tokio::sync::mpsc;
 
 use super::broker::{Incoming, MAX_PUBLICATION};
+use super::lost::{Lost, ended_by_peer};
 use super::outbox::{Outgoing, Token, WINDOW};
 use crate::secret::Secret;
 
@@ -29,8 +30,12 @@ const PACKET_OVERHEAD: usize = 1024;
 const PACKET_IDS: u16 = 1024;
 /// A connection that ends this soon after its start hints at a second client of the same id.
 const SOON: Duration = Duration::from_secs(5);
-/// Filters in one SUBSCRIBE packet.
-const FILTERS_A_PACKET: usize = 200;
+/// Filters in one SUBSCRIBE packet: some brokers take no more (AWS IoT), and end the connection.
+const FILTERS_A_PACKET: usize = 8;
+/// Where a broker says for how long it runs; Mosquitto says `123 seconds`.
+const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
+/// How long the broker's uptime is waited for.
+const UPTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -84,99 +89,28 @@ impl Options {
     }
 }
 
-/// Why there is no connection, with what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The broker does not know the user, or the password is wrong.
-    #[error("the broker refused user name or password; check mqtt.username and mqtt.password")]
-    BadCredentials,
-    /// The broker does not let this user in.
-    #[error(
-        "the broker did not authorise this client; it may want mqtt.username and mqtt.password, or its access rules leave this user out"
-    )]
-    NotAuthorised,
-    /// The broker does not take the client id.
-    #[error("the broker rejected the client id; choose another mqtt.client_id")]
-    IdentifierRejected,
-    /// Any other refusal in CONNACK.
-    #[error("the broker refused the connection ({0:?}); it must speak MQTT 3.1.1 and be ready")]
-    Refused(ConnectReturnCode),
-    /// TLS failed.
-    #[error(
-        "TLS failed: {0}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS"
-    )]
-    Tls(String),
-    /// The TCP connection was not made.
-    #[error("no connection: {0}; check host and port in mqtt.url and that the broker runs")]
-    NoRoute(String),
-    /// No answer in time.
-    #[error("no answer within 10 s; check host and port in mqtt.url and any firewall between")]
-    TimedOut,
-    /// A connection that was there is gone.
-    #[error("connection lost: {cause}{}", if *.soon { "; so soon after the start another client may be using the same mqtt.client_id" } else { "" })]
-    Closed {
-        /// It ended within seconds of its start.
-        soon: bool,
-        /// What the library says.
-        cause: String,
+/// For how long the broker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uptime {
+    /// It was not asked for, or the broker does not say.
+    Unknown,
+    /// The broker says it until then, or not at all.
+    Awaited {
+        /// [`Connection::next`] yields something by then.
+        until: tokio::time::Instant,
     },
-    /// Nothing was acknowledged for too long.
-    #[error("the broker acknowledged nothing for 30 s; the connection is given up")]
-    Silent,
-    /// What answers is no MQTT broker.
-    #[error(
-        "what answers is no MQTT broker ({0}); check the port in mqtt.url, and mqtt:// against mqtts://"
-    )]
-    NotMqtt(String),
+    /// What it said.
+    Known(Duration),
 }
 
-impl Lost {
-    /// Whether the broker said no, so that quick attempts serve nobody.
-    pub(super) fn refused(&self) -> bool {
-        matches!(self, Self::BadCredentials | Self::NotAuthorised | Self::IdentifierRejected)
+impl Uptime {
+    /// Reads `123 seconds`.
+    fn read(payload: &[u8]) -> Self {
+        let text = std::str::from_utf8(payload).unwrap_or_default().trim();
+        let number = text.strip_suffix("seconds").or_else(|| text.strip_suffix("second"));
+        let seconds = number.and_then(|number| number.trim().parse().ok());
+        seconds.map_or(Self::Unknown, |seconds| Self::Known(Duration::from_secs(seconds)))
     }
-
-    pub(super) fn was_connected(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Silent)
-    }
-
-    fn while_connecting(error: ConnectionError) -> Self {
-        match error {
-            ConnectionError::ConnectionRefused(code) => match code {
-                ConnectReturnCode::BadUserNamePassword => Self::BadCredentials,
-                ConnectReturnCode::NotAuthorized => Self::NotAuthorised,
-                ConnectReturnCode::BadClientId => Self::IdentifierRejected,
-                other => Self::Refused(other),
-            },
-            ConnectionError::Tls(error) => Self::Tls(with_sources(&error)),
-            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::TimedOut,
-            ConnectionError::Io(error) => match error.kind() {
-                std::io::ErrorKind::InvalidData => Self::Tls(with_sources(&error)),
-                std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::UnexpectedEof => {
-                    Self::NotMqtt("it closed the connection without an answer".to_owned())
-                }
-                _ => Self::NoRoute(with_sources(&error)),
-            },
-            ConnectionError::NotConnAck(_) => {
-                Self::NotMqtt("it answered with another packet".into())
-            }
-            ConnectionError::MqttState(error) => Self::NotMqtt(with_sources(&error)),
-            other => Self::NoRoute(with_sources(&other)),
-        }
-    }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What one event of the connection brings.
@@ -198,6 +132,7 @@ pub(super) struct Connection {
     unsent: VecDeque<Option<(Token, Instant)>>,
     owed: HashMap<u16, (Token, Instant)>,
     early: Vec<Incoming>,
+    uptime: Uptime,
 }
 
 impl Drop for Connection {
@@ -207,12 +142,20 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Connects and subscribes; both within ten seconds.
-    pub(super) async fn open(options: &Options, filters: &BTreeSet<String>) -> Result<Self, Lost> {
+    /// Connects and subscribes; both within ten seconds. With `ask_uptime`, the broker was also
+    /// asked for how long it runs: see [`Connection::uptime`].
+    pub(super) async fn open(
+        options: &Options,
+        filters: &BTreeSet<String>,
+        ask_uptime: bool,
+    ) -> Result<Self, Lost> {
         let opening = async {
             let mut connection = Self::begin(options);
             connection.expect_connack().await?;
             connection.subscribe(filters).await?;
+            if ask_uptime {
+                connection.ask_uptime().await?;
+            }
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
@@ -237,43 +180,98 @@ impl Connection {
             unsent: VecDeque::new(),
             owed: HashMap::new(),
             early: Vec::new(),
+            uptime: Uptime::Unknown,
         }
     }
 
     async fn expect_connack(&mut self) -> Result<(), Lost> {
         match self.events.recv().await {
-            Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => Ok(()),
+            Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
+                self.started = Instant::now();
+                Ok(())
+            }
             Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".to_owned())),
             Some(Err(error)) => Err(Lost::while_connecting(error)),
         }
     }
 
+    /// Subscribes to all `filters`: the packets go out together, then the answers are awaited.
     pub(super) async fn subscribe(&mut self, filters: &BTreeSet<String>) -> Result<(), Lost> {
         let filters: Vec<&String> = filters.iter().collect();
-        for packet in filters.chunks(FILTERS_A_PACKET) {
-            let wanted = packet
+        for group in filters.chunks(FILTERS_A_PACKET) {
+            let wanted = group
                 .iter()
                 .map(|filter| SubscribeFilter::new((*filter).clone(), QoS::AtLeastOnce));
-            self.client.subscribe_many(wanted).await.map_err(|error| self.closed(&error))?;
-            let codes = loop {
+            self.client.subscribe_many(wanted).await.map_err(|error| self.gone(&error))?;
+        }
+        let mut unsent = filters.chunks(FILTERS_A_PACKET);
+        let mut owed = HashMap::new();
+        while unsent.len() > 0 || !owed.is_empty() {
+            match self.receive().await? {
+                Event::Outgoing(Sent::Subscribe(id)) => {
+                    owed.extend(unsent.next().map(|group| (id, group)));
+                }
+                Event::Incoming(Packet::SubAck(ack)) => {
+                    if let Some(group) = owed.remove(&ack.pkid) {
+                        tell_refused(group, &ack.return_codes);
+                    }
+                }
+                // Retained commands may come before the SUBACK.
+                event => {
+                    let arrived = self.arrived(event);
+                    self.early.extend(arrived.incoming);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the broker for how long it runs, in a packet of its own, and waits for the SUBACK. The
+    /// retained message may come later.
+    async fn ask_uptime(&mut self) -> Result<(), Lost> {
+        let until = tokio::time::Instant::now() + UPTIME_TIMEOUT;
+        self.uptime = Uptime::Awaited { until };
+        let asked = self.client.subscribe(UPTIME_TOPIC, QoS::AtMostOnce).await;
+        asked.map_err(|error| self.gone(&error))?;
+        let answered = tokio::time::timeout_at(until, async {
+            while matches!(self.uptime, Uptime::Awaited { .. }) {
                 match self.events.recv().await {
-                    Some(Ok(Event::Incoming(Packet::SubAck(ack)))) => break ack.return_codes,
-                    // Retained commands may come before the SUBACK.
+                    Some(Ok(Event::Incoming(Packet::SubAck(ack)))) => {
+                        return Ok(!ack.return_codes.contains(&SubscribeReasonCode::Failure));
+                    }
                     Some(Ok(event)) => {
                         let arrived = self.arrived(event);
                         self.early.extend(arrived.incoming);
                     }
-                    Some(Err(error)) => return Err(self.closed(&error)),
-                    None => return Err(self.closed(&"the event loop ended")),
+                    Some(Err(error)) if ended_by_peer(&error) => {
+                        return Err(Lost::NoUptime { cause: error.to_string() });
+                    }
+                    Some(Err(error)) => return Err(self.lost(&error)),
+                    None => return Err(self.gone(&"the event loop ended")),
                 }
-            };
-            for (filter, _) in
-                packet.iter().zip(codes).filter(|(_, code)| *code == SubscribeReasonCode::Failure)
-            {
-                tracing::error!(%filter, "the broker refused the subscription, so commands do not arrive; allow this user to read these topics in the broker's access rules");
             }
+            Ok(true)
+        });
+        // A refusal is usual, and so is silence.
+        if !answered.await.unwrap_or(Ok(false))? {
+            self.uptime = Uptime::Unknown;
         }
         Ok(())
+    }
+
+    // The first to look at it is to take this line away.
+    #[cfg_attr(not(test), expect(dead_code))]
+    /// For how long the broker ran when it was subscribed to. While it is awaited,
+    /// [`Connection::next`] yields within a second, and then it is known or not.
+    pub(super) fn uptime(&self) -> Uptime {
+        self.uptime
+    }
+
+    /// It is said again and again; once is enough.
+    fn settle_uptime(&mut self, uptime: Uptime) {
+        self.uptime = uptime;
+        // Where there is no room for it, what comes is overheard.
+        let _ = self.client.try_unsubscribe(UPTIME_TOPIC);
     }
 
     /// Messages that came before the subscription was complete.
@@ -292,16 +290,32 @@ impl Connection {
         self.unsent.push_back(token.map(|token| (token, now)));
         // Not copied; `try_publish` would. It never waits, for the channel never fills.
         match self.client.publish_bytes(&*topic, qos, retain, payload).now_or_never() {
-            Some(handed) => handed.map_err(|error| self.closed(&error)),
-            None => Err(self.closed(&"the event loop takes nothing more")),
+            Some(handed) => handed.map_err(|error| self.gone(&error)),
+            None => Err(self.gone(&"the event loop takes nothing more")),
         }
     }
 
     pub(super) async fn next(&mut self) -> Result<Arrived, Lost> {
+        let event = match self.uptime {
+            Uptime::Awaited { until } => {
+                match tokio::time::timeout_at(until, self.receive()).await {
+                    Ok(received) => received?,
+                    Err(_) => {
+                        self.settle_uptime(Uptime::Unknown);
+                        return Ok(Arrived::default());
+                    }
+                }
+            }
+            Uptime::Unknown | Uptime::Known(_) => self.receive().await?,
+        };
+        Ok(self.arrived(event))
+    }
+
+    async fn receive(&mut self) -> Result<Event, Lost> {
         match self.events.recv().await {
-            Some(Ok(event)) => Ok(self.arrived(event)),
-            Some(Err(error)) => Err(self.closed(&error)),
-            None => Err(self.closed(&"the event loop ended")),
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.lost(&error)),
+            None => Err(self.gone(&"the event loop ended")),
         }
     }
 
@@ -315,6 +329,11 @@ impl Connection {
             }
             Event::Incoming(Packet::PubAck(ack)) => {
                 arrived.acknowledged = self.owed.remove(&ack.pkid).map(|(token, _)| token);
+            }
+            Event::Incoming(Packet::Publish(publish)) if publish.topic == UPTIME_TOPIC => {
+                if matches!(self.uptime, Uptime::Awaited { .. }) {
+                    self.settle_uptime(Uptime::read(&publish.payload));
+                }
             }
             Event::Incoming(Packet::Publish(publish)) => {
                 arrived.incoming = Some(Incoming {
@@ -345,8 +364,22 @@ impl Connection {
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
 
-    fn closed(&self, cause: &dyn std::fmt::Display) -> Lost {
-        Lost::Closed { soon: self.started.elapsed() < SOON, cause: cause.to_string() }
+    fn lost(&self, error: &ConnectionError) -> Lost {
+        let by_peer = ended_by_peer(error);
+        Lost::Closed { soon: self.started.elapsed() < SOON, by_peer, cause: error.to_string() }
+    }
+
+    /// The event loop is gone, which says nothing of the broker.
+    fn gone(&self, cause: &dyn std::fmt::Display) -> Lost {
+        let soon = self.started.elapsed() < SOON;
+        Lost::Closed { soon, by_peer: false, cause: cause.to_string() }
+    }
+}
+
+fn tell_refused(group: &[&String], codes: &[SubscribeReasonCode]) {
+    let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
+    for (filter, _) in group.iter().zip(codes).filter(refused) {
+        tracing::error!(%filter, "the broker refused the subscription, so commands do not arrive; allow this user to read these topics in the broker's access rules");
     }
 }
 
@@ -361,3 +394,6 @@ async fn poll(mut eventloop: EventLoop, forward: mpsc::UnboundedSender<Polled>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod broker;
 mod connection;
 mod events;
 mod lane;
+mod lost;
 mod outbox;
 mod publication;
 mod receipt;
@@ -12,7 +13,8 @@ mod retry;
 
 pub use brief::{clear, probe, retained};
 pub use broker::{Broker, BrokerStatus, Incoming, KeepEvents, Keeper, MAX_PUBLICATION};
-pub use connection::{Lost, MAX_INCOMING, Options};
+pub use connection::{MAX_INCOMING, Options};
+pub use lost::Lost;
 pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};
 pub use publication::{Audience, Kind, Make, Publication, Worth};
 pub use receipt::{Receipt, Settled};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::Lost;
+use super::lost::Lost;
 
 const LONGEST: Duration = Duration::from_secs(30);
 /// A connection that lived this long starts the pauses anew.
@@ -48,7 +48,7 @@ mod tests {
             assert!(pause <= LONGEST);
         }
         assert!(pause >= Duration::from_secs(22));
-        let lost = Lost::Closed { soon: false, cause: "reset".to_owned() };
+        let lost = Lost::Closed { soon: false, by_peer: true, cause: "reset".to_owned() };
         assert!(retry.after(&lost, HELD) <= Duration::from_millis(500));
     }
 }

@@ -1,0 +1,222 @@
+//! Subscribing, against a peer that is scripted packet by packet.
+
+use bytes::BytesMut;
+use rumqttc::{ConnAck, ConnectReturnCode, PubAck, Publish, SubAck, Subscribe};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+struct Peer {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Peer {
+    /// Lets the bridge in.
+    async fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Self { stream, buffer: BytesMut::new() };
+        assert!(matches!(peer.next().await, Packet::Connect(_)));
+        peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))).await;
+        peer
+    }
+
+    async fn next(&mut self) -> Packet {
+        loop {
+            if let Ok(packet) = Packet::read(&mut self.buffer, 1 << 20) {
+                return packet;
+            }
+            assert_ne!(self.stream.read_buf(&mut self.buffer).await.unwrap(), 0, "gone");
+        }
+    }
+
+    async fn subscribe(&mut self) -> Subscribe {
+        match self.next().await {
+            Packet::Subscribe(subscribe) => subscribe,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn send(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, 1 << 20).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn answer(&mut self, subscribe: &Subscribe, code: SubscribeReasonCode) {
+        let codes = vec![code; subscribe.filters.len()];
+        self.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;
+    }
+
+    async fn retained(&mut self, topic: &str, payload: &str) {
+        let mut publish = Publish::new(topic, QoS::AtMostOnce, payload);
+        publish.retain = true;
+        self.send(Packet::Publish(publish)).await;
+    }
+}
+
+async fn listen() -> (TcpListener, Options) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = Options {
+        host: "127.0.0.1".to_owned(),
+        port: listener.local_addr().unwrap().port(),
+        tls: None,
+        login: None,
+        client_id: "bridge".to_owned(),
+        keep_alive: Duration::from_secs(20),
+        last_will: None,
+        max_incoming: MAX_INCOMING,
+    };
+    (listener, options)
+}
+
+const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+
+/// Opens a connection to a peer that answers the subscription of `set/#`, and hands on what it
+/// was asked about the uptime.
+async fn opened(
+    answer: impl AsyncFnOnce(&mut Peer, Subscribe),
+) -> (Result<Connection, Lost>, Option<Peer>) {
+    let (listener, options) = listen().await;
+    let filters = BTreeSet::from(["set/#".to_owned()]);
+    let serving = async {
+        let mut peer = Peer::accept(&listener).await;
+        let subscribe = peer.subscribe().await;
+        peer.answer(&subscribe, GRANTED).await;
+        let asked = peer.subscribe().await;
+        assert_eq!(asked.filters.len(), 1, "in a packet of its own");
+        assert_eq!(asked.filters[0].path, "$SYS/broker/uptime");
+        answer(&mut peer, asked).await;
+        peer
+    };
+    let opening = Connection::open(&options, &filters, true);
+    tokio::pin!(opening, serving);
+    tokio::select! {
+        opened = &mut opening => (opened, None),
+        peer = &mut serving => (opening.await, Some(peer)),
+    }
+}
+
+#[tokio::test]
+async fn filters_go_out_in_groups_of_eight_before_any_is_answered() {
+    let (listener, options) = listen().await;
+    let filters: BTreeSet<String> = (0..1_000).map(|n| format!("o/p{n}/set/#")).collect();
+    let serving = async {
+        let mut peer = Peer::accept(&listener).await;
+        let mut packets = Vec::new();
+        for _ in 0..125 {
+            packets.push(peer.subscribe().await);
+        }
+        // A retained command of the first one comes first, and the answers in another order.
+        peer.retained("o/p0/set/job", "cancel").await;
+        for packet in packets.iter().rev() {
+            peer.answer(packet, GRANTED).await;
+        }
+        (peer, packets)
+    };
+    let (opened, (_peer, packets)) =
+        tokio::join!(Connection::open(&options, &filters, false), serving);
+    let mut connection = opened.unwrap();
+    assert!(packets.iter().all(|packet| packet.filters.len() <= 8));
+    let asked = packets.into_iter().flat_map(|packet| packet.filters);
+    assert_eq!(asked.map(|filter| filter.path).collect::<BTreeSet<_>>(), filters);
+    assert_eq!(connection.take_early()[0].topic, "o/p0/set/job");
+    assert_eq!(connection.uptime(), Uptime::Unknown);
+}
+
+#[tokio::test]
+async fn the_uptime_is_read_and_unsubscribed() {
+    let (opened, peer) = opened(async |peer, asked| {
+        peer.answer(&asked, GRANTED).await;
+        peer.retained("$SYS/broker/uptime", "123 seconds").await;
+    })
+    .await;
+    let (mut connection, mut peer) = (opened.unwrap(), peer.unwrap());
+    while matches!(connection.uptime(), Uptime::Awaited { .. }) {
+        let arrived = connection.next().await.unwrap();
+        assert!(arrived.incoming.is_none(), "it is nobody's command");
+    }
+    assert_eq!(connection.uptime(), Uptime::Known(Duration::from_secs(123)));
+    assert!(matches!(peer.next().await, Packet::Unsubscribe(_)));
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_say_its_uptime_is_not_waited_for_longer_than_a_second() {
+    let (opened, peer) = opened(async |peer, asked| peer.answer(&asked, GRANTED).await).await;
+    let (mut connection, mut peer) = (opened.unwrap(), peer.unwrap());
+    // What else comes meanwhile is not held up.
+    peer.retained("set/job", "cancel").await;
+    let mut incoming = Vec::new();
+    while matches!(connection.uptime(), Uptime::Awaited { .. }) {
+        incoming.extend(connection.next().await.unwrap().incoming);
+    }
+    assert_eq!(connection.uptime(), Uptime::Unknown);
+    assert_eq!(incoming.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_uptime_is_unknown_at_once() {
+    let (opened, _peer) =
+        opened(async |peer, asked| peer.answer(&asked, SubscribeReasonCode::Failure).await).await;
+    assert_eq!(opened.unwrap().uptime(), Uptime::Unknown);
+}
+
+#[tokio::test]
+async fn a_subscription_of_the_uptime_that_is_never_answered_costs_a_second() {
+    let (opened, peer) = opened(async |_, _| {}).await;
+    let mut connection = opened.unwrap();
+    assert_eq!(connection.uptime(), Uptime::Unknown);
+    // The answer that comes after all breaks nothing.
+    let mut peer = peer.unwrap();
+    let late = Subscribe::new("$SYS/broker/uptime", QoS::AtMostOnce);
+    peer.answer(&Subscribe { pkid: 2, ..late }, GRANTED).await;
+    peer.retained("$SYS/broker/uptime", "5 seconds").await;
+    peer.retained("set/job", "cancel").await;
+    let incoming = loop {
+        if let Some(incoming) = connection.next().await.unwrap().incoming {
+            break incoming;
+        }
+    };
+    assert_eq!(incoming.topic, "set/job");
+    assert_eq!(connection.uptime(), Uptime::Unknown);
+}
+
+#[tokio::test]
+async fn a_broker_that_ends_the_connection_at_the_uptime_is_named() {
+    let (opened, _) = opened(async |peer, _| peer.stream.shutdown().await.unwrap()).await;
+    assert!(matches!(opened.err(), Some(Lost::NoUptime { .. })));
+}
+
+#[tokio::test]
+async fn whether_the_broker_ended_the_connection_is_told() {
+    let (listener, options) = listen().await;
+    let none = BTreeSet::new();
+    let (opened, peer) =
+        tokio::join!(Connection::open(&options, &none, false), Peer::accept(&listener));
+    let mut connection = opened.unwrap();
+    drop(peer);
+    let lost = connection.next().await.unwrap_err();
+    assert!(matches!(lost, Lost::Closed { soon: true, by_peer: true, .. }), "{lost:?}");
+    // What the bridge itself takes for an error is not the broker's doing.
+    let (opened, peer) =
+        tokio::join!(Connection::open(&options, &none, false), Peer::accept(&listener));
+    let (mut connection, mut peer) = (opened.unwrap(), peer);
+    peer.send(Packet::PubAck(PubAck::new(7))).await;
+    let lost = loop {
+        if let Err(lost) = connection.next().await {
+            break lost;
+        }
+    };
+    assert!(matches!(lost, Lost::Closed { by_peer: false, .. }), "{lost:?}");
+}
+
+#[test]
+fn an_uptime_is_a_number_of_seconds() {
+    assert_eq!(Uptime::read(b"123 seconds"), Uptime::Known(Duration::from_secs(123)));
+    assert_eq!(Uptime::read(b"1 second"), Uptime::Known(Duration::from_secs(1)));
+    for unreadable in ["", "seconds", "-3 seconds", "123", "3 days", "1.5 seconds"] {
+        assert_eq!(Uptime::read(unreadable.as_bytes()), Uptime::Unknown, "{unreadable}");
+    }
+    assert_eq!(Uptime::read(&[0xff]), Uptime::Unknown);
+}

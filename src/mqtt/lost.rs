@@ -1,0 +1,124 @@
+//! Why there is no connection to the broker (pure).
+
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+
+/// Why there is no connection, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The broker does not know the user, or the password is wrong.
+    #[error("the broker refused user name or password; check mqtt.username and mqtt.password")]
+    BadCredentials,
+    /// The broker does not let this user in.
+    #[error(
+        "the broker did not authorise this client; it may want mqtt.username and mqtt.password, or its access rules leave this user out"
+    )]
+    NotAuthorised,
+    /// The broker does not take the client id.
+    #[error("the broker rejected the client id; choose another mqtt.client_id")]
+    IdentifierRejected,
+    /// Any other refusal in CONNACK.
+    #[error("the broker refused the connection ({0:?}); it must speak MQTT 3.1.1 and be ready")]
+    Refused(ConnectReturnCode),
+    /// TLS failed.
+    #[error(
+        "TLS failed: {0}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS"
+    )]
+    Tls(String),
+    /// The TCP connection was not made.
+    #[error("no connection: {0}; check host and port in mqtt.url and that the broker runs")]
+    NoRoute(String),
+    /// No answer in time.
+    #[error("no answer within 10 s; check host and port in mqtt.url and any firewall between")]
+    TimedOut,
+    /// A connection that was there is gone.
+    #[error("connection lost: {cause}{}", if *.soon { "; so soon after the start another client may be using the same mqtt.client_id" } else { "" })]
+    Closed {
+        /// It ended within seconds of its CONNACK.
+        soon: bool,
+        /// The broker closed or reset it: no time limit of ours, nothing that the network said.
+        by_peer: bool,
+        /// What the library says.
+        cause: String,
+    },
+    /// The connection ended when the broker was asked for how long it runs.
+    #[error(
+        "connection lost: {cause}, at the subscription of $SYS/broker/uptime; it is not asked for again"
+    )]
+    NoUptime {
+        /// What the library says.
+        cause: String,
+    },
+    /// Nothing was acknowledged for too long.
+    #[error("the broker acknowledged nothing for 30 s; the connection is given up")]
+    Silent,
+    /// What answers is no MQTT broker.
+    #[error(
+        "what answers is no MQTT broker ({0}); check the port in mqtt.url, and mqtt:// against mqtts://"
+    )]
+    NotMqtt(String),
+}
+
+impl Lost {
+    /// Whether the broker said no, so that quick attempts serve nobody.
+    pub(super) fn refused(&self) -> bool {
+        matches!(self, Self::BadCredentials | Self::NotAuthorised | Self::IdentifierRejected)
+    }
+
+    /// Whether there was a connection.
+    pub(super) fn was_connected(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::NoUptime { .. } | Self::Silent)
+    }
+
+    /// Of an attempt that led to no CONNACK.
+    pub(super) fn while_connecting(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ConnectionRefused(code) => match code {
+                ConnectReturnCode::BadUserNamePassword => Self::BadCredentials,
+                ConnectReturnCode::NotAuthorized => Self::NotAuthorised,
+                ConnectReturnCode::BadClientId => Self::IdentifierRejected,
+                other => Self::Refused(other),
+            },
+            ConnectionError::Tls(error) => Self::Tls(with_sources(&error)),
+            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::TimedOut,
+            ConnectionError::Io(error) => match error.kind() {
+                std::io::ErrorKind::InvalidData => Self::Tls(with_sources(&error)),
+                std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::UnexpectedEof => {
+                    Self::NotMqtt("it closed the connection without an answer".to_owned())
+                }
+                _ => Self::NoRoute(with_sources(&error)),
+            },
+            ConnectionError::NotConnAck(_) => {
+                Self::NotMqtt("it answered with another packet".into())
+            }
+            ConnectionError::MqttState(error) => Self::NotMqtt(with_sources(&error)),
+            other => Self::NoRoute(with_sources(&other)),
+        }
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Whether the broker closed or reset the connection.
+pub(super) fn ended_by_peer(error: &ConnectionError) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let io = match error {
+        ConnectionError::MqttState(StateError::ConnectionAborted) => return true,
+        ConnectionError::MqttState(
+            StateError::Io(io) | StateError::Deserialization(mqttbytes::Error::Io(io)),
+        )
+        | ConnectionError::Io(io) => io,
+        _ => return false,
+    };
+    matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
