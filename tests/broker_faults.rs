@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use octoprint2mqtt::mqtt::{Bounds, Broker, Incoming, Kind, MAX_INCOMING, Options, Publication};
+use octoprint2mqtt::mqtt::{
+    Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Options, Publication,
+};
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
 };
@@ -115,7 +117,7 @@ impl Server {
         let bounds = Bounds { max_events: 100_000, max_bytes: 1 << 30 };
         let (arrived, incoming) = mpsc::channel(100);
         let filters = BTreeSet::from(["set/#".to_owned()]);
-        (Broker::start(options, bounds, filters, arrived, None), incoming)
+        (Broker::start(options, bounds, filters, arrived, None, Audiences::not_awaited()), incoming)
     }
 }
 

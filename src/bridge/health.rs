@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::timestamp;
 use crate::config::Config;
-use crate::mqtt::Broker;
+use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
 
 /// When the bridge was started, on both clocks.
@@ -36,6 +36,7 @@ struct Health<'a> {
     uptime: u64,
     memory: Option<u64>,
     broker: BrokerHealth,
+    delivery: Delivery,
     printers: BTreeMap<&'a str, PrinterHealth>,
 }
 
@@ -47,6 +48,21 @@ struct BrokerHealth {
     acknowledged: u64,
     waiting: usize,
     dropped: u64,
+}
+
+/// What waits on purpose, and for whom.
+#[derive(Serialize)]
+struct Delivery {
+    /// `subscribers`, `home_assistant` or null.
+    waits_for: Option<Audience>,
+    /// RFC 3339.
+    until: Option<String>,
+    /// Events that wait for subscribers who reconnect.
+    for_subscribers: usize,
+    /// Print events that wait for Home Assistant.
+    for_home_assistant: usize,
+    /// Home Assistant's state in one word; null where it is not used.
+    home_assistant: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -73,10 +89,29 @@ pub fn health(start: Start, broker: &Broker, sockets: &[(String, Socket)]) -> Ve
             waiting: counts.waiting,
             dropped: counts.dropped,
         },
+        delivery: delivery(*broker.held().borrow()),
         printers: sockets.iter().map(|(id, socket)| (id.as_str(), printer(socket))).collect(),
     };
     // Numbers and texts only: it always has a JSON form.
     serde_json::to_vec(&health).unwrap_or_default()
+}
+
+fn delivery(held: Held) -> Delivery {
+    let waits_for = match held.open {
+        Audience::Asker => Some(Audience::Subscribers),
+        Audience::Subscribers => Some(Audience::HomeAssistant),
+        Audience::HomeAssistant => None,
+    };
+    let until = held.until.and_then(|until| {
+        timestamp::rfc3339(SystemTime::now() + until.saturating_duration_since(Instant::now()))
+    });
+    Delivery {
+        waits_for,
+        until,
+        for_subscribers: held.for_subscribers,
+        for_home_assistant: held.for_home_assistant,
+        home_assistant: held.home_assistant,
+    }
 }
 
 fn printer(socket: &Socket) -> PrinterHealth {

@@ -1,5 +1,8 @@
 //! The bridge itself: its topics, its requests, and the way of each command to its printer.
 
+mod attendance;
+mod presence;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
@@ -11,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use attendance::HomeAssistantAttendance;
+
 use super::announcer::Announcer;
 use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
@@ -20,11 +25,11 @@ use super::prints::Prints;
 use super::rate_memory::RateMemory;
 use super::request::{self, Request};
 use super::setup::{self, SetupError};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::homeassistant::Settings;
 use crate::http::metrics::{Latencies, Queues};
 use crate::http::{self, HubPing};
-use crate::mqtt::{Bounds, Broker, Incoming, Kind, Options, Publication};
+use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::octoprint::Socket;
 use crate::store::{Known, Store};
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
@@ -39,8 +44,8 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// How long the broker may take to send the bridge its own state back. A broker that lets this user
 /// not publish drops what it says and acknowledges it: MQTT 3.1.1 has no other answer.
 const ECHO: Duration = Duration::from_secs(10);
-/// How long births of Home Assistant are collected: reconnects come in bursts.
-const BIRTHS: Duration = Duration::from_millis(500);
+/// The shortest time between two reports of health because of what waits.
+const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
 /// Most answers about its prints that wait for a printer.
@@ -65,6 +70,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let mut health = tokio::time::interval(HEALTH_INTERVAL);
     let mut broker = hub.broker.status();
+    let mut held = hub.broker.held();
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -76,9 +82,14 @@ pub async fn run(
             _ = health.tick() => hub.publish_health(),
             // Who asked may have given up waiting.
             Some(alive) = hub.pings.recv() => drop(alive.send(())),
-            () = sleep_until(hub.republish_at), if hub.republish_at.is_some() => {
-                hub.republish_at = None;
-                hub.broker.republish();
+            Ok(()) = held.changed(), if hub.held_due.is_none() => {
+                held.borrow_and_update();
+                hub.held_due = Some(hub.held_told + HELD_INTERVAL);
+            }
+            () = sleep_until(hub.held_due), if hub.held_due.is_some() => {
+                hub.held_due = None;
+                hub.held_told = Instant::now();
+                hub.publish_health();
             }
             Some(incoming) = hub.incoming.recv() => hub.route(incoming),
         }
@@ -98,9 +109,9 @@ struct Hub {
     commands: HashMap<String, mpsc::Sender<Box<Incoming>>>,
     set_log_level: SetLogLevel,
     store: Store,
-    /// Where Home Assistant says that it has started.
-    births: BTreeSet<String>,
-    republish_at: Option<Instant>,
+    /// When health was last reported because of what waits, and when it is next.
+    held_told: Instant,
+    held_due: Option<Instant>,
     /// When the bridge's own state must have come back.
     echo_due: Option<Instant>,
     /// When it came back last.
@@ -129,14 +140,18 @@ impl Hub {
             printer_topics.iter().map(PrinterTopics::command_filter).collect();
         filters.insert(topics.request_filter());
         filters.insert(topics.state.to_string());
-        let births = births(&config.homeassistant);
-        filters.extend(births.iter().cloned());
+        let attendance = HomeAssistantAttendance::new(&config.homeassistant, store.clone(), &known);
+        filters.extend(attendance.iter().flat_map(|home| home.filters().iter().cloned()));
+        let audiences = Audiences {
+            settle: config.outbox.settle,
+            home_assistant: attendance.map(|home| Box::new(home) as Box<dyn Attendance>),
+        };
         let (arrived, incoming) = mpsc::channel(INCOMING);
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
         let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1);
-        let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper);
+        let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
         let mut hub = Self {
             topics,
             broker,
@@ -146,8 +161,8 @@ impl Hub {
             commands: HashMap::new(),
             set_log_level,
             store,
-            births,
-            republish_at: None,
+            held_told: start.instant,
+            held_due: None,
             echo_due: None,
             echoed: None,
             pings,
@@ -253,13 +268,6 @@ impl Hub {
             self.take_own_state(&incoming);
             return;
         }
-        if self.births.contains(&incoming.topic) {
-            // A retained one is an old one; every connection publishes all state anyway.
-            if !incoming.retained && &incoming.payload[..] == b"online" {
-                self.republish_at.get_or_insert(Instant::now() + BIRTHS);
-            }
-            return;
-        }
         if let Some(name) = self.topics.request_name(&incoming.topic) {
             // A retained request is an old one; the same caution as with commands.
             if !incoming.retained {
@@ -323,17 +331,9 @@ impl Hub {
         if !self.broker.close(FLUSH).await {
             tracing::warn!("stopped before the broker had everything");
         }
+        keeper::note_stop(&self.store, SystemTime::now());
         self.store.flush(LEAVE).await;
     }
-}
-
-/// Where Home Assistant says that it has started: below its own name, whatever the prefix of
-/// discovery is, and below that prefix for those who moved everything.
-fn births(settings: &config::HomeAssistant) -> BTreeSet<String> {
-    if !settings.enabled {
-        return BTreeSet::new();
-    }
-    [format!("{}/status", settings.discovery_prefix), "homeassistant/status".to_owned()].into()
 }
 
 async fn sleep_until(at: Option<Instant>) {

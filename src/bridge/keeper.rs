@@ -1,7 +1,7 @@
 //! Keeps the events that wait for the broker in the store.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -10,6 +10,17 @@ use crate::store::{Change, Known, Store, StoredEvent};
 
 /// What is kept along with the end of a print.
 pub const RECORD: &str = "record";
+
+/// What is kept of the bridge itself has no printer.
+const BRIDGE: &str = "";
+/// When the bridge was stopped in good order, in Unix milliseconds.
+const STOPPED: &str = "stopped";
+
+/// Notes that the bridge is being stopped.
+pub fn note_stop(store: &Store, wall: SystemTime) {
+    let at = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    store.keep(&Arc::from(BRIDGE), STOPPED, &u64::try_from(at).unwrap_or_default());
+}
 
 /// Gives the outbox the events of before the start, and `store` those that are to be kept. The
 /// printers' lanes follow each other from `first_lane` on; `None` where nothing is kept.
@@ -23,11 +34,16 @@ pub fn keeper(
         return None;
     }
     let wall = SystemTime::now();
+    let mut last = known
+        .get(BRIDGE, STOPPED)
+        .and_then(|at: u64| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at)));
+    let mut note = |event: &StoredEvent| last = last.max(Some(event.received));
     let restored: Vec<_> = printers
         .iter()
         .enumerate()
         .flat_map(|(index, printer)| {
             let events = known.take_events(printer);
+            events.iter().for_each(|(_, event)| note(event));
             events
                 .into_iter()
                 .map(move |(sequence, event)| (first_lane + index, sequence, restored(event, wall)))
@@ -42,7 +58,9 @@ pub fn keeper(
         let index = keep.lane.checked_sub(first_lane)?;
         write(&store, printers.get(index)?, keep, SystemTime::now())
     };
-    Some(Keeper { restored, keep: Box::new(keep) })
+    // After a crash the last event is the last sign of life: it says at most too long an absence.
+    let away = last.and_then(|last| wall.duration_since(last).ok());
+    Some(Keeper { restored, away, keep: Box::new(keep) })
 }
 
 fn write(

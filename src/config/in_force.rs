@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::types::{Config, Filter, Mqtt, Printer, Tls};
+use super::types::{Config, Filter, Mqtt, Printer, STATUS_TOPIC, Tls};
 use crate::octoprint::{Credentials, TransportChoice};
 
 fn duration(duration: Duration) -> String {
@@ -38,12 +38,17 @@ impl Config {
                 "enabled": self.homeassistant.enabled,
                 "discovery_prefix": self.homeassistant.discovery_prefix,
                 "climate": self.homeassistant.climate,
+                "status_topic": self.homeassistant.status_topic.as_deref().unwrap_or(STATUS_TOPIC),
+                "online": self.homeassistant.online,
+                "offline": self.homeassistant.offline,
+                "wait": duration(self.homeassistant.wait),
             },
             "http": self.http.as_ref().map(|http| json!({"listen": http.listen.to_string()})),
             "log": {"level": self.log.level},
             "outbox": {
                 "max_events": self.outbox.max_events,
                 "max_bytes": self.outbox.max_bytes,
+                "settle": duration(self.outbox.settle),
             },
             "shard": self.shard.map(|shard| json!({"index": shard.index, "count": shard.count})),
             "printers": printers,

@@ -17,6 +17,7 @@ pub use mistake::{ConfigErrors, Mistake};
 pub use printer::octoprint_url;
 pub(crate) use read::is_log_level;
 use source::Sources;
+pub(crate) use types::STATUS_TOPIC;
 pub use types::{
     Commands, Config, Filter, HomeAssistant, Http, Limits, Log, LogFormat, Mqtt, OutboxBounds,
     Printer, Publish, Socket, Tls,

@@ -10,6 +10,7 @@ use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBoun
 use super::values::strict_text;
 use crate::shard::Shard;
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads everything; mistakes are left in `sources`. Warnings are for the log.
@@ -171,12 +172,38 @@ pub(super) fn is_topic(topic: &str) -> bool {
 }
 
 fn homeassistant(section: &Section<'_>) -> HomeAssistant {
-    section.only(&["enabled", "discovery_prefix", "climate"]);
+    section.only(&[
+        "enabled",
+        "discovery_prefix",
+        "climate",
+        "status_topic",
+        "online",
+        "offline",
+        "wait",
+    ]);
+    let (online, offline) = (payload(section, "online"), payload(section, "offline"));
+    if online == offline {
+        let source = section.get("offline").or_else(|| section.get("online"));
+        let source = source.map_or_else(String::new, |found| found.source);
+        section.complain(source, "offline", &format!("{offline:?}, as online"), "another payload");
+    }
     HomeAssistant {
         enabled: section.flag("enabled", true),
         discovery_prefix: topic(section, "discovery_prefix", "homeassistant"),
         climate: section.flag("climate", false),
+        status_topic: section.get("status_topic").map(|_| topic(section, "status_topic", "")),
+        online,
+        offline,
+        wait: section.duration("wait", Duration::ZERO..=DAY, Duration::from_secs(10 * 60)),
     }
+}
+
+/// The payload of Home Assistant's birth or will, which is the key's own name by default.
+fn payload(section: &Section<'_>, key: &str) -> String {
+    let expected = "the payload as set in Home Assistant's MQTT integration, not empty";
+    section
+        .optional(key, expected, |value| strict_text(value).filter(|text| !text.is_empty()))
+        .unwrap_or_else(|| key.to_owned())
 }
 
 fn http(section: &Section<'_>) -> Option<Http> {
@@ -236,11 +263,12 @@ pub(crate) fn is_log_level(level: &str) -> bool {
 }
 
 fn outbox(section: &Section<'_>) -> OutboxBounds {
-    section.only(&["max_events", "max_bytes"]);
+    section.only(&["max_events", "max_bytes", "settle"]);
     let max_events = section.whole("max_events", 1..=10_000_000, 10_000);
     OutboxBounds {
         max_events: usize::try_from(max_events).unwrap_or(usize::MAX),
         max_bytes: section.size("max_bytes", 16 * 1024 * 1024),
+        settle: section.duration("settle", Duration::ZERO..=HOUR, Duration::from_secs(15)),
     }
 }
 

@@ -73,6 +73,9 @@ pub struct Tls {
     pub insecure: bool,
 }
 
+/// Where Home Assistant publishes its birth and its will where nobody moved them.
+pub const STATUS_TOPIC: &str = "homeassistant/status";
+
 /// Home Assistant's discovery.
 #[derive(Debug, Clone)]
 pub struct HomeAssistant {
@@ -82,6 +85,15 @@ pub struct HomeAssistant {
     pub discovery_prefix: String,
     /// Also a climate entity for each heater.
     pub climate: bool,
+    /// Where Home Assistant publishes its birth and its will; `None`: `homeassistant/status`, and
+    /// `status` below the discovery prefix.
+    pub status_topic: Option<String>,
+    /// The payload of its birth.
+    pub online: String,
+    /// The payload of its will.
+    pub offline: String,
+    /// How long print events wait for a Home Assistant that is away; zero is not at all.
+    pub wait: Duration,
 }
 
 /// Where health and metrics are served.
@@ -116,6 +128,8 @@ pub struct OutboxBounds {
     pub max_events: usize,
     /// Most bytes of events that wait.
     pub max_bytes: usize,
+    /// How long events wait after a broker came back, so that subscribers are back too.
+    pub settle: Duration,
 }
 
 /// One printer.

@@ -13,10 +13,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::{Connection, Options};
+use super::admission::{Absence, Admission, Attendance};
+use super::connection::{Connection, Options, Uptime};
 use super::lost::Lost;
 use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
-use super::publication::Publication;
+use super::publication::{Audience, Publication};
 use super::retry::Retry;
 
 /// Largest publication, topic and payload together, that is handed to the connection, in bytes.
@@ -39,8 +40,54 @@ const HAND_OVER: Duration = Duration::from_millis(1);
 pub struct Keeper {
     /// The events of before the start: lane, sequence, event, in order.
     pub restored: Vec<(usize, u64, KeptEvent)>,
+    /// For how long the program was not there, where that is known.
+    pub away: Option<Duration>,
     /// Takes what is to be kept and no longer, as it becomes known.
     pub keep: KeepEvents,
+}
+
+/// Whom events wait for.
+pub struct Audiences {
+    /// How long events wait after a broker was restarted, so that subscribers are back too; zero is
+    /// not at all.
+    pub settle: Duration,
+    /// Whether Home Assistant is there; `None` where it is not used.
+    pub home_assistant: Option<Box<dyn Attendance>>,
+}
+
+impl Audiences {
+    /// Nobody is waited for.
+    pub fn not_awaited() -> Self {
+        Self { settle: Duration::ZERO, home_assistant: None }
+    }
+}
+
+/// What waits on purpose, and for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The last audience that can hear events now; all of them while the broker is away, which
+    /// holds up everything anyway.
+    pub open: Audience,
+    /// Until when the others are waited for at most, as far as that is known.
+    pub until: Option<Instant>,
+    /// How many events wait for subscribers.
+    pub for_subscribers: usize,
+    /// How many events wait for Home Assistant.
+    pub for_home_assistant: usize,
+    /// The state of Home Assistant in one word; `None` where it is not used.
+    pub home_assistant: Option<&'static str>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            open: Audience::HomeAssistant,
+            until: None,
+            for_subscribers: 0,
+            for_home_assistant: 0,
+            home_assistant: None,
+        }
+    }
 }
 
 /// Takes what is to be kept and no longer. Where something is kept along with an event, yields
@@ -87,23 +134,28 @@ pub struct Broker {
     requests: mpsc::UnboundedSender<Request>,
     status: watch::Receiver<BrokerStatus>,
     counts: watch::Receiver<Counts>,
+    held: watch::Receiver<Held>,
 }
 
 impl Broker {
-    /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`.
-    /// Without a `keeper` a restart forgets what waits.
+    /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`, but
+    /// for what is for the `audiences`. Without a `keeper` a restart forgets what waits.
     pub fn start(
         options: Options,
         bounds: Bounds,
         filters: BTreeSet<String>,
         incoming: mpsc::Sender<Incoming>,
         keeper: Option<Keeper>,
+        audiences: Audiences,
     ) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
         let (status_out, status) = watch::channel(BrokerStatus::default());
         let (counts_out, counts) = watch::channel(Counts::default());
+        let (held_out, held_known) = watch::channel(Held::default());
         let mut outbox = Outbox::new(bounds);
-        let keep = keeper.map(|Keeper { restored, keep }| {
+        let mut absence = Absence::Start { restored: false, away: None };
+        let keep = keeper.map(|Keeper { restored, away, keep }| {
+            absence = Absence::Start { restored: !restored.is_empty(), away };
             outbox.keep_events();
             let now = Instant::now();
             for (lane, sequence, event) in restored {
@@ -121,11 +173,16 @@ impl Broker {
             incoming,
             status: status_out,
             counts: counts_out,
+            held_told: held_out,
+            admission: Admission::new(audiences.settle, audiences.home_assistant),
+            asks_uptime: true,
+            start: absence,
+            heard: None,
             closing: None,
             drops_told: None,
         };
         tokio::spawn(actor.run());
-        Self { requests, status, counts }
+        Self { requests, status, counts, held: held_known }
     }
 
     /// Hands over one publication; never blocks. What is larger than [`MAX_PUBLICATION`] is
@@ -169,8 +226,14 @@ impl Broker {
         *self.counts.borrow()
     }
 
-    /// Publishes what waits, disconnects and ends; `true` when everything was acknowledged
-    /// within `within`.
+    /// What waits on purpose, as it changes.
+    pub fn held(&self) -> watch::Receiver<Held> {
+        self.held.clone()
+    }
+
+    /// Publishes what may go, disconnects and ends; `true` when all of that was acknowledged within
+    /// `within`. What is held back on purpose is kept for the next start, or goes out where nothing
+    /// is kept.
     pub async fn close(&self, within: Duration) -> bool {
         let (done, closed) = oneshot::channel();
         if self.requests.send(Request::Close { within, done }).is_err() {
@@ -196,6 +259,14 @@ struct Actor {
     incoming: mpsc::Sender<Incoming>,
     status: watch::Sender<BrokerStatus>,
     counts: watch::Sender<Counts>,
+    held_told: watch::Sender<Held>,
+    admission: Admission,
+    /// Whether the broker is asked for how long it runs: one ended the connection for it.
+    asks_uptime: bool,
+    /// How the program came to start.
+    start: Absence,
+    /// When the broker was heard last, or when it was tried first.
+    heard: Option<Instant>,
     closing: Option<Closing>,
     /// How many drops the log was told of, and when.
     drops_told: Option<(u64, Instant)>,
@@ -220,6 +291,9 @@ impl Actor {
                 Next::End { flushed } => break flushed,
                 Next::Retry(lost) => lost,
             };
+            self.asks_uptime &= !matches!(lost, Lost::NoUptime { .. });
+            // A first attempt that failed: from then on the broker is away.
+            self.heard.get_or_insert(started);
             let pause = retry.after(&lost, started.elapsed());
             tracing::warn!(broker = %self.options.address(), "{lost}; next attempt in {:.1} s", pause.as_secs_f32());
             self.status.send_modify(|status| {
@@ -262,7 +336,8 @@ impl Actor {
     /// One connection, from connecting to its end.
     async fn one_life(&mut self) -> Next {
         let (options, filters) = (self.options.clone(), self.filters.clone());
-        let connecting = Connection::open(&options, &filters, false);
+        let ask_uptime = self.asks_uptime && self.admission.wants_uptime();
+        let connecting = Connection::open(&options, &filters, ask_uptime);
         tokio::pin!(connecting);
         let mut connection = loop {
             tokio::select! {
@@ -281,16 +356,47 @@ impl Actor {
         };
         tracing::info!(broker = %options.address(), "connected to the broker");
         self.outbox.connected();
+        self.admission.connected();
         self.status.send_modify(|status| {
             status.connected = true;
             status.connections += 1;
             status.error = None;
             status.since = Some(Instant::now());
         });
+        self.admit(&connection);
         for incoming in connection.take_early() {
             self.deliver(incoming);
         }
-        self.serve(&mut connection).await
+        let next = self.serve(&mut connection).await;
+        self.heard = Some(connection.heard());
+        next
+    }
+
+    /// Finds out who can hear events now, and lets them go as far as that.
+    fn admit(&mut self, connection: &Connection) {
+        let now = Instant::now();
+        if self.admission.is_open_question() {
+            let uptime = match connection.uptime() {
+                Uptime::Awaited { .. } => None,
+                Uptime::Known(uptime) => Some(Some(uptime)),
+                Uptime::Unknown => Some(None),
+            };
+            if let Some(uptime) = uptime {
+                let absence = self.heard.map(|heard| Absence::Since(now.duration_since(heard)));
+                self.admission.subscribed(absence.unwrap_or(self.start), uptime, now);
+            }
+        }
+        self.admission.tick(now);
+        if self.admission.take_republish() {
+            self.outbox.republish();
+        }
+        if self.admission.is_announcing() && self.outbox.is_announced() {
+            self.admission.announced(now);
+        }
+        let open = self.admission.open(now);
+        // Nothing is kept of what is held back now: it goes out with the end.
+        let end = self.closing.is_some() && self.keep.is_none();
+        self.outbox.open_to(if end { Audience::HomeAssistant } else { open });
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> Next {
@@ -300,19 +406,21 @@ impl Actor {
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut requests = Vec::new();
         loop {
+            self.admit(connection);
             self.keep();
             if let Err(lost) = self.hand_over(connection) {
                 return Next::Retry(lost);
             }
             self.publish_counts();
             if let Some(closing) = &self.closing {
-                let flushed = self.outbox.is_empty();
+                let flushed = self.outbox.is_flushed() && self.held.is_empty();
                 if flushed || Instant::now() >= closing.deadline {
                     connection.disconnect().await;
                     return Next::End { flushed };
                 }
             }
             let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
+            let due = self.admission.due(Instant::now()).map(Into::into);
             tokio::select! {
                 count = self.queue.recv_many(&mut requests, 64) => {
                     if count == 0 {
@@ -336,6 +444,7 @@ impl Actor {
                 Some((lane, sequence)) = self.held.next() => self.outbox.release(lane, sequence),
                 _ = keep.tick(), if self.keep.is_some() => self.outbox.look(Instant::now()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
+                () = sleep_until(due), if due.is_some() => {}
             }
         }
     }
@@ -383,13 +492,17 @@ impl Actor {
                 let _ = alive.send(());
             }
             Some(Request::Close { within, done }) => {
+                self.outbox.keep_all(Instant::now());
                 self.closing = Some(Closing { deadline: Instant::now() + within, done });
             }
         }
         std::ops::ControlFlow::Continue(())
     }
 
-    fn deliver(&self, incoming: Incoming) {
+    fn deliver(&mut self, incoming: Incoming) {
+        if self.admission.hear(&incoming, Instant::now()) {
+            return;
+        }
         // A hub that is so far behind is better served by a refusal than by endless memory.
         if let Err(mpsc::error::TrySendError::Full(incoming)) = self.incoming.try_send(incoming) {
             tracing::warn!(topic = %incoming.topic, "too many commands at once, dropped");
@@ -404,6 +517,29 @@ impl Actor {
             *known = counts;
             changed
         });
+        let held = self.held_now();
+        self.held_told.send_if_modified(|known| {
+            let changed = *known != held;
+            *known = held;
+            changed
+        });
+    }
+
+    fn held_now(&self) -> Held {
+        let home_assistant = self.admission.state();
+        if !self.status.borrow().connected {
+            return Held { home_assistant, ..Held::default() };
+        }
+        let (now, counts) = (Instant::now(), self.outbox.counts());
+        let open = self.admission.open(now);
+        let waiting = |audience, count| if audience > open { count } else { 0 };
+        Held {
+            open,
+            until: self.admission.until(now),
+            for_subscribers: waiting(Audience::Subscribers, counts.for_subscribers),
+            for_home_assistant: waiting(Audience::HomeAssistant, counts.for_home_assistant),
+            home_assistant,
+        }
     }
 }
 

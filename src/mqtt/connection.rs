@@ -133,6 +133,7 @@ pub(super) struct Connection {
     owed: HashMap<u16, (Token, Instant)>,
     early: Vec<Incoming>,
     uptime: Uptime,
+    heard: Instant,
 }
 
 impl Drop for Connection {
@@ -181,6 +182,7 @@ impl Connection {
             owed: HashMap::new(),
             early: Vec::new(),
             uptime: Uptime::Unknown,
+            heard: Instant::now(),
         }
     }
 
@@ -259,8 +261,6 @@ impl Connection {
         Ok(())
     }
 
-    // The first to look at it is to take this line away.
-    #[cfg_attr(not(test), expect(dead_code))]
     /// For how long the broker ran when it was subscribed to. While it is awaited,
     /// [`Connection::next`] yields within a second, and then it is known or not.
     pub(super) fn uptime(&self) -> Uptime {
@@ -319,8 +319,16 @@ impl Connection {
         }
     }
 
+    /// When the last packet came.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
     fn arrived(&mut self, event: Event) -> Arrived {
         let mut arrived = Arrived::default();
+        if matches!(event, Event::Incoming(_)) {
+            self.heard = Instant::now();
+        }
         match event {
             Event::Outgoing(Sent::Publish(id)) => {
                 if let Some(Some(owed)) = self.unsent.pop_front() {

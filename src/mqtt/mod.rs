@@ -1,5 +1,6 @@
 //! Everything that speaks to the broker; knows nothing of OctoPrint.
 
+mod admission;
 mod brief;
 mod broker;
 mod connection;
@@ -11,8 +12,11 @@ mod publication;
 mod receipt;
 mod retry;
 
+pub use admission::{Attendance, Subscribed, Verdict};
 pub use brief::{clear, probe, retained};
-pub use broker::{Broker, BrokerStatus, Incoming, KeepEvents, Keeper, MAX_PUBLICATION};
+pub use broker::{
+    Audiences, Broker, BrokerStatus, Held, Incoming, KeepEvents, Keeper, MAX_PUBLICATION,
+};
 pub use connection::{MAX_INCOMING, Options};
 pub use lost::Lost;
 pub use outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Token, WINDOW};

@@ -1,0 +1,240 @@
+//! Whether Home Assistant is there to hear print events (pure): time is an argument.
+//!
+//! Home Assistant says on its status topic that it has started (its birth) and that it is gone
+//! (its will). Neither is retained as a rule, so either may be missed. `B/P/print` waits for it in
+//! two degrees:
+//!
+//! - *Away*: its will was seen, and the bridge was subscribed without a gap since; or the bridge was
+//!   subscribed so soon after the broker's start that no birth can have been missed. Until the
+//!   birth, [`Settings::wait`] at most.
+//! - *Perhaps away*: the broker or the host was restarted, or the will is only remembered. A birth
+//!   may have been missed, so this is for two minutes at most.
+//!
+//! A Home Assistant that was never seen is not waited for. A wait that ran out is not repeated
+//! until a birth is seen.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::mqtt::{Subscribed, Verdict};
+
+/// How long a Home Assistant is awaited whose birth may have been missed.
+const PERHAPS: Duration = Duration::from_secs(2 * 60);
+/// A broker that runs for less than this had no time to hear a birth before the bridge was
+/// subscribed: Home Assistant connects within ten seconds, and waits for five before it.
+const JUST_STARTED: Duration = Duration::from_secs(10);
+/// How long births are collected: reconnects come in bursts.
+const BIRTHS: Duration = Duration::from_millis(500);
+/// How long Home Assistant has for discovery once the broker has it.
+const DISCOVERED: Duration = Duration::from_secs(2);
+
+/// What is known of Home Assistant over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// It was seen, ever.
+    pub seen: bool,
+    /// It was away.
+    pub away: bool,
+    /// It was awaited in vain, and no birth was seen since.
+    pub given_up: bool,
+}
+
+/// What its status topic says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It has started, or is connected again.
+    Birth,
+    /// It is gone.
+    Will,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There, or not waited for.
+    Open,
+    /// Awaited since then, at most until then.
+    Awaited { certain: bool, since: Instant, until: Instant },
+    /// It is back: discovery and state come first.
+    Returning { step: Step, until: Instant },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Further births are collected until then.
+    Collecting(Instant),
+    /// Discovery is on its way to the broker.
+    Announcing,
+    /// Home Assistant takes it in until then.
+    Discovering(Instant),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Presence {
+    wait: Duration,
+    record: Record,
+    state: State,
+    /// A birth while nothing waits: discovery and state are published again then.
+    republish_at: Option<Instant>,
+}
+
+impl Presence {
+    /// Goes on from `record`. Home Assistant is awaited for `wait`; zero is not at all.
+    pub fn new(wait: Duration, record: Record) -> Self {
+        Self { wait, record, state: State::Open, republish_at: None }
+    }
+
+    /// What is to be kept over a restart.
+    pub fn record(&self) -> Record {
+        self.record
+    }
+
+    /// The state in one word: `unknown` (never seen), `online`, `away`, `perhaps_away`, `returning`,
+    /// `given_up`.
+    pub fn word(&self) -> &'static str {
+        match self.state {
+            State::Awaited { certain: true, .. } => "away",
+            State::Awaited { certain: false, .. } => "perhaps_away",
+            State::Returning { .. } => "returning",
+            State::Open if !self.record.seen => "unknown",
+            State::Open if self.record.given_up => "given_up",
+            State::Open if self.record.away => "away",
+            State::Open => "online",
+        }
+    }
+
+    fn is_awaited_at_all(&self) -> bool {
+        self.record.seen && !self.record.given_up && !self.wait.is_zero()
+    }
+
+    /// A connection is there and subscribed.
+    pub fn subscribed(&mut self, subscribed: Subscribed, now: Instant) {
+        self.expire(now);
+        if !self.is_awaited_at_all() {
+            return;
+        }
+        let Subscribed { uptime, restarted } = subscribed;
+        if uptime.is_some_and(|uptime| uptime < JUST_STARTED) {
+            self.await_from(now, true, now);
+            return;
+        }
+        if restarted {
+            self.await_from(now, false, now);
+            return;
+        }
+        self.state = match self.state {
+            // A birth may have been missed in the gap.
+            State::Awaited { since, until, .. } => {
+                let until = until.min(now + PERHAPS);
+                State::Awaited { certain: false, since, until }
+            }
+            // A new connection publishes all of it again.
+            State::Returning { until, .. } => {
+                State::Returning { step: Step::Collecting(now), until }
+            }
+            State::Open if self.record.away => {
+                self.await_from(now, false, now);
+                return;
+            }
+            State::Open => State::Open,
+        };
+    }
+
+    fn await_from(&mut self, since: Instant, certain: bool, now: Instant) {
+        let limit = if certain { self.wait } else { self.wait.min(PERHAPS) };
+        self.record.away = true;
+        self.state = State::Awaited { certain, since, until: since + limit };
+        self.expire(now);
+    }
+
+    /// Its status topic says something.
+    pub fn hear(&mut self, status: Status, retained: bool, now: Instant) {
+        match status {
+            // One of some time or other.
+            Status::Birth if retained => {}
+            Status::Birth => self.born(now),
+            Status::Will => self.lost(retained, now),
+        }
+    }
+
+    fn born(&mut self, now: Instant) {
+        self.record = Record { seen: true, away: false, given_up: false };
+        self.republish_at = None;
+        let step = Step::Collecting(now + BIRTHS);
+        self.state = match self.state {
+            State::Awaited { until, .. } | State::Returning { until, .. } => {
+                State::Returning { step, until }
+            }
+            State::Open => {
+                self.republish_at = Some(now + BIRTHS);
+                State::Open
+            }
+        };
+    }
+
+    fn lost(&mut self, retained: bool, now: Instant) {
+        self.record.seen = true;
+        self.record.away = true;
+        if !self.is_awaited_at_all() {
+            return;
+        }
+        let since = match self.state {
+            // Known already: the wait goes on.
+            State::Awaited { since, certain, .. } if retained || certain => since,
+            _ => now,
+        };
+        self.await_from(since, true, now);
+    }
+
+    /// The broker has what was to be published again.
+    pub fn announced(&mut self, now: Instant) {
+        if let State::Returning { step: step @ Step::Announcing, .. } = &mut self.state {
+            *step = Step::Discovering(now + DISCOVERED);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        match self.state {
+            State::Awaited { until, .. } if until <= now => {
+                self.state = State::Open;
+                self.record.given_up = true;
+            }
+            State::Returning { until, .. } if until <= now => self.state = State::Open,
+            State::Returning { step: Step::Discovering(at), .. } if at <= now => {
+                self.state = State::Open;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether print events may go out, and what is to be done.
+    pub fn verdict(&mut self, now: Instant) -> Verdict {
+        self.expire(now);
+        let mut republish = false;
+        if let State::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state
+            && matches!(step, Step::Collecting(at) if *at <= now)
+        {
+            *step = Step::Announcing;
+            republish = true;
+        }
+        if self.republish_at.is_some_and(|at| at <= now) {
+            self.republish_at = None;
+            republish = true;
+        }
+        let due = match self.state {
+            State::Open => None,
+            State::Awaited { until, .. } => Some(until),
+            State::Returning { step, until } => Some(match step {
+                Step::Collecting(at) | Step::Discovering(at) => at.min(until),
+                Step::Announcing => until,
+            }),
+        };
+        let due = [due, self.republish_at].into_iter().flatten().min();
+        Verdict { present: self.state == State::Open, republish, due }
+    }
+}
+
+#[cfg(test)]
+mod tests;
