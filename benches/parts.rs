@@ -191,6 +191,7 @@ fn discovery(c: &mut Criterion) {
         prefix: "homeassistant".to_owned(),
         climate: true,
         topics: BridgeTopics::new("octoprint2mqtt"),
+        identity: "octoprint2mqtt".to_owned(),
     };
     let device = PrinterDevice {
         id: "mk3".to_owned(),

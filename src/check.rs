@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::bridge::hub::identity::{Identity, Owners, complaint};
 use crate::bridge::setup;
 use crate::config::{Config, Mqtt, Printer};
 use crate::mqtt;
 use crate::octoprint::{CurrentUser, Rest, Socket, SocketState};
+use crate::store::Known;
+use crate::topics::BridgeTopics;
 
 /// Bound on opening one socket, its fallbacks included.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,21 +49,35 @@ pub async fn run(config: &Config, mut report: impl FnMut(&Finding)) -> bool {
                     report(&finding);
                 }
             }
-            Err(_) => all_well = false,
+            // The panic itself is on stderr.
+            Err(_) => {
+                all_well = false;
+                let outcome = Err("this check failed by a fault of the program".to_owned());
+                report(&Finding { what: "check".to_owned(), outcome });
+            }
         }
     }
     all_well
 }
 
 async fn check_broker(mqtt: &Mqtt) -> Finding {
-    let outcome = match setup::broker_options(mqtt, None) {
-        Err(error) => Err(error.to_string()),
-        Ok(options) => match mqtt::probe(&options).await {
-            Ok(()) => Ok("connected".to_owned()),
-            Err(lost) => Err(lost.to_string()),
-        },
-    };
+    let outcome = try_broker(mqtt).await.map(|()| "connected".to_owned());
     Finding { what: format!("broker {}:{}", mqtt.host, mqtt.port), outcome }
+}
+
+/// Connects, and looks whether another bridge runs below the same base topic.
+async fn try_broker(mqtt: &Mqtt) -> Result<(), String> {
+    let options = setup::broker_options(mqtt, None).map_err(|error| error.to_string())?;
+    let base = &mqtt.base_topic;
+    let filters = [BridgeTopics::info_filter(base), BridgeTopics::state_filter(base)];
+    let filters = filters.each_ref().map(String::as_str);
+    let retained = mqtt::retained(&options, &filters).await.map_err(|lost| lost.to_string())?;
+    // What the bridge was called earlier is of no account: whoever lives there now is another.
+    let identity = Identity::recall(&mqtt.identity, &Known::default());
+    match Owners::read(identity, base, &retained).others().first() {
+        None => Ok(()),
+        Some(other) => Err(complaint(other, base)),
+    }
 }
 
 async fn check_printer(printer: &Printer) -> Vec<Finding> {

@@ -1,18 +1,20 @@
 //! `octoprint2mqtt discovery`: the discovery messages without the bridge, or their removal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::bridge::discovery::{PATIENCE, heaters};
 use crate::bridge::facts::{Fact, Question, answer};
+use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::{home_assistant, setup};
 use crate::config::{Config, Printer};
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
 use crate::mqtt::{self, Lost};
 use crate::octoprint::Rest;
-use crate::topics::{PrinterTopics, Topic};
+use crate::store::Known;
+use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -94,28 +96,60 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
     profile
 }
 
+/// What was removed, and what was not.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// The topics that were cleared.
+    pub topics: Vec<Topic>,
+    /// Topics of this bridge's printers that are another bridge's, with that one's client id where
+    /// it is known.
+    pub left: Vec<(Topic, Option<String>)>,
+}
+
 /// Removes the bridge, the printers of the configuration, and those that an earlier bridge with
-/// the same base topic left behind. Returns the topics that were cleared. The entities come back
-/// when a bridge runs that has discovery on.
+/// the same base topic and client id left behind; never what another bridge published. The entities
+/// come back when a bridge runs that has discovery on.
 ///
 /// # Errors
 /// Where the broker cannot be reached.
-pub async fn remove(config: &Config) -> Result<Vec<Topic>, DiscoverError> {
+pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
     let settings = setup::discovery_settings(config);
     let options = setup::broker_options(&config.mqtt, None)?;
     let failed = |source| DiscoverError::Broker { address: options.address(), source };
-    let filter = homeassistant::device_filter(&settings);
-    let left = mqtt::retained(&options, &filter).await.map_err(failed)?;
-    let own =
-        |message: &&mqtt::Incoming| homeassistant::published(&settings, &message.payload).is_some();
-    let mut topics: BTreeSet<Topic> =
-        left.iter().filter(own).map(|message| message.topic.as_str().into()).collect();
-    let configured = config.printers.iter();
-    topics.extend(configured.map(|p| homeassistant::printer_topic(&settings, &p.id)));
+    let base = &config.mqtt.base_topic;
+    let filters = [
+        homeassistant::device_filter(&settings),
+        BridgeTopics::info_filter(base),
+        BridgeTopics::state_filter(base),
+    ];
+    let filters = filters.each_ref().map(String::as_str);
+    let retained = mqtt::retained(&options, &filters).await.map_err(failed)?;
+    let known = Known::look(config.data_dir.as_deref());
+    let owners = Owners::read(Identity::recall(&config.mqtt.identity, &known), base, &retained);
+    let (mut topics, mut foreign) = (BTreeSet::new(), BTreeMap::new());
+    for message in &retained {
+        let Some(found) = homeassistant::published_anywhere(&message.payload) else { continue };
+        let topic = Topic::from(message.topic.as_str());
+        let here = found.bridge_state == *settings.topics.state;
+        if owners.own(found.identity.as_deref()) {
+            topics.extend(here.then_some(topic));
+        } else {
+            foreign.insert(topic, found.identity);
+        }
+    }
+    let configured = config.printers.iter().map(|p| homeassistant::printer_topic(&settings, &p.id));
     // The printers name the bridge as their parent: it goes last.
     let bridge = homeassistant::bridge_topic(&settings);
+    topics.extend(configured);
     topics.remove(&bridge);
-    let topics: Vec<Topic> = topics.into_iter().chain([bridge]).collect();
-    mqtt::clear(&options, &topics).await.map_err(failed)?;
-    Ok(topics)
+    let wanted = topics.into_iter().chain([bridge]);
+    let mut removed = Removed::default();
+    for topic in wanted {
+        match foreign.remove(&topic) {
+            Some(identity) => removed.left.push((topic, identity)),
+            None => removed.topics.push(topic),
+        }
+    }
+    mqtt::clear(&options, &removed.topics).await.map_err(failed)?;
+    Ok(removed)
 }

@@ -197,7 +197,11 @@ fn run_discovery(config: &Config, remove: bool) -> ExitCode {
             return Ok(());
         }
         let removed = discover::remove(config).await?;
-        removed.iter().for_each(|topic| println!("removed {topic}"));
+        removed.topics.iter().for_each(|topic| println!("removed {topic}"));
+        for (topic, owner) in &removed.left {
+            let owner = owner.as_deref().unwrap_or("not known");
+            println!("left {topic}: another bridge published it (its mqtt.client_id is {owner})");
+        }
         Ok::<(), discover::DiscoverError>(())
     });
     runtime.shutdown_background();

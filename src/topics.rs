@@ -15,6 +15,13 @@ pub fn segment(text: &str) -> String {
         .collect()
 }
 
+/// Whether `topic` is where a bridge below `base` says what it is.
+pub fn is_info(base: &str, topic: &str) -> bool {
+    let rest = topic.strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
+    let place = rest.and_then(|rest| rest.strip_suffix("/info"));
+    place.is_some_and(|place| place.starts_with("bridge") && !place.contains('/'))
+}
+
 /// The topics of the bridge itself: `B/bridge/…`.
 #[derive(Debug, Clone)]
 pub struct BridgeTopics {
@@ -39,6 +46,16 @@ impl BridgeTopics {
         let prefix = format!("{base}/{bridge}");
         let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
         Self { state: topic("state"), info: topic("info"), health: topic("health"), prefix }
+    }
+
+    /// The filter of the information of all bridges below the same base topic.
+    pub fn info_filter(base: &str) -> String {
+        format!("{base}/+/info")
+    }
+
+    /// The filter of the states of all bridges below the same base topic.
+    pub fn state_filter(base: &str) -> String {
+        format!("{base}/+/state")
     }
 
     /// The filter of all requests to the bridge.
@@ -173,5 +190,7 @@ mod tests {
         assert_eq!(topics.command_name("o/mk3s/set/job"), None);
         let bridge = BridgeTopics::new("o");
         assert_eq!(bridge.request_name("o/bridge/request/info"), Some("info"));
+        assert!(is_info("o", "o/bridge/info") && is_info("o", "o/bridge-1/info"));
+        assert!(!is_info("o", "o/bridge/request/info") && !is_info("o", "o/mk3/info"));
     }
 }

@@ -281,6 +281,7 @@ fn a_shard_serves_its_printers_under_names_of_its_own() {
             n => (format!("octoprint2mqtt-{n}"), format!("bridge-{n}")),
         };
         assert_eq!((shard.mqtt.client_id.clone(), shard.bridge_name()), (id, name));
+        assert_eq!(shard.mqtt.identity, "octoprint2mqtt", "shards are one bridge");
     }
     assert_eq!(served, 20, "each printer once");
     for (wrong, telling) in [

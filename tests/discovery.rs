@@ -20,7 +20,8 @@ use tokio::time::Instant;
 
 fn settings(climate: bool) -> Settings {
     let topics = BridgeTopics::new("octoprint2mqtt");
-    Settings { prefix: "homeassistant".to_owned(), climate, topics }
+    let identity = "octoprint2mqtt".to_owned();
+    Settings { prefix: "homeassistant".to_owned(), climate, topics, identity }
 }
 
 fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {

@@ -1,4 +1,5 @@
-//! Tells Home Assistant of the bridge, and removes printers that are no more.
+//! Looks around before the bridge says that it is there, tells Home Assistant of the bridge, and
+//! removes printers that are no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,88 +7,189 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::homeassistant::{self, Components, Settings};
-use crate::mqtt::{self, Broker, Kind, Options, Publication};
-use crate::topics::Topic;
+use super::hub::identity::{Identity, Owners, complaint};
+use crate::homeassistant::{self, Components, Published, Settings};
+use crate::mqtt::{self, Broker, Incoming, Kind, Options, Publication};
+use crate::topics::{BridgeTopics, Topic};
 
-/// How often what was published is asked for; after that the bridge goes on without it.
+/// How often what is retained is asked for; after that the bridge goes on without it.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the bridge looks around before it says that it is there.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long Home Assistant has to remove an entity before its state topic is cleared.
 const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
 /// What the announcer works with.
 pub struct Announcer {
-    /// Discovery settings.
-    pub settings: Arc<Settings>,
+    /// The bridge's names.
+    pub identity: Identity,
     /// The base topic.
     pub base: String,
-    /// The ids of all printers that are configured, also of those that another bridge serves.
-    pub configured: BTreeSet<String>,
+    /// What the bridge says of itself, once it is known who else is there: after that, another
+    /// bridge with the same topics could not be told from this one.
+    pub greeting: Vec<Publication>,
     /// The bridge's way to the broker.
     pub broker: Broker,
     /// For connections beside that.
     pub options: Options,
+    /// `None` where discovery is off.
+    pub devices: Option<Devices>,
+}
+
+/// What is told to Home Assistant.
+pub struct Devices {
+    /// Discovery settings.
+    pub settings: Arc<Settings>,
+    /// The ids of all printers that are configured, also of those that another bridge serves.
+    pub configured: BTreeSet<String>,
     /// Where each printer, by its id, waits for what was published of it before the start.
     pub printers: BTreeMap<String, oneshot::Sender<Components>>,
 }
 
 impl Announcer {
-    /// Waits for the broker, reads back what an earlier bridge published, publishes the bridge's
-    /// own device, removes printers that are no longer configured, and lets the others go on.
+    /// Waits for the broker, looks who else is there and what an earlier bridge published, says
+    /// that the bridge is there, publishes its device, removes printers that are its own and no
+    /// longer configured, and lets the others go on.
     pub async fn run(mut self) {
         let mut status = self.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {
             return;
         }
-        let mut published = self.read_back().await;
-        let own = published.remove(&None).unwrap_or_default();
-        let bridge = homeassistant::bridge(&self.settings, &own);
+        let greeting = std::mem::take(&mut self.greeting);
+        let found = {
+            let mut look = std::pin::pin!(self.look());
+            let early = tokio::time::timeout(LOOK, &mut look).await.ok();
+            greeting.into_iter().for_each(|publication| self.broker.publish(publication));
+            match early {
+                Some(found) => found,
+                None => look.await,
+            }
+        };
+        let owners = Owners::read(self.identity.clone(), &self.base, &found);
+        for other in owners.others() {
+            tracing::error!("{}", complaint(other, &self.base));
+        }
+        if let Some(devices) = self.devices.take() {
+            // Parsed and let go of: a thousand of them take tens of megabytes.
+            let found = found
+                .into_iter()
+                .filter_map(|message| homeassistant::published_anywhere(&message.payload));
+            self.announce(devices, &owners, found.collect()).await;
+        }
+    }
+
+    async fn announce(&self, devices: Devices, owners: &Owners, found: Vec<Published>) {
+        let Devices { settings, configured, printers } = devices;
+        let twins: Vec<Twin> =
+            found.iter().filter_map(|found| self.twin(&configured, owners, found)).collect();
+        let mut own = Components::new();
+        let mut published = BTreeMap::new();
+        for found in found {
+            if found.bridge_state != *settings.topics.state {
+                continue;
+            }
+            match found.printer {
+                None => own = found.components,
+                Some(id) => drop(published.insert(id, (found.components, found.identity))),
+            }
+        }
+        let bridge = homeassistant::bridge(&settings, &own);
         self.publish(bridge.topic, bridge.payload);
-        for (id, printer) in std::mem::take(&mut self.printers) {
-            let components = published.remove(&Some(id)).unwrap_or_default();
+        for (id, printer) in printers {
+            let components = published.remove(&id).map(|(components, _)| components);
             // Fails only when the bridge stops.
-            let _ = printer.send(components);
+            let _ = printer.send(components.unwrap_or_default());
         }
-        let left: BTreeSet<String> = published.into_keys().flatten().collect();
-        // One that moved to another bridge is that one's to publish.
-        for id in left.difference(&self.configured) {
+        self.tell_twins(twins).await;
+        for (id, (_, identity)) in published {
+            // One that moved to another bridge is that one's to publish.
+            if configured.contains(&id) {
+                continue;
+            }
+            if !owners.own(identity.as_deref()) {
+                tracing::info!(printer = id, bridge = identity, "a printer of another bridge");
+                continue;
+            }
             tracing::info!(printer = id, "no longer configured, removed from Home Assistant");
-            self.remove(id).await;
+            self.remove(&settings, &id).await;
         }
+    }
+
+    /// A printer of ours whose discovery message names another bridge, which may live.
+    fn twin(
+        &self,
+        configured: &BTreeSet<String>,
+        owners: &Owners,
+        found: &Published,
+    ) -> Option<Twin> {
+        let printer = found.printer.clone().filter(|id| configured.contains(id))?;
+        let rest = found.bridge_state.strip_prefix(self.base.as_str());
+        let here = rest.is_some_and(|rest| rest.starts_with("/bridge"));
+        let identity = found.identity.as_deref();
+        let lives = match identity {
+            Some(identity) if owners.lives(identity) => Some(true),
+            // A shard of ours, a bridge that is no more, or an earlier version.
+            _ if here || identity.is_some_and(|identity| owners.own(Some(identity))) => None,
+            _ => Some(false),
+        }?;
+        let state = found.bridge_state.clone();
+        Some(Twin { printer, identity: found.identity.clone(), state, lives })
+    }
+
+    /// Says which printers of ours are printers of another bridge that lives, too.
+    async fn tell_twins(&self, twins: Vec<Twin>) {
+        let mut known: BTreeMap<String, bool> = BTreeMap::new();
+        for Twin { printer, identity, state, lives } in twins {
+            if !lives && !known.contains_key(&state) {
+                let online = self.is_online(&state).await;
+                known.insert(state.clone(), online);
+            }
+            if lives || known.get(&state).is_some_and(|online| *online) {
+                tracing::error!(
+                    printer,
+                    bridge = identity,
+                    state,
+                    "another bridge has a printer of the same id, and Home Assistant takes both for one; give one of them another id"
+                );
+            }
+        }
+    }
+
+    async fn is_online(&self, state: &str) -> bool {
+        let found = mqtt::retained(&self.options, &[state]).await.unwrap_or_default();
+        found.iter().any(|message| &message.payload[..] == b"online")
     }
 
     fn publish(&self, topic: Topic, payload: bytes::Bytes) {
         self.broker.publish(Publication::new(super::hub::LANE, topic, payload, Kind::State));
     }
 
-    async fn read_back(&self) -> BTreeMap<Option<String>, Components> {
-        let filter = homeassistant::device_filter(&self.settings);
+    /// What is retained of bridges, and of their devices.
+    async fn look(&self) -> Vec<Incoming> {
+        let mut filters =
+            vec![BridgeTopics::info_filter(&self.base), BridgeTopics::state_filter(&self.base)];
+        filters.extend(self.devices.as_ref().map(|d| homeassistant::device_filter(&d.settings)));
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
         for attempt in 1..=ATTEMPTS {
-            match mqtt::retained(&self.options, &filter).await {
-                Ok(messages) => {
-                    return messages
-                        .iter()
-                        .filter_map(|m| homeassistant::published(&self.settings, &m.payload))
-                        .map(|published| (published.printer, published.components))
-                        .collect();
-                }
+            match mqtt::retained(&self.options, &filters).await {
+                Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
                     tracing::warn!(
-                        "discovery messages cannot be read back, so what is gone stays in Home Assistant: {error}"
+                        "what is retained cannot be read back, so what is gone stays in Home Assistant: {error}"
                     );
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
-        BTreeMap::new()
+        Vec::new()
     }
 
     /// Removes the device first, and then what its entities looked at.
-    async fn remove(&self, id: &str) {
-        self.publish(homeassistant::printer_topic(&self.settings, id), bytes::Bytes::new());
+    async fn remove(&self, settings: &Settings, id: &str) {
+        self.publish(homeassistant::printer_topic(settings, id), bytes::Bytes::new());
         let filter = format!("{}/{id}/#", self.base);
-        match mqtt::retained(&self.options, &filter).await {
+        match mqtt::retained(&self.options, &[&filter]).await {
             Ok(messages) => {
                 tokio::time::sleep(CLEAR_AFTER).await;
                 for message in messages {
@@ -99,4 +201,14 @@ impl Announcer {
             }
         }
     }
+}
+
+/// A printer of ours that is also one of another bridge.
+struct Twin {
+    printer: String,
+    identity: Option<String>,
+    /// The topic of that bridge's state.
+    state: String,
+    /// Whether it is known to live: where it has another base topic, its state tells.
+    lives: bool,
 }

@@ -230,6 +230,7 @@ mod tests {
             prefix: "homeassistant".to_owned(),
             climate: false,
             topics: BridgeTopics::new("o"),
+            identity: "o".to_owned(),
         };
         let now = Instant::now();
         let topics = PrinterTopics::new("o", "mk3");

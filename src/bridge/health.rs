@@ -27,6 +27,7 @@ pub fn info(config: &Config, start: Start) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "started": timestamp::rfc3339(start.wall),
         "printers": printers,
+        "identity": config.mqtt.identity,
         "config": config.without_secrets(),
     })
 }

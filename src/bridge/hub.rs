@@ -1,6 +1,7 @@
 //! The bridge itself: its topics, its requests, and the way of each command to its printer.
 
 mod attendance;
+pub mod identity;
 mod presence;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use attendance::HomeAssistantAttendance;
 
-use super::announcer::Announcer;
+use self::identity::{Identity, complaint, identity_of};
+use super::announcer::{Announcer, Devices};
 use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
 use super::keeper;
@@ -32,7 +34,7 @@ use crate::http::{self, HubPing};
 use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::octoprint::Socket;
 use crate::store::{Known, Store};
-use crate::topics::{BridgeTopics, PrinterTopics, Topic};
+use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
 /// The bridge's own lane in the outbox; printers follow from 1 on.
 pub(super) const LANE: usize = 0;
@@ -140,6 +142,7 @@ impl Hub {
             printer_topics.iter().map(PrinterTopics::command_filter).collect();
         filters.insert(topics.request_filter());
         filters.insert(topics.state.to_string());
+        filters.insert(BridgeTopics::info_filter(base));
         let attendance = HomeAssistantAttendance::new(&config.homeassistant, store.clone(), &known);
         filters.extend(attendance.iter().flat_map(|home| home.filters().iter().cloned()));
         let audiences = Audiences {
@@ -152,6 +155,8 @@ impl Hub {
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
         let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1);
         let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
+        let identity = Identity::recall(&config.mqtt.identity, &known);
+        identity.keep(&store);
         let mut hub = Self {
             topics,
             broker,
@@ -171,16 +176,16 @@ impl Hub {
             stopping: CancellationToken::new(),
             config,
         };
-        hub.publish_state(hub.topics.state.clone(), "online");
-        hub.publish_state(hub.topics.info.clone(), hub.info().to_string());
-        hub.start_printers(printer_topics, &known, options);
+        let devices = hub.start_printers(printer_topics, &known);
+        hub.announce(identity, options, devices);
         if let Some(listener) = listener {
             hub.serve(listener, ping);
         }
         Ok(hub)
     }
 
-    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known, options: Options) {
+    /// Yields what is to be told to Home Assistant.
+    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) -> Option<Devices> {
         let settings = self.config.homeassistant.enabled.then(|| Arc::new(self.settings()));
         let mut waiting = BTreeMap::new();
         for (index, (printer, topics)) in self.config.printers.iter().zip(topics).enumerate() {
@@ -203,18 +208,32 @@ impl Hub {
             // Boxed: a future holds its arguments twice.
             self.tasks.spawn(Box::new(task).run(queue, self.stopping.clone()));
         }
-        if let Some(settings) = settings {
-            let announcer = Announcer {
-                settings,
-                base: self.config.mqtt.base_topic.clone(),
-                configured: self.config.all_printers.iter().cloned().collect(),
-                broker: self.broker.clone(),
-                options,
-                printers: waiting,
-            };
-            let stopping = self.stopping.clone();
-            self.tasks.spawn(async move { stopping.run_until_cancelled(announcer.run()).await });
-        }
+        let configured = self.config.all_printers.iter().cloned().collect();
+        settings.map(|settings| Devices { settings, configured, printers: waiting })
+    }
+
+    fn announce(&self, identity: Identity, options: Options, devices: Option<Devices>) {
+        let announcer = Announcer {
+            identity,
+            base: self.config.mqtt.base_topic.clone(),
+            greeting: self.greeting(),
+            broker: self.broker.clone(),
+            options,
+            devices,
+        };
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move { stopping.run_until_cancelled(announcer.run()).await });
+    }
+
+    /// That the bridge is there, and what it is.
+    fn greeting(&self) -> Vec<Publication> {
+        let state = |topic: &Topic, payload: String| {
+            Publication::new(LANE, topic.clone(), payload, Kind::State)
+        };
+        vec![
+            state(&self.topics.state, "online".to_owned()),
+            state(&self.topics.info, self.info().to_string()),
+        ]
     }
 
     fn serve(&self, listener: TcpListener, hub: mpsc::Sender<HubPing>) {
@@ -257,15 +276,29 @@ impl Hub {
             self.echo_due = None;
             self.echoed = Some(Instant::now());
         } else {
-            // The will of a connection that the broker has only now found dead.
+            // The will of a connection that the broker has only now found dead, or another bridge
+            // with the same topics, whose end leaves ours to be told again.
             tracing::info!("the broker called the bridge offline; saying online again");
-            self.publish_state(self.topics.state.clone(), "online");
+            self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
+        }
+    }
+
+    /// What a bridge below the same base topic says of itself, most often this one.
+    fn take_info(&self, incoming: &Incoming) {
+        // A retained one may be of a bridge that is no more: the announcer looks after these.
+        let identity = if incoming.retained { None } else { identity_of(&incoming.payload) };
+        if let Some(identity) = identity.filter(|identity| *identity != self.config.mqtt.identity) {
+            tracing::error!("{}", complaint(&identity, &self.config.mqtt.base_topic));
         }
     }
 
     fn route(&mut self, incoming: Incoming) {
         if incoming.topic == *self.topics.state {
             self.take_own_state(&incoming);
+            return;
+        }
+        if topics::is_info(&self.config.mqtt.base_topic, &incoming.topic) {
+            self.take_info(&incoming);
             return;
         }
         if let Some(name) = self.topics.request_name(&incoming.topic) {

@@ -70,6 +70,7 @@ pub fn discovery_settings(config: &Config) -> Settings {
         prefix: config.homeassistant.discovery_prefix.clone(),
         climate: config.homeassistant.climate,
         topics: BridgeTopics::named(&config.mqtt.base_topic, &config.bridge_name()),
+        identity: config.mqtt.identity.clone(),
     }
 }
 

@@ -85,7 +85,9 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
     );
     let (host, port, secure) = address?;
     let tls = secure.then(|| tls.unwrap_or_default());
-    Some(Mqtt { host, port, tls, username, password, client_id, base_topic, keep_alive })
+    // The shard's suffix follows later.
+    let identity = client_id.clone();
+    Some(Mqtt { host, port, tls, username, password, client_id, identity, base_topic, keep_alive })
 }
 
 impl Section<'_> {

@@ -52,8 +52,10 @@ pub struct Mqtt {
     pub username: Option<String>,
     /// Password that goes with `username`.
     pub password: Option<Secret>,
-    /// MQTT client id.
+    /// MQTT client id, with the suffix of the shard.
     pub client_id: String,
+    /// Whose this bridge's printers are: the client id without the suffix, which all shards share.
+    pub identity: String,
     /// First part of every topic, without a slash at either end.
     pub base_topic: String,
     /// Interval of MQTT pings; 1 s at least.

@@ -25,6 +25,9 @@ use component::Component;
 
 /// The name under which Home Assistant shows where the discovery comes from.
 const ORIGIN: &str = "octoprint2mqtt";
+/// The key of the bridge's identity, in the first component: Home Assistant drops what it does not
+/// know there, and rejects the whole message for it at the root, in the device and in the origin.
+const IDENTITY: &str = "octoprint2mqtt";
 /// From how many files on a select is no help any more.
 pub const MOST_FILES: usize = 200;
 
@@ -40,6 +43,8 @@ pub struct Settings {
     pub climate: bool,
     /// The bridge's own topics.
     pub topics: BridgeTopics,
+    /// Whose the printers are; see [`Published::identity`].
+    pub identity: String,
 }
 
 /// All that the entities of one printer depend on.
@@ -125,6 +130,10 @@ pub struct Published {
     pub printer: Option<String>,
     /// Its components, removed ones included.
     pub components: Components,
+    /// Which bridge published it: its `mqtt.client_id`. `None`: an earlier version did not say.
+    pub identity: Option<String>,
+    /// The topic of that bridge's state.
+    pub bridge_state: String,
 }
 
 /// The topic of a printer's discovery message.
@@ -171,7 +180,7 @@ pub fn bridge(settings: &Settings, gone: &Components) -> Discovery {
         "sw_version": env!("CARGO_PKG_VERSION"),
     });
     let components = bridge_device::components(settings);
-    message(bridge_topic(settings), &identifier, device, None, components, gone)
+    message(settings, bridge_topic(settings), &identifier, device, None, components, gone)
 }
 
 /// A printer's device. `gone`: the components of earlier messages; those that are no more are
@@ -206,7 +215,7 @@ pub fn printer(
         [sensors::components, events::components, controls::components, buttons::components];
     let topic = printer_topic(settings, &printer.id);
     let components = tables.into_iter().flat_map(|components| components(&place));
-    message(topic, &identifier, device.into(), Some(availability), components, gone)
+    message(settings, topic, &identifier, device.into(), Some(availability), components, gone)
 }
 
 /// What the tables of a printer's entities look at.
@@ -292,6 +301,7 @@ struct Message {
 }
 
 fn message(
+    settings: &Settings,
     topic: Topic,
     identifier: &str,
     device: Value,
@@ -305,7 +315,9 @@ fn message(
     let mut add = |key: String, value: Value| {
         table.extend(value::to_raw_value(&value).ok().map(|text| (key, text)));
     };
-    for component in components {
+    let mut components = components.into_iter();
+    let first = components.next().map(|first| first.with(IDENTITY, settings.identity.as_str()));
+    for component in first.into_iter().chain(components) {
         let (key, platform, value) = component.finish(identifier);
         known.insert(key.clone(), platform);
         add(key, value);
@@ -328,31 +340,36 @@ fn message(
     Discovery { topic, payload, components: known, gone: removed }
 }
 
-/// Reads a retained discovery message back. `None` where it is not one of this bridge: another
-/// program's, or that of a bridge with another base topic.
+/// Reads a retained discovery message back. `None` where it is not one of this bridge's place:
+/// another program's, or that of a bridge with another base topic.
 pub fn published(settings: &Settings, payload: &[u8]) -> Option<Published> {
+    published_anywhere(payload).filter(|found| found.bridge_state == *settings.topics.state)
+}
+
+/// Reads the retained discovery message of any bridge back, whatever its base topic.
+pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
     let payload: Value = serde_json::from_slice(payload).ok()?;
     if payload["origin"]["name"] != ORIGIN {
         return None;
     }
-    let identifier = payload["device"]["identifiers"][0].as_str()?;
-    let printer = if identifier == bridge_identifier(settings) {
-        None
+    let device = payload["device"]["identifiers"][0].as_str()?.strip_prefix("octoprint2mqtt_")?;
+    let components = payload["components"].as_object()?;
+    // No printer's id begins with `bridge`, and the bridge's own device has no availability.
+    let (printer, state) = if device.starts_with("bridge") {
+        (None, &payload["components"]["state"]["state_topic"])
     } else {
-        let state = payload["availability"][0]["topic"].as_str()?;
-        if state != &*settings.topics.state {
-            return None;
-        }
-        Some(identifier.strip_prefix("octoprint2mqtt_")?.to_owned())
+        (Some(device.to_owned()), &payload["availability"][0]["topic"])
     };
-    let components = payload["components"]
-        .as_object()?
+    let bridge_state = state.as_str()?.to_owned();
+    let identity = components.values().find_map(|component| component[IDENTITY].as_str());
+    let identity = identity.map(str::to_owned);
+    let components = components
         .iter()
         .filter_map(|(key, component)| {
             Some((key.clone(), component["platform"].as_str()?.to_owned()))
         })
         .collect();
-    Some(Published { printer, components })
+    Some(Published { printer, components, identity, bridge_state })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ fn settings(climate: bool) -> Settings {
         prefix: "homeassistant".to_owned(),
         climate,
         topics: BridgeTopics::new("octoprint2mqtt"),
+        identity: "octoprint2mqtt".to_owned(),
     }
 }
 
@@ -267,7 +268,38 @@ fn what_was_published_is_read_back_and_others_are_left_alone() {
     assert_eq!((read.printer, read.components), (None, own.components));
     let other = Settings { topics: BridgeTopics::new("other"), ..settings.clone() };
     assert_eq!(published(&other, &ours.payload), None);
+    let there = published_anywhere(&ours.payload).unwrap();
+    assert_eq!(there.bridge_state, "octoprint2mqtt/bridge/state");
     for foreign in [&b""[..], b"{}", b"[]", b"{\"origin\":{\"name\":\"zigbee2mqtt\"}}"] {
         assert_eq!(published(&settings, foreign), None);
     }
+}
+
+#[test]
+fn a_message_says_whose_it_is_inside_a_component_and_nowhere_else() {
+    let settings = Settings { identity: "workshop".to_owned(), ..settings(false) };
+    let gone = Components::from([("aaa".to_owned(), "sensor".to_owned())]);
+    let none: &[&str] = &[];
+    for message in
+        [printer(&settings, &topics(), &device(none, NONE), &gone), bridge(&settings, &gone)]
+    {
+        let payload = json_of(&message);
+        let components = payload["components"].as_object().unwrap();
+        let named = |c: &&Value| c["octoprint2mqtt"] == "workshop" && c["unique_id"].is_string();
+        assert_eq!(components.values().filter(named).count(), 1);
+        // An unknown key in these places costs the whole message.
+        let elsewhere = [&payload, &payload["device"], &payload["origin"]];
+        assert!(elsewhere.iter().all(|place| place.get("octoprint2mqtt").is_none()));
+        assert_eq!(components["aaa"], json!({"platform": "sensor"}), "a marker is nothing else");
+        let read = published(&settings, &message.payload).unwrap();
+        assert_eq!(read.identity.as_deref(), Some("workshop"));
+    }
+    let earlier = json!({
+        "origin": {"name": "octoprint2mqtt"},
+        "device": {"identifiers": ["octoprint2mqtt_mk3"]},
+        "availability": [{"topic": "octoprint2mqtt/bridge/state"}],
+        "components": {"state": {"platform": "sensor"}},
+    });
+    let read = published(&settings, earlier.to_string().as_bytes()).unwrap();
+    assert_eq!((read.printer.as_deref(), read.identity), (Some("mk3"), None));
 }

@@ -18,24 +18,15 @@ const QUIET: Duration = Duration::from_millis(50);
 /// Bound on the whole.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Connects once and leaves again.
-///
-/// # Errors
-/// Why there is no connection.
-pub async fn probe(options: &Options) -> Result<(), Lost> {
-    let mut connection = open(options).await?;
-    connection.disconnect().await;
-    Ok(())
-}
-
-/// Reads what is retained below `filter`.
+/// Reads what is retained below `filters`.
 ///
 /// # Errors
 /// Why it could not be read.
-pub async fn retained(options: &Options, filter: &str) -> Result<Vec<Incoming>, Lost> {
+pub async fn retained(options: &Options, filters: &[&str]) -> Result<Vec<Incoming>, Lost> {
     within(async {
         let mut connection = open(options).await?;
-        connection.subscribe(&BTreeSet::from([filter.to_owned()])).await?;
+        let filters: BTreeSet<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
+        connection.subscribe(&filters).await?;
         let mut read = connection.take_early();
         while let Ok(arrived) = tokio::time::timeout(QUIET, connection.next()).await {
             read.extend(arrived?.incoming);

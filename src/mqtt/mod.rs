@@ -13,7 +13,7 @@ mod receipt;
 mod retry;
 
 pub use admission::{Attendance, Subscribed, Verdict};
-pub use brief::{clear, probe, retained};
+pub use brief::{clear, retained};
 pub use broker::{
     Audiences, Broker, BrokerStatus, Held, Incoming, KeepEvents, Keeper, MAX_PUBLICATION,
 };

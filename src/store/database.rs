@@ -125,6 +125,11 @@ impl Drop for Database {
 }
 
 impl Database {
+    /// Whether there is a database in `dir`.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(FILE).is_file()
+    }
+
     /// Opens the database in `dir`, and reads it. A damaged one is set aside; its new path is told.
     pub(super) fn open(dir: &Path) -> Result<(Self, Known, Option<PathBuf>), OpenError> {
         let path = dir.join(FILE);

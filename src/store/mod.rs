@@ -72,6 +72,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// What `data_dir` has at this moment; nothing where it has nothing, or a bridge uses it.
+    pub fn look(data_dir: Option<&Path>) -> Self {
+        let Some(dir) = data_dir.filter(|dir| Database::is_in(dir)) else { return Self::default() };
+        Database::open(dir).map(|(_, known, _)| known).unwrap_or_default()
+    }
+
     /// The value kept for `printer`, if there is one that can be read.
     pub fn get<T: DeserializeOwned>(&self, printer: &str, what: &str) -> Option<T> {
         let value = self.kept.get(&(printer.to_owned(), what.to_owned()))?;
