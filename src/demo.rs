@@ -40,7 +40,7 @@ pub enum DemoError {
     Simulator(#[source] std::io::Error),
     /// The bridge.
     #[error(transparent)]
-    Bridge(#[from] bridge::SetupError),
+    Bridge(#[from] bridge::RunError),
     /// Its configuration.
     #[error(transparent)]
     Config(#[from] config::ConfigErrors),
@@ -59,6 +59,7 @@ pub fn start_broker(port: u16) -> Result<(), DemoError> {
     // rumqttd says a taken port only in its log.
     drop(TcpListener::bind(address).map_err(|source| DemoError::Port { port, source })?);
     let mut broker = Broker::new(broker_config(address));
+    // A broker that panics is to the bridge, and in its log, a broker that is gone.
     std::thread::Builder::new()
         .name("broker".to_owned())
         .spawn(move || {
@@ -125,6 +126,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     println!("try:       mosquitto_sub -p {port} -t 'octoprint2mqtt/#' -v");
     println!("           mosquitto_pub -p {port} -t octoprint2mqtt/demo/set/job -m pause");
     println!("messages of OctoPrint (octoprint2mqtt/demo/message/…) are left out below\n");
+    // It only prints: where it panics, the panic is what is seen.
     let show = tokio::spawn(show(port));
     let stop = signals::stop().map_err(DemoError::Signals)?;
     let ended = bridge::run(config, set_log_level, stop).await;

@@ -42,6 +42,7 @@ pub async fn lines(config: &Config) -> Vec<String> {
         let (settings, base) = (settings.clone(), config.mqtt.base_topic.clone());
         tasks.spawn(async move { (index, of_printer(&settings, &base, &printer).await) });
     }
+    // A panic in one of them goes on here, and ends the program.
     let mut messages = tasks.join_all().await;
     messages.sort_by_key(|(index, _)| *index);
     let bridge = homeassistant::bridge(&settings, &Components::new());

@@ -87,6 +87,11 @@ const WRONG_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tls::install_provider();
+    // A panic, which the hook has written to stderr, is one more way to fail.
+    std::panic::catch_unwind(|| obey(arguments)).unwrap_or(ExitCode::FAILURE)
+}
+
+fn obey(arguments: Arguments) -> ExitCode {
     match arguments.command {
         None => with_config(arguments.config, run_bridge),
         Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded.config)),
@@ -178,8 +183,8 @@ fn run_health(config: &Config) -> ExitCode {
         Err(error) => return failed(&error),
     };
     match runtime.block_on(http::ask(http.listen)) {
-        Ok(()) => {
-            println!("healthy");
+        Ok(how) => {
+            println!("{how}");
             ExitCode::SUCCESS
         }
         Err(reason) => failed(&reason),

@@ -57,6 +57,13 @@ impl Discovery {
         }
     }
 
+    /// The same begun anew, with what was kept of the printer.
+    pub fn again(self, profile: Profile, now: Instant) -> Self {
+        let device = PrinterDevice { profile, ..self.device };
+        let published = self.published;
+        Self { published, ..Self::new(self.settings, self.topics, device, self.ready, now) }
+    }
+
     /// Takes in what was published before the start.
     pub fn read_back(&mut self, components: Components) {
         let mut known = self.components().unwrap_or_default();

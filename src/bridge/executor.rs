@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::command::{Asked, Command, Rate};
+use super::hub::watch::{Watch, caught};
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::{JobAction, RateMode, RestError, Socket, SystemCommand};
 use crate::topics::Topic;
@@ -110,12 +111,18 @@ pub struct Executor {
     // Boxed: a channel makes room for 32 at once, and mostly there is none.
     queue: mpsc::Sender<Box<Queued>>,
     stops: Arc<AtomicU64>,
+    watch: Watch,
 }
 
 impl Executor {
-    /// Starts the worker; it ends with the last handle. What OctoPrint took as feed or flow rate,
-    /// which it does not report, goes to `factors`.
-    pub fn start(socket: Socket, answers: Answers, factors: mpsc::UnboundedSender<Factor>) -> Self {
+    /// Starts the worker; it ends with the last handle, and `watch` watches it. What OctoPrint took
+    /// as feed or flow rate, which it does not report, goes to `factors`.
+    pub fn start(
+        socket: Socket,
+        answers: Answers,
+        factors: mpsc::UnboundedSender<Factor>,
+        watch: Watch,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let stops = Arc::new(AtomicU64::new(0));
         let worker = Worker {
@@ -124,8 +131,8 @@ impl Executor {
             answers: answers.clone(),
             stops: stops.clone(),
         };
-        tokio::spawn(worker.run(waiting));
-        Self { socket, answers, queue, stops }
+        watch.spawn("commands", worker.run(waiting));
+        Self { socket, answers, queue, stops, watch }
     }
 
     /// Runs `command`: at once where it is urgent, else after those that came before.
@@ -169,7 +176,7 @@ impl Executor {
     fn emergency_stop(&self, asked: Asked) {
         self.stops.fetch_add(1, Ordering::Relaxed);
         let (rest, answers) = (self.socket.rest(), self.answers.clone());
-        tokio::spawn(async move {
+        self.watch.spawn("emergency stop", async move {
             let outcome = rest.printer_command(&["M112"]).await.map_err(Failure::from);
             answers.answer(&asked, outcome);
         });
@@ -188,7 +195,13 @@ impl Worker {
         while let Some(queued) = waiting.recv().await {
             let Queued { asked, command, stops, job_selected } = *queued;
             let outcome = if stops == self.stops.load(Ordering::Relaxed) {
-                self.execute(command, job_selected).await
+                match caught(self.execute(command, job_selected)).await {
+                    Ok(outcome) => outcome,
+                    Err(panicked) => {
+                        self.fail(&asked, waiting);
+                        panicked.resume();
+                    }
+                }
             } else {
                 Err(Failure::new("dropped by an emergency stop"))
             };
@@ -196,8 +209,22 @@ impl Worker {
         }
     }
 
+    /// Answers the command at which this panicked, and those that wait.
+    fn fail(&self, asked: &Asked, mut waiting: mpsc::Receiver<Box<Queued>>) {
+        let failure =
+            "the bridge failed at this command, so it is unknown whether OctoPrint obeyed";
+        self.answers.answer(asked, Err(Failure::new(failure)));
+        waiting.close();
+        while let Ok(queued) = waiting.try_recv() {
+            let failure = "dropped, for the bridge failed at the command before it";
+            self.answers.answer(&queued.asked, Err(Failure::new(failure)));
+        }
+    }
+
     async fn execute(&self, command: Command, job_selected: bool) -> Result<(), Failure> {
         let rest = self.socket.rest();
+        #[cfg(test)]
+        assert_ne!(command, Command::Message("panic".to_owned()), "a test");
         match command {
             Command::Job(job) => {
                 // OctoPrint answers 204 and does nothing.

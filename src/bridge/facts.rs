@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::hub::watch::Watch;
 use super::profile::{self, PrinterProfile};
 use crate::homeassistant::MOST_FILES;
 use crate::octoprint::{Rest, RestError};
@@ -32,8 +33,8 @@ pub enum Question {
 
 /// Asks, side by side with all else; the answer goes to `answers`. No answer at all is no fact:
 /// what was known before stays.
-pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>) {
-    tokio::spawn(async move {
+pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>, watch: &Watch) {
+    watch.spawn("question", async move {
         match answer(question, &rest).await {
             // Fails only when the printer's task has ended.
             Ok(fact) => drop(answers.send(Box::new(fact)).await),

@@ -1,11 +1,13 @@
 //! What `B/bridge/info` and `B/bridge/health` say (pure, but for a look at the own memory).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::hub::watch::Restarts;
 use super::timestamp;
 use crate::config::Config;
 use crate::mqtt::{Audience, Broker, Held};
@@ -72,10 +74,17 @@ struct PrinterHealth {
     messages: u64,
     decode_errors: u64,
     reconnects: u64,
+    /// How often its tasks were begun anew because one of them failed.
+    restarts: u64,
 }
 
 /// The payload of `B/bridge/health`: uptime in seconds, memory in bytes.
-pub fn health(start: Start, broker: &Broker, sockets: &[(String, Socket)]) -> Vec<u8> {
+pub fn health(
+    start: Start,
+    broker: &Broker,
+    sockets: &[(Arc<str>, Socket)],
+    restarts: &Restarts,
+) -> Vec<u8> {
     let counts = broker.counts();
     let status = broker.status();
     let status = status.borrow();
@@ -91,7 +100,10 @@ pub fn health(start: Start, broker: &Broker, sockets: &[(String, Socket)]) -> Ve
             dropped: counts.dropped,
         },
         delivery: delivery(*broker.held().borrow()),
-        printers: sockets.iter().map(|(id, socket)| (id.as_str(), printer(socket))).collect(),
+        printers: sockets
+            .iter()
+            .map(|(id, socket)| (&**id, printer(socket, restarts.of(id))))
+            .collect(),
     };
     // Numbers and texts only: it always has a JSON form.
     serde_json::to_vec(&health).unwrap_or_default()
@@ -115,13 +127,14 @@ fn delivery(held: Held) -> Delivery {
     }
 }
 
-fn printer(socket: &Socket) -> PrinterHealth {
+fn printer(socket: &Socket, restarts: u64) -> PrinterHealth {
     let counters = socket.counters();
     PrinterHealth {
         socket: socket.status().borrow().state.as_str(),
         messages: counters.messages,
         decode_errors: counters.decode_errors,
         reconnects: counters.reconnects,
+        restarts,
     }
 }
 

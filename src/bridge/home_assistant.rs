@@ -54,6 +54,12 @@ impl HomeAssistant {
         Self { discovery, store, printer, kept, read_back: Some(read_back), clears: Vec::new() }
     }
 
+    /// The same begun anew, from what was kept.
+    pub fn again(self) -> Self {
+        let discovery = self.discovery.again(self.kept.clone(), Instant::now());
+        Self { discovery, ..self }
+    }
+
     /// The heaters that are kept from before the start.
     pub fn kept_heaters(&self) -> Option<&Vec<String>> {
         Some(&self.kept.heaters).filter(|heaters| !heaters.is_empty())

@@ -3,6 +3,8 @@
 mod attendance;
 pub mod identity;
 mod presence;
+mod printers;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -18,21 +20,19 @@ use tokio_util::task::TaskTracker;
 use attendance::HomeAssistantAttendance;
 
 use self::identity::{Identity, complaint, identity_of};
+use self::printers::{Place, recalled};
+use self::watch::{Failures, Restarts, Watch};
 use super::announcer::{Announcer, Devices};
 use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
 use super::keeper;
-use super::printer::{Memory, Printer};
-use super::prints::Prints;
-use super::rate_memory::RateMemory;
 use super::request::{self, Request};
-use super::setup::{self, SetupError};
+use super::setup::{self, SetupError, SocketMaker};
 use crate::config::Config;
 use crate::homeassistant::Settings;
-use crate::http::metrics::{Latencies, Queues};
+use crate::http::metrics::{Latencies, Queues, Sockets};
 use crate::http::{self, HubPing};
 use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
-use crate::octoprint::Socket;
 use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
@@ -51,62 +51,56 @@ const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
 /// Most answers about its prints that wait for a printer.
-const FOUND: usize = 16;
+pub(super) const FOUND: usize = 16;
 /// Most of them for one printer.
 const INCOMING_A_PRINTER: usize = 256;
 
 /// Changes the log level until the next start.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
+/// Why the bridge ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetupError),
+    /// A task that all printers need has panicked.
+    #[error(
+        "the {task} failed, which is a fault of this program: please report it with what is on stderr; the bridge has ended, so that whatever started it starts it again"
+    )]
+    Failed {
+        /// Which.
+        task: &'static str,
+    },
+}
+
 /// Runs the bridge until `shutdown` resolves; then says offline and flushes what waits, five
 /// seconds at most.
 ///
 /// # Errors
-/// Where TLS or a socket cannot be set up. A broker or an OctoPrint that is away is no error.
+/// Where TLS or a socket cannot be set up, and where a task failed that all printers need: offline
+/// is said then, too. A broker or an OctoPrint that is away is no error.
 pub async fn run(
     config: Config,
     set_log_level: SetLogLevel,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), SetupError> {
-    let mut hub = Hub::start(config, set_log_level)?;
-    tokio::pin!(shutdown);
-    let mut health = tokio::time::interval(HEALTH_INTERVAL);
-    let mut broker = hub.broker.status();
-    let mut held = hub.broker.held();
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            Ok(()) = broker.changed() => {
-                let status = broker.borrow_and_update();
-                hub.expect_echo(status.connected, status.since);
-            }
-            () = sleep_until(hub.echo_due), if hub.echo_due.is_some() => hub.no_echo(),
-            _ = health.tick() => hub.publish_health(),
-            // Who asked may have given up waiting.
-            Some(alive) = hub.pings.recv() => drop(alive.send(())),
-            Ok(()) = held.changed(), if hub.held_due.is_none() => {
-                held.borrow_and_update();
-                hub.held_due = Some(hub.held_told + HELD_INTERVAL);
-            }
-            () = sleep_until(hub.held_due), if hub.held_due.is_some() => {
-                hub.held_due = None;
-                hub.held_told = Instant::now();
-                hub.publish_health();
-            }
-            Some(incoming) = hub.incoming.recv() => hub.route(incoming),
-        }
-    }
-    hub.stop().await;
-    Ok(())
+) -> Result<(), RunError> {
+    Hub::start(config, set_log_level)?.run(shutdown).await
 }
 
 struct Hub {
-    config: Config,
+    config: Arc<Config>,
     topics: BridgeTopics,
     broker: Broker,
     incoming: mpsc::Receiver<Incoming>,
     start: Start,
-    sockets: Vec<(String, Socket)>,
+    sockets: Sockets,
+    maker: SocketMaker,
+    /// Which printers' tasks failed.
+    restarts: Restarts,
+    /// Watches the tasks that all printers need.
+    watch: Watch,
+    failures: Failures,
     /// By the printer's id.
     commands: HashMap<String, mpsc::Sender<Box<Incoming>>>,
     set_log_level: SetLogLevel,
@@ -126,6 +120,55 @@ struct Hub {
 }
 
 impl Hub {
+    async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
+        if let Some(task) = failed {
+            tracing::error!(task, "a task that all printers need failed; the bridge ends");
+        }
+        self.stop().await;
+        failed.map_or(Ok(()), |task| Err(RunError::Failed { task }))
+    }
+
+    /// Runs until `shutdown` resolves, or yields which task failed that all printers need.
+    async fn serve_until(&mut self, shutdown: impl Future<Output = ()>) -> Option<&'static str> {
+        tokio::pin!(shutdown);
+        let store = self.store.clone();
+        let store_failed = store.failed();
+        tokio::pin!(store_failed);
+        let mut health = tokio::time::interval(HEALTH_INTERVAL);
+        let mut broker = self.broker.status();
+        let mut held = self.broker.held();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return None,
+                changed = broker.changed() => {
+                    // The other end goes with the task; its last will says offline.
+                    if changed.is_err() {
+                        return Some("broker's task");
+                    }
+                    let status = broker.borrow_and_update();
+                    self.expect_echo(status.connected, status.since);
+                }
+                () = &mut store_failed => return Some("journal in data_dir"),
+                Some(task) = self.failures.recv() => return Some(task),
+                () = sleep_until(self.echo_due), if self.echo_due.is_some() => self.no_echo(),
+                _ = health.tick() => self.publish_health(),
+                // Who asked may have given up waiting.
+                Some(alive) = self.pings.recv() => drop(alive.send(())),
+                Ok(()) = held.changed(), if self.held_due.is_none() => {
+                    held.borrow_and_update();
+                    self.held_due = Some(self.held_told + HELD_INTERVAL);
+                }
+                () = sleep_until(self.held_due), if self.held_due.is_some() => {
+                    self.held_due = None;
+                    self.held_told = Instant::now();
+                    self.publish_health();
+                }
+                Some(incoming) = self.incoming.recv() => self.route(incoming),
+            }
+        }
+    }
+
     fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: Instant::now(), wall: SystemTime::now() };
         let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
@@ -135,7 +178,10 @@ impl Hub {
         let topics = BridgeTopics::named(base, &config.bridge_name());
         let will = (topics.state.to_string(), "offline".to_owned());
         let options = setup::broker_options(&config.mqtt, Some(will))?;
-        let sockets = setup::sockets(&config.printers)?;
+        let maker = SocketMaker::default();
+        let sockets: Result<_, SetupError> =
+            config.printers.iter().map(|p| Ok((p.id.as_str().into(), maker.make(p)?))).collect();
+        let sockets = Sockets::new(sockets?);
         let printer_topics: Vec<PrinterTopics> =
             config.printers.iter().map(|printer| PrinterTopics::new(base, &printer.id)).collect();
         let mut filters: BTreeSet<String> =
@@ -157,12 +203,17 @@ impl Hub {
         let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
         identity.keep(&store);
+        let (watch, failures) = Watch::new();
         let mut hub = Self {
             topics,
             broker,
             incoming,
             start,
             sockets,
+            maker,
+            restarts: Restarts::default(),
+            watch,
+            failures,
             commands: HashMap::new(),
             set_log_level,
             store,
@@ -174,7 +225,7 @@ impl Hub {
             latencies: Latencies::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
-            config,
+            config: Arc::new(config),
         };
         let devices = hub.start_printers(printer_topics, &known);
         hub.announce(identity, options, devices);
@@ -188,25 +239,31 @@ impl Hub {
     fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) -> Option<Devices> {
         let settings = self.config.homeassistant.enabled.then(|| Arc::new(self.settings()));
         let mut waiting = BTreeMap::new();
-        for (index, (printer, topics)) in self.config.printers.iter().zip(topics).enumerate() {
-            let socket = self.sockets[index].1.clone();
-            let rate = RateMemory::restore(&printer.id, known, self.store.clone(), &socket);
+        let config = self.config.clone();
+        for (index, (printer, topics)) in config.printers.iter().zip(topics).enumerate() {
             let home_assistant = settings.as_ref().map(|settings| {
                 let (tell, read_back) = oneshot::channel();
                 waiting.insert(printer.id.clone(), tell);
                 let store = (self.store.clone(), known);
                 HomeAssistant::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
-            let (lane, broker) = (LANE + 1 + index, self.broker.clone());
-            let (tell, found) = mpsc::channel(FOUND);
-            let prints = Prints::new(&printer.id, known, self.store.clone(), tell);
             let latency = self.latencies.of(&printer.id);
-            let memory = Memory { rate, home_assistant, prints, found, latency };
-            let task = Printer::new(printer, lane, topics, broker, socket, memory);
+            let memory = recalled(&printer.id, known, &self.store, home_assistant, latency.clone());
             let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
-            // Boxed: a future holds its arguments twice.
-            self.tasks.spawn(Box::new(task).run(queue, self.stopping.clone()));
+            let place = Box::new(Place {
+                config: config.clone(),
+                index,
+                topics,
+                broker: self.broker.clone(),
+                sockets: self.sockets.clone(),
+                maker: self.maker.clone(),
+                latency,
+                restarts: self.restarts.clone(),
+            });
+            let printer = place.printer(memory);
+            let printer = place.look_after(printer, queue, self.stopping.clone());
+            self.tasks.spawn(self.watch.over("care of a printer", printer));
         }
         let configured = self.config.all_printers.iter().cloned().collect();
         settings.map(|settings| Devices { settings, configured, printers: waiting })
@@ -222,7 +279,10 @@ impl Hub {
             devices,
         };
         let stopping = self.stopping.clone();
-        self.tasks.spawn(async move { stopping.run_until_cancelled(announcer.run()).await });
+        let announcing = async move {
+            let _ = stopping.run_until_cancelled(announcer.run()).await;
+        };
+        self.tasks.spawn(self.watch.over("announcer", announcing));
     }
 
     /// That the bridge is there, and what it is.
@@ -241,11 +301,15 @@ impl Hub {
         let queues = Queues::default();
         let registry =
             http::metrics::registry(broker.clone(), sockets, &self.latencies, queues.clone());
-        let served = http::Served { hub, broker, started: self.start.instant, registry, queues };
+        let restarts = self.restarts.clone();
+        let degraded = Box::new(move || restarts.lately());
+        let started = self.start.instant;
+        let served = http::Served { hub, broker, started, registry, queues, degraded };
         let stopping = self.stopping.clone();
-        let serving =
-            async move { stopping.run_until_cancelled(http::serve(listener, served)).await };
-        self.tasks.spawn(serving);
+        let serving = async move {
+            let _ = stopping.run_until_cancelled(http::serve(listener, served)).await;
+        };
+        self.tasks.spawn(self.watch.over("HTTP server", serving));
     }
 
     fn settings(&self) -> Settings {
@@ -346,7 +410,7 @@ impl Hub {
     }
 
     fn publish_health(&self) {
-        let health = health::health(self.start, &self.broker, &self.sockets);
+        let health = health::health(self.start, &self.broker, &self.sockets.all(), &self.restarts);
         self.publish_state(self.topics.health.clone(), health);
     }
 
@@ -374,3 +438,6 @@ async fn sleep_until(at: Option<Instant>) {
         tokio::time::sleep_until(at.into()).await;
     }
 }
+
+#[cfg(all(test, feature = "demo"))]
+mod tests;

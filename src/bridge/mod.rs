@@ -28,5 +28,5 @@ pub mod snapshot;
 pub mod socket_state;
 pub mod timestamp;
 
-pub use hub::{SetLogLevel, run};
+pub use hub::{RunError, SetLogLevel, run};
 pub use setup::SetupError;

@@ -9,9 +9,11 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::event;
+use super::hub::watch::Watch;
 use super::keeper::RECORD;
 use super::recovery::{
-    End, FileHistory, History, Outcome, Print, Tracker, Unclear, event_payload, print_payload,
+    End, FileHistory, History, Outcome, Print, Record, Tracker, Unclear, event_payload,
+    print_payload,
 };
 use super::snapshot::{PrinterState, Snapshot};
 use crate::mqtt::Publication;
@@ -42,18 +44,29 @@ pub struct Prints {
     store: Store,
     printer: Arc<str>,
     found: mpsc::Sender<Box<Found>>,
+    watch: Watch,
+    /// The record as it was kept last.
+    kept: Option<Record>,
 }
 
 impl Prints {
-    /// Goes on from what `known` has; what is found out goes to `found`.
+    /// Goes on from what `known` has; what is found out goes to `found`. `watch` watches how.
     pub fn new(
         printer: &str,
         known: &Known,
         store: Store,
         found: mpsc::Sender<Box<Found>>,
+        watch: Watch,
     ) -> Self {
-        let tracker = Tracker::new(known.get(printer, RECORD));
-        Self { tracker, store, printer: printer.into(), found }
+        let kept: Option<Record> = known.get(printer, RECORD);
+        let tracker = Tracker::new(kept.clone());
+        Self { tracker, store, printer: printer.into(), found, watch, kept }
+    }
+
+    /// Goes on from what was kept last, as a restart of the bridge would: what was being found out
+    /// is judged and found out again.
+    pub fn again(self, found: mpsc::Sender<Box<Found>>, watch: Watch) -> Self {
+        Self { tracker: Tracker::new(self.kept.clone()), found, watch, ..self }
     }
 
     /// The first `history` of a connection.
@@ -136,16 +149,20 @@ impl Prints {
     fn keep(&mut self, changed: bool) {
         if let Some(record) = self.tracker.keep(changed, Instant::now()) {
             self.store.keep(&self.printer, RECORD, record);
+            self.kept = Some(record.clone());
         }
     }
 
-    fn record(&self) -> Option<Bytes> {
-        serde_json::to_vec(self.tracker.record()?).ok().map(Bytes::from)
+    /// What is kept along with an event.
+    fn record(&mut self) -> Option<Bytes> {
+        let record = self.tracker.record()?;
+        self.kept = Some(record.clone());
+        serde_json::to_vec(record).ok().map(Bytes::from)
     }
 
     fn ask_counts(&self, print: &Print, rest: Rest) {
         let (print, found) = (print.clone(), self.found.clone());
-        tokio::spawn(async move {
+        self.watch.spawn("counts of prints", async move {
             if let Some(Ok(history)) = ask(&rest, &print).await {
                 // Fails only when the printer's task has ended.
                 let _ = found.send(Box::new(Found::Counts(print.path, history))).await;
@@ -155,7 +172,7 @@ impl Prints {
 
     fn find_out(&self, rest: Rest, ends: Vec<End>, unclear: Option<Unclear>) {
         let found = self.found.clone();
-        tokio::spawn(async move {
+        self.watch.spawn("recovery", async move {
             tokio::time::sleep(WRITTEN).await;
             let ends = find_out(&rest, ends, unclear).await;
             let _ = found.send(Box::new(Found::Ends(ends))).await;

@@ -16,13 +16,17 @@ pub struct RateMemory {
 }
 
 impl RateMemory {
-    /// Sets the rate of `socket` as it was when the bridge ended.
-    pub fn restore(printer: &str, known: &Known, store: Store, socket: &Socket) -> Self {
+    /// The rate as it was when the bridge ended.
+    pub fn restore(printer: &str, known: &Known, store: Store) -> Self {
         let kept = known.get::<Option<u32>>(printer, WHAT).flatten();
-        if let Some(factor) = kept {
+        Self { store, printer: printer.into(), kept }
+    }
+
+    /// Sets the rate of a new socket.
+    pub fn apply(&self, socket: &Socket) {
+        if let Some(factor) = self.kept {
             socket.set_rate(RateMode::Manual(factor));
         }
-        Self { store, printer: printer.into(), kept }
     }
 
     /// Takes in who sets the rate now.

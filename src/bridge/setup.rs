@@ -1,6 +1,6 @@
 //! The configuration -> options of the two sides.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
 
@@ -82,16 +82,25 @@ pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
     socket_with(printer, &mut Common::default())
 }
 
-/// The sockets of all printers, by their ids, not connected.
-///
-/// # Errors
-/// Where the certificates or the options of one are no good.
-pub fn sockets(printers: &[Printer]) -> Result<Vec<(String, Socket)>, SetupError> {
-    let mut common = Common { turns: Some(Turns::new(AT_A_TIME)), ..Common::default() };
-    printers
-        .iter()
-        .map(|printer| Ok((printer.id.clone(), socket_with(printer, &mut common)?)))
-        .collect()
+/// Makes the sockets of all printers, which share what they can; cheap to clone.
+#[derive(Clone)]
+pub struct SocketMaker(Arc<Mutex<Common>>);
+
+impl Default for SocketMaker {
+    fn default() -> Self {
+        let common = Common { turns: Some(Turns::new(AT_A_TIME)), ..Common::default() };
+        Self(Arc::new(Mutex::new(common)))
+    }
+}
+
+impl SocketMaker {
+    /// The socket of one of the printers, not connected.
+    ///
+    /// # Errors
+    /// Where the certificates or the options are no good.
+    pub fn make(&self, printer: &Printer) -> Result<Socket, SetupError> {
+        socket_with(printer, &mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// So many sockets connect at a time.

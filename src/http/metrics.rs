@@ -1,7 +1,7 @@
 //! What `/metrics` says, in Prometheus' text format.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -67,10 +67,43 @@ impl Queues {
     }
 }
 
+/// The sockets of all printers, by their ids, in the order of the printers; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Sockets(Arc<Mutex<Vec<Named>>>);
+
+/// A printer's id and its socket.
+pub type Named = (Arc<str>, Socket);
+
+impl Sockets {
+    /// These.
+    pub fn new(sockets: Vec<Named>) -> Self {
+        Self(Arc::new(Mutex::new(sockets)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Named>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Named> {
+        self.lock().clone()
+    }
+
+    /// That of one printer.
+    pub fn get(&self, index: usize) -> Socket {
+        self.lock()[index].1.clone()
+    }
+
+    /// Puts another one in its place.
+    pub fn replace(&self, index: usize, socket: Socket) {
+        self.lock()[index].1 = socket;
+    }
+}
+
 /// All metrics of a bridge.
 pub fn registry(
     broker: Broker,
-    sockets: Vec<(String, Socket)>,
+    sockets: Sockets,
     latencies: &Latencies,
     queues: Queues,
 ) -> Registry {
@@ -88,7 +121,7 @@ pub fn registry(
 struct Bridge {
     queues: Queues,
     broker: Broker,
-    sockets: Vec<(String, Socket)>,
+    sockets: Sockets,
 }
 
 fn label(printer: &str) -> Label {
@@ -123,8 +156,9 @@ impl Collector for Bridge {
             "Publications that wait or are unacknowledged",
             &ConstGauge::new(waiting),
         )?;
+        let sockets = self.sockets.all();
         let each = |value: fn(&Socket) -> u64| -> BTreeMap<&str, u64> {
-            self.sockets.iter().map(|(id, socket)| (id.as_str(), value(socket))).collect()
+            sockets.iter().map(|(id, socket)| (&**id, value(socket))).collect()
         };
         let mut family = |name: &str, help: &str, gauge: bool, values: BTreeMap<&str, u64>| {
             let kind = if gauge { MetricType::Gauge } else { MetricType::Counter };
@@ -142,7 +176,7 @@ impl Collector for Bridge {
             Ok::<(), std::fmt::Error>(())
         };
         let queues = self.queues.get();
-        let ids = self.sockets.iter().map(|(id, _)| id.as_str());
+        let ids = sockets.iter().map(|(id, _)| &**id);
         let waiting = ids.zip(queues.into_iter().map(|waiting| waiting as u64)).collect();
         family("printer_waiting", "Publications of a printer that wait", true, waiting)?;
         let connected =

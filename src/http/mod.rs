@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,6 +42,9 @@ pub struct Served {
     pub registry: Registry,
     /// Where they find what waits for the broker.
     pub queues: metrics::Queues,
+    /// The printers whose tasks failed lately. They do not make the bridge unhealthy: the other
+    /// printers must not be restarted for one.
+    pub degraded: Box<dyn Fn() -> Map<String, Value> + Send + Sync>,
 }
 
 /// Why health and metrics cannot be served.
@@ -76,7 +79,14 @@ pub async fn serve(listener: TcpListener, served: Served) {
 
 async fn health(State(served): State<Arc<Served>>) -> impl IntoResponse {
     let (status, body) = match unwell(&served).await {
-        None => (StatusCode::OK, json!({"healthy": true})),
+        None => {
+            let degraded = (served.degraded)();
+            let mut body = json!({"healthy": true});
+            if !degraded.is_empty() {
+                body["degraded"] = degraded.into();
+            }
+            (StatusCode::OK, body)
+        }
         Some(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, json!({"healthy": false, "reason": reason}))
         }
@@ -117,11 +127,12 @@ async fn metrics(State(served): State<Arc<Served>>) -> impl IntoResponse {
     (status, [(CONTENT_TYPE, kind)], text)
 }
 
-/// Asks the bridge that serves at `listen` how it is.
+/// Asks the bridge that serves at `listen` how it is. Yields for people how it is where it is
+/// healthy.
 ///
 /// # Errors
 /// What is wrong, or that nobody answers.
-pub async fn ask(listen: SocketAddr) -> Result<(), String> {
+pub async fn ask(listen: SocketAddr) -> Result<String, String> {
     let mut address = listen;
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -135,7 +146,13 @@ pub async fn ask(listen: SocketAddr) -> Result<(), String> {
     let body: serde_json::Value =
         serde_json::from_slice(&body).map_err(|_| nobody("something else does"))?;
     match (well, body["reason"].as_str()) {
-        (true, _) => Ok(()),
+        (true, _) => Ok(match body["degraded"].as_object() {
+            None => "healthy".to_owned(),
+            Some(printers) => {
+                let printers: Vec<&str> = printers.keys().map(String::as_str).collect();
+                format!("healthy, but tasks of these printers failed: {}", printers.join(", "))
+            }
+        }),
         (false, Some(reason)) => Err(reason.to_owned()),
         (false, None) => Err(nobody("something else does")),
     }

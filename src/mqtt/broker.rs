@@ -181,6 +181,7 @@ impl Broker {
             closing: None,
             drops_told: None,
         };
+        // Where it panics, the other end of `status` is gone: whoever waits for a change is told.
         tokio::spawn(actor.run());
         Self { requests, status, counts, held: held_known }
     }

@@ -176,6 +176,7 @@ impl Connection {
         Self {
             client,
             events,
+            // Where it panics, `events` ends, and the connection with it.
             poller: tokio::spawn(poll(eventloop, forward)),
             started: Instant::now(),
             unsent: VecDeque::new(),

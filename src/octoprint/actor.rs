@@ -41,6 +41,8 @@ pub(super) enum Command {
     /// The throttle factor, or what is measured, may have changed.
     RateChanged,
     Close,
+    #[cfg(test)]
+    Fail,
 }
 
 /// What the task does next.
@@ -238,6 +240,8 @@ impl Actor {
             Command::Disconnect => Some(Step::Idle),
             Command::Close => Some(Step::End),
             Command::RateChanged => None,
+            #[cfg(test)]
+            Command::Fail => None,
             Command::Send(_) => {
                 tracing::debug!(url = self.url, "not connected: a message was not sent");
                 None
@@ -254,6 +258,8 @@ impl Actor {
             tokio::select! {
                 output = &mut future => return Turn::Ready(output),
                 command = self.inbox.recv() => {
+                    #[cfg(test)]
+                    assert!(!matches!(command, Some(Command::Fail)), "a test");
                     // No sender left: all handles are gone.
                     return Turn::Command(command.unwrap_or(Command::Close));
                 }

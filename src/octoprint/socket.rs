@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
@@ -17,7 +19,7 @@ use super::message::Message;
 use super::options::SocketOptions;
 use super::rest::Rest;
 use super::shared::Shared;
-use super::status::{Counters, RateMode, Status};
+use super::status::{Counters, RateMode, SocketState, Status};
 use super::{Credentials, http};
 use crate::secret::Secret;
 
@@ -84,8 +86,8 @@ impl Socket {
             Arc::new(Shared::new(options.rate_sliding_window_size, options.max_rate_factor));
         let (commands, inbox) = mpsc::unbounded_channel();
         let handle = Arc::new(Handle { shared: Arc::clone(&shared), rest: rest.clone(), commands });
-        let actor = Actor::new(options, rest, shared, Arc::downgrade(&handle), inbox);
-        runtime.spawn(Box::new(actor).run().in_current_span());
+        let actor = Actor::new(options, rest, shared.clone(), Arc::downgrade(&handle), inbox);
+        runtime.spawn(watched(shared, Box::new(actor).run()).in_current_span());
         Ok(Self { handle })
     }
 
@@ -223,6 +225,18 @@ impl Socket {
         self.handle.commands.closed().await;
     }
 
+    /// Whether the socket's task has ended: it was closed, or has panicked, which its status shows
+    /// as [`SocketState::Failed`]. Nothing but a new socket connects again then.
+    pub fn has_ended(&self) -> bool {
+        self.handle.commands.is_closed()
+    }
+
+    /// Makes the socket's task panic.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.command(Command::Fail);
+    }
+
     fn change_rate(&self, change: impl FnOnce(&mut super::shared::RateControl)) {
         self.handle.shared.change_rate(change);
         self.command(Command::RateChanged);
@@ -250,6 +264,18 @@ impl From<HttpBuildError> for BuildError {
     }
 }
 
+/// Runs the task of a socket; its status must not stay what it was where it panics.
+async fn watched(shared: Arc<Shared>, task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        shared.status.send_modify(|status| {
+            status.state = SocketState::Failed;
+            status.transport = None;
+            status.next_attempt_in = None;
+            status.error = Some("the socket's task panicked, a fault of this program".to_owned());
+        });
+    }
+}
+
 fn check(options: &SocketOptions) -> Result<(), BuildError> {
     let url = &options.url;
     let web = matches!(url.scheme(), "http" | "https");
@@ -265,5 +291,30 @@ fn check(options: &SocketOptions) -> Result<(), BuildError> {
             not_sendable("user name")
         }
         Credentials::ApiKey(_) | Credentials::Password { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_does_not_leave_its_status_as_it_was() {
+        crate::tls::install_provider();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let key = Credentials::ApiKey(Secret::new("k"));
+        let url = "http://127.0.0.1:9/".parse().unwrap();
+        let socket = Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap();
+        assert!(!socket.has_ended());
+        let mut status = socket.status();
+        socket.fail();
+        let failed = status.wait_for(|status| status.state == SocketState::Failed).await.unwrap();
+        assert!(failed.error.as_ref().unwrap().contains("panicked"), "{failed:?}");
+        drop(failed);
+        assert!(socket.has_ended());
+        // Nobody is there to be waited for.
+        socket.close().await;
     }
 }

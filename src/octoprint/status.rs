@@ -15,7 +15,7 @@ pub enum SocketState {
     Connected,
     /// Waiting for the next attempt.
     Waiting,
-    /// Given up, until `connect` or `reconnect`.
+    /// Given up, until `connect` or `reconnect`; for good where the socket's task has ended.
     Failed,
 }
 

@@ -28,6 +28,7 @@ impl Turns {
     pub(super) async fn take(&self) -> Permit {
         // The semaphore is never closed; if it were, nobody would have to wait.
         let permit = Arc::clone(&self.0).acquire_owned().await;
+        // It waits and lets go, and would let go by a panic, too.
         Permit(AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(LONGEST).await;
             drop(permit);

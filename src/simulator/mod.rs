@@ -143,6 +143,7 @@ impl Simulator {
         let stop = shared.stop.clone();
         let serve =
             axum::serve(Door { listener, shared: shared.clone() }, rest::router(shared.clone()));
+        // A part of the simulated OctoPrint that panics is to the bridge an OctoPrint that is gone.
         tokio::spawn(async move {
             tokio::select! {
                 _ = serve.into_future() => {}

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::mqtt::{Audience, Worth};
 use database::Database;
@@ -112,6 +112,8 @@ impl Known {
 #[derive(Debug, Clone, Default)]
 pub struct Store {
     requests: Option<mpsc::Sender<Request>>,
+    /// Its other end goes with the thread.
+    thread: Option<watch::Receiver<()>>,
 }
 
 impl Store {
@@ -135,13 +137,17 @@ impl Store {
             tracing::warn!(set_aside = %path.display(), "what data_dir held is damaged; it is set aside and begun anew");
         }
         let (requests, queue) = mpsc::channel();
+        let (alive, thread) = watch::channel(());
         let path: PathBuf = dir.to_owned();
         let writer = Writer::new(database, queue, path.clone());
         std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                let _alive = alive;
+                writer.run();
+            })
             .map_err(|source| OpenError::Io { path, source })?;
-        Ok((Self { requests: Some(requests) }, known))
+        Ok((Self { requests: Some(requests), thread: Some(thread) }, known))
     }
 
     /// Keeps the JSON form of `value` for `printer`.
@@ -172,6 +178,21 @@ impl Store {
         requests.send(Request::Write(changes)).ok()?;
         requests.send(Request::Flush(done)).ok()?;
         Some(written)
+    }
+
+    /// Waits until the thread that writes has failed: while there is a handle it ends for nothing
+    /// else. For ever where nothing is kept.
+    pub async fn failed(&self) {
+        match self.thread.clone() {
+            Some(mut thread) => while thread.changed().await.is_ok() {},
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes the thread that writes panic.
+    #[cfg(test)]
+    pub fn fail(&self) {
+        let _ = self.requests.as_ref().unwrap().send(Request::Fail);
     }
 
     /// Whether anything is kept at all.

@@ -18,6 +18,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 pub(super) enum Request {
     Write(Vec<Change>),
     Flush(oneshot::Sender<()>),
+    #[cfg(test)]
+    Fail,
 }
 
 pub(super) struct Writer {
@@ -81,6 +83,8 @@ impl Writer {
                 changes.into_iter().for_each(|change| add(&mut self.pending, change));
             }
             Request::Flush(flushed) => self.flushing.push(flushed),
+            #[cfg(test)]
+            Request::Fail => panic!("a test"),
         }
     }
 

@@ -1,7 +1,9 @@
 //! One printer's task: owns its state, feeds the outbox, takes its commands.
 
 mod commands;
+mod failed;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +14,7 @@ use super::command::Rules;
 use super::executor::{Answers, Executor, Factor};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
+use super::hub::watch::{Failures, Watch};
 use super::mapping::Mapping;
 use super::prints::{Found, Prints};
 use super::rate_limit::RateLimit;
@@ -28,7 +31,7 @@ use crate::topics::PrinterTopics;
 const BURST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A message and who waits for its publications.
-type Received = (Arc<Message>, Receipt);
+pub type Received = (Arc<Message>, Receipt);
 
 /// What one printer's task knows from before the start, and where it keeps what it learns.
 pub struct Memory {
@@ -42,6 +45,21 @@ pub struct Memory {
     pub found: mpsc::Receiver<Box<Found>>,
     /// Where publish latencies are noted.
     pub latency: Latency,
+    /// Messages that were received before tasks of the printer failed, and not looked at.
+    pub left: VecDeque<Received>,
+    /// Watches what the printer's task spawns.
+    pub watch: Watch,
+    /// Tells what of that has failed.
+    pub failures: Failures,
+}
+
+/// Why a printer's task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to; the printer is called offline, and the socket is closed.
+    Told,
+    /// A task that it needs has panicked: this one.
+    Failed(&'static str),
 }
 
 /// What one printer's task is made of.
@@ -60,6 +78,12 @@ pub struct Printer {
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: RateLimit,
     messages: mpsc::UnboundedReceiver<Received>,
+    /// Messages from before a failure.
+    left: VecDeque<Received>,
+    watch: Watch,
+    failures: Failures,
+    /// The command that is being looked at.
+    in_hand: Option<Incoming>,
     // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
     facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
     /// When the files are asked for: changes come in bursts.
@@ -89,7 +113,7 @@ impl Printer {
         socket: Socket,
         memory: Memory,
     ) -> Self {
-        let Memory { rate, home_assistant, prints, found, latency } = memory;
+        let Memory { rate, home_assistant, prints, found, latency, left, watch, failures } = memory;
         let messages = listen(&socket, latency);
         let (obeyed, factors) = mpsc::unbounded_channel();
         let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
@@ -103,7 +127,7 @@ impl Printer {
                 max_rate_factor: printer.socket.max_rate_factor,
             },
             mapping: Mapping::new(lane, topics.clone(), printer),
-            executor: Executor::start(socket.clone(), answers, obeyed),
+            executor: Executor::start(socket.clone(), answers, obeyed, watch.clone()),
             factors,
             commands: RateLimit::new(Instant::now()),
             topics,
@@ -112,6 +136,10 @@ impl Printer {
             socket_state: SocketState::default(),
             rate,
             messages,
+            left,
+            watch,
+            failures,
+            in_hand: None,
             facts: mpsc::channel(4),
             files_due: None,
             home_assistant,
@@ -125,12 +153,13 @@ impl Printer {
         }
     }
 
-    /// Runs until `stop`; says offline and lets the socket go before it returns.
+    /// Runs until `stop`, and says offline and lets the socket go then; or until a task that this
+    /// one needs has failed.
     pub async fn run(
-        mut self: Box<Self>,
-        mut commands: mpsc::Receiver<Box<Incoming>>,
-        stop: CancellationToken,
-    ) {
+        &mut self,
+        commands: &mut mpsc::Receiver<Box<Incoming>>,
+        stop: &CancellationToken,
+    ) -> Ended {
         self.publish_availability();
         for change in self.mapping.snapshot.unknown() {
             self.broker.publish(self.mapping.state(change));
@@ -142,13 +171,26 @@ impl Printer {
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
+        while let Some((message, receipt)) = self.left.pop_front() {
+            self.take_message(&message, receipt);
+        }
         self.socket.connect();
+        if self.socket.has_ended() {
+            return Ended::Failed("push socket");
+        }
         loop {
             let due = self.due();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
-                Some(incoming) = commands.recv() => self.take_command(*incoming),
+                Some(incoming) = commands.recv() => {
+                    self.in_hand = Some((*incoming).clone());
+                    #[cfg(test)]
+                    assert!(!incoming.topic.ends_with("/set/panic"), "a test");
+                    self.take_command(*incoming);
+                    self.in_hand = None;
+                }
+                Some(task) = self.failures.recv() => return Ended::Failed(task),
                 Some(factor) = self.factors.recv() => {
                     let change = match factor {
                         Factor::Feedrate(percent) => self.mapping.snapshot.set_feedrate(percent),
@@ -162,11 +204,12 @@ impl Printer {
                 }
                 Some(fact) = self.facts.1.recv() => self.learn(*fact),
                 () = read_back(&mut self.home_assistant) => {}
-                changed = status.changed() => match changed {
-                    Ok(()) => self.take_status(&mut status),
-                    // The socket's task is gone, which happens only with the runtime.
-                    Err(_) => break,
-                },
+                changed = status.changed() => {
+                    if changed.is_err() || self.socket.has_ended() {
+                        return Ended::Failed("push socket");
+                    }
+                    self.take_status(&mut status);
+                }
                 Ok(()) = broker.changed() => {
                     let connected = broker.borrow_and_update().connected;
                     self.take_broker(connected);
@@ -177,6 +220,7 @@ impl Printer {
         self.online = false;
         self.publish_availability();
         self.socket.close().await;
+        Ended::Told
     }
 
     fn due(&self) -> Option<Instant> {
@@ -222,6 +266,8 @@ impl Printer {
     }
 
     fn take_message(&mut self, message: &Message, receipt: Receipt) {
+        #[cfg(test)]
+        assert_ne!(message.kind(), "panic", "a test");
         let (mut publications, odd) = self.mapping.map(message, &receipt);
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
@@ -289,7 +335,7 @@ impl Printer {
     }
 
     fn ask(&self, question: Question) {
-        facts::ask(question, self.socket.rest(), self.facts.0.clone());
+        facts::ask(question, self.socket.rest(), self.facts.0.clone(), &self.watch);
     }
 
     fn learn(&mut self, fact: Fact) {
