@@ -105,7 +105,8 @@ impl World {
     }
 
     async fn ends_with(mut self, task: &str) {
-        let ended = (&mut self.run).await.unwrap().unwrap_err();
+        let ended = tokio::time::timeout(PATIENCE, &mut self.run).await.expect("it ends");
+        let ended = ended.unwrap().unwrap_err();
         assert!(matches!(ended, RunError::Failed { task: failed } if failed == task), "{ended}");
         self.is(0, "bridge/state", "offline").await;
     }
