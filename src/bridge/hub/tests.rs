@@ -55,7 +55,7 @@ impl World {
         }
         // What a user of the library hands in may panic, too.
         let set_log_level: SetLogLevel = Arc::new(|_| panic!("a test"));
-        let hub = Hub::start(config::from_toml(&text).unwrap(), set_log_level).unwrap();
+        let hub = Hub::start(crate::config::from_toml(&text).unwrap(), set_log_level).unwrap();
         let (sockets, restarts) = (hub.sockets.clone(), hub.restarts.clone());
         let (store, broker) = (hub.store.clone(), hub.broker.clone());
         let (stop, stopped) = oneshot::channel::<()>();
