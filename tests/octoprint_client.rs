@@ -1,7 +1,13 @@
 //! The OctoPrint client against small scripted servers.
 
+#[path = "octoprint_client/absences.rs"]
+mod absences;
 #[path = "octoprint_client/connections.rs"]
 mod connections;
+#[path = "octoprint_client/emergency.rs"]
+mod emergency;
+#[path = "octoprint_client/kept.rs"]
+mod kept;
 #[path = "octoprint_client/logins.rs"]
 mod logins;
 #[path = "octoprint_client/script.rs"]

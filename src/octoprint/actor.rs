@@ -9,12 +9,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::connection::Failure;
-use super::http::public_url;
+use super::fallback::Fallback;
+use super::http::{Http, public_url};
 use super::in_flight::{InFlight, Latency};
+use super::knocking::Knocking;
 use super::login::LoginError;
 use super::message::Message;
 use super::options::SocketOptions;
@@ -23,7 +25,7 @@ use super::shared::Shared;
 use super::socket::{Handle, Socket};
 use super::status::{RateMode, SocketState, Status, Transport};
 use super::throttle::Rate;
-use super::transport::{Link, Transports};
+use super::transport::Link;
 use super::turns::Permit;
 
 /// A login is several calls on a host that may be slow; more than this is none.
@@ -80,7 +82,16 @@ pub(super) struct Actor {
     pub(super) url: String,
     handle: Weak<Handle>,
     inbox: mpsc::UnboundedReceiver<Command>,
-    transports: Transports,
+    pub(super) fallback: Fallback,
+    pub(super) knocking: Knocking,
+    /// The client that knocks, from the first knock of an absence to its end.
+    pub(super) knocker: Option<Arc<Http>>,
+    /// When OctoPrint closed the last connection that was logged in, until the next one is.
+    pub(super) closed_at: Option<Instant>,
+    /// A connection that was logged in has just been lost.
+    pub(super) lost: bool,
+    /// The transport of a connection that has just ended without so much as `connected`.
+    pub(super) mute: Option<Transport>,
     /// While it is this socket's turn to connect.
     pub(super) permit: Option<Permit>,
     running: FuturesUnordered<BoxFuture<'static, (u64, Option<Duration>)>>,
@@ -109,7 +120,12 @@ impl Actor {
             backoff: Backoff::new(options.timeouts.clone(), options.give_up),
             url: public_url(&options.url),
             latency: Latency::new(options.rate_sliding_window_size),
-            transports: Transports::new(options.transport),
+            fallback: Fallback::new(options.transport),
+            knocking: Knocking::new(options.knock),
+            knocker: None,
+            closed_at: None,
+            lost: false,
+            mute: None,
             permit: None,
             options,
             rest,
@@ -133,7 +149,7 @@ impl Actor {
             step = match step {
                 Step::Idle => self.idle().await,
                 Step::Connect => self.attempt().await,
-                Step::Wait(pause) => self.until(sleep(pause)).await.err().unwrap_or(Step::Connect),
+                Step::Wait(pause) => self.wait(pause).await,
                 Step::End => break,
             };
         }
@@ -167,6 +183,13 @@ impl Actor {
             Err(over) => over,
         };
         self.permit = None;
+        let over = match over {
+            Over::Failed(failure) => match self.learn_of_mute().await {
+                Ok(()) => Over::Failed(failure),
+                Err(told) => told,
+            },
+            told => told,
+        };
         match over {
             Over::Told(step) => {
                 self.told(step);
@@ -185,17 +208,11 @@ impl Actor {
         let rest = self.rest.clone();
         let login = timeout(limit * LOGIN_STEPS, rest.login());
         let login = self.obeying(login).await?.map_err(|_| LoginError::Timeout)??;
-        let plan = self.transports.plan(Instant::now());
-        let max_message = self.options.max_message_bytes;
-        let open = async { plan.open(&rest, limit, max_message).await };
-        let opened = self.obeying(open).await?;
-        let link = opened?;
-        self.transports.worked(plan, link.transport(), Instant::now());
-        Ok((link, login))
+        Ok((self.open_transport().await?, login))
     }
 
     /// Runs a future while obeying commands: one that ends the attempt ends the future too.
-    async fn obeying<F: Future>(&mut self, future: F) -> Result<F::Output, Over> {
+    pub(super) async fn obeying<F: Future>(&mut self, future: F) -> Result<F::Output, Over> {
         let mut future = pin!(future);
         loop {
             match self.turn(&mut future).await {
@@ -212,7 +229,7 @@ impl Actor {
     }
 
     /// Runs a future until it is done or a command says what to do instead.
-    async fn until<F: Future>(&mut self, future: F) -> Result<F::Output, Step> {
+    pub(super) async fn until<F: Future>(&mut self, future: F) -> Result<F::Output, Step> {
         let mut future = pin!(future);
         loop {
             match self.turn(&mut future).await {
@@ -374,8 +391,11 @@ impl Actor {
         }
         self.connected_before = true;
         self.last_failure = None;
+        self.knocking.connected();
+        (self.knocker, self.closed_at, self.lost) = (None, None, false);
         self.show(|status| {
             status.state = SocketState::Connected;
+            status.gone = false;
             status.transport = Some(transport);
             status.error = None;
         });
@@ -398,6 +418,13 @@ impl Actor {
         } else {
             self.backoff.next_timeout()
         };
+        if failure.unreached() && !self.lost && pause.is_some() {
+            self.knocking.unreached(fastrand::f64(), Instant::now());
+        } else {
+            self.knocking.out_of_place();
+        }
+        // Whoever refuses who asks is there, and is not to be asked again soon.
+        self.lost &= !failure.refused();
         let next = match pause {
             Some(pause) => format!("next attempt in {}", humantime::format_duration(pause)),
             None => "giving up until told to reconnect".to_owned(),
@@ -415,6 +442,7 @@ impl Actor {
             status.next_attempt_in = pause;
             status.error = Some(text.clone());
         });
+        self.show_gone();
         self.last_failure = Some(text);
         pause.map_or(Step::Idle, Step::Wait)
     }

@@ -129,6 +129,20 @@ impl Rest {
             || job.pointer("/job/file/name").is_some_and(|name| !name.is_null()))
     }
 
+    /// The heaters that the printer has at this moment.
+    ///
+    /// # Errors
+    /// [`RestError`]; status 409 when the printer is not connected.
+    pub async fn heaters(&self) -> Result<Vec<String>, RestError> {
+        #[derive(serde::Deserialize)]
+        struct Printer {
+            #[serde(default)]
+            temperature: serde_json::Map<String, Value>,
+        }
+        let printer: Printer = self.get_json("api/printer?exclude=sd,state").await?;
+        Ok(printer.temperature.into_iter().map(|(heater, _)| heater).collect())
+    }
+
     /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
     ///
     /// # Errors

@@ -56,11 +56,29 @@ impl Failure {
             _ => false,
         }
     }
+
+    /// Whether OctoPrint could not be reached by an attempt.
+    pub(super) fn unreached(&self) -> bool {
+        match self {
+            Self::Login(error) => error.unreached(),
+            Self::Transport(error) => error.unreached(),
+            _ => false,
+        }
+    }
+
+    /// Whether it was OctoPrint that ended a connection.
+    pub(super) fn closed_by_peer(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.closed_by_peer(),
+            Self::Closed { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Waiting for `o`.
     Opening,
     /// Waiting for `connected`.
@@ -164,8 +182,11 @@ impl Actor {
                 break over;
             }
         };
-        if let Over::Told(_) = over {
-            connection.link.close().await;
+        match &over {
+            Over::Told(_) => connection.link.close().await,
+            Over::Failed(failure) => {
+                self.ended(connection.link.transport(), connection.phase, failure);
+            }
         }
         over
     }
@@ -272,6 +293,7 @@ impl Actor {
     /// `auth` at once.
     async fn introduce(&mut self, connection: &mut Connection) -> Result<(), Over> {
         let subscription = self.options.subscription.payload();
+        self.fallback.greeted(connection.link.transport());
         connection.link.send(frame::encode("subscribe", &subscription)).await?;
         connection.phase = Phase::Authenticating;
         self.show(|status| status.state = SocketState::Authenticating);

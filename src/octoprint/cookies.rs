@@ -22,6 +22,11 @@ impl Cookies {
         token.map(|(_, value)| value.clone())
     }
 
+    /// The same cookies, for another client.
+    pub(super) fn copy(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
     /// Forgets all, for a login from the start.
     pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -7,19 +7,22 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::cookies::Cookies;
 use super::login::{LoginError, shown};
 use super::net_error::{NetError, root_text};
+use super::reach::Reach;
+use super::resolver::Resolver;
 use crate::secret::Secret;
 
 /// The largest answer that is read.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 /// How long a REST call may take from start to end.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle connection is kept: commands come in bursts, and each connection costs 25 kB.
-const IDLE: Duration = Duration::from_millis(500);
+/// How long a knock may take to get through: shorter than the pause between two.
+const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
 
 /// Why a REST call failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,9 +107,10 @@ impl RestError {
         }
     }
 
-    /// Whether the call was sent, or may have been, with no HTTP answer to tell what became of it.
+    /// Whether the call reached OctoPrint, or may have, with no answer of OctoPrint's to tell what
+    /// became of it: none came, or only that of a proxy that got none either.
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unanswered { .. })
+        matches!(self, Self::Unanswered { .. } | Self::Status { status: 502 | 504, .. })
     }
 }
 
@@ -117,58 +121,123 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-/// The client: its own cookies, no redirect followed.
+/// The client: its own cookies, no redirect followed, and a connection of its own for each call.
+///
+/// OctoPrint before 1.10 closes a connection after an answer without announcing it, and any proxy
+/// may: a call on a connection that was used before can be lost, and whether a command was can not
+/// be told. So none is used twice.
 #[derive(Debug)]
 pub(super) struct Http {
     client: reqwest::Client,
-    base: Url,
+    line: Arc<Line>,
     pub(super) cookies: Arc<Cookies>,
+    /// Whether OctoPrint could be reached lately; of all clients on this line.
+    reach: Arc<Reach>,
+}
+
+/// The way to one OctoPrint.
+struct Line {
+    base: Url,
+    tls: Arc<rustls::ClientConfig>,
+    headers: HeaderMap,
+    proxy: Option<Url>,
+    connect_timeout: Duration,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("base", &public_url(&self.base)).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    fn client(
+        &self,
+        cookies: &Arc<Cookies>,
+        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<reqwest::Client, HttpBuildError> {
+        // Never the proxy of the environment: OctoPrint is mostly in the house.
+        let mut builder = reqwest::Client::builder().no_proxy();
+        let failed = |error: reqwest::Error| HttpBuildError::Client(root_text(&error));
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(failed)?);
+        }
+        let builder = builder
+            .tls_backend_preconfigured((*self.tls).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(self.connect_timeout)
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .default_headers(self.headers.clone())
+            .cookie_provider(Arc::clone(cookies));
+        change(builder).build().map_err(failed)
+    }
 }
 
 impl Http {
     pub(super) fn new(
         base: Url,
-        tls: &rustls::ClientConfig,
+        tls: &Arc<rustls::ClientConfig>,
         headers: &[(String, Secret)],
         proxy: Option<&Url>,
         connect_timeout: Duration,
     ) -> Result<Self, HttpBuildError> {
+        let line = Arc::new(Line {
+            base,
+            tls: Arc::clone(tls),
+            headers: header_map(headers)?,
+            proxy: proxy.cloned(),
+            connect_timeout,
+        });
         let cookies = Arc::new(Cookies::default());
-        // Never the proxy of the environment: OctoPrint is mostly in the house.
-        let mut builder = reqwest::Client::builder().no_proxy();
-        if let Some(proxy) = proxy {
-            let proxy = reqwest::Proxy::all(proxy.clone());
-            let failed = |error: reqwest::Error| HttpBuildError::Client(root_text(&error));
-            builder = builder.proxy(proxy.map_err(failed)?);
-        }
-        let client = builder
-            .tls_backend_preconfigured(tls.clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(1)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .default_headers(header_map(headers)?)
-            .cookie_provider(Arc::clone(&cookies))
-            .build()
-            .map_err(|error| HttpBuildError::Client(root_text(&error)))?;
-        Ok(Self { client, base, cookies })
+        let client = line.client(&cookies, |builder| builder)?;
+        Ok(Self { client, line, cookies, reach: Arc::default() })
+    }
+
+    /// Another client on the same line, with other cookies.
+    pub(super) fn beside(&self, cookies: Cookies) -> Result<Self, HttpBuildError> {
+        self.another(cookies, |builder| builder)
+    }
+
+    /// A client that knocks: without cookies, impatient, and it keeps the host's address for a
+    /// while.
+    pub(super) fn knocker(&self) -> Result<Self, HttpBuildError> {
+        let limit = self.line.connect_timeout.min(KNOCK_CONNECT);
+        self.another(Cookies::default(), |builder| {
+            builder.connect_timeout(limit).dns_resolver(Resolver::default())
+        })
+    }
+
+    fn another(
+        &self,
+        cookies: Cookies,
+        change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<Self, HttpBuildError> {
+        let (line, reach) = (Arc::clone(&self.line), Arc::clone(&self.reach));
+        let cookies = Arc::new(cookies);
+        Ok(Self { client: line.client(&cookies, change)?, line, cookies, reach })
+    }
+
+    /// Whether OctoPrint could be reached lately.
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// The base address.
     pub(super) fn base(&self) -> &Url {
-        &self.base
+        &self.line.base
     }
 
     /// The address of `path` under the base address, never outside of it.
     pub(super) fn url(&self, path: &str) -> Result<Url, RestError> {
         let outside =
             || RestError::Argument { path: shown(path), reason: "no path of OctoPrint".to_owned() };
-        let text = format!("{}{}", self.base, path.trim_start_matches('/'));
+        let base = self.base();
+        let text = format!("{base}{}", path.trim_start_matches('/'));
         let url = Url::parse(&text).map_err(|_| outside())?;
-        let same = url.origin() == self.base.origin() && url.path().starts_with(self.base.path());
+        let same = url.origin() == base.origin() && url.path().starts_with(base.path());
         if same { Ok(url) } else { Err(outside()) }
     }
 
@@ -190,13 +259,26 @@ impl Http {
         Ok(self.client.request(method, self.url(path)?))
     }
 
+    /// Sends the request and waits for the head of the answer, whatever its status.
+    pub(super) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, CallError> {
+        let sent = request.send().await.map_err(|error| CallError::of_send(&error));
+        match &sent {
+            Ok(response) => self.reach.answered(response.status().as_u16(), Instant::now()),
+            Err(error) => self.reach.unanswered(error, Instant::now()),
+        }
+        sent
+    }
+
     /// Sends the request and reads the whole answer, whatever its status.
     pub(super) async fn answer(
         &self,
         path: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<Answer, CallError> {
-        let response = request.send().await.map_err(|error| CallError::of_send(&error))?;
+        let response = self.send(request).await?;
         let status = response.status();
         let location = response.headers().get(LOCATION).and_then(|to| self.location(to));
         let body = body(response, MAX_BODY).await.map_err(|reason| CallError::Body {
@@ -208,7 +290,7 @@ impl Http {
 
     /// A `Location` fit to be shown: whole, and without what may be secret in it.
     fn location(&self, header: &HeaderValue) -> Option<String> {
-        let mut url = self.base.join(header.to_str().ok()?).ok()?;
+        let mut url = self.base().join(header.to_str().ok()?).ok()?;
         url.set_query(None);
         url.set_fragment(None);
         Some(public_url(&url))
@@ -289,6 +371,7 @@ impl Answer {
 }
 
 /// Why a client could not be built.
+#[derive(Debug)]
 pub(super) enum HttpBuildError {
     Header(String),
     Client(String),

@@ -119,6 +119,14 @@ impl LoginError {
                 | Self::ProxyRefused { .. }
         )
     }
+
+    /// Whether OctoPrint could not be reached: it is not up, or it is not known where it is.
+    pub(super) fn unreached(&self) -> bool {
+        matches!(
+            self,
+            Self::NotUp { .. } | Self::Timeout | Self::Unreachable { .. } | Self::Dns { .. }
+        )
+    }
 }
 
 impl From<NetError> for LoginError {
@@ -128,7 +136,7 @@ impl From<NetError> for LoginError {
             NetError::Dns(reason) => Self::Dns { reason },
             NetError::Tls(reason) => Self::Tls { reason },
             NetError::Unreachable(reason) => Self::Unreachable { reason },
-            NetError::Down(reason) => Self::NotUp { reason },
+            NetError::Down(reason) | NetError::Unreadable(reason) => Self::NotUp { reason },
         }
     }
 }

@@ -14,9 +14,12 @@ pub(super) enum NetError {
     Tls(String),
     #[error("no route to it ({0})")]
     Unreachable(String),
-    /// Refused, reset, ended, or answered with something that is not HTTP.
+    /// Refused, reset, or ended before there was an answer.
     #[error("{0}")]
     Down(String),
+    /// Answered with something that is not HTTP.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 impl NetError {
@@ -35,8 +38,17 @@ impl NetError {
             Some(io::ErrorKind::TimedOut) => Self::Timeout,
             Some(_) => Self::Down(root_text(error)),
             None if error.is_timeout() => Self::Timeout,
-            None => Self::Down(format!("no HTTP answer: {}", root_text(error))),
+            None => {
+                let text = format!("no HTTP answer: {}", root_text(error));
+                if is_parse(error) { Self::Unreadable(text) } else { Self::Down(text) }
+            }
         }
+    }
+
+    /// Whether a new attempt may find what this one did not: OctoPrint could not be reached.
+    pub(super) fn unreached(&self) -> bool {
+        // Who answers with a TLS alert is there.
+        !matches!(self, Self::Tls(_))
     }
 }
 
@@ -51,6 +63,10 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     causes(error).filter_map(|e| e.downcast_ref::<io::Error>()).last().map(io::Error::kind)
+}
+
+fn is_parse(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
 }
 
 fn tls_text(error: &(dyn Error + 'static)) -> Option<String> {

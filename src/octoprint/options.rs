@@ -46,6 +46,9 @@ pub struct SocketOptions {
     pub subscription: Subscription,
     /// The largest message that is accepted; a larger one ends the connection.
     pub max_message_bytes: usize,
+    /// While OctoPrint cannot be reached, and the next attempt is not near: ask every 2 s, and
+    /// every 5 s after ten minutes, whether it is up again, without logging in.
+    pub knock: bool,
     /// How long to wait after refused credentials.
     pub refused_pause: Duration,
     /// After how much silence OctoPrint is asked for a sign of life.
@@ -71,6 +74,7 @@ impl SocketOptions {
     /// | `headers`, `proxy` | none, whatever the environment says |
     /// | `subscription` | everything |
     /// | `max_message_bytes` | 16 MiB |
+    /// | `knock` | `true` |
     /// | `refused_pause` | 10 min |
     /// | `ping_after`, `dead_after`, `held_after` | 15 s, 40 s, 10 s |
     pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
@@ -89,6 +93,7 @@ impl SocketOptions {
             proxy: None,
             subscription: Subscription::default(),
             max_message_bytes: 16 * 1024 * 1024,
+            knock: true,
             refused_pause: Duration::from_secs(600),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(40),

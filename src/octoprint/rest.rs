@@ -1,7 +1,7 @@
 //! OctoPrint's REST calls: login, state, commands.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Credentials;
+use super::cookies::Cookies;
 use super::http::{Answer, Http, RestError, sensitive};
 use super::login::{self, Attempt, Login, LoginError};
 
@@ -30,6 +31,8 @@ struct Inner {
     refused_pause: Duration,
     /// One login at a time; and what is known of the last one.
     session: tokio::sync::Mutex<Session>,
+    /// The cookies of the last login that worked: for who cannot wait for another login's end.
+    worked: Mutex<Option<Cookies>>,
 }
 
 #[derive(Default)]
@@ -59,8 +62,8 @@ pub struct CurrentUser {
 
 impl Rest {
     pub(super) fn new(http: Http, credentials: Credentials, refused_pause: Duration) -> Self {
-        let session = tokio::sync::Mutex::default();
-        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session }) }
+        let (session, worked) = Default::default();
+        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, worked }) }
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -84,7 +87,7 @@ impl Rest {
     pub async fn passive_login(&self) -> Result<Login, LoginError> {
         let mut session = self.inner.session.lock().await;
         if session.logged_in && matches!(self.inner.credentials, Credentials::Password { .. }) {
-            let passive = self.post_login(Attempt::Cookies, json!({"passive": true})).await;
+            let passive = self.caller().post_login(Attempt::Cookies, &passive()).await;
             if !matches!(
                 passive,
                 Err(LoginError::WrongPassword | LoginError::Unexpected { status: 400, .. })
@@ -96,50 +99,41 @@ impl Rest {
     }
 
     async fn full_login(&self, session: &mut Session) -> Result<Login, LoginError> {
-        let login = match &self.inner.credentials {
-            Credentials::ApiKey(_) => self.post_login(Attempt::Key, json!({"passive": true})).await,
-            Credentials::Password { username, password } => {
-                self.inner.http.cookies.clear();
-                self.csrf_cookie().await?;
-                let body = json!({"user": username, "pass": password.expose(), "remember": true});
-                self.post_login(Attempt::Password, body).await
-            }
-        };
+        let login = self.caller().log_in().await;
         session.logged_in = login.is_ok();
         session.refused = match &login {
             Err(error) if error.refused() => Some((Instant::now(), error.clone())),
             _ => None,
         };
+        if login.is_ok() {
+            self.remember(&self.inner.http.cookies);
+        }
         login
     }
 
-    /// Fetches the login page for the CSRF cookie that comes with it.
-    async fn csrf_cookie(&self) -> Result<(), LoginError> {
-        let path = "login/";
-        let request = self.inner.http.request(Method::GET, path).map_err(not_octoprint)?;
-        let answer = self.inner.http.answer(path, request).await?;
-        if self.inner.http.cookies.csrf_token().is_some() {
-            return Ok(());
-        }
-        if answer.status == StatusCode::OK {
-            let reason = "its login page sets no CSRF cookie".to_owned();
-            return Err(LoginError::NotOctoPrint { reason });
-        }
-        let answer =
-            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
-        login::read(Attempt::Password, &answer).map(|_| ())
+    /// Remembers the cookies of a login that worked.
+    pub(super) fn remember(&self, cookies: &Cookies) {
+        *self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(cookies.copy());
     }
 
-    async fn post_login(&self, attempt: Attempt, body: Value) -> Result<Login, LoginError> {
-        let answer = self.send(Method::POST, "api/login", Some(&body)).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(SendError::Call(error)) => return Err(error.into()),
-            Err(SendError::Rest(error)) => return Err(not_octoprint(error)),
-        };
-        let answer =
-            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
-        login::read(attempt, &answer)
+    /// The cookies of the last login that worked.
+    pub(super) fn remembered(&self) -> Option<Cookies> {
+        let worked = self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.as_ref().map(Cookies::copy)
+    }
+
+    /// Why OctoPrint cannot be reached, where an attempt of the last two seconds found that: a
+    /// call, the socket's, or a look whether it is back.
+    pub fn unreached_lately(&self) -> Option<String> {
+        self.inner.http.reach().missed_lately(Instant::now())
+    }
+
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.inner.credentials
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller { http: &self.inner.http, credentials: &self.inner.credentials }
     }
 
     /// OctoPrint's version, such as `1.11.8`.
@@ -193,14 +187,15 @@ impl Rest {
         body: Option<&Value>,
     ) -> Result<Bytes, RestError> {
         self.ensure_session().await?;
-        let answer = self.send(method.clone(), path, body).await.map_err(|e| e.at(path))?;
+        let answer =
+            self.caller().send(method.clone(), path, body).await.map_err(|e| e.at(path))?;
         if !self.session_ended(&answer).await {
             return answer.success(path);
         }
         // It was refused, so it was not carried out: sending it once more is safe.
         self.inner.session.lock().await.logged_in = false;
         self.ensure_session().await?;
-        self.send(method, path, body).await.map_err(|e| e.at(path))?.success(path)
+        self.caller().send(method, path, body).await.map_err(|e| e.at(path))?.success(path)
     }
 
     /// Logs in where calls need cookies and there are none yet.
@@ -230,22 +225,72 @@ impl Rest {
         }
         let csrf = answer.body.windows(4).any(|window| window == b"CSRF");
         let path = "api/currentuser";
-        csrf || match self.send(Method::GET, path, None).await {
+        csrf || match self.caller().send(Method::GET, path, None).await {
             Ok(user) => serde_json::from_slice::<CurrentUser>(&user.body)
                 .is_ok_and(|user| user.name.is_none()),
             Err(_) => false,
         }
     }
+}
 
-    async fn send(
+/// One client with one login, for one call after another.
+pub(super) struct Caller<'a> {
+    pub(super) http: &'a Http,
+    pub(super) credentials: &'a Credentials,
+}
+
+impl Caller<'_> {
+    /// Logs in from the start.
+    pub(super) async fn log_in(&self) -> Result<Login, LoginError> {
+        match self.credentials {
+            Credentials::ApiKey(_) => self.post_login(Attempt::Key, &passive()).await,
+            Credentials::Password { username, password } => {
+                self.http.cookies.clear();
+                self.csrf_cookie().await?;
+                let body = json!({"user": username, "pass": password.expose(), "remember": true});
+                self.post_login(Attempt::Password, &body).await
+            }
+        }
+    }
+
+    /// Fetches the login page for the CSRF cookie that comes with it.
+    async fn csrf_cookie(&self) -> Result<(), LoginError> {
+        let path = "login/";
+        let request = self.http.request(Method::GET, path).map_err(not_octoprint)?;
+        let answer = self.http.answer(path, request).await?;
+        if self.http.cookies.csrf_token().is_some() {
+            return Ok(());
+        }
+        if answer.status == StatusCode::OK {
+            let reason = "its login page sets no CSRF cookie".to_owned();
+            return Err(LoginError::NotOctoPrint { reason });
+        }
+        let answer =
+            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
+        login::read(Attempt::Password, &answer).map(|_| ())
+    }
+
+    async fn post_login(&self, attempt: Attempt, body: &Value) -> Result<Login, LoginError> {
+        let answer = self.send(Method::POST, "api/login", Some(body)).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(SendError::Call(error)) => return Err(error.into()),
+            Err(SendError::Rest(error)) => return Err(not_octoprint(error)),
+        };
+        let answer =
+            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
+        login::read(attempt, &answer)
+    }
+
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, SendError> {
-        let http = &self.inner.http;
+        let http = self.http;
         let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
-        match &self.inner.credentials {
+        match self.credentials {
             Credentials::ApiKey(key) => {
                 let key = sensitive(key).ok_or_else(|| {
                     SendError::Rest(argument(path, "the API key is no header value"))
@@ -266,13 +311,18 @@ impl Rest {
     }
 }
 
-enum SendError {
+/// A login on the strength of the key or the cookies that come with it.
+fn passive() -> Value {
+    json!({"passive": true})
+}
+
+pub(super) enum SendError {
     Rest(RestError),
     Call(super::http::CallError),
 }
 
 impl SendError {
-    fn at(self, path: &str) -> RestError {
+    pub(super) fn at(self, path: &str) -> RestError {
         match self {
             Self::Rest(error) => error,
             Self::Call(error) => error.at(path),

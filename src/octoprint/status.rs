@@ -74,6 +74,9 @@ pub struct Status {
     pub next_attempt_in: Option<Duration>,
     /// Why the last connection or attempt ended; `None` once connected.
     pub error: Option<String>,
+    /// OctoPrint closed the last connection, and since then its address has refused one, reset
+    /// one, or answered 502, 503 or 504. `false` where it is silent; once connected, it is not gone.
+    pub gone: bool,
     /// Who sets the throttle factor.
     pub rate_mode: RateMode,
     /// The throttle factor in force: OctoPrint pushes every factor × 500 ms at most.
@@ -91,6 +94,7 @@ impl Default for Status {
             attempt: 0,
             next_attempt_in: None,
             error: None,
+            gone: false,
             rate_mode: RateMode::Auto,
             rate_factor: 1,
             publish_latency: None,

@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::TransportChoice;
-use super::http::{CallError, Http};
+use super::fallback::Miss;
+use super::http::{CallError, Http, RestError};
+use super::net_error::NetError;
 use super::rest::Rest;
 use super::status::Transport;
 use super::websocket::WebSocket;
 use super::xhr::Xhr;
-
-/// How long XHR streaming is used before WebSocket is tried again.
-const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What a transport yields.
 #[derive(Debug)]
@@ -28,8 +26,14 @@ pub(super) enum Received {
 /// Why a transport could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
+    #[error("no connection ({cause})")]
+    Call {
+        cause: NetError,
+        /// Whether there was a connection over which it was asked for.
+        sent: bool,
+    },
     #[error("no connection ({0})")]
-    Call(String),
+    Argument(String),
     #[error(
         "the WebSocket upgrade is blocked ({status}: {text}): let the proxy in front of OctoPrint \
          pass the headers Upgrade and Connection"
@@ -48,7 +52,7 @@ pub(super) enum TransportError {
     #[error("OctoPrint is gone (the connection ended without a close)")]
     Ended,
     #[error("the connection broke ({0})")]
-    Io(String),
+    Io(std::io::Error),
     #[error("the framing is broken ({0})")]
     Protocol(String),
     #[error("a message is too large ({0})")]
@@ -61,11 +65,53 @@ pub(super) enum TransportError {
 
 impl TransportError {
     pub(super) fn of_call(error: &reqwest::Error) -> Self {
-        match CallError::of_send(error) {
-            CallError::NotSent(cause) | CallError::Unanswered(cause) => {
-                Self::Call(cause.to_string())
+        CallError::of_send(error).into()
+    }
+
+    /// Whether OctoPrint could not be reached.
+    pub(super) fn unreached(&self) -> bool {
+        match self {
+            Self::NotUp { .. } => true,
+            Self::Call { cause, .. } => cause.unreached(),
+            _ => false,
+        }
+    }
+
+    /// Whether it was the other side that ended an open connection: closed it, or reset it.
+    pub(super) fn closed_by_peer(&self) -> bool {
+        use std::io::ErrorKind;
+        match self {
+            Self::Ended | Self::Call { cause: NetError::Down(_), .. } => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+
+    /// What it says of WebSocket, where it is why none was opened.
+    pub(super) fn miss(&self) -> Miss {
+        match self {
+            Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => Miss::Blocked,
+            Self::Call { cause: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
+            Self::Call { cause: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
+                Miss::Blocked
             }
-            CallError::Body { reason, .. } => Self::Call(reason),
+            _ => Miss::Down,
+        }
+    }
+}
+
+impl From<CallError> for TransportError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(cause) => Self::Call { cause, sent: false },
+            CallError::Unanswered(cause) => Self::Call { cause, sent: true },
+            CallError::Body { reason, .. } => Self::Argument(reason),
         }
     }
 }
@@ -125,79 +171,8 @@ impl Link {
     }
 }
 
-/// Which transports to try, and what is known of them.
-#[derive(Debug)]
-pub(super) struct Transports {
-    choice: TransportChoice,
-    /// When WebSocket turned out to be blocked.
-    blocked: Option<Instant>,
-}
-
-/// What to try for one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
-    WebSocket,
-    XhrStreaming,
-    /// WebSocket, and where it is blocked XHR streaming.
-    Both,
-}
-
-impl Transports {
-    pub(super) fn new(choice: TransportChoice) -> Self {
-        Self { choice, blocked: None }
-    }
-
-    /// What to try now.
-    pub(super) fn plan(&self, now: Instant) -> Plan {
-        match self.choice {
-            TransportChoice::WebSocket => Plan::WebSocket,
-            TransportChoice::XhrStreaming => Plan::XhrStreaming,
-            TransportChoice::Auto => match self.blocked {
-                Some(since) if now.saturating_duration_since(since) < REMEMBER => {
-                    Plan::XhrStreaming
-                }
-                _ => Plan::Both,
-            },
-        }
-    }
-
-    /// Remembers what worked, having been tried as `plan` says.
-    pub(super) fn worked(&mut self, plan: Plan, transport: Transport, now: Instant) {
-        match (plan, transport) {
-            (_, Transport::WebSocket) => self.blocked = None,
-            (Plan::Both, Transport::XhrStreaming) => self.blocked = Some(now),
-            _ => {}
-        }
-    }
-}
-
-impl Plan {
-    /// Opens a connection; each transport may take `limit`.
-    pub(super) async fn open(
-        self,
-        rest: &Rest,
-        limit: Duration,
-        max_message: usize,
-    ) -> Result<Link, TransportError> {
-        let failed = match self {
-            Self::XhrStreaming => return open_xhr(rest, limit, max_message).await,
-            Self::WebSocket | Self::Both => {
-                match open_websocket(rest.http(), limit, max_message).await {
-                    Ok(link) => return Ok(link),
-                    Err(failed) => failed,
-                }
-            }
-        };
-        if self == Self::WebSocket || !sockjs_is_there(rest.http(), limit).await {
-            return Err(failed);
-        }
-        tracing::warn!("{failed}; trying XHR streaming");
-        // The first failure is the one worth telling.
-        open_xhr(rest, limit, max_message).await.map_err(|_| failed)
-    }
-}
-
-async fn open_websocket(
+/// Opens a WebSocket within `limit`.
+pub(super) async fn open_websocket(
     http: &Http,
     limit: Duration,
     max_message: usize,
@@ -206,19 +181,27 @@ async fn open_websocket(
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
 }
 
-async fn open_xhr(rest: &Rest, limit: Duration, max: usize) -> Result<Link, TransportError> {
+/// Opens a stream within `limit`.
+pub(super) async fn open_xhr(
+    rest: &Rest,
+    limit: Duration,
+    max: usize,
+) -> Result<Link, TransportError> {
     let opened = timeout(limit, Xhr::open(rest.clone(), max)).await;
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::Xhr(Box::new(link)))
 }
 
 /// Whether OctoPrint's SockJS answers, so that a failed upgrade means a blocked one.
-async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
+pub(super) async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
+    matches!(timeout(limit, sockjs_info(http)).await, Ok(Ok(200)))
+}
+
+/// Asks for `sockjs/info`, which anyone may; yields the status of the answer.
+pub(super) async fn sockjs_info(http: &Http) -> Result<u16, RestError> {
     let path = "sockjs/info";
-    let Ok(request) = http.request(Method::GET, path) else {
-        return false;
-    };
-    let answer = timeout(limit, http.answer(path, request)).await;
-    matches!(answer, Ok(Ok(answer)) if answer.status.as_u16() == 200)
+    let request = http.request(Method::GET, path)?;
+    let answer = http.answer(path, request).await.map_err(|error| error.at(path))?;
+    Ok(answer.status.as_u16())
 }
 
 /// A fresh server and session id: SockJS would take a known one for the old session.
@@ -230,21 +213,6 @@ pub(super) fn session_path() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_worked_is_remembered_for_ten_minutes() {
-        let now = Instant::now();
-        let mut auto = Transports::new(TransportChoice::Auto);
-        assert_eq!(auto.plan(now), Plan::Both);
-        auto.worked(Plan::Both, Transport::XhrStreaming, now);
-        assert_eq!(auto.plan(now + REMEMBER / 2), Plan::XhrStreaming);
-        auto.worked(Plan::XhrStreaming, Transport::XhrStreaming, now + REMEMBER / 2);
-        assert_eq!(auto.plan(now + REMEMBER), Plan::Both);
-        auto.worked(Plan::Both, Transport::WebSocket, now + REMEMBER);
-        assert_eq!(auto.blocked, None);
-        let only = Transports::new(TransportChoice::WebSocket);
-        assert_eq!(only.plan(now), Plan::WebSocket);
-    }
 
     #[test]
     fn every_session_is_a_fresh_one() {

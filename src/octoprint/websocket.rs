@@ -49,9 +49,9 @@ impl WebSocket {
         let key = generate_key();
         let request = http
             .endless(Method::GET, &path)
-            .map_err(|error| TransportError::Call(error.to_string()))?
+            .map_err(|error| TransportError::Argument(error.to_string()))?
             .headers(upgrade_headers(&key));
-        let response = request.send().await.map_err(|error| TransportError::of_call(&error))?;
+        let response = http.send(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(response).await);
         }
@@ -165,7 +165,7 @@ async fn refused(mut response: reqwest::Response) -> TransportError {
         _ => String::new(),
     };
     match status {
-        501..=504 => TransportError::NotUp { status },
+        502..=504 => TransportError::NotUp { status },
         200 | 400 | 426 => TransportError::Blocked { status, text },
         _ => TransportError::Refused { status },
     }
@@ -177,7 +177,7 @@ fn ws_error(error: WsError) -> TransportError {
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed => TransportError::Ended,
-        WsError::Io(error) => TransportError::Io(error.to_string()),
+        WsError::Io(error) => TransportError::Io(error),
         WsError::Capacity(error) => TransportError::TooLarge(error.to_string()),
         error => TransportError::Protocol(error.to_string()),
     }

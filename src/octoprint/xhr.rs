@@ -128,9 +128,9 @@ async fn stream(rest: Rest, session: String) -> Result<Response, TransportError>
 
 async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, TransportError> {
     let request = rest.http().endless(Method::POST, path);
-    let request = request.map_err(|error| TransportError::Call(error.to_string()))?;
+    let request = request.map_err(|error| TransportError::Argument(error.to_string()))?;
     let request = request.header(reqwest::header::CONTENT_TYPE, "text/plain;charset=UTF-8");
-    request.body(body).send().await.map_err(|error| TransportError::of_call(&error))
+    Ok(rest.http().send(request.body(body)).await?)
 }
 
 /// Cuts a stream of bytes into lines.

@@ -65,7 +65,7 @@ impl Request {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Request> {
+pub async fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -101,16 +101,25 @@ pub struct Server {
     pub requests: mpsc::UnboundedReceiver<Request>,
     /// The WebSockets, as they are opened.
     pub sockets: mpsc::UnboundedReceiver<Peer>,
+    accepting: tokio::task::JoinHandle<()>,
 }
 
 /// Answers each request with `answer`'s text; `None` for a WebSocket upgrade accepts it.
 pub async fn serve(answer: impl Fn(&Request) -> Option<String> + Send + Sync + 'static) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at("127.0.0.1:0", answer).await
+}
+
+/// The same at an address.
+pub async fn serve_at(
+    address: &str,
+    answer: impl Fn(&Request) -> Option<String> + Send + Sync + 'static,
+) -> Server {
+    let listener = TcpListener::bind(address).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (seen, requests) = mpsc::unbounded_channel();
     let (opened, sockets) = mpsc::unbounded_channel();
     let answer = Arc::new(answer);
-    tokio::spawn(async move {
+    let accepting = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (answer, seen, opened) = (Arc::clone(&answer), seen.clone(), opened.clone());
             tokio::spawn(async move {
@@ -129,7 +138,7 @@ pub async fn serve(answer: impl Fn(&Request) -> Option<String> + Send + Sync + '
             });
         }
     });
-    Server { url, requests, sockets }
+    Server { url, requests, sockets, accepting }
 }
 
 /// A server that logs everyone in and accepts WebSockets.
@@ -143,6 +152,12 @@ pub async fn octoprint() -> Server {
 }
 
 impl Server {
+    /// Listens no more.
+    pub async fn stop(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+    }
+
     pub async fn request(&mut self) -> Request {
         timeout(Duration::from_secs(5), self.requests.recv()).await.unwrap().unwrap()
     }
@@ -168,7 +183,9 @@ pub struct Peer {
 
 impl Peer {
     async fn accept(mut stream: TcpStream, request: &Request) -> Self {
-        let accept = derive_accept_key(request.header("sec-websocket-key").unwrap().as_bytes());
+        let accept = derive_accept_key(
+            request.header("sec-websocket-key").unwrap_or_else(|| panic!("{request:?}")).as_bytes(),
+        );
         let answer = format!(
             "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\n\r\n"

@@ -1,0 +1,81 @@
+//! How a socket gets its transport, and what it learns where it gets none.
+
+use tokio::time::Instant;
+
+use super::actor::{Actor, Over};
+use super::connection::{Failure, Phase};
+use super::fallback::Miss;
+use super::status::Transport;
+use super::transport::{Link, TransportError, open_websocket, open_xhr, sockjs_is_there};
+
+impl Actor {
+    /// Opens the transport that is to be tried, and the other one where that is blocked.
+    pub(super) async fn open_transport(&mut self) -> Result<Link, Over> {
+        if self.fallback.transport(Instant::now()) == Transport::XhrStreaming {
+            let opened = self.open_xhr().await?;
+            return Ok(opened.inspect_err(|_| self.fallback.no_better())?);
+        }
+        let (rest, limit) = (self.rest.clone(), self.options.connect_timeout);
+        let max_message = self.options.max_message_bytes;
+        let opened = self.obeying(open_websocket(rest.http(), limit, max_message)).await?;
+        let failed = match opened {
+            Ok(link) => return Ok(link),
+            Err(failed) => failed,
+        };
+        if !self.missed(failed.miss()).await? {
+            return Err(failed.into());
+        }
+        tracing::warn!(url = self.url, "{failed}; trying XHR streaming");
+        // The first failure is the one worth telling.
+        let opened = self.open_xhr().await?;
+        Ok(opened.map_err(|_| {
+            self.fallback.no_better();
+            failed
+        })?)
+    }
+
+    async fn open_xhr(&mut self) -> Result<Result<Link, TransportError>, Over> {
+        let (rest, limit) = (self.rest.clone(), self.options.connect_timeout);
+        let max_message = self.options.max_message_bytes;
+        let open = async { open_xhr(&rest, limit, max_message).await };
+        self.obeying(open).await
+    }
+
+    /// A WebSocket failed. Yields whether to move to XHR streaming.
+    async fn missed(&mut self, miss: Miss) -> Result<bool, Over> {
+        let (rest, limit) = (self.rest.clone(), self.options.connect_timeout);
+        let there =
+            self.fallback.asks(miss) && self.obeying(sockjs_is_there(rest.http(), limit)).await?;
+        Ok(self.fallback.missed(miss, there, Instant::now()))
+    }
+
+    /// A connection that was open has failed.
+    pub(super) fn ended(&mut self, transport: Transport, phase: Phase, failure: &Failure) {
+        match phase {
+            Phase::Opening | Phase::Greeting => self.mute = Some(transport),
+            Phase::Authenticating => {}
+            Phase::Live => {
+                self.lost = true;
+                self.closed_at = failure.closed_by_peer().then(Instant::now);
+            }
+        }
+    }
+
+    /// Draws the conclusion from a connection that carried not even `connected`.
+    pub(super) async fn learn_of_mute(&mut self) -> Result<(), Over> {
+        match self.mute.take() {
+            Some(Transport::WebSocket) => {
+                if self.missed(Miss::Mute).await? {
+                    let url = &self.url;
+                    tracing::warn!(
+                        url,
+                        "two WebSockets in a row carried nothing: next XHR streaming"
+                    );
+                }
+            }
+            Some(Transport::XhrStreaming) => self.fallback.no_better(),
+            None => {}
+        }
+        Ok(())
+    }
+}
