@@ -106,6 +106,18 @@ fn variables_win_and_are_taken_as_they_are() {
 }
 
 #[test]
+fn knocking_is_on_unless_it_is_switched_off() {
+    let config = config::from_toml(GOOD).unwrap();
+    assert!(config.printers[0].socket.knock);
+    let off = format!("{GOOD}[printers.mk3.socket]\nknock = false\n");
+    let config = config::from_toml(&off).unwrap();
+    assert!(!config.printers[0].socket.knock);
+    assert_eq!(config.without_secrets()["printers"]["mk3"]["socket"]["knock"], false);
+    let error = mistakes(&format!("{GOOD}[printers.mk3.socket]\nknock = \"often\"\n"), &[]);
+    assert!(error.contains("printers.mk3.socket.knock"), "{error}");
+}
+
+#[test]
 fn an_id_with_a_hyphen_is_reached_by_a_variable_with_an_underscore() {
     let text = GOOD.replace("mk3", "my-mk3");
     let config =

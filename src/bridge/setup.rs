@@ -143,6 +143,7 @@ fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupEr
     options.rate_sliding_window_size = socket.rate_sliding_window_size;
     options.max_rate_factor = socket.max_rate_factor;
     options.connect_timeout = socket.connect_timeout;
+    options.knock = socket.knock;
     options.turns = common.turns.clone();
     options.transport = socket.transport;
     options.headers =

@@ -107,6 +107,7 @@ impl Printer {
                     TransportChoice::XhrStreaming => "xhr-streaming",
                 },
                 "headers": socket.headers.keys().collect::<Vec<_>>(),
+                "knock": socket.knock,
                 "terminal": socket.terminal,
             },
             "commands": {

@@ -212,6 +212,7 @@ fn socket(section: &Section<'_>) -> Socket {
         "connect_timeout",
         "transport",
         "headers",
+        "knock",
         "terminal",
     ]);
     let transports = [
@@ -234,6 +235,7 @@ fn socket(section: &Section<'_>) -> Socket {
         ),
         transport: section.word("transport", &transports, TransportChoice::Auto),
         headers: headers(&section.section("headers")),
+        knock: section.flag("knock", true),
         terminal: section.flag("terminal", false),
     }
 }

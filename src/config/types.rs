@@ -200,6 +200,8 @@ pub struct Socket {
     pub transport: TransportChoice,
     /// Extra request headers; values are never printed.
     pub headers: BTreeMap<String, Secret>,
+    /// While OctoPrint cannot be reached, ask every 2 s whether it is up, without logging in.
+    pub knock: bool,
     /// Also the printer's terminal lines.
     pub terminal: bool,
 }
