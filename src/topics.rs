@@ -102,6 +102,8 @@ pub struct PrinterTopics {
     pub last_event: Topic,
     /// Answers to commands.
     pub result: Topic,
+    /// The last answer to a command, retained.
+    pub last_command: Topic,
     /// OctoPrint's `current` messages.
     pub current: Topic,
     /// OctoPrint's `history` messages.
@@ -128,6 +130,7 @@ impl PrinterTopics {
             print: topic("print"),
             last_event: topic("last_event"),
             result: topic("result"),
+            last_command: topic("last_command"),
             current: topic("message/current"),
             history: topic("message/history"),
             connected: topic("message/connected"),

@@ -171,11 +171,11 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
     });
     say(&topics.socket, connected.to_string().as_bytes());
     for result in [
-        json!({"command": "job", "value": "pause", "id": null, "ok": true}),
+        json!({"command": "job", "value": "pause", "id": null, "ok": true, "error": null, "status": null}),
         json!({"command": "gcode", "value": "M117", "id": 5, "ok": false, "error": "x".repeat(400), "status": 409}),
         json!({"command": "select", "value": {"a": null}, "id": null, "ok": false, "error": "no", "status": null}),
     ] {
-        say(&topics.result, result.to_string().as_bytes());
+        say(&topics.last_command, result.to_string().as_bytes());
     }
     for payload in ["online", "offline"] {
         say(&topics.availability, payload.as_bytes());

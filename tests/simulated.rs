@@ -31,6 +31,11 @@ struct World {
 impl World {
     /// A broker, a watcher, the bridge, and printers with these ids, in the way `faults` has it.
     async fn start(ids: &[&str], faults: Faults) -> Self {
+        Self::start_with(ids, faults, "200ms").await
+    }
+
+    /// The same with its `offline_after`.
+    async fn start_with(ids: &[&str], faults: Faults, offline_after: &str) -> Self {
         tls::install_provider();
         let port = free_port();
         tokio::task::spawn_blocking(move || demo::start_broker(port)).await.unwrap().unwrap();
@@ -42,7 +47,7 @@ impl World {
             simulator.set_faults(faults.clone());
             let url = simulator.url();
             text += &format!(
-                "[printers.{id}]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noffline_after = \"200ms\"\n"
+                "[printers.{id}]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noffline_after = \"{offline_after}\"\n"
             );
             simulators.push(simulator);
         }
@@ -58,7 +63,11 @@ impl World {
     }
 
     async fn one() -> Self {
-        let world = Self::start(&["mk3"], Faults::default()).await;
+        Self::one_with("200ms").await
+    }
+
+    async fn one_with(offline_after: &str) -> Self {
+        let world = Self::start_with(&["mk3"], Faults::default(), offline_after).await;
         world.socket(0, "connected").await;
         world
             .watcher
@@ -201,7 +210,7 @@ async fn refused_logins_wait_and_a_starting_octoprint_is_tried_again_soon() {
         .wait_from(mark, "offline", |s| on("availability")(s) && s.payload == "offline")
         .await;
     let refused = world.watcher.command("job", "pause").await;
-    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &Value::Null), "{refused}");
+    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &json!(403)), "{refused}");
     world.end().await;
 }
 
@@ -238,6 +247,60 @@ async fn an_emergency_stop_waits_for_nothing_and_drops_what_waits() {
     let commands = world.simulator().observed().commands;
     assert!(commands.iter().any(|(_, body)| body.to_string().contains("M112")), "{commands:?}");
     assert!(commands.iter().all(|(_, body)| body["target"] != 52.0), "{commands:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_tried_while_only_the_socket_is_away() {
+    let world = World::one().await;
+    // A proxy that lets no socket through any more, neither over WebSocket nor otherwise.
+    world.simulator().set_faults(Faults { refuse_upgrade: true, ..Faults::default() });
+    let mark = world.watcher.mark();
+    world.simulator().drop_sockets();
+    world
+        .watcher
+        .wait_from(mark, "offline", |s| on("availability")(s) && s.payload == "offline")
+        .await;
+    let done = world.watcher.command("temperature/bed", "50").await;
+    assert_eq!(done["ok"], true, "{done}");
+    // What the printer has is asked of OctoPrint.
+    let refused = world.watcher.command("temperature/tool3", "50").await;
+    assert!(refused["error"].as_str().unwrap().contains("no tool3"), "{refused}");
+    let refused = world.watcher.command("job", "start").await;
+    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &json!(409)), "{refused}");
+    let mark = world.watcher.mark();
+    let done = world.watcher.command("emergency_stop", "1").await;
+    assert_eq!(done["ok"], true, "{done}");
+    let last = world
+        .watcher
+        .wait_json(mark, &topic("last_command"), |last| last["command"] == "emergency_stop")
+        .await;
+    let wanted = json!({"command": "emergency_stop", "value": 1, "id": null, "ok": true,
+        "error": null, "status": null});
+    assert_eq!(last, wanted);
+    let commands = world.simulator().observed().commands;
+    assert!(commands.iter().any(|(_, body)| body.to_string().contains("M112")), "{commands:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_octoprint_is_offline_at_once_and_takes_no_command() {
+    // Whoever waits for it waits in vain here.
+    let world = World::one_with("1h").await;
+    let mark = world.watcher.mark();
+    world.simulator().stop();
+    world
+        .watcher
+        .wait_from(mark, "offline", |s| on("availability")(s) && s.payload == "offline")
+        .await;
+    let refused = world.watcher.command("job", "pause").await;
+    assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &Value::Null), "{refused}");
+    assert!(!refused["error"].as_str().unwrap().contains("unknown whether"), "{refused}");
+    let refused = world.watcher.command("emergency_stop", "1").await;
+    assert!(refused["error"].as_str().unwrap().contains("not sent"), "{refused}");
+    // At once, in the two seconds after an attempt that failed.
+    let refused = world.watcher.command("job", "pause").await;
+    assert!(refused["error"].as_str().unwrap().contains("cannot be reached"), "{refused}");
     world.end().await;
 }
 

@@ -3,87 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::command::{Asked, Command, Rate};
 use super::hub::watch::{Watch, caught};
-use crate::mqtt::{Broker, Kind, Publication};
-use crate::octoprint::{JobAction, RateMode, RestError, Socket, SystemCommand};
-use crate::topics::Topic;
+use super::printer::commands::answers::{Answers, Failure};
+use crate::octoprint::{JobAction, RateMode, Rest, RestError, Socket, SystemCommand};
 
 /// Most commands that wait for one printer.
 const WAITING: usize = 100;
-
-/// Why a command was not carried out.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    error: String,
-    status: Option<u16>,
-}
-
-impl Failure {
-    /// A failure that the bridge itself sees.
-    pub fn new(error: impl Into<String>) -> Self {
-        Self { error: error.into(), status: None }
-    }
-}
-
-impl From<RestError> for Failure {
-    fn from(error: RestError) -> Self {
-        let status = error.status();
-        let error = if error.outcome_unknown() {
-            format!("no answer came, so it is unknown whether OctoPrint obeyed: {error}")
-        } else {
-            error.to_string()
-        };
-        Self { error, status }
-    }
-}
-
-/// Where the commands of one printer are answered.
-#[derive(Clone)]
-pub struct Answers {
-    /// The printer's lane in the outbox.
-    pub lane: usize,
-    /// `B/P/result`.
-    pub topic: Topic,
-    /// The way there.
-    pub broker: Broker,
-}
-
-impl Answers {
-    /// Publishes the answer to `asked`, and logs a failure.
-    pub fn answer(&self, asked: &Asked, outcome: Result<(), Failure>) {
-        #[derive(Serialize)]
-        struct Done<'a> {
-            #[serde(flatten)]
-            asked: &'a Asked,
-            ok: bool,
-        }
-        #[derive(Serialize)]
-        struct Failed<'a> {
-            #[serde(flatten)]
-            asked: &'a Asked,
-            ok: bool,
-            error: String,
-            status: Option<u16>,
-        }
-        let payload = match outcome {
-            Ok(()) => {
-                tracing::debug!(command = asked.command, "done");
-                serde_json::to_vec(&Done { asked, ok: true })
-            }
-            Err(Failure { error, status }) => {
-                tracing::warn!(command = asked.command, error, "command not carried out");
-                serde_json::to_vec(&Failed { asked, ok: false, error, status })
-            }
-        };
-        // A map with text keys always has a JSON form.
-        let Ok(payload) = payload else { return };
-        self.broker.publish(Publication::new(self.lane, self.topic.clone(), payload, Kind::ANSWER));
-    }
-}
 
 /// A rate that OctoPrint took, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +27,8 @@ struct Queued {
     command: Command,
     /// The number of emergency stops before it came.
     stops: u64,
-    /// Whether a file was selected, as far as the snapshot knows.
-    job_selected: bool,
+    /// Whether the printer is known to have what it is about; else OctoPrint is asked.
+    known: bool,
 }
 
 /// Takes the commands of one printer; cheap to clone.
@@ -135,11 +63,12 @@ impl Executor {
         Self { socket, answers, queue, stops, watch }
     }
 
-    /// Runs `command`: at once where it is urgent, else after those that came before.
-    pub fn submit(&self, asked: Asked, command: Command, job_selected: bool) {
+    /// Runs `command`: at once where it is urgent, else after those that came before. `known` says
+    /// whether the printer is known to have the heater that it is about.
+    pub fn submit(&self, asked: Asked, command: Command, known: bool) {
         if !command.is_urgent() {
             let stops = self.stops.load(Ordering::Relaxed);
-            let queued = Box::new(Queued { asked, command, stops, job_selected });
+            let queued = Box::new(Queued { asked, command, stops, known });
             if let Err(refused) = self.queue.try_send(queued) {
                 let asked = refused.into_inner().asked;
                 self.answers.answer(&asked, Err(Failure::new("too many commands wait already")));
@@ -172,12 +101,13 @@ impl Executor {
         self.socket.set_rate(mode);
     }
 
-    /// Drops what waits, and stops beside whatever is under way.
+    /// Drops what waits, and stops beside whatever is under way, wherever OctoPrint is thought to
+    /// be.
     fn emergency_stop(&self, asked: Asked) {
         self.stops.fetch_add(1, Ordering::Relaxed);
         let (rest, answers) = (self.socket.rest(), self.answers.clone());
         self.watch.spawn("emergency stop", async move {
-            let outcome = rest.printer_command(&["M112"]).await.map_err(Failure::from);
+            let outcome = rest.emergency_stop().await.map_err(Failure::from);
             answers.answer(&asked, outcome);
         });
     }
@@ -193,9 +123,9 @@ struct Worker {
 impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Box<Queued>>) {
         while let Some(queued) = waiting.recv().await {
-            let Queued { asked, command, stops, job_selected } = *queued;
+            let Queued { asked, command, stops, known } = *queued;
             let outcome = if stops == self.stops.load(Ordering::Relaxed) {
-                match caught(self.execute(command, job_selected)).await {
+                match caught(self.execute(command, known)).await {
                     Ok(outcome) => outcome,
                     Err(panicked) => {
                         self.fail(&asked, waiting);
@@ -221,16 +151,23 @@ impl Worker {
         }
     }
 
-    async fn execute(&self, command: Command, job_selected: bool) -> Result<(), Failure> {
+    async fn execute(&self, command: Command, known: bool) -> Result<(), Failure> {
         let rest = self.socket.rest();
         #[cfg(test)]
         assert_ne!(command, Command::Message("panic".to_owned()), "a test");
+        if let Some(reason) = rest.unreached_lately() {
+            return Err(Failure::unreached(&reason));
+        }
+        if !known {
+            known_to_octoprint(&rest, &command).await?;
+        }
         match command {
             Command::Job(job) => {
-                // OctoPrint answers 204 and does nothing.
-                if job == JobAction::Start && !job_selected && !rest.job_file_selected().await? {
-                    let error = "no file is selected, so there is nothing to start".to_owned();
-                    return Err(Failure { error, status: Some(409) });
+                // OctoPrint answers 204 and does nothing. What its messages said of the job may
+                // be old: they come seldom where the rate is low, and not at all without a socket.
+                if job == JobAction::Start && !selected(&rest).await? {
+                    let error = "no file is selected, so there is nothing to start";
+                    return Err(Failure::with_status(error, 409));
                 }
                 rest.job(job).await?;
             }
@@ -270,27 +207,41 @@ impl Worker {
     }
 }
 
+async fn selected(rest: &Rest) -> Result<bool, Failure> {
+    rest.job_file_selected().await.map_err(|error| Failure::unasked(&error))
+}
+
+/// Asks OctoPrint for the heater that a command is about.
+async fn known_to_octoprint(rest: &Rest, command: &Command) -> Result<(), Failure> {
+    let Some(heater) = command.heater() else { return Ok(()) };
+    let heaters = rest.heaters().await.map_err(|error| Failure::unasked(&error))?;
+    if heaters.iter().any(|known| known == heater) {
+        return Ok(());
+    }
+    Err(Failure::no_heater(heater))
+}
+
 /// OctoPrint says the same of a printer that prints and of one that is not connected.
 fn not_selected(error: RestError) -> Failure {
     match error.status() {
-        Some(409) => Failure {
-            error: "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected".to_owned(),
-            status: Some(409),
-        },
-        Some(404) => Failure { error: "there is no such file".to_owned(), status: Some(404) },
+        Some(409) => Failure::with_status(
+            "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected",
+            409,
+        ),
+        Some(404) => Failure::with_status("there is no such file", 404),
         _ => error.into(),
     }
 }
 
 fn no_system(error: RestError, command: SystemCommand) -> Failure {
     match error.status() {
-        Some(404) => Failure {
-            error: format!(
+        Some(404) => Failure::with_status(
+            format!(
                 "OctoPrint has no command to {}; it is set in OctoPrint's settings, Server",
                 command.as_str()
             ),
-            status: Some(404),
-        },
+            404,
+        ),
         _ => error.into(),
     }
 }

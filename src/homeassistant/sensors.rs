@@ -199,10 +199,10 @@ fn diagnostics(place: &Place<'_>) -> Vec<Component> {
         Component::new("sensor", "last_command", "Last command")
             .icon("console")
             .state(
-                &topics.result,
+                &topics.last_command,
                 "(value_json.command ~ ': ' ~ ('done' if value_json.ok else value_json.error))[:255]",
             )
-            .with("json_attributes_topic", &*topics.result)
+            .with("json_attributes_topic", &*topics.last_command)
             .available(alone())
             .diagnostic(),
     ]

@@ -87,6 +87,11 @@ fn has_key(shared: &Shared, headers: &HeaderMap) -> bool {
     key_of(headers) == Some(shared.options.api_key.as_str())
 }
 
+/// A deactivated user may log in, as nobody, and do nothing.
+fn may_call(shared: &Shared, headers: &HeaderMap) -> bool {
+    has_key(shared, headers) && !locked(&shared.faults).deactivated
+}
+
 fn has_session(shared: &Shared, headers: &HeaderMap) -> bool {
     let sessions = locked(&shared.sessions);
     cookie(headers, "session").is_some_and(|session| sessions.contains(session))
@@ -101,7 +106,7 @@ async fn guard(State(shared): Here, request: Request, next: Next) -> Response {
         return error(status, "a fault was asked for");
     }
     let headers = request.headers();
-    if !has_key(&shared, headers) {
+    if !may_call(&shared, headers) {
         if !has_session(&shared, headers) {
             let text = "You don't have the permission to access the requested resource. It is either read-protected or not readable by the server.";
             return error(StatusCode::FORBIDDEN, text);

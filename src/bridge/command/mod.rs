@@ -94,11 +94,6 @@ impl Command {
             _ => None,
         }
     }
-
-    /// Whether OctoPrint must be there to obey.
-    pub fn needs_octoprint(&self) -> bool {
-        !matches!(self, Self::Reconnect | Self::Rate(_))
-    }
 }
 
 /// What a command arrived as, for its answer.

@@ -1,13 +1,15 @@
 //! The commands to one printer: which of them run.
 
+pub mod answers;
+
 use std::time::Instant;
 
 use super::Printer;
 use crate::bridge::command;
-use crate::bridge::executor::Failure;
 use crate::bridge::rate_limit;
 use crate::mqtt::{Incoming, Kind, Publication};
 use crate::octoprint::SocketState as State;
+use answers::Failure;
 
 impl Printer {
     pub(super) fn take_command(&mut self, incoming: Incoming) {
@@ -34,34 +36,29 @@ impl Printer {
             return;
         }
         match self.checked(&asked) {
-            Ok(command) => {
-                let job_selected = self.mapping.snapshot.job_selected();
-                self.executor.submit(asked, command, job_selected);
-            }
+            Ok((command, known)) => self.executor.submit(asked, command, known),
             Err(failure) => self.answers().answer(&asked, Err(failure)),
         }
     }
 
-    fn checked(&mut self, asked: &command::Asked) -> Result<command::Command, Failure> {
+    /// The command, and whether the printer is known to have the heater that it is about: without
+    /// a socket what is known may be old, and OctoPrint is to be asked.
+    fn checked(&mut self, asked: &command::Asked) -> Result<(command::Command, bool), Failure> {
         let command = command::check(asked, &self.rules)
             .map_err(|refusal| Failure::new(refusal.to_string()))?;
-        let connected = self.socket.status().borrow().state == State::Connected;
-        if command.needs_octoprint() && !connected {
-            return Err(Failure::new(
-                "OctoPrint is not connected; commands are not kept for later",
-            ));
-        }
         if !command.is_urgent() && !self.commands.allows(Instant::now()) {
             return Err(Failure::new(rate_limit::REFUSAL));
         }
-        if let Some(heater) = command.heater() {
-            // With a profile of one extruder OctoPrint lets any tool set the only hotend.
-            let always = matches!(heater, "tool0" | "bed" | "chamber");
-            if !always && !self.mapping.snapshot.knows_heater(heater) {
-                return Err(Failure::new(format!("this printer has no {heater}")));
-            }
+        // With a profile of one extruder OctoPrint lets any tool set the only hotend.
+        let checked = command.heater().filter(|h| !matches!(*h, "tool0" | "bed" | "chamber"));
+        let Some(heater) = checked else { return Ok((command, true)) };
+        if self.socket.status().borrow().state != State::Connected {
+            return Ok((command, false));
         }
-        Ok(command)
+        match self.mapping.snapshot.knows_heater(heater) {
+            true => Ok((command, true)),
+            false => Err(Failure::no_heater(heater)),
+        }
     }
 
     /// Clears the command from the broker: whether it was published retained cannot be told.

@@ -1,6 +1,6 @@
 //! One printer's task: owns its state, feeds the outbox, takes its commands.
 
-mod commands;
+pub(super) mod commands;
 mod failed;
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::command::Rules;
-use super::executor::{Answers, Executor, Factor};
+use super::executor::{Executor, Factor};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::hub::watch::{Failures, Watch};
@@ -26,6 +26,7 @@ use crate::http::metrics::Latency;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
 use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
+use commands::answers::Answers;
 
 /// For how long changes of the files are collected.
 const BURST: std::time::Duration = std::time::Duration::from_secs(1);
@@ -116,7 +117,7 @@ impl Printer {
         let Memory { rate, home_assistant, prints, found, latency, left, watch, failures } = memory;
         let messages = listen(&socket, latency);
         let (obeyed, factors) = mpsc::unbounded_channel();
-        let answers = Answers { lane, topic: topics.result.clone(), broker: broker.clone() };
+        let answers = answers(lane, &topics, &broker);
         Self {
             id: printer.id.clone(),
             lane,
@@ -248,11 +249,15 @@ impl Printer {
             self.publish_states(clears);
         }
         if self.offline_at.is_some_and(|at| now >= at) {
-            self.offline_at = None;
-            self.online = false;
-            tracing::warn!(printer = self.id, "OctoPrint is offline");
-            self.publish_availability();
+            self.go_offline();
         }
+    }
+
+    fn go_offline(&mut self) {
+        self.offline_at = None;
+        self.online = false;
+        tracing::warn!(printer = self.id, "OctoPrint is offline");
+        self.publish_availability();
     }
 
     fn take_broker(&mut self, connected: bool) {
@@ -356,8 +361,12 @@ impl Printer {
     }
 
     fn take_history(&mut self, connection: u64) {
-        self.offline_at = None;
-        if !self.online {
+        // One that was still to be read when the connection was lost proves nothing any more.
+        let connected = self.socket.status().borrow().state == State::Connected;
+        if connected {
+            self.offline_at = None;
+        }
+        if connected && !self.online {
             self.online = true;
             tracing::info!(printer = self.id, "OctoPrint is online");
             self.publish_availability();
@@ -387,6 +396,8 @@ impl Printer {
         let status = status.borrow_and_update().clone();
         if status.state == State::Connected {
             self.offline_at = None;
+        } else if status.gone && self.online {
+            self.go_offline();
         } else if self.online && self.offline_at.is_none() {
             self.offline_at = Some(Instant::now() + self.offline_after);
         }
@@ -397,7 +408,7 @@ impl Printer {
     }
 
     fn answers(&self) -> Answers {
-        Answers { lane: self.lane, topic: self.topics.result.clone(), broker: self.broker.clone() }
+        answers(self.lane, &self.topics, &self.broker)
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = Change>) {
@@ -418,6 +429,11 @@ impl Printer {
     fn publish(&self, publication: Publication) {
         self.broker.publish(publication);
     }
+}
+
+fn answers(lane: usize, topics: &PrinterTopics, broker: &Broker) -> Answers {
+    let (topic, last) = (topics.result.clone(), topics.last_command.clone());
+    Answers { lane, topic, last, broker: broker.clone() }
 }
 
 /// Registers the bridge for all messages of `socket`.

@@ -94,7 +94,6 @@ pub struct Snapshot {
     printer: Published,
     last_job: Last,
     job: Published,
-    job_selected: bool,
     progress: Progress,
     last_markings: Last,
     /// The server's time of the last `print` marking.
@@ -256,11 +255,6 @@ impl Snapshot {
         self.server_time
     }
 
-    /// Whether a file is selected.
-    pub fn job_selected(&self) -> bool {
-        self.job_selected
-    }
-
     fn apply_state(&mut self, raw: Raw<'_>) -> Option<Change> {
         #[derive(Deserialize, Default)]
         struct State<'a> {
@@ -329,7 +323,6 @@ impl Snapshot {
         }
         let job: Job<'_> = object(raw);
         let File { name, path, origin, size } = object(job.file);
-        self.job_selected = path.is_some() || name.is_some();
         let out = Out {
             file: name,
             path,
