@@ -100,3 +100,15 @@ async fn failed_stays_failed_until_reconnect() {
     let mark = world.reconnect("").await;
     world.state(mark, "connected").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
+async fn an_octoprint_that_is_back_is_noticed_in_a_long_wait() {
+    let mut world = World::start("timeouts = [600]").await;
+    let mark = world.watcher.mark();
+    world.octoprint.kill();
+    world.state(mark, "waiting").await;
+    let mark = world.watcher.mark();
+    world.octoprint.run().await;
+    world.state(mark, "connected").await;
+}

@@ -65,12 +65,10 @@ impl Actor {
     pub(super) async fn learn_of_mute(&mut self) -> Result<(), Over> {
         match self.mute.take() {
             Some(Transport::WebSocket) => {
-                if self.missed(Miss::Mute).await? {
+                let moves = self.missed(Miss::Mute).await?;
+                if moves {
                     let url = &self.url;
-                    tracing::warn!(
-                        url,
-                        "two WebSockets in a row carried nothing: next XHR streaming"
-                    );
+                    tracing::warn!(url, "two WebSockets carried nothing: XHR streaming is next");
                 }
             }
             Some(Transport::XhrStreaming) => self.fallback.no_better(),

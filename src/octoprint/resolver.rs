@@ -17,8 +17,11 @@ const KEPT: Duration = Duration::from_secs(60);
 /// occupies a thread, and takes seconds where a name is unknown.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    known: Arc<Mutex<Option<(Instant, Vec<SocketAddr>)>>>,
+    known: Arc<Mutex<Option<Known>>>,
 }
+
+/// When the name was looked up, and what was found.
+type Known = (Instant, Vec<SocketAddr>);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {

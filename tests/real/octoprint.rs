@@ -22,6 +22,7 @@ plugins:
 
 pub struct OctoPrint {
     pub port: u16,
+    program: PathBuf,
     dir: tempfile::TempDir,
     process: Option<Process>,
     http: reqwest::Client,
@@ -42,11 +43,27 @@ impl OctoPrint {
 
     /// The same with its `config.yaml` changed.
     pub async fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        Self::start_program(program(), change).await
+    }
+
+    /// One of another version; `None` where that is not installed.
+    pub async fn start_version(version: &str) -> Option<Self> {
+        let home = std::env::var("HOME").unwrap();
+        let program = PathBuf::from(home)
+            .join(format!(".cache/octoprint2mqtt/octoprint-{version}/bin/octoprint"));
+        if !program.exists() {
+            return None;
+        }
+        Some(Self::start_program(program, |config| config).await)
+    }
+
+    async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {
         octoprint2mqtt::tls::install_provider();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.yaml"), change(CONFIG.to_owned())).unwrap();
         let mut octoprint = Self {
             port: free_port(),
+            program,
             dir,
             process: None,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -58,7 +75,7 @@ impl OctoPrint {
 
     /// `serve` takes the common options behind its name, `user` before it.
     fn octoprint(&self, serve: bool) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(serve.then_some("serve"));
         command.arg("--basedir").arg(self.dir.path()).arg("--iknowwhatimdoing");
         command.stdout(Stdio::null()).stderr(Stdio::null());
