@@ -130,7 +130,7 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
     let (mut topics, mut foreign) = (BTreeSet::new(), BTreeMap::new());
     for message in &retained {
         let Some(found) = homeassistant::published_anywhere(&message.payload) else { continue };
-        let topic = Topic::from(message.topic.as_str());
+        let Some(topic) = message.own_topic() else { continue };
         let here = found.bridge_state == *settings.topics.state;
         if owners.own(found.identity.as_deref()) {
             topics.extend(here.then_some(topic));

@@ -10,6 +10,7 @@
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
 //! | [`http`] | health and metrics over HTTP |
 //! | [`shard`] | which of several bridges serves a printer |
+//! | [`topic`] | a topic that MQTT can carry: the only way to make one |
 //! | [`topics`] | every topic, in one place |
 //! | [`check`] | tries everything that the bridge will need |
 //! | [`addon`] | the configuration of a Home Assistant add-on |
@@ -49,4 +50,5 @@ pub mod simulator;
 pub mod splice;
 pub mod store;
 pub mod tls;
+pub mod topic;
 pub mod topics;

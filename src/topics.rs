@@ -1,19 +1,6 @@
 //! Every topic, in one place (pure).
 
-use std::sync::Arc;
-
-/// A topic that is used again and again: cheap to clone.
-pub type Topic = Arc<str>;
-
-/// A text from outside as one topic segment: `/`, `+`, `#` and control characters become `_`.
-pub fn segment(text: &str) -> String {
-    if text.is_empty() {
-        return "_".to_owned();
-    }
-    text.chars()
-        .map(|c| if matches!(c, '/' | '+' | '#') || c.is_control() { '_' } else { c })
-        .collect()
-}
+pub use crate::topic::{Topic, segment};
 
 /// Whether `topic` is where a bridge below `base` says what it is.
 pub fn is_info(base: &str, topic: &str) -> bool {
@@ -180,10 +167,20 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_leave_its_segment() {
-        assert_eq!(segment("a/b+c#d\u{0}e"), "a_b_c_d_e");
-        assert_eq!(segment(""), "_");
         let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
         assert_eq!(&*topics.event("x/#"), "octoprint2mqtt/mk3/event/x__");
+    }
+
+    #[test]
+    fn the_longest_names_make_a_topic_whole() {
+        let long = "x".repeat(70_000);
+        let topics = PrinterTopics::new(&"b".repeat(128), &"p".repeat(64));
+        let made = [topics.event(&long), topics.plugin(&long), topics.message(&long)];
+        for topic in made.into_iter().chain([topics.temperature(&long)]) {
+            let last = topic.rsplit('/').next().unwrap_or_default();
+            assert_eq!(last, segment(&long));
+            assert_eq!(topic.split('/').count(), 4, "{topic}");
+        }
     }
 
     #[test]

@@ -192,8 +192,8 @@ impl Announcer {
         match mqtt::retained(&self.options, &[&filter]).await {
             Ok(messages) => {
                 tokio::time::sleep(CLEAR_AFTER).await;
-                for message in messages {
-                    self.publish(message.topic.into(), bytes::Bytes::new());
+                for topic in messages.iter().filter_map(mqtt::Incoming::own_topic) {
+                    self.publish(topic, bytes::Bytes::new());
                 }
             }
             Err(error) => {

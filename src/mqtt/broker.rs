@@ -19,6 +19,7 @@ use super::lost::Lost;
 use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
 use super::publication::{Audience, Publication};
 use super::retry::Retry;
+use crate::topic::Topic;
 
 /// Largest publication, topic and payload together, that is handed to the connection, in bytes.
 pub const MAX_PUBLICATION: usize = 20 * 1024 * 1024;
@@ -103,6 +104,15 @@ pub struct Incoming {
     pub payload: Bytes,
     /// Whether it is a retained message that was replayed at subscription.
     pub retained: bool,
+}
+
+impl Incoming {
+    /// Its topic, to publish there; `None`, with a line in the log, where that cannot be: brokers
+    /// differ in what they let pass.
+    pub fn own_topic(&self) -> Option<Topic> {
+        let topic = Topic::read(&self.topic);
+        topic.inspect_err(|error| tracing::warn!(topic = self.topic, "left as it is: {error}")).ok()
+    }
 }
 
 /// What is known of the connection.

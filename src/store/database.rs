@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Known, StoredEvent};
 use crate::mqtt::{Audience, Worth};
+use crate::topic::{NotCarried, Topic};
 
 const FILE: &str = "octoprint2mqtt.redb";
 /// What the database may hold in memory, in bytes: what is kept is small.
@@ -95,11 +96,22 @@ fn encode(event: &StoredEvent) -> Option<Bytes> {
     Some(bytes.into())
 }
 
-fn decode(bytes: &[u8]) -> Option<StoredEvent> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let head: Head<'_> = serde_json::from_slice(&bytes[..end]).ok()?;
-    Some(StoredEvent {
-        topic: head.topic.into(),
+/// Why an event of the file is left out.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("it has no head")]
+    NoHead,
+    #[error(transparent)]
+    Head(#[from] serde_json::Error),
+    #[error(transparent)]
+    Topic(#[from] NotCarried),
+}
+
+fn decode(bytes: &[u8]) -> Result<StoredEvent, Unreadable> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::NoHead)?;
+    let head: Head<'_> = serde_json::from_slice(&bytes[..end])?;
+    Ok(StoredEvent {
+        topic: Topic::read(&head.topic)?,
         payload: Bytes::copy_from_slice(&bytes[end + 1..]),
         received: UNIX_EPOCH + Duration::from_millis(head.received),
         stamped: head.stamped,
@@ -230,8 +242,13 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     for entry in transaction.open_table(EVENTS)?.iter()? {
         let (key, value) = entry?;
         let (printer, sequence) = key.value();
-        if let Some(event) = decode(value.value()) {
-            known.events.insert((printer.to_owned(), sequence), event);
+        match decode(value.value()) {
+            Ok(event) => {
+                known.events.insert((printer.to_owned(), sequence), event);
+            }
+            Err(error) => {
+                tracing::warn!(printer, "an event that data_dir kept is left out: {error}");
+            }
         }
     }
     Ok(known)
@@ -241,4 +258,22 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
 fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("it made the library panic".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_whose_topic_no_broker_takes_is_left_out() {
+        let stored = |topic: &str| {
+            let head = serde_json::json!({"topic": topic, "received": 5, "stamped": true});
+            decode(format!("{head}\n{{}}").as_bytes())
+        };
+        assert_eq!(stored("o/mk3/event/X").unwrap().payload, "{}");
+        let long = "x".repeat(70_000);
+        for topic in ["", "o/mk3/event/X\u{fffe}", "o/mk3/event/#", &long] {
+            assert!(matches!(stored(topic), Err(Unreadable::Topic(_))), "{topic}");
+        }
+    }
 }

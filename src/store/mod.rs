@@ -24,6 +24,8 @@ use database::Database;
 pub use database::OpenError;
 use writer::{Request, Writer};
 
+use crate::topic::Topic;
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -51,7 +53,7 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
     /// Where it goes.
-    pub topic: Arc<str>,
+    pub topic: Topic,
     /// What it says, without `_delayed`.
     pub payload: Bytes,
     /// When it was received.

@@ -28,7 +28,7 @@ impl Printer {
         }
         let asked = command::asked(&name, &incoming.payload);
         if !incoming.payload.is_empty() {
-            self.clear(&name, reconnect);
+            self.clear(&incoming, reconnect);
         }
         if incoming.retained {
             let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
@@ -62,13 +62,14 @@ impl Printer {
     }
 
     /// Clears the command from the broker: whether it was published retained cannot be told.
-    fn clear(&mut self, name: &str, reconnect: bool) {
+    fn clear(&mut self, incoming: &Incoming, reconnect: bool) {
+        let Some(topic) = incoming.own_topic() else { return };
         if reconnect && self.broker.status().borrow().connected {
             self.echoes += 1;
         }
         self.publish(Publication::new(
             self.lane,
-            self.topics.command(name),
+            topic,
             Vec::new(),
             Kind::Fleeting { retain: true },
         ));
