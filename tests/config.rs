@@ -201,6 +201,19 @@ fn each_mistake_is_found() {
         (&printer("[mqtt]\nurl = \"mqtt://user:pass@host\""), "mqtt.url"),
         (&printer("[mqtt]\nbase_topic = \"a/#\""), "mqtt.base_topic"),
         (&printer("[mqtt]\nbase_topic = \"homeassistant\""), "two different topics"),
+        (&printer("[mqtt]\nbase_topic = \"a\\uFFFE\""), "mqtt.base_topic"),
+        (&printer(&format!("[mqtt]\nbase_topic = \"{}\"", "b".repeat(129))), "at most 128 bytes"),
+        (&printer("[mqtt]\nclient_id = \"a\\uFDD0\""), "mqtt.client_id"),
+        (&printer("[mqtt]\nclient_id = \"a\\u0001\""), "mqtt.client_id"),
+        (&printer("[mqtt]\nusername = \"a\\uFFFF\""), "mqtt.username"),
+        (&printer("[mqtt]\nmax_packet_size = \"999B\""), "mqtt.max_packet_size"),
+        (&printer("[mqtt]\nmax_packet_size = \"1GB\""), "at most 268435455 bytes"),
+        (&printer("octoprint_mqtt_topic = \"a\\uFFFE/\""), "octoprint_mqtt_topic"),
+        (
+            &printer(&format!("octoprint_mqtt_topic = \"{}\"", "o".repeat(257))),
+            "octoprint_mqtt_topic",
+        ),
+        (&GOOD.replace("mk3", &"p".repeat(65)), "at most 64"),
         (&printer("[mqtt]\npassword = \"p\""), "mqtt.username"),
         (&printer("[mqtt]\nkeep_alive = \"0s\""), "mqtt.keep_alive"),
         (&printer("[mqtt]\nurl = \"mqtts://h\"\ntls = { cert_file = \"/dev/null\" }"), "key_file"),
@@ -225,6 +238,17 @@ fn each_mistake_is_found() {
     }
     let unknown = mistakes(GOOD, &[("OCTOPRINT2MQTT__MQTT__ULR", "x")]);
     assert!(unknown.contains("OCTOPRINT2MQTT__MQTT__ULR"), "{unknown}");
+}
+
+#[test]
+fn what_mqtt_bounds_is_taken_up_to_the_bound() {
+    let (base, id) = ("b".repeat(128), "p".repeat(64));
+    let text = GOOD.replace("mk3", &id)
+        + &format!("\n[mqtt]\nbase_topic = \"{base}\"\nmax_packet_size = \"100KB\"\n");
+    let config = config::from_toml(&text).unwrap();
+    assert_eq!((config.mqtt.base_topic, config.mqtt.max_packet_size), (base, 100_000));
+    assert_eq!(config.printers[0].id, id);
+    assert_eq!(config::from_toml(GOOD).unwrap().mqtt.max_packet_size, 1_900_000);
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Mqtt {
             "client_id": self.client_id,
             "base_topic": self.base_topic,
             "keep_alive": duration(self.keep_alive),
+            "max_packet_size": self.max_packet_size,
             "tls": self.tls.as_ref().map(tls),
         })
     }

@@ -91,7 +91,7 @@ fn is_id(id: &str) -> bool {
 fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Option<Printer> {
     let section = printers.section(id);
     if !is_id(id) {
-        let expected = "an id of a-z, 0-9, _ and - that begins and ends with a letter or digit, without __, not beginning with bridge";
+        let expected = "an id of at most 64 letters, of a-z, 0-9, _ and - that begins and ends with a letter or digit, without __, not beginning with bridge";
         printers.complain(source_of(printers, id), id, &format!("the id {id:?}"), expected);
     }
     section.only(KEYS);
@@ -103,11 +103,11 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
         section.duration("offline_after", Duration::ZERO..=read::a_day(), Duration::from_secs(10));
     let octoprint_mqtt_topic = section.optional(
         "octoprint_mqtt_topic",
-        "a topic prefix such as \"octoPrint/\"",
+        "a topic prefix such as \"octoPrint/\", of at most 256 bytes, without +, # and empty levels",
         |value| {
             let topic = strict_text(value)?;
             let topic = topic.strip_suffix('/').unwrap_or(&topic);
-            read::is_topic(topic).then(|| format!("{topic}/"))
+            read::is_topic(topic, read::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
     Some(Printer {

@@ -7,10 +7,16 @@ use url::Url;
 use super::printer;
 use super::source::{Section, Sources};
 use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls};
-use super::values::strict_text;
+use super::values::{strict_text, text};
 use crate::shard::Shard;
+use crate::topic::{Topic, is_carried};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Smallest `mqtt.max_packet_size`, in bytes. A discovery message is larger, and left out then with
+/// an error in the log; brokers with so little room take no larger one either.
+const MIN_PACKET: usize = 1_000;
+/// Largest: MQTT has no larger packets.
+const MAX_PACKET: usize = 268_435_455;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads everything; mistakes are left in `sources`. Warnings are for the log.
@@ -51,6 +57,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         "client_id",
         "base_topic",
         "keep_alive",
+        "max_packet_size",
         "tls",
     ]);
     let address = match section.get("url") {
@@ -61,7 +68,11 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
             |value| broker_address(&strict_text(value)?),
         ),
     };
-    let username = section.text("username", "a user name");
+    let username = section.optional(
+        "username",
+        "a user name of at most 1024 bytes, without control characters and Unicode noncharacters",
+        |value| text(value).filter(|name| carried(name, 1024)),
+    );
     let password = section.secret("password", warnings);
     if password.is_some() && username.is_none() {
         section.missing("username", "the user name that goes with the password");
@@ -73,11 +84,14 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         section.missing_tls();
     }
     let client_id = section
-        .optional("client_id", "a text of 1…256 characters", |value| {
-            strict_text(value).filter(|id| (1..=256).contains(&id.len()) && !id.contains('\0'))
-        })
+        .optional(
+            "client_id",
+            "a text of 1…256 bytes, without control characters and Unicode noncharacters",
+            |value| strict_text(value).filter(|id| carried(id, 256)),
+        )
         .unwrap_or_else(|| "octoprint2mqtt".to_owned());
-    let base_topic = topic(section, "base_topic", "octoprint2mqtt");
+    let base_topic = topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
+    let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, 1_900_000);
     let keep_alive = section.duration(
         "keep_alive",
         Duration::from_secs(1)..=Duration::from_secs(60 * 60),
@@ -85,9 +99,19 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
     );
     let (host, port, secure) = address?;
     let tls = secure.then(|| tls.unwrap_or_default());
-    // The shard's suffix follows later.
-    let identity = client_id.clone();
-    Some(Mqtt { host, port, tls, username, password, client_id, identity, base_topic, keep_alive })
+    Some(Mqtt {
+        host,
+        port,
+        tls,
+        username,
+        password,
+        // The shard's suffix follows later.
+        identity: client_id.clone(),
+        client_id,
+        base_topic,
+        keep_alive,
+        max_packet_size,
+    })
 }
 
 impl Section<'_> {
@@ -157,20 +181,35 @@ pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String
     Some(tls)
 }
 
+/// Longest `base_topic`, in bytes: what comes after it has at most 274 more.
+const MAX_BASE_TOPIC: usize = 128;
+/// Longest topic or prefix of any other key, in bytes.
+pub(super) const MAX_PREFIX: usize = 256;
+
 /// A topic without wildcards, empty levels, or slashes at its ends.
 pub(super) fn topic(section: &Section<'_>, key: &str, default: &str) -> String {
-    let expected = "a topic without +, #, control characters, empty levels and slashes at its ends";
+    topic_within(section, key, MAX_PREFIX, default)
+}
+
+fn topic_within(section: &Section<'_>, key: &str, most: usize, default: &str) -> String {
+    let expected = format!(
+        "a topic of at most {most} bytes, without +, #, control characters, Unicode noncharacters, empty levels, slashes at its ends and $ at its start"
+    );
     section
-        .optional(key, expected, |value| strict_text(value).filter(|topic| is_topic(topic)))
+        .optional(key, &expected, |value| strict_text(value).filter(|topic| is_topic(topic, most)))
         .unwrap_or_else(|| default.to_owned())
 }
 
-pub(super) fn is_topic(topic: &str) -> bool {
-    topic.len() <= 256
+pub(super) fn is_topic(topic: &str, most: usize) -> bool {
+    topic.len() <= most
         && !topic.starts_with('$')
-        && topic.split('/').all(|level| {
-            !level.is_empty() && !level.chars().any(|c| matches!(c, '+' | '#') || c.is_control())
-        })
+        && topic.split('/').all(|level| !level.is_empty())
+        && Topic::read(topic).is_ok()
+}
+
+/// Whether a text has 1 to `most` bytes and MQTT carries it: brokers end the connection on others.
+fn carried(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.chars().all(is_carried)
 }
 
 fn homeassistant(section: &Section<'_>) -> HomeAssistant {
@@ -269,7 +308,7 @@ fn outbox(section: &Section<'_>) -> OutboxBounds {
     let max_events = section.whole("max_events", 1..=10_000_000, 10_000);
     OutboxBounds {
         max_events: usize::try_from(max_events).unwrap_or(usize::MAX),
-        max_bytes: section.size("max_bytes", 16 * 1024 * 1024),
+        max_bytes: section.size("max_bytes", 1024..=usize::MAX, 16 * 1024 * 1024),
         settle: section.duration("settle", Duration::ZERO..=HOUR, Duration::from_secs(15)),
     }
 }

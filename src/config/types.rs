@@ -60,6 +60,8 @@ pub struct Mqtt {
     pub base_topic: String,
     /// Interval of MQTT pings; 1 s at least.
     pub keep_alive: Duration,
+    /// Largest packet that is sent, in bytes: topic, payload and what MQTT adds.
+    pub max_packet_size: usize,
 }
 
 /// One trust setting.

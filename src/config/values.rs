@@ -91,10 +91,21 @@ impl Section<'_> {
         })
     }
 
-    pub(super) fn size(&self, key: &str, default: usize) -> usize {
-        self.read(key, "a size such as \"16MiB\", at least 1 KiB", default, |value| {
+    pub(super) fn size(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<usize>,
+        default: usize,
+    ) -> usize {
+        let least = bytesize::ByteSize(*range.start() as u64);
+        let most = match *range.end() {
+            usize::MAX => String::new(),
+            most => format!(", at most {most} bytes"),
+        };
+        let expected = format!("a size such as \"16MiB\" or \"1900KB\", at least {least}{most}");
+        self.read(key, &expected, default, |value| {
             let size: bytesize::ByteSize = text(value)?.parse().ok()?;
-            usize::try_from(size.as_u64()).ok().filter(|bytes| *bytes >= 1024)
+            usize::try_from(size.as_u64()).ok().filter(|bytes| range.contains(bytes))
         })
     }
 
