@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use octoprint2mqtt::mqtt::{
-    Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Options, Publication,
+    Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Make, Options, PacketLimit,
+    Publication,
 };
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 const MOST: usize = 64 * 1024 * 1024;
+/// Largest packet that the bridge sends.
+const LIMIT: usize = 1_900_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection of the bridge.
@@ -113,6 +116,7 @@ impl Server {
             keep_alive: Duration::from_secs(20),
             last_will: Some(("state".to_owned(), "offline".to_owned())),
             max_incoming: MAX_INCOMING,
+            limit: PacketLimit::new(LIMIT),
         };
         let bounds = Bounds { max_events: 100_000, max_bytes: 1 << 30 };
         let (arrived, incoming) = mpsc::channel(100);
@@ -187,11 +191,19 @@ async fn too_large_a_publication_costs_itself_alone() {
     let mut peer = server.greeted().await;
     broker.publish(event(1));
     let kind = Kind::MESSAGE;
-    broker.publish(Publication::new(1, "event".into(), vec![b'x'; 21 * 1024 * 1024], kind));
+    broker.publish(Publication::new(1, "event".into(), vec![b'x'; LIMIT - 12], kind));
+    // What is made only when it is handed over is measured then.
+    let make = Make::new(|| vec![b'x'; LIMIT].into());
+    broker.publish(Publication::made(1, "state".into(), make));
     broker.publish(event(2));
     assert_eq!(take_all(&mut peer, 2).await, [1, 2]);
+    // The largest that is sent: 13 bytes are the topic and what MQTT adds.
+    broker.publish(Publication::new(1, "event".into(), vec![b'x'; LIMIT - 13], kind));
+    let largest = peer.publish().await.unwrap();
+    assert_eq!(largest.payload.len(), LIMIT - 13);
+    peer.acknowledge(&largest).await;
     assert_eq!(server.accepted.load(Ordering::Relaxed), 1, "on the same connection");
-    assert_eq!(broker.counts().dropped, 1);
+    assert_eq!(broker.counts().oversize, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,7 @@ struct BrokerHealth {
     acknowledged: u64,
     waiting: usize,
     dropped: u64,
+    oversize: u64,
 }
 
 /// What waits on purpose, and for whom.
@@ -98,6 +99,7 @@ pub fn health(
             acknowledged: counts.acknowledged,
             waiting: counts.waiting,
             dropped: counts.dropped,
+            oversize: counts.oversize,
         },
         delivery: delivery(*broker.held().borrow()),
         printers: sockets

@@ -199,7 +199,7 @@ impl Hub {
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
-        let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1);
+        let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1, options.limit);
         let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
         identity.keep(&store);

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::mqtt::{Keep, Keeper, KeptEvent};
+use super::oversize;
+use crate::mqtt::{Keep, Keeper, KeptEvent, PacketLimit};
 use crate::store::{Change, Known, Store, StoredEvent};
 
 /// What is kept along with the end of a print.
@@ -29,6 +30,7 @@ pub fn keeper(
     known: &mut Known,
     printers: &[String],
     first_lane: usize,
+    limit: PacketLimit,
 ) -> Option<Keeper> {
     if !store.keeps() {
         return None;
@@ -44,9 +46,10 @@ pub fn keeper(
         .flat_map(|(index, printer)| {
             let events = known.take_events(printer);
             events.iter().for_each(|(_, event)| note(event));
-            events
-                .into_iter()
-                .map(move |(sequence, event)| (first_lane + index, sequence, restored(event, wall)))
+            events.into_iter().map(move |(sequence, event)| {
+                let event = oversize::fit_kept(restored(event, wall), limit);
+                (first_lane + index, sequence, event)
+            })
         })
         .collect();
     if !restored.is_empty() {

@@ -59,6 +59,7 @@ impl Batch<'_> {
             kind,
             received: self.received,
             receipt: (kind != Kind::Unacknowledged).then(|| self.receipt.clone()),
+            oversize: None,
             along: None,
         });
     }

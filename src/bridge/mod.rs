@@ -16,6 +16,7 @@ pub mod hub;
 mod keeper;
 pub mod mapping;
 pub mod octoprint_mqtt;
+mod oversize;
 mod printer;
 mod prints;
 pub mod profile;

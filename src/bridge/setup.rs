@@ -6,7 +6,7 @@ use rustls::ClientConfig;
 
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
-use crate::mqtt::{MAX_INCOMING, Options};
+use crate::mqtt::{MAX_INCOMING, Options, PacketLimit};
 use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription, Turns};
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
@@ -61,6 +61,7 @@ pub fn broker_options(
         keep_alive: mqtt.keep_alive,
         last_will,
         max_incoming: MAX_INCOMING,
+        limit: PacketLimit::new(mqtt.max_packet_size),
     })
 }
 

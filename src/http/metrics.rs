@@ -150,6 +150,7 @@ impl Collector for Bridge {
         single("publications", "Publications handed over", &count(counts.published))?;
         single("acknowledgements", "Publications acknowledged", &count(counts.acknowledged))?;
         single("drops", "Publications dropped", &count(counts.dropped))?;
+        single("oversize", "Messages too large for the broker", &count(counts.oversize))?;
         let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);
         single(
             "waiting",

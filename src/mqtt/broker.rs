@@ -17,12 +17,10 @@ use super::admission::{Absence, Admission, Attendance};
 use super::connection::{Connection, Options, Uptime};
 use super::lost::Lost;
 use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
+use super::packet::{PacketLimit, Told};
 use super::publication::{Audience, Publication};
 use super::retry::Retry;
 use crate::topic::Topic;
-
-/// Largest publication, topic and payload together, that is handed to the connection, in bytes.
-pub const MAX_PUBLICATION: usize = 20 * 1024 * 1024;
 
 /// How often unacknowledged publications are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -130,17 +128,26 @@ pub struct BrokerStatus {
 
 enum Request {
     Publish(Publication),
-    TooLarge,
+    /// Something that is too large for the broker; `left_out`: it is not sent at all.
+    Oversize {
+        topic: Topic,
+        bytes: usize,
+        left_out: bool,
+    },
     Republish,
     Ping(oneshot::Sender<()>),
     Waiting(oneshot::Sender<Vec<usize>>),
-    Close { within: Duration, done: oneshot::Sender<bool> },
+    Close {
+        within: Duration,
+        done: oneshot::Sender<bool>,
+    },
 }
 
 /// The way to the broker; cheap to clone. The connection lives until [`Broker::close`], or until
 /// the last handle is gone.
 #[derive(Debug, Clone)]
 pub struct Broker {
+    limit: PacketLimit,
     requests: mpsc::UnboundedSender<Request>,
     status: watch::Receiver<BrokerStatus>,
     counts: watch::Receiver<Counts>,
@@ -173,6 +180,7 @@ impl Broker {
             }
             keep
         });
+        let limit = options.limit;
         let actor = Actor {
             options: Arc::new(options),
             filters,
@@ -190,23 +198,31 @@ impl Broker {
             heard: None,
             closing: None,
             drops_told: None,
+            oversize_told: Told::default(),
         };
         // Where it panics, the other end of `status` is gone: whoever waits for a change is told.
         tokio::spawn(actor.run());
-        Self { requests, status, counts, held: held_known }
+        Self { limit, requests, status, counts, held: held_known }
     }
 
-    /// Hands over one publication; never blocks. What is larger than [`MAX_PUBLICATION`] is
-    /// refused with a line in the log, for it would cost the whole connection.
+    /// The largest packet that is sent.
+    pub fn limit(&self) -> PacketLimit {
+        self.limit
+    }
+
+    /// Hands over one publication; never blocks. What is larger than [`Broker::limit`] is left out
+    /// with a line in the log, for it would cost the whole connection.
     pub fn publish(&self, publication: Publication) {
-        let size = publication.topic.len() + publication.payload.len();
-        if size > MAX_PUBLICATION {
-            tracing::warn!(topic = %publication.topic, size, "too large for the broker, left out");
-            let _ = self.requests.send(Request::TooLarge);
-            return;
+        let (topic, length) = (&publication.topic, publication.payload.len());
+        let too_large = self.limit.exceeded_by(topic, length);
+        if let Some(bytes) = too_large.or(publication.oversize) {
+            let (topic, left_out) = (topic.clone(), too_large.is_some());
+            let _ = self.requests.send(Request::Oversize { topic, bytes, left_out });
         }
-        // Fails only after `close`, when nothing can be published any more.
-        let _ = self.requests.send(Request::Publish(publication));
+        if too_large.is_none() {
+            // Fails only after `close`, when nothing can be published any more.
+            let _ = self.requests.send(Request::Publish(publication));
+        }
     }
 
     /// Publishes all remembered state again.
@@ -281,6 +297,7 @@ struct Actor {
     closing: Option<Closing>,
     /// How many drops the log was told of, and when.
     drops_told: Option<(u64, Instant)>,
+    oversize_told: Told,
 }
 
 /// Why the actor goes on or ends.
@@ -480,6 +497,14 @@ impl Actor {
         let now = Instant::now();
         while connection.has_room() {
             let Some(outgoing) = self.outbox.next(now) else { break };
+            // What is made only now, and what an earlier version kept, may be too large.
+            if let Some(bytes) =
+                self.options.limit.exceeded_by(&outgoing.topic, outgoing.payload.len())
+            {
+                self.oversize(&outgoing.topic, bytes, true);
+                outgoing.token.into_iter().for_each(|token| self.outbox.acknowledge(token));
+                continue;
+            }
             connection.publish(outgoing, now)?;
             // What was handed over comes back as an event, and then it goes on.
             if now.elapsed() > HAND_OVER {
@@ -493,7 +518,9 @@ impl Actor {
         match request {
             None => return std::ops::ControlFlow::Break(()),
             Some(Request::Publish(publication)) => self.outbox.push(publication),
-            Some(Request::TooLarge) => self.outbox.count_drop(),
+            Some(Request::Oversize { topic, bytes, left_out }) => {
+                self.oversize(&topic, bytes, left_out);
+            }
             Some(Request::Republish) => self.outbox.republish(),
             Some(Request::Waiting(tell)) => {
                 let _ = tell.send(self.outbox.waiting_by_lane());
@@ -555,6 +582,19 @@ impl Actor {
 }
 
 impl Actor {
+    fn oversize(&mut self, topic: &Topic, bytes: usize, left_out: bool) {
+        self.outbox.count_oversize();
+        if !self.oversize_told.tell(topic, Instant::now()) {
+            return;
+        }
+        let max_packet_size = self.options.limit.bytes();
+        if left_out {
+            tracing::error!(%topic, bytes, max_packet_size, "too large for the broker, left out; see mqtt.max_packet_size");
+        } else {
+            tracing::warn!(%topic, bytes, max_packet_size, "too large for the broker, sent without what makes it so; see mqtt.max_packet_size");
+        }
+    }
+
     /// Says that events are being dropped: at once, and then once a minute.
     fn tell_drops(&mut self, dropped: u64) {
         let quiet = self.drops_told.is_some_and(|(_, at)| at.elapsed() < DROPS_INTERVAL);
@@ -563,7 +603,7 @@ impl Actor {
             self.drops_told = Some((dropped, Instant::now()));
             tracing::warn!(
                 dropped = dropped - told,
-                "the outbox is full or a publication too large: events were dropped, chatty ones first; see outbox.max_events and outbox.max_bytes"
+                "the outbox is full: events were dropped, chatty ones first; see outbox.max_events and outbox.max_bytes"
             );
         }
     }

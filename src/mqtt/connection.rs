@@ -12,9 +12,10 @@ use rumqttc::{
 };
 use tokio::sync::mpsc;
 
-use super::broker::{Incoming, MAX_PUBLICATION};
+use super::broker::Incoming;
 use super::lost::{Lost, ended_by_peer};
 use super::outbox::{Outgoing, Token, WINDOW};
+use super::packet::PacketLimit;
 use crate::secret::Secret;
 
 /// Bound on the whole way to a subscribed connection.
@@ -23,8 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest packet that the bridge takes in, in bytes: commands are small.
 pub const MAX_INCOMING: usize = 1024 * 1024;
-/// Bytes of an MQTT PUBLISH beside topic and payload, generously.
-const PACKET_OVERHEAD: usize = 1024;
+/// The library ends the connection at a larger packet than it was told. That never happens to a
+/// PUBLISH, and other packets are not bounded: one of eight filters has a few thousand bytes.
+const OTHER_PACKETS: usize = 64 * 1024;
 /// Packet ids in turn: far more than are ever in flight, so that none is met twice. rumqttc keeps
 /// room of 64 bytes for each.
 const PACKET_IDS: u16 = 1024;
@@ -56,6 +58,8 @@ pub struct Options {
     pub last_will: Option<(String, String)>,
     /// Largest packet that is taken in, in bytes; a larger one ends the connection.
     pub max_incoming: usize,
+    /// Larger packets are never sent.
+    pub limit: PacketLimit,
 }
 
 impl Options {
@@ -74,7 +78,7 @@ impl Options {
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
             .set_inflight(PACKET_IDS)
-            .set_max_packet_size(self.max_incoming, MAX_PUBLICATION + PACKET_OVERHEAD);
+            .set_max_packet_size(self.max_incoming, self.limit.bytes() + OTHER_PACKETS);
         if let Some((username, password)) = &self.login {
             options.set_credentials(username, password.expose());
         }

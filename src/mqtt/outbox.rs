@@ -90,8 +90,10 @@ pub struct Counts {
     pub published: u64,
     /// Acknowledgements received.
     pub acknowledged: u64,
-    /// Events dropped because the outbox was full, and publications that were too large.
+    /// Events dropped because the outbox was full.
     pub dropped: u64,
+    /// Messages that were too large for the broker: sent cut down, or left out.
+    pub oversize: u64,
     /// Publications that wait or are unacknowledged.
     pub waiting: usize,
     /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
@@ -239,7 +241,7 @@ impl Outbox {
 
     /// Takes in one publication.
     pub fn push(&mut self, publication: Publication) {
-        let Publication { lane, topic, payload, make, kind, received, receipt, along } =
+        let Publication { lane, topic, payload, make, kind, received, receipt, along, .. } =
             publication;
         self.make_lane(lane);
         let connected = self.connected;
@@ -290,9 +292,9 @@ impl Outbox {
         self.make_ready(lane);
     }
 
-    /// Counts a publication that never got as far as the outbox.
-    pub fn count_drop(&mut self) {
-        self.counts.dropped += 1;
+    /// Counts a message that was too large for the broker.
+    pub fn count_oversize(&mut self) {
+        self.counts.oversize += 1;
     }
 
     /// A new connection is there and subscribed: all state is to be published again.

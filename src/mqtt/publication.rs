@@ -121,6 +121,8 @@ pub struct Publication {
     pub received: Instant,
     /// Tells the cause when the broker has it.
     pub receipt: Option<Receipt>,
+    /// It stands for one that was too large for the broker, and had so many bytes.
+    pub oversize: Option<usize>,
     /// Of an event: what is to be kept in the same transaction as the event itself, which is kept
     /// at once then and not only when the broker is slow or away.
     pub along: Option<Bytes>,
@@ -131,7 +133,17 @@ impl Publication {
     pub fn new(lane: usize, topic: Topic, payload: impl Into<Bytes>, kind: Kind) -> Self {
         let payload = payload.into();
         let received = Instant::now();
-        Self { lane, topic, payload, make: None, kind, received, receipt: None, along: None }
+        Self {
+            lane,
+            topic,
+            payload,
+            make: None,
+            kind,
+            received,
+            receipt: None,
+            oversize: None,
+            along: None,
+        }
     }
 
     /// A state whose payload is made each time that it is published.

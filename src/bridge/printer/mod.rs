@@ -16,6 +16,7 @@ use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::hub::watch::{Failures, Watch};
 use super::mapping::Mapping;
+use super::oversize;
 use super::prints::{Found, Prints};
 use super::rate_limit::RateLimit;
 use super::rate_memory::RateMemory;
@@ -163,7 +164,8 @@ impl Printer {
     ) -> Ended {
         self.publish_availability();
         for change in self.mapping.snapshot.unknown() {
-            self.broker.publish(self.mapping.state(change));
+            let unknown = self.mapping.state(change);
+            self.publish(unknown);
         }
         if let Some(heaters) = self.home_assistant.as_ref().and_then(HomeAssistant::kept_heaters) {
             // Nothing has reported yet, so nothing changes.
@@ -281,7 +283,7 @@ impl Printer {
             publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
         }
         for publication in publications {
-            self.broker.publish(publication);
+            self.publish(publication);
         }
         if let Some(odd) = odd {
             self.complain(message.kind(), &odd);
@@ -427,7 +429,7 @@ impl Printer {
     }
 
     fn publish(&self, publication: Publication) {
-        self.broker.publish(publication);
+        self.broker.publish(oversize::fit(publication, &self.topics, self.broker.limit()));
     }
 }
 

@@ -67,6 +67,7 @@ async fn listen() -> (TcpListener, Options) {
         keep_alive: Duration::from_secs(20),
         last_will: None,
         max_incoming: MAX_INCOMING,
+        limit: PacketLimit::new(1_000),
     };
     (listener, options)
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::bridge::command::Asked;
+use crate::bridge::oversize;
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::RestError;
 use crate::topics::Topic;
@@ -109,7 +110,8 @@ impl Answers {
             (&self.topic, whole(asked, &outcome), Kind::ANSWER),
             (&self.last, brief(asked, &outcome), Kind::State),
         ] {
-            self.broker.publish(Publication::new(self.lane, topic.clone(), payload, kind));
+            let answer = Publication::new(self.lane, topic.clone(), payload, kind);
+            self.broker.publish(oversize::fit_answer(answer, self.broker.limit()));
         }
     }
 }

@@ -1,0 +1,257 @@
+//! What is sent in place of a message that is larger than the broker takes (pure).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::mqtt::{KeptEvent, Kind, PacketLimit, Publication, packet_bytes};
+use crate::topics::PrinterTopics;
+
+/// Bytes that `_delayed` may add to an event when it is handed over.
+const DELAYED: usize = 32;
+/// Longest text of what is made whole from cut texts, in bytes.
+const TEXT: usize = 1024;
+
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+/// `publication`, of the printer with these `topics`, or what is sent in its place: an event
+/// without its fields, a print event or a state whole but with its texts cut, of anything else how
+/// large it was.
+pub fn fit(publication: Publication, topics: &PrinterTopics, limit: PacketLimit) -> Publication {
+    let whole = publication.topic == topics.print
+        || publication.kind == Kind::State && publication.topic != topics.connected;
+    let stamped = is_stamped(publication.kind);
+    replace(publication, limit, |payload, bytes, room| match (whole, stamped) {
+        (true, _) => cut(payload),
+        (false, true) => bare_event(payload, bytes, room),
+        (false, false) => marker(bytes),
+    })
+}
+
+/// An answer, with its texts cut where it is too large.
+pub fn fit_answer(publication: Publication, limit: PacketLimit) -> Publication {
+    replace(publication, limit, |payload, _, _| cut(payload))
+}
+
+/// An event of before the restart: it may be of a time when larger ones were sent.
+pub fn fit_kept(event: KeptEvent, limit: PacketLimit) -> KeptEvent {
+    let Some(bytes) = exceeds(&event.topic, &event.payload, event.stamped, limit) else {
+        return event;
+    };
+    let payload = match members(&event.payload) {
+        Some(members) if event.stamped && members.contains_key("_event") => {
+            bare_event(&event.payload, bytes, limit.bytes().saturating_sub(event.topic.len()))
+        }
+        Some(_) if event.stamped => cut(&event.payload),
+        _ => marker(bytes),
+    };
+    KeptEvent { payload, ..event }
+}
+
+fn is_stamped(kind: Kind) -> bool {
+    matches!(kind, Kind::Event { stamped: true, .. })
+}
+
+fn exceeds(topic: &str, payload: &Bytes, stamped: bool, limit: PacketLimit) -> Option<usize> {
+    let reserve = if stamped { DELAYED } else { 0 };
+    limit.exceeded_by(topic, payload.len() + reserve)?;
+    Some(packet_bytes(topic, payload.len()))
+}
+
+fn replace(
+    publication: Publication,
+    limit: PacketLimit,
+    instead: impl FnOnce(&Bytes, usize, usize) -> Bytes,
+) -> Publication {
+    let (topic, payload) = (&publication.topic, &publication.payload);
+    let Some(bytes) = exceeds(topic, payload, is_stamped(publication.kind), limit) else {
+        return publication;
+    };
+    let room = limit.bytes().saturating_sub(topic.len());
+    let payload = instead(payload, bytes, room);
+    Publication { payload, oversize: Some(bytes), ..publication }
+}
+
+fn members(payload: &[u8]) -> Option<Members<'_>> {
+    serde_json::from_slice(payload).ok()
+}
+
+fn marker(bytes: usize) -> Bytes {
+    format!("{{\"_oversize\":{bytes}}}").into()
+}
+
+/// What names an event, and how large it was. The name itself is cut only where nothing else helps.
+fn bare_event(payload: &Bytes, bytes: usize, room: usize) -> Bytes {
+    let members = members(payload).unwrap_or_default();
+    let kept = ["_event", "_timestamp", "_recovered"]
+        .into_iter()
+        .filter_map(|name| Some((name, members.get(name)?.get())));
+    let bare = |cut: bool| {
+        let kept = kept.clone().map(|(name, value)| {
+            let value = if cut { cut_value(value) } else { value.to_owned() };
+            format!("\"{name}\":{value},")
+        });
+        Bytes::from(format!("{{{}\"_oversize\":{bytes}}}", kept.collect::<String>()))
+    };
+    let whole = bare(false);
+    if whole.len() + 2 * DELAYED > room { bare(true) } else { whole }
+}
+
+/// The same object with its texts cut.
+fn cut(payload: &Bytes) -> Bytes {
+    std::str::from_utf8(payload)
+        .map_or_else(|_| Bytes::from_static(b"null"), |text| cut_value(text).into())
+}
+
+/// A text is cut at a character, an object is cut inside; any other value that is longer than a
+/// text may be is null: a state has no such value, an event from outside may.
+fn cut_value(value: &str) -> String {
+    if value.len() <= TEXT {
+        return value.to_owned();
+    }
+    if let Ok(text) = serde_json::from_str::<String>(value) {
+        let fits = (0..=TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        return serde_json::Value::from(&text[..fits.unwrap_or_default()]).to_string();
+    }
+    let Some(members) = members(value.as_bytes()) else { return "null".to_owned() };
+    let members: Vec<String> = members
+        .into_iter()
+        .filter(|(name, _)| name.len() <= TEXT)
+        .map(|(name, value)| {
+            format!("{}:{}", serde_json::Value::from(name), cut_value(value.get()))
+        })
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::mqtt::{Audience, Worth};
+
+    const LIMIT: usize = 10_000;
+    const STAMPED: Kind =
+        Kind::Event { worth: Worth::Event, audience: Audience::Subscribers, stamped: true };
+    const PLAIN: Kind = Kind::MESSAGE;
+
+    fn topics() -> PrinterTopics {
+        PrinterTopics::new("o", "mk3")
+    }
+
+    fn fitted(publication: Publication) -> (Value, Option<usize>) {
+        let limit = PacketLimit::new(LIMIT);
+        let fitted = fit(publication, &topics(), limit);
+        assert_eq!(limit.exceeded_by(&fitted.topic, fitted.payload.len()), None);
+        (serde_json::from_slice(&fitted.payload).unwrap(), fitted.oversize)
+    }
+
+    fn large() -> String {
+        "\u{20ac}\n".repeat(LIMIT)
+    }
+
+    #[test]
+    fn what_fits_is_untouched_and_room_is_left_for_the_delay() {
+        let topic = topics().event("X");
+        let fits = |payload: usize| {
+            let payload = format!("{{\"a\":\"{}\"}}", "x".repeat(payload - 8));
+            let event = Publication::new(1, topic.clone(), payload.clone(), STAMPED);
+            let fitted = fit(event, &topics(), PacketLimit::new(LIMIT));
+            fitted.payload == payload && fitted.oversize.is_none()
+        };
+        let most = LIMIT - packet_bytes(&topic, 8_000) + 8_000 - DELAYED;
+        assert!(fits(most) && !fits(most + 1));
+        assert!(packet_bytes(&topic, most + ",\"_delayed\":".len() + 20) <= LIMIT);
+    }
+
+    #[test]
+    fn an_event_keeps_what_names_it() {
+        let payload = json!({"_event": "ours", "a": large(), "_timestamp": 5}).to_string();
+        // As it is spliced: the later member of a name wins.
+        let payload = payload.replace("\"_event\":\"ours\"", "\"_event\":\"theirs\"");
+        let payload = format!("{},\"_event\":\"X\"}}", payload.trim_end_matches('}'));
+        let bytes = packet_bytes(&topics().event("X"), payload.len());
+        let (value, oversize) = fitted(Publication::new(1, topics().event("X"), payload, STAMPED));
+        assert_eq!(value, json!({"_event": "X", "_timestamp": 5, "_oversize": bytes}));
+        assert_eq!(oversize, Some(bytes));
+    }
+
+    #[test]
+    fn a_name_that_is_itself_too_long_is_cut() {
+        let payload = json!({"_event": large(), "_timestamp": 5}).to_string();
+        let (value, _) = fitted(Publication::new(1, topics().event(&large()), payload, STAMPED));
+        let name = value["_event"].as_str().unwrap();
+        assert!(large().starts_with(name) && (TEXT - 4..=TEXT).contains(&name.len()));
+        let long = "x".repeat(LIMIT / 2);
+        let payload = json!({"_event": long, "a": large(), "_timestamp": 5}).to_string();
+        let (value, _) = fitted(Publication::new(1, topics().event(&long), payload, STAMPED));
+        assert_eq!(value["_event"], long, "one that fits is whole");
+    }
+
+    #[test]
+    fn other_messages_say_how_large_they_were() {
+        let connected = (topics().connected, Kind::State);
+        let others = [(topics().plugin("p"), PLAIN), (topics().current, Kind::Newest)];
+        for (topic, kind) in others.into_iter().chain([connected]) {
+            let bytes = packet_bytes(&topic, LIMIT);
+            let (value, oversize) =
+                fitted(Publication::new(1, topic.clone(), "1".repeat(LIMIT), kind));
+            assert_eq!((value, oversize), (json!({ "_oversize": bytes }), Some(bytes)), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_print_event_and_a_state_are_whole_but_for_their_texts() {
+        let payload = json!({
+            "event_type": "print_done", "file": large(), "path": null, "time": 12.5,
+            "reason": [large()], "filament": {"tool0": {"length": 5, "spool": large()}},
+        });
+        let print = (topics().print, STAMPED);
+        for (topic, kind) in [print, (topics().job, Kind::State)] {
+            let (value, oversize) = fitted(Publication::new(1, topic, payload.to_string(), kind));
+            assert!(oversize.is_some());
+            let file = value["file"].as_str().unwrap();
+            assert!(large().starts_with(file) && (TEXT - 4..=TEXT).contains(&file.len()));
+            assert_eq!(value["filament"]["tool0"]["length"], 5);
+            assert_eq!(value["filament"]["tool0"]["spool"], file);
+            let rest = ["event_type", "path", "time", "reason"].map(|key| value[key].clone());
+            assert_eq!(rest, [json!("print_done"), Value::Null, json!(12.5), Value::Null]);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_given_with_its_value_cut() {
+        let payload = json!({"command": "gcode", "value": large(), "id": null, "ok": true});
+        let answer = Publication::new(1, topics().result, payload.to_string(), PLAIN);
+        let answer = fit_answer(answer, PacketLimit::new(LIMIT));
+        let value: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!((&value["command"], &value["ok"]), (&json!("gcode"), &json!(true)));
+        assert!(value["value"].as_str().unwrap().len() <= TEXT);
+    }
+
+    #[test]
+    fn what_was_kept_by_an_earlier_version_is_cut_down_too() {
+        let kept = |payload: String, stamped| KeptEvent {
+            topic: topics().event("X"),
+            payload: payload.into(),
+            age: Duration::ZERO,
+            stamped,
+            worth: Worth::Event,
+            audience: Audience::Subscribers,
+        };
+        let fitted = |event| -> Value {
+            serde_json::from_slice(&fit_kept(event, PacketLimit::new(LIMIT)).payload).unwrap()
+        };
+        let event = json!({"_event": "X", "a": large()}).to_string();
+        assert_eq!(fitted(kept(event.clone(), true))["_event"], "X");
+        assert!(fitted(kept(event.clone(), true))["a"].is_null());
+        assert!(fitted(kept(event, false))["_event"].is_null());
+        let print = json!({"event_type": "print_done", "file": large()}).to_string();
+        assert_eq!(fitted(kept(print, true))["event_type"], "print_done");
+        assert_eq!(fitted(kept("{}".to_owned(), true)), json!({}));
+    }
+}
