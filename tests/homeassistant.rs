@@ -2,6 +2,8 @@
 
 #[path = "homeassistant/automations.rs"]
 mod automations;
+#[path = "homeassistant/delivery.rs"]
+mod delivery;
 #[path = "homeassistant/for_people.rs"]
 mod for_people;
 mod real;

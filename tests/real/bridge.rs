@@ -53,6 +53,11 @@ pub async fn run_alone(arguments: &[&str]) -> (Option<i32>, String, String) {
 
 /// A configuration with one printer `mk3`; `more` is appended to its table.
 pub fn config(broker: &str, octoprint: &str, more: &str) -> String {
+    config_as_shipped(broker, octoprint, more)
+}
+
+/// The same, in which events wait for subscribers as they do by themselves.
+pub fn config_as_shipped(broker: &str, octoprint: &str, more: &str) -> String {
     let key = super::octoprint::KEY;
     format!(
         "[mqtt]\nurl = \"{broker}\"\n[log]\nlevel = \"debug\"\n[printers.mk3]\nurl = \"{octoprint}\"\napi_key = \"{key}\"\noffline_after = \"1s\"\n{more}\n"

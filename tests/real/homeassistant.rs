@@ -37,12 +37,15 @@ impl HomeAssistant {
     pub async fn start(broker: u16) -> Self {
         octoprint2mqtt::tls::install_provider();
         let dir = tempfile::tempdir().unwrap();
+        let diary = dir.path().join("diary.sh");
+        std::fs::write(&diary, "echo \"$*\" >>\"$(dirname \"$0\")/diary\"\n").unwrap();
+        let diary = diary.display();
         let port = free_port();
         let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         file(
             "configuration.yaml",
             &format!(
-                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{server_host: 127.0.0.1, server_port: {port}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\ninput_boolean: {{plug: {{name: Plug, initial: true}}}}\n"
+                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{server_host: 127.0.0.1, server_port: {port}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\ninput_boolean: {{plug: {{name: Plug, initial: true}}}}\nshell_command: {{diary: 'sh {diary} {{{{ entry }}}}'}}\n"
             ),
         );
         let blueprints = dir.path().join("blueprints/automation/octoprint2mqtt");
@@ -121,10 +124,22 @@ impl HomeAssistant {
 
     /// Ends it in good order, and starts it again.
     pub async fn restart(&mut self) {
+        self.stop().await;
+        self.run().await;
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(&mut self) {
         let mut process = self.process.take().unwrap();
         process.signal("INT");
         process.ended().await;
-        self.run().await;
+    }
+
+    /// What automations have written down by the action `shell_command.diary`, a line an `entry`:
+    /// neither a broker nor a Home Assistant that is away loses any of it.
+    pub fn diary(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("diary")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     fn url(&self, path: &str) -> String {

@@ -1,5 +1,6 @@
 //! A real Mosquitto without persistence.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::{Process, eventually, free_port};
@@ -7,7 +8,32 @@ use super::{Process, eventually, free_port};
 pub struct Mosquitto {
     pub port: u16,
     dir: tempfile::TempDir,
+    program: Vec<PathBuf>,
     process: Option<Process>,
+}
+
+/// The Mosquitto of this system.
+fn program() -> Vec<PathBuf> {
+    let program = ["/usr/sbin/mosquitto", "mosquitto"];
+    let program = program.iter().find(|p| Command::new(p).arg("-h").output().is_ok());
+    vec![PathBuf::from(program.expect("Mosquitto is installed"))]
+}
+
+/// Mosquitto 2.1 in a Debian that is newer than the system: its own loader finds its libraries.
+/// `None` where it is not installed.
+fn program_2_1() -> Option<Vec<PathBuf>> {
+    let root = std::env::var_os("OCTOPRINT2MQTT_TEST_DEBIAN_SID").map_or_else(
+        || PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/octoprint2mqtt/debian-sid"),
+        PathBuf::from,
+    );
+    let machine = std::env::consts::ARCH;
+    let libraries = root.join(format!("usr/lib/{machine}-linux-gnu"));
+    let loader = std::fs::read_dir(&libraries)
+        .ok()?
+        .filter_map(Result::ok)
+        .find(|file| file.file_name().to_str().is_some_and(|name| name.starts_with("ld-linux")))?;
+    let program = root.join("usr/sbin/mosquitto");
+    program.exists().then(|| vec![loader.path(), "--library-path".into(), libraries, program])
 }
 
 impl Mosquitto {
@@ -19,6 +45,12 @@ impl Mosquitto {
     /// One with these options of its listener.
     pub async fn with_options(options: &str) -> Self {
         Self::with(options, None).await
+    }
+
+    /// Mosquitto 2.1 that lets anybody in, as it is shipped for the rest; `None` where it is not
+    /// installed.
+    pub async fn start_2_1() -> Option<Self> {
+        Some(Self::of(program_2_1()?, "allow_anonymous true\n", None).await)
     }
 
     /// One that lets only this user in.
@@ -38,6 +70,10 @@ impl Mosquitto {
     }
 
     async fn with(options: &str, login: Option<(&str, &str)>) -> Self {
+        Self::of(program(), options, login).await
+    }
+
+    async fn of(program: Vec<PathBuf>, options: &str, login: Option<(&str, &str)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         // Debian's Mosquitto leaves root for its own user, who must be able to read its files.
@@ -54,16 +90,15 @@ impl Mosquitto {
             config += &format!("password_file {}\n", file.display());
         }
         std::fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
-        let mut broker = Self { port, dir, process: None };
+        let mut broker = Self { port, dir, program, process: None };
         broker.run().await;
         broker
     }
 
     /// Starts it, again on its port.
     pub async fn run(&mut self) {
-        let program = ["/usr/sbin/mosquitto", "mosquitto"];
-        let program = program.iter().find(|p| Command::new(p).arg("-h").output().is_ok());
-        let child = Command::new(program.expect("Mosquitto is installed"))
+        let child = Command::new(&self.program[0])
+            .args(&self.program[1..])
             .arg("-c")
             .arg(self.dir.path().join("mosquitto.conf"))
             .stdout(Stdio::null())

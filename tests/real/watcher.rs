@@ -40,15 +40,15 @@ impl Drop for Watcher {
 impl Watcher {
     /// Subscribes to everything, and waits until the broker has confirmed it.
     pub async fn start(port: u16) -> Self {
-        Self::start_as(port, None).await
+        Self::start_as(port, None, "#").await
     }
 
     /// The same at a broker that asks who it is.
     pub async fn log_in(port: u16, user: &str, password: &str) -> Self {
-        Self::start_as(port, Some((user, password))).await
+        Self::start_as(port, Some((user, password)), "#").await
     }
 
-    async fn start_as(port: u16, login: Option<(&str, &str)>) -> Self {
+    async fn start_as(port: u16, login: Option<(&str, &str)>, filter: &'static str) -> Self {
         let mut options = MqttOptions::new(format!("watcher-{}", free_port()), "127.0.0.1", port);
         options.set_max_packet_size(1 << 26, 1 << 26);
         if let Some((user, password)) = login {
@@ -65,7 +65,7 @@ impl Watcher {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        again.try_subscribe("#", QoS::AtLeastOnce).unwrap();
+                        again.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         count.fetch_add(1, Ordering::Relaxed);
@@ -158,6 +158,20 @@ impl Watcher {
         self.wait_json(mark, "octoprint2mqtt/mk3/result", |result| result["command"] == *command)
             .await
     }
+}
+
+/// Waits until the broker says that it has been up for so long.
+pub async fn up_for(port: u16, uptime: Duration) {
+    let watcher = Watcher::start_as(port, None, "$SYS/broker/uptime").await;
+    let seconds = |text: &str| text.split(' ').next().unwrap().parse().map(Duration::from_secs);
+    let up = async {
+        let long = |seen: &Seen| seconds(&seen.payload).is_ok_and(|told| told >= uptime);
+        while !watcher.seen().iter().any(long) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // It says so every ten seconds.
+    tokio::time::timeout(uptime + PATIENCE, up).await.expect("the broker tells its uptime");
 }
 
 /// What the broker holds now, by topic: asked by a client of its own.
