@@ -16,6 +16,12 @@ use std::time::{Duration, Instant};
 /// How long a test waits for a condition before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Says that a test was left out, past cargo, which shows no output of tests that pass.
+pub fn left_out(test: &str, why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "LEFT OUT: {test}: {why}").unwrap();
+}
+
 /// A port that nothing listens on.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

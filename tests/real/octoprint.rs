@@ -35,6 +35,13 @@ fn program() -> PathBuf {
     })
 }
 
+/// Another version of it, which is installed beside it; `None` where it is not.
+fn program_of(version: &str) -> Option<PathBuf> {
+    let environments = program().ancestors().nth(3)?.to_owned();
+    let program = environments.join(format!("octoprint-{version}/bin/octoprint"));
+    program.exists().then_some(program)
+}
+
 impl OctoPrint {
     /// Starts one and waits until its printer is operational.
     pub async fn start() -> Self {
@@ -46,15 +53,9 @@ impl OctoPrint {
         Self::start_program(program(), change).await
     }
 
-    /// One of another version; `None` where that is not installed.
+    /// Starts one of this version; `None` where it is not installed.
     pub async fn start_version(version: &str) -> Option<Self> {
-        let home = std::env::var("HOME").unwrap();
-        let program = PathBuf::from(home)
-            .join(format!(".cache/octoprint2mqtt/octoprint-{version}/bin/octoprint"));
-        if !program.exists() {
-            return None;
-        }
-        Some(Self::start_program(program, |config| config).await)
+        Some(Self::start_program(program_of(version)?, |config| config).await)
     }
 
     async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {
