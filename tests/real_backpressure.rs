@@ -31,7 +31,7 @@ async fn events_stay_whole_and_state_is_conflated() {
     let line = Proxy::start(broker.port).await;
     let watcher = Watcher::start(broker.port).await;
     let bridge = Bridge::start(&format!(
-        "[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\n",
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\n",
         line.url("mqtt"),
         simulator.url()
     ));

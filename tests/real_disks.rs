@@ -16,7 +16,7 @@ use serde_json::json;
 fn config(dir: &str, broker: &str, simulator: &Simulator) -> String {
     let url = simulator.url();
     format!(
-        "data_dir = \"{dir}\"\n[mqtt]\nurl = \"{broker}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\n"
+        "data_dir = \"{dir}\"\n[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{broker}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\n"
     )
 }
 

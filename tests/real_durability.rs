@@ -49,7 +49,7 @@ fn with_data_dir(dir: &std::path::Path, config: &str) -> String {
 fn simulated(broker: &str, simulator: &Simulator) -> String {
     let url = simulator.url();
     format!(
-        "[mqtt]\nurl = \"{broker}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\n"
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{broker}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\n"
     )
 }
 

@@ -30,7 +30,7 @@ async fn simulator() -> Simulator {
 
 fn config(broker: &str, more: &str, octoprint: &str) -> String {
     format!(
-        "[mqtt]\nurl = \"{broker}\"\n{more}\n[printers.mk3]\nurl = \"{octoprint}\"\napi_key = \"SIMULATOR-KEY\"\noffline_after = \"1s\"\n"
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{broker}\"\n{more}\n[printers.mk3]\nurl = \"{octoprint}\"\napi_key = \"SIMULATOR-KEY\"\noffline_after = \"1s\"\n"
     )
 }
 

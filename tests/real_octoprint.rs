@@ -260,7 +260,7 @@ async fn user_and_password_do_what_a_key_does() {
     let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
     let watcher = Watcher::start(broker.port).await;
     let config = format!(
-        "[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{}\"\nusername = \"{USER}\"\npassword = \"{PASSWORD}\"\n",
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{}\"\nusername = \"{USER}\"\npassword = \"{PASSWORD}\"\n",
         broker.url(),
         octoprint.url()
     );

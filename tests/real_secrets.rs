@@ -36,7 +36,7 @@ async fn no_secret_in_any_log_topic_error_or_answer() {
     let url = octoprint.url();
     let other = url.replace("127.0.0.1", "localhost");
     let text = format!(
-        "[mqtt]\nurl = \"{}\"\nusername = \"bridge\"\npassword = \"{MQTT_PASSWORD}\"\n[log]\nlevel = \"trace\"\n\
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{}\"\nusername = \"bridge\"\npassword = \"{MQTT_PASSWORD}\"\n[log]\nlevel = \"trace\"\n\
          [printers.mk3]\nurl = \"{url}\"\napi_key = \"{KEY}\"\n[printers.mk3.socket]\ntimeouts = [1]\nheaders = {{ X-Proxy = \"{HEADER}\" }}\n\
          [printers.user]\nurl = \"{other}\"\nusername = \"{USER}\"\npassword = \"{PASSWORD}\"\n[printers.user.socket]\ntimeouts = [1]\ntransport = \"xhr-streaming\"\n",
         broker.url()

@@ -65,7 +65,7 @@ fn shown(path: &Path) -> String {
 
 fn config(broker: &str, broker_tls: &str, octoprint: &str, octoprint_tls: &str) -> String {
     format!(
-        "[mqtt]\nurl = \"{broker}\"\n{broker_tls}\n[printers.mk3]\nurl = \"{octoprint}\"\napi_key = \"SIMULATOR-KEY\"\n{octoprint_tls}\n[printers.mk3.socket]\ntimeouts = [1]\n"
+        "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{broker}\"\n{broker_tls}\n[printers.mk3]\nurl = \"{octoprint}\"\napi_key = \"SIMULATOR-KEY\"\n{octoprint_tls}\n[printers.mk3.socket]\ntimeouts = [1]\n"
     )
 }
 

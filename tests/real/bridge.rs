@@ -51,9 +51,10 @@ pub async fn run_alone(arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// A configuration with one printer `mk3`; `more` is appended to its table.
+/// A configuration with one printer `mk3`; `more` is appended to its table. Each test has a broker
+/// that was started for it: subscribers are not waited for, where a test is not about that.
 pub fn config(broker: &str, octoprint: &str, more: &str) -> String {
-    config_as_shipped(broker, octoprint, more)
+    format!("[outbox]\nsettle = \"0s\"\n{}", config_as_shipped(broker, octoprint, more))
 }
 
 /// The same, in which events wait for subscribers as they do by themselves.
