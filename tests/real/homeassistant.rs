@@ -268,12 +268,16 @@ impl HomeAssistant {
             (line.contains("WARNING") || line.contains("ERROR"))
                 && (line.contains("mqtt") || line.contains("octoprint2mqtt"))
         };
-        // The line to a broker that is being restarted is lost: that is said by Home Assistant.
         // What it says of a broker that is being restarted.
         let harmless = |line: &&str| {
-            ["Failed to connect to MQTT", "Disconnected from MQTT", "The connection was lost"]
-                .iter()
-                .any(|known| line.contains(known))
+            [
+                "Failed to connect to MQTT",
+                "Disconnected from MQTT",
+                "The connection was lost",
+                "The client is not currently connected",
+            ]
+            .iter()
+            .any(|known| line.contains(known))
         };
         self.log().lines().filter(ours).filter(|l| !harmless(l)).map(str::to_owned).collect()
     }
