@@ -16,6 +16,7 @@ use super::topic;
 
 /// What waits may wait for the broker, for Home Assistant's start, and for a busy machine.
 const LONG: Duration = Duration::from_secs(150);
+const HEALTH: &str = "octoprint2mqtt/bridge/health";
 /// The kinds that the automations listen to, and the verb of each device trigger.
 const KINDS: &[(&str, &str)] =
     &[("print_started", "started"), ("print_done", "finished"), ("print_cancelled", "cancelled")];
@@ -160,8 +161,13 @@ impl Scene {
         self.fires("print_cancelled").await;
     }
 
-    /// A command is answered while the end of the print still waits.
-    async fn answers(&self, mark: usize, kind: &str) {
+    /// The end of the print waits, for these at first; a command is answered meanwhile.
+    async fn waits(&self, mark: usize, kind: &str, audience: &str) {
+        let waits = |health: &Value| {
+            let delivery = &health["delivery"];
+            delivery["waits_for"] == *audience && delivery["for_home_assistant"] == 1
+        };
+        self.watcher.wait_json(mark, HEALTH, waits).await;
         let answer = self.watcher.command("rate", "auto").await;
         assert_eq!(answer["ok"], true, "{answer}");
         let seen = self.watcher.seen();
@@ -181,7 +187,7 @@ impl Scene {
         tokio::time::sleep_until((gone + absence).into()).await;
         self.broker.run().await;
         self.watcher.wait_from(mark, "the bridge to be back", online).await;
-        self.answers(mark, kind).await;
+        self.waits(mark, kind, "subscribers").await;
         self.fires(kind).await;
         let print = self.watcher.wait_from(mark, kind, is_print(kind)).await;
         assert!(print.json()["_delayed"].is_u64(), "{}", print.payload);
@@ -238,7 +244,7 @@ async fn delivery_after_home_assistant_was_restarted_and_after_a_line_that_was_c
     // Other programs do not wait for Home Assistant.
     let event = scene.watcher.wait_from(mark, "PrintCancelled", is_event("PrintCancelled")).await;
     assert_eq!(event.json()["_delayed"], Value::Null, "{}", event.payload);
-    scene.answers(mark, "print_cancelled").await;
+    scene.waits(mark, "print_cancelled", "home_assistant").await;
     scene.home.run().await;
     scene.fires("print_cancelled").await;
     let told = scene.place(mark, "print", is_print("print_cancelled"));
@@ -254,6 +260,7 @@ async fn delivery_after_home_assistant_was_restarted_and_after_a_line_that_was_c
     scene.start_bridge();
     scene.watcher.wait_from(mark, "the bridge to be back", online).await;
     scene.begin("long.gcode").await;
+    let mark = scene.watcher.mark();
     scene.line.refuse(true);
     scene.line.cut();
     let gone = Instant::now();
@@ -262,6 +269,9 @@ async fn delivery_after_home_assistant_was_restarted_and_after_a_line_that_was_c
     scene.line.refuse(false);
     scene.watcher.wait_from(mark, "PrintCancelled", is_event("PrintCancelled")).await;
     scene.fires("print_cancelled").await;
+    let seen = scene.watcher.seen();
+    let waited = |s: &&Seen| s.topic == HEALTH && s.json()["delivery"]["waits_for"].is_string();
+    assert!(seen[mark..].iter().find(waited).is_none(), "nothing waits");
     let mark = scene.watcher.mark();
     scene.one_more().await;
     for kind in ["print_started", "print_cancelled"] {
@@ -286,7 +296,7 @@ async fn delivery_after_everything_was_restarted() {
     scene.start_bridge();
     // Home Assistant takes its time: whoever does not need it has heard of the end before.
     scene.watcher.wait_from(mark, "PrintCancelled", is_event("PrintCancelled")).await;
-    scene.answers(mark, "print_cancelled").await;
+    scene.waits(mark, "print_cancelled", "home_assistant").await;
     scene.home.run().await;
     scene.fires("print_cancelled").await;
     let told = scene.place(mark, "print", is_print("print_cancelled"));
@@ -303,7 +313,7 @@ async fn delivery_after_everything_was_restarted() {
     scene.start_bridge();
     let event = scene.watcher.wait_from(mark, "PrintCancelled", is_event("PrintCancelled")).await;
     assert_eq!(event.json()["_recovered"], true, "{}", event.payload);
-    scene.answers(mark, "print_cancelled").await;
+    scene.waits(mark, "print_cancelled", "home_assistant").await;
     scene.home.run().await;
     scene.fires("print_cancelled").await;
     let print = scene.watcher.wait_from(mark, "print", is_print("print_cancelled")).await;

@@ -275,6 +275,7 @@ impl HomeAssistant {
                 "Disconnected from MQTT",
                 "The connection was lost",
                 "The client is not currently connected",
+                "failed to receive on socket",
             ]
             .iter()
             .any(|known| line.contains(known))

@@ -19,7 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Says that a test was left out, past cargo, which shows no output of tests that pass.
 pub fn left_out(test: &str, why: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "LEFT OUT: {test}: {why}").unwrap();
+    let line = format!("LEFT OUT: {test}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A port that nothing listens on.
