@@ -137,6 +137,25 @@ async fn user_and_password_with_csrf_and_a_session_that_ends() {
     assert_eq!(server.logins(), 1);
 }
 
+/// OctoPrint has it since 1.8.
+#[tokio::test]
+async fn user_and_password_without_csrf() {
+    let mut server = serve(|request| {
+        Some(match request.is("GET /login/") {
+            true => http(200, "", "<html>"),
+            false => http(200, "Set-Cookie: session_P80=S; HttpOnly\r\n", LOGIN),
+        })
+    })
+    .await;
+    let mut options = options(&server.url);
+    let password = Secret::new("hunter2");
+    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    Socket::new(options).unwrap().rest().login().await.unwrap();
+    assert!(server.request().await.is("GET /login/"));
+    let login = server.request().await;
+    assert!(login.is("POST /api/login") && login.header("x-csrf-token").is_none(), "{login:?}");
+}
+
 #[tokio::test]
 async fn a_wrong_password_is_tried_once() {
     let mut server = serve(|request| {
