@@ -40,7 +40,7 @@ fn config(
     variant: Variant,
 ) -> String {
     let mut config = format!(
-        "data_dir = {data:?}\n[mqtt]\nurl = \"{broker}\"\nbase_topic = \"{BASE}\"\n\
+        "data_dir = {data:?}\n[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{broker}\"\nbase_topic = \"{BASE}\"\n\
          [homeassistant]\nenabled = {}\n[log]\nlevel = \"warn\"\n",
         !variant.no_discovery
     );

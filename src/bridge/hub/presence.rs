@@ -24,6 +24,8 @@ const PERHAPS: Duration = Duration::from_secs(2 * 60);
 /// A broker that runs for less than this had no time to hear a birth before the bridge was
 /// subscribed: Home Assistant connects within ten seconds, and waits for five before it.
 const JUST_STARTED: Duration = Duration::from_secs(10);
+/// How old the broker's word of how long it runs may be: it says it every ten or eleven seconds.
+const STALE: Duration = Duration::from_secs(11);
 /// How long births are collected: reconnects come in bursts.
 const BIRTHS: Duration = Duration::from_millis(500);
 /// How long Home Assistant has for discovery once the broker has it.
@@ -78,12 +80,14 @@ pub struct Presence {
     state: State,
     /// A birth while nothing waits: discovery and state are published again then.
     republish_at: Option<Instant>,
+    /// When the last birth was heard.
+    birth: Option<Instant>,
 }
 
 impl Presence {
     /// Goes on from `record`. Home Assistant is awaited for `wait`; zero is not at all.
     pub fn new(wait: Duration, record: Record) -> Self {
-        Self { wait, record, state: State::Open, republish_at: None }
+        Self { wait, record, state: State::Open, republish_at: None, birth: None }
     }
 
     /// What is to be kept over a restart.
@@ -116,7 +120,7 @@ impl Presence {
             return;
         }
         let Subscribed { uptime, restarted } = subscribed;
-        if uptime.is_some_and(|uptime| uptime < JUST_STARTED) {
+        if uptime.is_some_and(|uptime| uptime < JUST_STARTED && !self.was_born_since(uptime, now)) {
             self.await_from(now, true, now);
             return;
         }
@@ -142,6 +146,12 @@ impl Presence {
         };
     }
 
+    /// Whether a birth was heard that may be of this run of the broker: then it is the line that
+    /// was cut, or the broker was restarted twice.
+    fn was_born_since(&self, uptime: Duration, now: Instant) -> bool {
+        self.birth.is_some_and(|birth| now.duration_since(birth) <= uptime + STALE)
+    }
+
     fn await_from(&mut self, since: Instant, certain: bool, now: Instant) {
         let limit = if certain { self.wait } else { self.wait.min(PERHAPS) };
         self.record.away = true;
@@ -162,6 +172,7 @@ impl Presence {
     fn born(&mut self, now: Instant) {
         self.record = Record { seen: true, away: false, given_up: false };
         self.republish_at = None;
+        self.birth = Some(now);
         let step = Step::Collecting(now + BIRTHS);
         self.state = match self.state {
             State::Awaited { until, .. } | State::Returning { until, .. } => {

@@ -147,6 +147,21 @@ fn a_broker_that_was_just_started_makes_sure_that_it_is_away() {
 }
 
 #[test]
+fn a_birth_that_a_young_broker_has_delivered_already_is_not_waited_for_again_for_long() {
+    let mut world = World::seen();
+    world.connect(Some(0), true);
+    world.pass(seconds(8));
+    world.birth();
+    world.pass(seconds(1));
+    world.presence.announced(world.now);
+    assert_eq!(world.waits(), Some(2));
+    // The line is cut for a moment, and the broker's word of its age is ten seconds old.
+    world.connect(Some(0), true);
+    assert_eq!(world.presence.word(), "perhaps_away");
+    assert_eq!(world.waits(), Some(120));
+}
+
+#[test]
 fn after_a_restart_that_was_noticed_late_it_is_perhaps_away_for_two_minutes() {
     for uptime in [Some(10), Some(40), None] {
         let mut world = World::seen();
