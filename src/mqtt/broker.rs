@@ -565,7 +565,8 @@ impl Actor {
 
     fn held_now(&self) -> Held {
         let home_assistant = self.admission.state();
-        if !self.status.borrow().connected {
+        // That it is not known yet for whom to wait passes within a second, and is no decision.
+        if !self.status.borrow().connected || self.admission.is_open_question() {
             return Held { home_assistant, ..Held::default() };
         }
         let (now, counts) = (Instant::now(), self.outbox.counts());
