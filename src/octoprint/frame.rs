@@ -3,7 +3,7 @@
 //! A frame is one letter and, for two of them, JSON: `o` (open), `h` (heartbeat), `a[…]` (messages)
 //! and `c[code,"reason"]` (close). The elements of `a[…]` are JSON objects in OctoPrint; SockJS
 //! itself has JSON strings there. Both are understood. Payloads are slices of the frame they came
-//! in, never parsed further and never written anew.
+//! in, never parsed further and never written anew, but for JSON that is none: see [`lenient`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::lenient;
 use crate::secret::Secret;
 
 /// One SockJS frame.
@@ -129,7 +130,28 @@ fn close(text: &str) -> Frame {
     Frame::Close { code, reason }
 }
 
+/// The messages of an array. Text that is JSON is taken as it is; only what is not, or may have a
+/// half of a surrogate pair, is looked through for what can be mended.
 fn elements(frame: &Bytes, text: &str) -> Decoded {
+    let half = lenient::may_have_half(text.as_bytes());
+    if let Some(mended) = half.then(|| lenient::mended(text)).flatten() {
+        return mended_elements(mended);
+    }
+    let decoded = elements_of(frame, text);
+    let broken = decoded.skipped.contains(&BadElement::Json);
+    match broken.then(|| lenient::mended(text)).flatten() {
+        Some(mended) => mended_elements(mended),
+        None => decoded,
+    }
+}
+
+fn mended_elements(text: String) -> Decoded {
+    let frame = Bytes::from(text);
+    // A text is UTF-8.
+    std::str::from_utf8(&frame).map(|text| elements_of(&frame, text)).unwrap_or_default()
+}
+
+fn elements_of(frame: &Bytes, text: &str) -> Decoded {
     let mut decoded = Decoded::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let read = Elements { frame, decoded: &mut decoded }.deserialize(&mut json);
@@ -176,15 +198,22 @@ fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>
         Some(b'{') => object_messages(frame, element, messages),
         Some(b'"') => match serde_json::from_str::<String>(element) {
             Ok(inner) if inner.trim_start().starts_with('{') => {
-                let inner = Bytes::from(inner);
-                // Its own buffer: an unescaped string is no slice of the frame.
-                std::str::from_utf8(&inner)
-                    .is_ok_and(|text| object_messages(&inner, text, messages))
+                let half = lenient::may_have_half(inner.as_bytes());
+                let mended = half.then(|| lenient::mended(&inner)).flatten();
+                let inner = mended.unwrap_or(inner);
+                string_messages(&inner, messages)
+                    || lenient::mended(&inner).is_some_and(|text| string_messages(&text, messages))
             }
             _ => false,
         },
         _ => false,
     }
+}
+
+/// The messages of a text with a buffer of its own: an unescaped string is no slice of the frame.
+fn string_messages(text: &str, messages: &mut Vec<RawMessage>) -> bool {
+    let buffer = Bytes::copy_from_slice(text.as_bytes());
+    std::str::from_utf8(&buffer).is_ok_and(|text| object_messages(&buffer, text, messages))
 }
 
 fn object_messages(frame: &Bytes, object: &str, messages: &mut Vec<RawMessage>) -> bool {
@@ -283,6 +312,34 @@ mod tests {
         assert_eq!(decoded.skipped, [BadElement::Json]);
         for broken in ["a", "a[", "a{}", "a[]x", "axyz"] {
             assert_eq!(messages(broken).skipped, [BadElement::Json], "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_costs_its_field_alone() {
+        let decoded = messages(
+            r#"a[{"current":{"currentZ":NaN, "x": 1.50}},{"event":{"a":[-Infinity]}},"{\"y\":Infinity}"]"#,
+        );
+        let expected = [
+            ("current", r#"{"currentZ":null, "x": 1.50}"#),
+            ("event", r#"{"a":[null]}"#),
+            ("y", "null"),
+        ];
+        assert_eq!(pairs(&decoded), expected);
+        assert_eq!(decoded.skipped, []);
+        let decoded = messages(r#"a[NaN,{"event":{"t":NaN}},{"current":{"sta"#);
+        assert_eq!(pairs(&decoded), [("event", r#"{"t":null}"#)]);
+        assert_eq!(decoded.skipped, [BadElement::NotAnObject, BadElement::Json]);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_the_replacement_character() {
+        let decoded =
+            messages(r#"a[{"event":{"name":"\udcff \ud83d\ude00"}},"{\"x\":\"\\ud800\"}"]"#);
+        let expected = [("event", r#"{"name":"\ufffd \ud83d\ude00"}"#), ("x", r#""\ufffd""#)];
+        assert_eq!(pairs(&decoded), expected);
+        for (_, payload) in pairs(&decoded) {
+            assert!(serde_json::from_str::<serde_json::Value>(payload).is_ok());
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::cookies::Cookies;
+use super::lenient;
 use super::login::{LoginError, shown};
 use super::net_error::{NetError, root_text};
 use super::reach::Reach;
@@ -118,6 +119,7 @@ impl RestError {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) location: Option<String>,
+    /// Mended where it is JSON as Python writes it.
     pub(super) body: Bytes,
 }
 
@@ -285,7 +287,7 @@ impl Http {
             status: status.as_u16(),
             reason: format!("{reason} ({})", shown(path)),
         })?;
-        Ok(Answer { status, location, body })
+        Ok(Answer { status, location, body: lenient::body(body) })
     }
 
     /// A `Location` fit to be shown: whole, and without what may be secret in it.

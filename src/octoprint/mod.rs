@@ -55,6 +55,7 @@ mod handlers;
 mod http;
 mod in_flight;
 mod knocking;
+mod lenient;
 mod login;
 mod message;
 mod net_error;

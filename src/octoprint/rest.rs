@@ -158,7 +158,8 @@ impl Rest {
     }
 
     /// `GET` of a path relative to the base address, such as `api/printerprofiles`. Bodies over
-    /// 8 MiB are refused.
+    /// 8 MiB are refused. In JSON, the numbers that JSON does not have are null, and halves of
+    /// surrogate pairs are U+FFFD.
     ///
     /// # Errors
     /// [`RestError`] for everything but a success.

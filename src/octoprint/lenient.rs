@@ -1,0 +1,228 @@
+//! JSON as Python writes it -> JSON (pure).
+//!
+//! Python's `json` writes three numbers that JSON does not have, and it writes halves of surrogate
+//! pairs, which are no characters: a file name that is not UTF-8 becomes such a text. Readers in
+//! other languages refuse the whole document. Here the numbers become `null` and the halves become
+//! U+FFFD; all other bytes stay as they are.
+
+use bytes::Bytes;
+use memchr::{memchr2, memchr3, memmem};
+use serde::de::IgnoredAny;
+
+/// What a half of a surrogate pair becomes, escaped as it was.
+const REPLACEMENT: &str = "\\ufffd";
+/// The length of `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// `text` with what is not JSON replaced; `None` where there is nothing to replace. Text that is
+/// broken in other ways stays broken.
+pub(super) fn mended(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    let mut in_string = false;
+    let mut replace = |from: usize, to: usize, with: &str| {
+        out.push_str(&text[copied..from]);
+        out.push_str(with);
+        copied = to;
+    };
+    loop {
+        let rest = &bytes[at..];
+        let found =
+            if in_string { memchr2(b'"', b'\\', rest) } else { memchr3(b'"', b'N', b'I', rest) };
+        let Some(found) = found.map(|found| at + found) else { break };
+        at = match bytes[found] {
+            b'"' => {
+                in_string = !in_string;
+                found + 1
+            }
+            b'\\' => match escape(&bytes[found..]) {
+                Escape::Half => {
+                    replace(found, found + ESCAPE, REPLACEMENT);
+                    found + ESCAPE
+                }
+                Escape::Whole(length) => (found + length).min(bytes.len()),
+            },
+            _ => match number(&bytes[found..]) {
+                Some(length) => {
+                    let negative = found > 0 && bytes[found - 1] == b'-';
+                    replace(found - usize::from(negative), found + length, "null");
+                    found + length
+                }
+                None => found + 1,
+            },
+        };
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.push_str(&text[copied..]);
+    Some(out)
+}
+
+/// Whether `text` may have half of a surrogate pair: the reader of raw JSON takes it for good.
+pub(super) fn may_have_half(text: &[u8]) -> bool {
+    memmem::find_iter(text, b"\\u").any(|at| {
+        matches!(
+            text.get(at + 2..at + 4),
+            Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'])
+        )
+    })
+}
+
+/// The body of an answer, mended where that makes it JSON. What is no JSON stays as it is.
+pub(super) fn body(body: Bytes) -> Bytes {
+    let has = |token: &[u8]| memmem::find(&body, token).is_some();
+    if !has(b"NaN") && !has(b"Infinity") && !may_have_half(&body) {
+        return body;
+    }
+    match std::str::from_utf8(&body).ok().and_then(mended) {
+        Some(mended) if serde_json::from_str::<IgnoredAny>(&mended).is_ok() => mended.into(),
+        _ => body,
+    }
+}
+
+/// What a backslash in a string begins.
+enum Escape {
+    /// Half of a surrogate pair, and no other half with it.
+    Half,
+    /// Something else of this length, whole pairs among it.
+    Whole(usize),
+}
+
+fn escape(bytes: &[u8]) -> Escape {
+    match code_unit(bytes) {
+        Some(0xd800..=0xdbff) => match code_unit(&bytes[ESCAPE..]) {
+            Some(0xdc00..=0xdfff) => Escape::Whole(2 * ESCAPE),
+            _ => Escape::Half,
+        },
+        Some(0xdc00..=0xdfff) => Escape::Half,
+        _ => Escape::Whole(2),
+    }
+}
+
+/// The number in `\uXXXX` at the start of `bytes`.
+fn code_unit(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.get(..ESCAPE)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// The length of a number that JSON does not have, at the start of `bytes`.
+fn number(bytes: &[u8]) -> Option<usize> {
+    let token = [&b"NaN"[..], b"Infinity"].into_iter().find(|token| bytes.starts_with(token))?;
+    let ends = bytes.get(token.len()).is_none_or(|next| !next.is_ascii_alphanumeric());
+    ends.then_some(token.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    #[test]
+    fn numbers_that_are_none_become_null() {
+        for (python, json) in [
+            ("NaN", "null"),
+            ("[-Infinity, Infinity,NaN]", "[null, null,null]"),
+            (r#"{"a":NaN,"b": -Infinity }"#, r#"{"a":null,"b": null }"#),
+            (r#"{"NaN":"-Infinity \" NaN","c":-NaN}"#, r#"{"NaN":"-Infinity \" NaN","c":null}"#),
+        ] {
+            assert_eq!(mended(python).as_deref(), Some(json));
+        }
+        for same in ["", "[1]", r#"["NaN","\\",-1.5,"Infinity"]"#, "NaNo", "[Nan]", "\"NaN"] {
+            assert_eq!(mended(same), None, "{same}");
+        }
+    }
+
+    #[test]
+    fn halves_of_pairs_become_the_replacement_and_pairs_stay() {
+        for (python, json) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#""\udcff.gcode\uDC00""#, r#""\ufffd.gcode\ufffd""#),
+            (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\ud83dA\u00e4""#, r#""\ufffdA\u00e4""#),
+        ] {
+            assert!(may_have_half(python.as_bytes()));
+            assert_eq!(mended(python).as_deref(), Some(json));
+        }
+        for same in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e4\n\"""#, r#""\ud8"#, "\"\\"] {
+            assert_eq!(mended(same), None, "{same}");
+        }
+        assert!(!may_have_half(br#""\u00e4\ud7ff\\n""#));
+    }
+
+    #[test]
+    fn a_body_is_mended_only_where_that_makes_it_json() {
+        let of = |text: &'static str| body(Bytes::from_static(text.as_bytes()));
+        assert_eq!(of(r#"{"size":NaN}"#), r#"{"size":null}"#);
+        assert_eq!(of(r#"["\udcff"]"#), r#"["\ufffd"]"#);
+        for same in ["<p>NaN is no number</p>", r#"{"a":NaN"#, r#"["NaN"]"#] {
+            assert_eq!(of(same), same);
+        }
+        let odd = Bytes::from_static(b"\xff NaN");
+        assert_eq!(body(odd.clone()), odd);
+    }
+
+    /// JSON as Python may write it, escapes and spaces included.
+    fn python() -> impl Strategy<Value = String> {
+        let text = prop::collection::vec(
+            prop_oneof![
+                "[a-zNI ]{0,4}",
+                Just("NaN".to_owned()),
+                Just("\\\"".to_owned()),
+                Just("\\\\".to_owned()),
+                Just("\\ud83d\\ude00".to_owned()),
+                (0u32..0x1_0000).prop_map(|unit| format!("\\u{unit:04x}")),
+                (0xd800u32..0xe000).prop_map(|unit| format!("\\u{unit:04X}")),
+            ],
+            0..6,
+        )
+        .prop_map(|parts| format!("\"{}\"", parts.concat()));
+        let leaf = prop_oneof![
+            Just("NaN".to_owned()),
+            Just("Infinity".to_owned()),
+            Just("-Infinity".to_owned()),
+            Just("null".to_owned()),
+            any::<i32>().prop_map(|number| number.to_string()),
+            text.clone(),
+        ];
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            let members = prop::collection::vec((text.clone(), inner.clone()), 0..5);
+            prop_oneof![
+                prop::collection::vec(inner, 0..5).prop_map(|all| format!("[{}]", all.join(", "))),
+                members.prop_map(|all| {
+                    let all: Vec<String> = all.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+                    format!("{{{}}}", all.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_mended_is_json(text in python()) {
+            let mended = mended(&text).unwrap_or(text);
+            prop_assert!(serde_json::from_str::<Value>(&mended).is_ok(), "{}", mended);
+        }
+
+        #[test]
+        fn json_passes_as_it_is(text in any::<String>(), number in any::<f64>()) {
+            let json = serde_json::json!({ &text: [&text, number, null] }).to_string();
+            prop_assert_eq!(mended(&json), None);
+            let bytes = Bytes::from(json);
+            prop_assert_eq!(body(bytes.clone()).as_ptr(), bytes.as_ptr());
+        }
+
+        #[test]
+        fn json_with_escapes_passes_as_it_is(text in python()) {
+            if serde_json::from_str::<Value>(&text).is_ok() {
+                prop_assert_eq!(mended(&text), None);
+            }
+        }
+
+        #[test]
+        fn never_panics(text in any::<String>(), odd in r#"[\\"uND8-I9afity\-\[\],]{0,40}"#) {
+            let _ = (mended(&text), mended(&odd));
+        }
+    }
+}
