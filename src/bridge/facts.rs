@@ -1,10 +1,14 @@
 //! Asks OctoPrint for what its messages do not tell: profile, files, system commands.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::hub::watch::Watch;
 use super::profile::{self, PrinterProfile};
+use super::snapshot::json::{Raw, member, object};
 use crate::homeassistant::MOST_FILES;
 use crate::octoprint::{Rest, RestError};
 
@@ -29,6 +33,18 @@ pub enum Question {
     Files,
     /// The system commands.
     SystemCommands,
+}
+
+impl Question {
+    /// What an event of this type leaves unknown.
+    pub fn after(event: &str) -> Option<Self> {
+        match event {
+            // Connecting may select another profile.
+            "Connected" | "PrinterProfileAdded" | "PrinterProfileModified" => Some(Self::Profile),
+            "UpdatedFiles" => Some(Self::Files),
+            _ => None,
+        }
+    }
 }
 
 /// Asks, side by side with all else; the answer goes to `answers`. No answer at all is no fact:
@@ -68,32 +84,37 @@ pub async fn answer(question: Question, rest: &Rest) -> Result<Fact, RestError> 
 }
 
 #[derive(Deserialize)]
-struct Files {
-    files: Vec<Entry>,
+struct Files<'a> {
+    #[serde(borrow)]
+    files: Vec<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    r#type: String,
-    #[serde(default)]
-    origin: String,
-    #[serde(default)]
-    path: String,
-    #[serde(default)]
-    children: Vec<Entry>,
+/// Each member by itself: one that is odd costs its file and not the list.
+#[derive(Deserialize, Default)]
+struct Entry<'a> {
+    #[serde(borrow, default)]
+    r#type: Raw<'a>,
+    #[serde(borrow, default)]
+    origin: Raw<'a>,
+    #[serde(borrow, default)]
+    path: Raw<'a>,
+    #[serde(borrow, default)]
+    children: Raw<'a>,
 }
 
 /// The paths in the answer to `GET /api/files?recursive=true`, sorted; `None` where they are more
 /// than [`MOST_FILES`].
 fn files(body: &[u8]) -> Option<Vec<String>> {
-    let answer: Files = serde_json::from_slice(body).ok()?;
+    let answer: Files<'_> = serde_json::from_slice(body).ok()?;
     let (mut paths, mut entries) = (Vec::new(), answer.files);
     while let Some(entry) = entries.pop() {
-        if entry.r#type == "machinecode" {
-            paths.push(format!("{}/{}", entry.origin, entry.path));
+        let Entry { r#type, origin, path, children } = object(Some(entry));
+        let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
+        let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        if let (true, Some((origin, path))) = (is_printable, place) {
+            paths.push(format!("{origin}/{path}"));
         }
-        entries.extend(entry.children);
+        entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
     }
     paths.sort();
     paths.dedup();
@@ -101,19 +122,29 @@ fn files(body: &[u8]) -> Option<Vec<String>> {
 }
 
 fn system_commands(body: &[u8]) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Command {
-        action: String,
+    #[derive(Deserialize, Default)]
+    struct Command<'a> {
+        #[serde(borrow, default)]
+        action: Raw<'a>,
     }
-    let commands: Vec<Command> = serde_json::from_slice(body).unwrap_or_default();
-    let known =
-        |command: &Command| matches!(command.action.as_str(), "restart" | "reboot" | "shutdown");
-    commands.into_iter().filter(known).map(|command| command.action).collect()
+    let commands: Vec<&RawValue> = serde_json::from_slice(body).unwrap_or_default();
+    let action = |raw: &&'_ RawValue| member::<String>(object::<Command<'_>>(Some(*raw)).action);
+    let known = |action: &String| matches!(action.as_str(), "restart" | "reboot" | "shutdown");
+    commands.iter().filter_map(action).filter(known).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_told_by_their_type_alone() {
+        assert_eq!(Question::after("Connected"), Some(Question::Profile));
+        assert_eq!(Question::after("UpdatedFiles"), Some(Question::Files));
+        for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
+            assert_eq!(Question::after(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn files_of_all_folders_and_nothing_else() {
@@ -128,6 +159,16 @@ mod tests {
         let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
         assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
         assert_eq!(files(b"<html>"), None);
+    }
+
+    #[test]
+    fn an_odd_entry_costs_no_other() {
+        let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
+            {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
+            {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},
+            {"type":"machinecode","origin":"local","path":"good.gcode"}]}"#;
+        assert_eq!(files(body).unwrap(), ["local/b\u{fffd}.gcode", "local/good.gcode"]);
+        assert_eq!(system_commands(br#"[null,{"action":5},{"action":"reboot"}]"#), ["reboot"]);
     }
 
     #[test]

@@ -76,11 +76,13 @@ impl Mapping {
 
     /// The publications that `message` causes; each carries a clone of `receipt`.
     pub fn map(&mut self, message: &Message, receipt: &Receipt) -> (Vec<Publication>, Option<Odd>) {
-        let now = Now { instant: message.received().into_std(), wall: message.received_at() };
-        let mut batch =
-            Batch { lane: self.lane, received: now.instant, receipt, publications: Vec::new() };
+        let now = received(message);
+        let mut batch = self.batch(now, receipt);
         let mapped = match message.kind() {
-            "event" => self.map_event(message, now.wall, &mut batch),
+            "event" => match message.json() {
+                Ok(event) => return (self.map_event(message, &event, receipt), None),
+                Err(error) => Err(error.into()),
+            },
             "plugin" => self.map_plugin(message, &mut batch),
             "connected" => self.map_connected(message, &mut batch),
             kind @ ("current" | "history") => self.map_state(kind, message, now, &mut batch),
@@ -92,6 +94,23 @@ impl Mapping {
             }
         };
         (batch.publications, mapped.err())
+    }
+
+    /// The publications that an event causes, which `message` was read as.
+    pub fn map_event(
+        &mut self,
+        message: &Message,
+        event: &Event<'_>,
+        receipt: &Receipt,
+    ) -> Vec<Publication> {
+        let now = received(message);
+        let mut batch = self.batch(now, receipt);
+        self.add_event(event, now.wall, &mut batch);
+        batch.publications
+    }
+
+    fn batch<'a>(&self, now: Now, receipt: &'a Receipt) -> Batch<'a> {
+        Batch { lane: self.lane, received: now.instant, receipt, publications: Vec::new() }
     }
 
     /// The publication of a change of state that no message caused.
@@ -141,22 +160,16 @@ impl Mapping {
         outcome
     }
 
-    fn map_event(
-        &mut self,
-        message: &Message,
-        at: SystemTime,
-        batch: &mut Batch<'_>,
-    ) -> Result<(), Odd> {
-        let event: Event<'_> = message.json()?;
+    fn add_event(&mut self, event: &Event<'_>, at: SystemTime, batch: &mut Batch<'_>) {
         let kind = event::event_kind(&event.kind);
         if self.publish.events.allows(&event.kind) {
-            let payload = event::payload(&event, at);
+            let payload = event::payload(event, at);
             if let Some(plugin) = &self.plugin_topics {
                 batch.push(plugin.event_topic(&event.kind), payload.clone(), kind);
             }
             batch.push(self.topics.event(&event.kind), payload, kind);
         }
-        if let Some(print) = event::print(&event, at) {
+        if let Some(print) = event::print(event, at) {
             batch.push(self.topics.print.clone(), print, event::PRINT);
         }
         if let Some(last) = event::last_event(&event.kind, at) {
@@ -165,7 +178,6 @@ impl Mapping {
         for change in self.snapshot.event(&event.kind, event.payload) {
             batch.push(self.state_topic(change.topic), change.payload, Kind::State);
         }
-        Ok(())
     }
 
     fn map_plugin(&self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
@@ -206,6 +218,10 @@ impl Mapping {
             StateTopic::Server => self.topics.server.clone(),
         }
     }
+}
+
+fn received(message: &Message) -> Now {
+    Now { instant: message.received().into_std(), wall: message.received_at() }
 }
 
 /// The `connected` payload as it came, unless it carries the key, as older versions do.

@@ -1,35 +1,9 @@
 //! What the bridge reads of a printer profile (pure).
 
-use std::collections::BTreeMap;
+use serde_json::Value;
 
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Profiles {
-    profiles: BTreeMap<String, Profile>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Profile {
-    current: bool,
-    extruder: Extruder,
-    heated_bed: bool,
-    heated_chamber: bool,
-    model: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Extruder {
-    count: u8,
-}
-
-impl Default for Extruder {
-    fn default() -> Self {
-        Self { count: 1 }
-    }
-}
+/// Most tools of a printer, which leaves room for bed and chamber.
+const MOST_TOOLS: u64 = 30;
 
 /// What the bridge reads of the profile in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +19,15 @@ pub struct PrinterProfile {
 /// The profile in force, from the answer to `GET /api/printerprofiles`. `None` where it cannot be
 /// read or none is in force.
 pub fn in_force(answer: &[u8]) -> Option<PrinterProfile> {
-    let profiles: Profiles = serde_json::from_slice(answer).ok()?;
-    let profile = profiles.profiles.into_values().find(|profile| profile.current)?;
-    let mut heaters: Vec<String> =
-        (0..profile.extruder.count).map(|index| format!("tool{index}")).collect();
-    heaters.extend(profile.heated_bed.then(|| "bed".to_owned()));
-    heaters.extend(profile.heated_chamber.then(|| "chamber".to_owned()));
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let mut profiles = answer.get("profiles")?.as_object()?.values();
+    let profile = profiles.find(|profile| profile["current"] == true)?;
+    let tools = profile["extruder"]["count"].as_u64().unwrap_or(1).min(MOST_TOOLS);
+    let mut heaters: Vec<String> = (0..tools).map(|index| format!("tool{index}")).collect();
+    heaters.extend((profile["heatedBed"] == true).then(|| "bed".to_owned()));
+    heaters.extend((profile["heatedChamber"] == true).then(|| "chamber".to_owned()));
     // OctoPrint has one field for both: "Prusa i3 MK3S".
-    let model = profile.model.unwrap_or_default();
+    let model = profile["model"].as_str().unwrap_or_default();
     let (manufacturer, model) = match model.trim().split_once(char::is_whitespace) {
         Some((manufacturer, model)) => (manufacturer, model.trim()),
         None => ("", model.trim()),
@@ -75,6 +50,9 @@ mod tests {
         assert_eq!(profile.heaters, ["tool0", "tool1", "bed", "chamber"]);
         assert_eq!(profile.manufacturer.as_deref(), Some("Prusa"));
         assert_eq!(profile.model.as_deref(), Some("i3 MK3S"));
+        let odd = br#"{"profiles":{"a":null,"b":{"current":true,"heatedBed":true,"model":null,
+            "extruder":{"count":null},"heatedChamber":null},"c":{"current":1,"extruder":[]}}}"#;
+        assert_eq!(in_force(odd).unwrap().heaters, ["tool0", "bed"]);
         assert_eq!(in_force(br#"{"profiles":{}}"#), None);
         assert_eq!(in_force(b"<html>"), None);
     }

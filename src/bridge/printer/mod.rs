@@ -15,7 +15,7 @@ use super::executor::{Executor, Factor};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::hub::watch::{Failures, Watch};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Odd};
 use super::oversize;
 use super::prints::{Found, Prints};
 use super::rate_limit::RateLimit;
@@ -275,47 +275,69 @@ impl Printer {
     fn take_message(&mut self, message: &Message, receipt: Receipt) {
         #[cfg(test)]
         assert_ne!(message.kind(), "panic", "a test");
-        let (mut publications, odd) = self.mapping.map(message, &receipt);
+        match message.kind() {
+            "event" => match message.json() {
+                Ok(event) => self.take_event(message, &event, receipt),
+                Err(error) => self.complain("event", &Odd::from(error)),
+            },
+            _ => self.take_other(message, receipt),
+        }
+        self.tell_heaters();
+    }
+
+    fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
+        let mut publications = self.mapping.map_event(message, event, &receipt);
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
-        if let Some(record) = self.follow_prints(message) {
+        let payload = event.payload.map(|payload| payload.get());
+        let rest = self.socket.rest();
+        // What is to be kept along with the event that ends a print.
+        if let Some(record) = self.prints.event(&event.kind, payload, message.received_at(), &rest)
+        {
             let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
             publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
         }
-        for publication in publications {
-            self.publish(publication);
+        publications.into_iter().for_each(|publication| self.publish(publication));
+        match Question::after(&event.kind) {
+            // Changes of the files come in bursts.
+            Some(Question::Files) if self.home_assistant.is_some() => {
+                self.files_due.get_or_insert(Instant::now() + BURST);
+            }
+            Some(Question::Files) | None => {}
+            Some(question) => self.ask(question),
         }
+    }
+
+    fn take_other(&mut self, message: &Message, receipt: Receipt) {
+        let (publications, odd) = self.mapping.map(message, &receipt);
+        drop(receipt);
+        self.follow_prints(message);
+        publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(odd) = odd {
             self.complain(message.kind(), &odd);
         }
         match message.kind() {
             "history" => self.take_history(message.connection()),
             "connected" => self.take_greeting(message),
-            "event" => self.take_event(message.payload()),
             _ => {}
-        }
-        if let Some(home_assistant) = &mut self.home_assistant {
-            home_assistant.set_reported(self.mapping.snapshot.reported_heaters());
         }
     }
 
-    /// Yields what is to be kept along with the event that ends a print.
-    fn follow_prints(&mut self, message: &Message) -> Option<bytes::Bytes> {
+    fn follow_prints(&mut self, message: &Message) {
         let (wall, now) = (message.received_at(), message.received().into_std());
-        match message.kind() {
-            "history" if self.greeted != message.connection() => {
-                self.prints.reconnected(message.payload(), wall, self.socket.rest());
-                self.prints.observe(&self.mapping.snapshot, wall, now);
-            }
-            "history" | "current" => self.prints.observe(&self.mapping.snapshot, wall, now),
-            "event" => {
-                let event: Event<'_> = message.json().ok()?;
-                let payload = event.payload.map(|payload| payload.get());
-                return self.prints.event(&event.kind, payload, wall, &self.socket.rest());
-            }
-            _ => {}
+        if !matches!(message.kind(), "history" | "current") {
+            return;
         }
-        None
+        if message.kind() == "history" && self.greeted != message.connection() {
+            self.prints.reconnected(message.payload(), wall, self.socket.rest());
+        }
+        self.prints.observe(&self.mapping.snapshot, wall, now);
+    }
+
+    fn tell_heaters(&mut self) {
+        if let Some(home_assistant) = &mut self.home_assistant {
+            home_assistant.set_reported(self.mapping.snapshot.reported_heaters());
+        }
     }
 
     fn take_greeting(&mut self, message: &Message) {
@@ -327,17 +349,6 @@ impl Printer {
             (&mut self.home_assistant, message.json())
         {
             home_assistant.set_version(&version);
-        }
-    }
-
-    /// A look at the text is enough: asking once too often does no harm.
-    fn take_event(&mut self, event: &str) {
-        let is = |kinds: &[&str]| kinds.iter().any(|kind| event.contains(kind));
-        if is(&["\"Connected\"", "\"PrinterProfileModified\"", "\"PrinterProfileAdded\""]) {
-            self.ask(Question::Profile);
-        }
-        if self.home_assistant.is_some() && is(&["\"UpdatedFiles\""]) {
-            self.files_due.get_or_insert(Instant::now() + BURST);
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
 /// A member of an object that is wanted as raw JSON, `None` where missing or null.
-pub(super) type Raw<'a> = Option<&'a RawValue>;
+pub(in crate::bridge) type Raw<'a> = Option<&'a RawValue>;
 
 /// A payload that is no JSON object, where one must be.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +17,12 @@ pub(super) type Raw<'a> = Option<&'a RawValue>;
 pub struct NotAnObject(#[from] serde_json::Error);
 
 /// A member of any type; `None` where it is missing, null or of another type.
-pub(super) fn member<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+pub(in crate::bridge) fn member<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
 /// A member that must be an object; nothing of it is known where it is not.
-pub(super) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
+pub(in crate::bridge) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
     // serde reads a struct from an array as well, by position.
     raw.filter(|raw| raw.get().starts_with('{'))
         .and_then(|raw| member(Some(raw)))

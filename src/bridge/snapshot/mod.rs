@@ -4,7 +4,7 @@
 //! field, not the others.
 
 mod heaters;
-mod json;
+pub(in crate::bridge) mod json;
 mod printer_state;
 mod progress;
 mod published;
