@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::bridge::discovery::{PATIENCE, heaters};
+use crate::bridge::discovery::PATIENCE;
 use crate::bridge::facts::{Fact, Question, answer};
 use crate::bridge::hub::identity::{Identity, Owners};
+use crate::bridge::snapshot::assumed;
 use crate::bridge::{home_assistant, setup};
 use crate::config::{Config, Printer};
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
@@ -60,7 +61,7 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {
             tracing::warn!(printer = printer.id, "{error}");
-            Profile { heaters: heaters(None, &[]), ..Profile::default() }
+            Profile { heaters: assumed(), ..Profile::default() }
         }
     };
     let topics = PrinterTopics::new(base, &printer.id);
@@ -80,7 +81,7 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
         commands,
         tokio::time::timeout(PATIENCE, rest.server_version()),
     );
-    let mut profile = Profile { heaters: heaters(None, &[]), ..Profile::default() };
+    let mut profile = Profile { heaters: assumed(), ..Profile::default() };
     for fact in [of_printer, files, commands].into_iter().flatten() {
         match fact {
             Fact::Profile(Some(found)) => {

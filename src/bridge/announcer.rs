@@ -44,7 +44,7 @@ pub struct Devices {
     /// The ids of all printers that are configured, also of those that another bridge serves.
     pub configured: BTreeSet<String>,
     /// Where each printer, by its id, waits for what was published of it before the start.
-    pub printers: BTreeMap<String, oneshot::Sender<Components>>,
+    pub printers: BTreeMap<String, oneshot::Sender<Published>>,
 }
 
 impl Announcer {
@@ -89,20 +89,19 @@ impl Announcer {
             if found.bridge_state != *settings.topics.state {
                 continue;
             }
-            match found.printer {
+            match found.printer.clone() {
                 None => own = found.components,
-                Some(id) => drop(published.insert(id, (found.components, found.identity))),
+                Some(id) => drop(published.insert(id, found)),
             }
         }
         let bridge = homeassistant::bridge(&settings, &own);
         self.publish(bridge.topic, bridge.payload);
         for (id, printer) in printers {
-            let components = published.remove(&id).map(|(components, _)| components);
             // Fails only when the bridge stops.
-            let _ = printer.send(components.unwrap_or_default());
+            let _ = printer.send(published.remove(&id).unwrap_or_default());
         }
         self.tell_twins(twins).await;
-        for (id, (_, identity)) in published {
+        for (id, Published { identity, .. }) in published {
             // One that moved to another bridge is that one's to publish.
             if configured.contains(&id) {
                 continue;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::facts::Fact;
+use super::snapshot;
 use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
 use crate::mqtt::{Make, Publication};
 use crate::topics::PrinterTopics;
@@ -20,10 +21,6 @@ pub struct Discovery {
     settings: Arc<Settings>,
     topics: PrinterTopics,
     device: PrinterDevice,
-    /// The heaters of the printer profile; `None`: not known, or not for this user to see.
-    profile_heaters: Option<Vec<String>>,
-    /// Heaters that report.
-    reported: Vec<String>,
     /// Whether it is known what to publish.
     ready: bool,
     /// What was published earlier; `None` until that is known.
@@ -39,16 +36,17 @@ impl Discovery {
     pub fn new(
         settings: Arc<Settings>,
         topics: PrinterTopics,
-        device: PrinterDevice,
+        mut device: PrinterDevice,
         known: bool,
         now: Instant,
     ) -> Self {
+        if !known {
+            device.profile.heaters = snapshot::assumed();
+        }
         Self {
             settings,
             topics,
-            profile_heaters: known.then(|| device.profile.heaters.clone()),
             device,
-            reported: Vec::new(),
             ready: known,
             published: None,
             patience_ends: now + PATIENCE,
@@ -77,11 +75,10 @@ impl Discovery {
         match fact {
             Fact::Profile(Some(profile)) => {
                 self.ready = true;
-                self.profile_heaters = Some(profile.heaters);
                 self.device.profile.manufacturer = profile.manufacturer;
                 self.device.profile.model = profile.model;
             }
-            Fact::Profile(None) => self.profile_heaters = None,
+            Fact::Profile(None) => {}
             Fact::Files(files) => self.device.profile.files = files,
             Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
         }
@@ -95,24 +92,15 @@ impl Discovery {
         self.settle(&before);
     }
 
-    /// Takes in which heaters report. They only become more.
-    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str> + Clone) {
-        let none = heaters.clone().next().is_none();
-        if none || heaters.clone().eq(self.reported.iter()) {
-            return;
-        }
-        self.reported = heaters.map(str::to_owned).collect();
+    /// Takes in which heaters there are.
+    pub fn set_heaters(&mut self, heaters: Vec<String>) {
         let before = self.device.profile.clone();
+        self.device.profile.heaters = heaters;
         self.settle(&before);
     }
 
     fn settle(&mut self, before: &Profile) {
-        self.device.profile.heaters = self.heaters();
         self.changed |= self.device.profile != *before;
-    }
-
-    fn heaters(&self) -> Vec<String> {
-        heaters(self.profile_heaters.as_deref(), &self.reported)
     }
 
     /// When [`Discovery::flush`] has something to say.
@@ -132,9 +120,6 @@ impl Discovery {
             return None;
         }
         self.changed = false;
-        if self.profile_heaters.is_none() {
-            self.device.profile.heaters = self.heaters();
-        }
         let gone = self.components().unwrap_or_default();
         let message = homeassistant::printer(&self.settings, &self.topics, &self.device, &gone);
         let hash = hash(&message.payload);
@@ -188,22 +173,6 @@ fn hash(payload: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Tools, bed and chamber as the profile has them, and what else reports; without a profile those
-/// that report; without either what nearly every printer has.
-pub fn heaters(profile: Option<&[String]>, reported: &[String]) -> Vec<String> {
-    let of_profile =
-        |heater: &str| heater.starts_with("tool") || matches!(heater, "bed" | "chamber");
-    match profile {
-        Some(profile) => {
-            let others = reported.iter().filter(|heater| !of_profile(heater));
-            let others = others.filter(|heater| !profile.contains(heater)).cloned();
-            profile.iter().cloned().chain(others).collect()
-        }
-        None if reported.is_empty() => vec!["tool0".to_owned(), "bed".to_owned()],
-        None => reported.to_vec(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -242,6 +211,10 @@ mod tests {
         let now = Instant::now();
         let topics = PrinterTopics::new("o", "mk3");
         (Discovery::new(Arc::new(settings), topics, device, known.is_some(), now), now)
+    }
+
+    fn names(heaters: &[&str]) -> Vec<String> {
+        heaters.iter().map(|heater| (*heater).to_owned()).collect()
     }
 
     fn profile(heaters: &[&str]) -> Fact {
@@ -283,6 +256,7 @@ mod tests {
         let (mut answered, now) = discovery(None);
         answered.read_back(Components::new());
         answered.learn(profile(&["tool0", "tool1"]));
+        answered.set_heaters(names(&["tool0", "tool1"]));
         assert_eq!(tools(&answered.flush(now).unwrap()), ["tool0", "tool1"]);
     }
 
@@ -291,27 +265,14 @@ mod tests {
         let (mut discovery, now) = discovery(Some(&["tool0", "tool1", "bed"]));
         discovery.read_back(Components::new());
         assert!(discovery.flush(now).is_some());
-        discovery.learn(profile(&["tool0", "bed"]));
+        discovery.set_heaters(names(&["tool0", "bed"]));
         assert!(discovery.flush(now + APART / 2).is_none());
         assert_eq!(discovery.due(), Some(now + APART));
         let changed = discovery.flush(now + APART).unwrap();
         assert_eq!(tools(&changed), ["bed", "tool0"]);
         let payload: Value = serde_json::from_slice(&made(&changed)).unwrap();
         assert_eq!(payload["components"]["tool1"], serde_json::json!({"platform": "sensor"}));
-        discovery.learn(profile(&["tool0", "bed"]));
+        discovery.set_heaters(names(&["tool0", "bed"]));
         assert!(discovery.due().is_none(), "nothing has changed");
-    }
-
-    #[test]
-    fn heaters_follow_the_profile_else_what_reports() {
-        let (mut discovery, now) = discovery(None);
-        discovery.read_back(Components::new());
-        discovery.learn(Fact::Profile(None));
-        discovery.set_reported(["bed", "tool0", "tool1"].into_iter());
-        assert_eq!(tools(&discovery.flush(now + PATIENCE).unwrap()), ["bed", "tool0", "tool1"]);
-        discovery.learn(profile(&["tool0", "chamber"]));
-        discovery.set_reported(["A", "bed", "tool0", "tool1"].into_iter());
-        let heaters = tools(&discovery.flush(now + PATIENCE + APART).unwrap());
-        assert_eq!(heaters, ["chamber", "sensor_A", "tool0"]);
     }
 }

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::discovery::Discovery;
 use super::facts::Fact;
-use super::snapshot::Change;
+use super::snapshot::{Change, Topic};
 use crate::config;
-use crate::homeassistant::{Components, Groups, Limits, PrinterDevice, Profile, Settings};
+use crate::homeassistant::{Groups, Limits, PrinterDevice, Profile, Published, Settings};
 use crate::mqtt::Publication;
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
@@ -28,7 +28,7 @@ pub struct HomeAssistant {
     printer: Arc<str>,
     kept: Profile,
     /// Yields what was published before the start, once.
-    read_back: Option<oneshot::Receiver<Components>>,
+    read_back: Option<oneshot::Receiver<Published>>,
     clears: Vec<(Instant, Change)>,
 }
 
@@ -40,7 +40,7 @@ impl HomeAssistant {
         topics: PrinterTopics,
         printer: &config::Printer,
         (store, known): (Store, &Known),
-        read_back: oneshot::Receiver<Components>,
+        read_back: oneshot::Receiver<Published>,
     ) -> Self {
         let profile: Option<Profile> = known.get(&printer.id, PROFILE);
         let kept = profile.clone().unwrap_or_default();
@@ -65,13 +65,15 @@ impl HomeAssistant {
         Some(&self.kept.heaters).filter(|heaters| !heaters.is_empty())
     }
 
-    /// Waits for what was published before the start; for ever when that is known.
-    pub async fn read_back(&mut self) {
+    /// Waits for what was published before the start; for ever when that is known. Yields the
+    /// heaters of it.
+    pub async fn read_back(&mut self) -> Vec<String> {
         let Some(read_back) = &mut self.read_back else { return std::future::pending().await };
         // The other end is gone only when the bridge stops.
-        let components = read_back.await.unwrap_or_default();
+        let Published { components, heaters, .. } = read_back.await.unwrap_or_default();
         self.read_back = None;
         self.discovery.read_back(components);
+        heaters
     }
 
     /// Takes in what OctoPrint answered.
@@ -84,9 +86,14 @@ impl HomeAssistant {
         self.discovery.set_version(version);
     }
 
-    /// Takes in which heaters report.
-    pub fn set_reported<'h>(&mut self, heaters: impl Iterator<Item = &'h str> + Clone) {
-        self.discovery.set_reported(heaters);
+    /// Takes in which heaters there are.
+    pub fn set_heaters(&mut self, heaters: Vec<String>) {
+        self.discovery.set_heaters(heaters);
+    }
+
+    /// A topic that is wanted again is not cleared.
+    pub fn cancel_clears(&mut self, wanted: impl Fn(&Topic) -> bool) {
+        self.clears.retain(|(_, change)| !wanted(&change.topic));
     }
 
     /// Keeps the clearing of a state topic until its entity is gone.

@@ -116,7 +116,15 @@ impl Mapping {
     /// The publication of a change of state that no message caused.
     pub fn state(&mut self, change: Change) -> Publication {
         let Change { topic, payload } = change;
-        Publication::new(self.lane, self.state_topic(topic), payload, Kind::State)
+        let forgotten = match &topic {
+            StateTopic::Temperature(heater) if payload.is_empty() => Some(heater.clone()),
+            _ => None,
+        };
+        let topic = self.state_topic(topic);
+        if let Some(heater) = forgotten {
+            self.heater_topics.remove(&heater);
+        }
+        Publication::new(self.lane, topic, payload, Kind::State)
     }
 
     /// Whether OctoPrint is there, on every topic that says so.
@@ -138,7 +146,11 @@ impl Mapping {
         now: Now,
         batch: &mut Batch<'_>,
     ) -> Result<(), Odd> {
-        let (changes, outcome) = match self.snapshot.apply(message.payload(), now) {
+        let applied = match kind {
+            "history" => self.snapshot.apply_history(message.payload(), now),
+            _ => self.snapshot.apply(message.payload(), now),
+        };
+        let (changes, outcome) = match applied {
             Ok(changes) => (changes, Ok(())),
             Err(odd) => (Vec::new(), Err(odd.into())),
         };
@@ -146,7 +158,8 @@ impl Mapping {
             batch.push(self.state_topic(topic), payload, Kind::State);
         }
         if let Some(plugin) = &mut self.plugin_topics {
-            for (topic, payload) in plugin.state(message.payload(), now.wall) {
+            let is_heater = |name: &str| self.snapshot.is_heater(name);
+            for (topic, payload) in plugin.state(message.payload(), now.wall, is_heater) {
                 batch.push(topic, payload, Kind::State);
             }
         }

@@ -70,14 +70,20 @@ impl OctoPrintMqtt {
         (self.topic("mqtt"), Bytes::from_static(text.as_bytes()))
     }
 
-    /// The retained topics that a `current` or `history` payload changes.
-    pub fn state(&mut self, payload: &str, at: SystemTime) -> Vec<(Topic, Bytes)> {
+    /// The retained topics that a `current` or `history` payload changes. What is no heater has no
+    /// topic, and no more.
+    pub fn state(
+        &mut self,
+        payload: &str,
+        at: SystemTime,
+        is_heater: impl Fn(&str) -> bool,
+    ) -> Vec<(Topic, Bytes)> {
         // What cannot be read was complained of where the bridge's own state is made.
         let update: Update = serde_json::from_str(payload).unwrap_or_default();
         let mut changes = Vec::new();
         for (heater, value) in update.temps.last().into_iter().flatten() {
             let reading = (value["actual"].clone(), value["target"].clone());
-            let silent = heater == "time" || !(reading.0.is_number() || reading.1.is_number());
+            let silent = !is_heater(heater) || !(reading.0.is_number() || reading.1.is_number());
             if silent || self.temperatures.get(heater) == Some(&reading) {
                 continue;
             }
@@ -88,13 +94,18 @@ impl OctoPrintMqtt {
             ));
             self.temperatures.insert(heater.clone(), reading);
         }
+        let none = self.temperatures.keys().filter(|heater| !is_heater(heater));
+        for heater in none.cloned().collect::<Vec<_>>() {
+            changes.push((self.topic(&format!("temperature/{}", segment(&heater))), Bytes::new()));
+            self.temperatures.remove(&heater);
+        }
         changes.extend(self.printing(update, at));
         changes
     }
 
     /// Whole percents, as the plugin has them.
     fn printing(&mut self, update: Update, at: SystemTime) -> Option<(Topic, Bytes)> {
-        let percent = update.progress.completion?.floor() as i64;
+        let percent = update.progress.completion?.clamp(0.0, 100.0).floor() as i64;
         let File { origin, path } = update.job.file;
         if self.progress.as_ref() == Some(&(path.clone(), percent)) {
             return None;
@@ -122,7 +133,7 @@ mod tests {
             "progress": {"completion": 41.9}})
         .to_string();
         let changes: Vec<(String, Value)> = plugin
-            .state(&current, at)
+            .state(&current, at, |heater| heater == "tool0")
             .into_iter()
             .map(|(topic, payload)| (topic.to_string(), serde_json::from_slice(&payload).unwrap()))
             .collect();
@@ -139,8 +150,9 @@ mod tests {
                 ),
             ]
         );
-        assert_eq!(plugin.state(&current, at), []);
-        assert_eq!(plugin.state("null", at), []);
+        assert_eq!(plugin.state(&current, at, |heater| heater == "tool0"), []);
+        let changes = plugin.state("null", at, |_| false);
+        assert_eq!(changes, [("octoPrint/temperature/tool0".into(), Bytes::new())]);
         assert_eq!(&*plugin.event_topic("PrintDone"), "octoPrint/event/PrintDone");
         assert_eq!(&plugin.connection(true).1[..], b"connected");
     }

@@ -13,7 +13,7 @@ mod controls;
 mod events;
 mod sensors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -124,7 +124,7 @@ pub struct Discovery {
 }
 
 /// A discovery message of ours, read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Published {
     /// The printer's id; `None` is the bridge itself.
     pub printer: Option<String>,
@@ -134,6 +134,8 @@ pub struct Published {
     pub identity: Option<String>,
     /// The topic of that bridge's state.
     pub bridge_state: String,
+    /// The heaters with an entity, as their topics name them.
+    pub heaters: Vec<String>,
 }
 
 /// The topic of a printer's discovery message.
@@ -363,13 +365,17 @@ pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
     let bridge_state = state.as_str()?.to_owned();
     let identity = components.values().find_map(|component| component[IDENTITY].as_str());
     let identity = identity.map(str::to_owned);
-    let components = components
-        .iter()
-        .filter_map(|(key, component)| {
-            Some((key.clone(), component["platform"].as_str()?.to_owned()))
-        })
-        .collect();
-    Some(Published { printer, components, identity, bridge_state })
+    let heaters = components.values().filter_map(|component| {
+        let (_, heater) = component["state_topic"].as_str()?.rsplit_once("/temperature/")?;
+        Some(heater.to_owned())
+    });
+    let heaters: BTreeSet<String> = heaters.collect();
+    let platform = |(key, component): (&String, &Value)| {
+        Some((key.clone(), component["platform"].as_str()?.to_owned()))
+    };
+    let components = components.iter().filter_map(platform).collect();
+    let heaters = heaters.into_iter().collect();
+    Some(Published { printer, components, identity, bridge_state, heaters })
 }
 
 #[cfg(test)]

@@ -263,6 +263,9 @@ fn what_was_published_is_read_back_and_others_are_left_alone() {
     let ours = printer(&settings, &topics(), &device, &Components::new());
     let read = published(&settings, &ours.payload).unwrap();
     assert_eq!((read.printer.as_deref(), &read.components), (Some("mk3"), &ours.components));
+    assert_eq!(read.heaters, ["bed", "tool0"]);
+    let one = printer(&settings, &topics(), &self::device(&["bed"], ALL), &ours.components);
+    assert_eq!(published(&settings, &one.payload).unwrap().heaters, ["bed"], "what is there");
     let own = bridge(&settings, &Components::new());
     let read = published(&settings, &own.payload).unwrap();
     assert_eq!((read.printer, read.components), (None, own.components));

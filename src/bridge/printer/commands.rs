@@ -55,7 +55,7 @@ impl Printer {
         if self.socket.status().borrow().state != State::Connected {
             return Ok((command, false));
         }
-        match self.mapping.snapshot.knows_heater(heater) {
+        match self.mapping.snapshot.is_heater(heater) {
             true => Ok((command, true)),
             false => Err(Failure::no_heater(heater)),
         }

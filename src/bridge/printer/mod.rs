@@ -20,7 +20,7 @@ use super::oversize;
 use super::prints::{Found, Prints};
 use super::rate_limit::RateLimit;
 use super::rate_memory::RateMemory;
-use super::snapshot::Change;
+use super::snapshot::{Change, Topic as StateTopic};
 use super::socket_state::SocketState;
 use crate::config;
 use crate::http::metrics::Latency;
@@ -92,6 +92,8 @@ pub struct Printer {
     files_due: Option<Instant>,
     /// `None` where discovery is off.
     home_assistant: Option<HomeAssistant>,
+    /// The known heaters that Home Assistant was told of.
+    announced: Vec<String>,
     prints: Prints,
     found: mpsc::Receiver<Box<Found>>,
     online: bool,
@@ -145,6 +147,7 @@ impl Printer {
             facts: mpsc::channel(4),
             files_due: None,
             home_assistant,
+            announced: Vec::new(),
             prints,
             found,
             online: false,
@@ -168,9 +171,9 @@ impl Printer {
             self.publish(unknown);
         }
         if let Some(heaters) = self.home_assistant.as_ref().and_then(HomeAssistant::kept_heaters) {
-            // Nothing has reported yet, so nothing changes.
-            self.mapping.snapshot.set_profile_heaters(heaters.clone());
+            self.mapping.snapshot.restore_heaters(heaters.clone());
         }
+        self.follow_heaters();
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
@@ -206,7 +209,10 @@ impl Printer {
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.facts.1.recv() => self.learn(*fact),
-                () = read_back(&mut self.home_assistant) => {}
+                heaters = read_back(&mut self.home_assistant) => {
+                    self.mapping.snapshot.restore_heaters(heaters);
+                    self.follow_heaters();
+                }
                 changed = status.changed() => {
                     if changed.is_err() || self.socket.has_ended() {
                         return Ended::Failed("push socket");
@@ -282,7 +288,7 @@ impl Printer {
             },
             _ => self.take_other(message, receipt),
         }
-        self.tell_heaters();
+        self.follow_heaters();
     }
 
     fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
@@ -334,9 +340,24 @@ impl Printer {
         self.prints.observe(&self.mapping.snapshot, wall, now);
     }
 
-    fn tell_heaters(&mut self) {
-        if let Some(home_assistant) = &mut self.home_assistant {
-            home_assistant.set_reported(self.mapping.snapshot.reported_heaters());
+    /// Clears the topics of what is no heater any more, and announces the heaters.
+    fn follow_heaters(&mut self) {
+        let cleared = self.mapping.snapshot.take_cleared();
+        let snapshot = &self.mapping.snapshot;
+        let Some(home_assistant) = &mut self.home_assistant else {
+            return self.publish_states(cleared);
+        };
+        // One that is back keeps its topic.
+        home_assistant.cancel_clears(|topic| match topic {
+            StateTopic::Temperature(heater) => snapshot.is_heater(heater),
+            _ => false,
+        });
+        // Cleared only when their entities are gone.
+        let now = Instant::now();
+        cleared.into_iter().for_each(|change| home_assistant.clear_later(change, now));
+        if !snapshot.known_heaters().eq(self.announced.iter().map(String::as_str)) {
+            self.announced = snapshot.known_heaters().map(str::to_owned).collect();
+            home_assistant.set_heaters(snapshot.heaters());
         }
     }
 
@@ -357,20 +378,14 @@ impl Printer {
     }
 
     fn learn(&mut self, fact: Fact) {
-        if let Fact::Profile(Some(profile)) = &fact {
-            let changes = self.mapping.snapshot.set_profile_heaters(profile.heaters.clone());
-            match &mut self.home_assistant {
-                // Cleared only when their entities are gone.
-                Some(home_assistant) => {
-                    let now = Instant::now();
-                    changes.into_iter().for_each(|change| home_assistant.clear_later(change, now));
-                }
-                None => self.publish_states(changes),
-            }
+        if let Fact::Profile(profile) = &fact {
+            let heaters = profile.as_ref().map(|profile| profile.heaters.clone());
+            self.mapping.snapshot.set_profile_heaters(heaters);
         }
         if let Some(home_assistant) = &mut self.home_assistant {
             home_assistant.learn(fact);
         }
+        self.follow_heaters();
     }
 
     fn take_history(&mut self, connection: u64) {
@@ -470,7 +485,7 @@ fn listen(socket: &Socket, latency: Latency) -> mpsc::UnboundedReceiver<Received
     messages
 }
 
-async fn read_back(home_assistant: &mut Option<HomeAssistant>) {
+async fn read_back(home_assistant: &mut Option<HomeAssistant>) -> Vec<String> {
     match home_assistant {
         Some(home_assistant) => home_assistant.read_back().await,
         None => std::future::pending().await,

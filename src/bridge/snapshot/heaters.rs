@@ -1,22 +1,30 @@
 //! Temperatures, each heater by itself (pure).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::json::{Last, Raw, last_element, member, members, object};
+use super::json::{Last, Raw, last_element, members, number, object};
+use super::roster::Roster;
 use super::{Change, PrinterState, Published, Topic};
 use serde::{Deserialize, Serialize};
 
 /// How far the actual temperature moves, in °C, before it is published.
 const MOVED: f64 = 0.2;
+/// Temperatures that can be, in °C.
+const CELSIUS: (f64, f64) = (-273.2, 5_000.0);
+/// Offsets that OctoPrint takes, in °C.
+const OFFSET: (f64, f64) = (-50.0, 50.0);
 
 #[derive(Debug, Default)]
 pub(super) struct Heaters {
     // Boxed: a map has room for eleven, and most printers have two or three.
     heaters: BTreeMap<String, Box<Heater>>,
-    /// Of the printer profile in force; empty until it is known.
-    profile: BTreeSet<String>,
-    /// Of a former profile and not of this one: ignored though the firmware may report them.
-    gone: BTreeSet<String>,
+    /// Decides what is a heater.
+    roster: Roster,
+    /// The heaters that were known last.
+    known: Vec<String>,
+    /// Topics of what is no heater any more.
+    cleared: Vec<Change>,
     last_offsets: Last,
     offsets: BTreeMap<String, f64>,
 }
@@ -44,18 +52,23 @@ struct Temperature<'a> {
 }
 
 impl Heaters {
+    /// Folds in the readings of a message; of a `current` they also decide what is a heater.
     pub(super) fn apply(
         &mut self,
         temps: Raw<'_>,
         offsets: Raw<'_>,
         state: PrinterState,
+        current: Option<Instant>,
     ) -> Vec<Change> {
         if self.last_offsets.differs(offsets)
-            && let Some(offsets) = member(offsets)
+            && let Some(offsets) = members(offsets)
         {
-            self.offsets = offsets;
+            let read = |(name, raw): (std::borrow::Cow<'_, str>, _)| {
+                Some((name.into_owned(), number(Some(raw), OFFSET)?))
+            };
+            self.offsets = offsets.into_iter().filter_map(read).collect();
         }
-        self.read(temps);
+        self.read(temps, state, current);
         if state.is_closed() {
             // `history` brings the readings of the last half hour, also of a printer that is off.
             self.heaters.values_mut().for_each(|heater| heater.now = Reading::default());
@@ -71,47 +84,74 @@ impl Heaters {
     }
 
     /// The last entry is how it is now; earlier ones of the same message are passed over.
-    fn read(&mut self, temps: Raw<'_>) {
+    fn read(&mut self, temps: Raw<'_>, state: PrinterState, current: Option<Instant>) {
         let Some(entry) = members(last_element(temps)) else { return };
         self.heaters.values_mut().for_each(|heater| heater.now = Reading::default());
-        for (name, raw) in entry {
-            if name == "time" || self.gone.contains(&*name) {
-                continue;
+        let readings = || entry.iter().map(|(name, raw)| (&**name, Reading::of(raw)));
+        if let Some(now) = current {
+            let reporting = readings().filter(|(_, reading)| reading.is_some());
+            reporting.for_each(|(name, _)| self.roster.reports(name));
+            if self.roster.all_read(now, !state.is_closed()) {
+                self.sweep();
             }
-            let temperature: Temperature<'_> = object(Some(raw));
-            let actual = member(temperature.actual).map(tenths);
-            let target = member(temperature.target).map(tenths);
-            let reading = Reading { actual, target, offset: None };
-            if let Some(heater) = self.heaters.get_mut(&*name) {
-                heater.now = reading;
-            } else if actual.is_some() || target.is_some() {
-                let heater = Heater { now: reading, ..Heater::default() };
-                self.heaters.insert(name.into_owned(), Box::new(heater));
+        }
+        for (name, reading) in readings() {
+            if let Some(heater) = self.heaters.get_mut(name) {
+                heater.now = reading.unwrap_or_default();
+            } else if let Some(now) = reading
+                && self.roster.is_heater(name)
+            {
+                let heater = Heater { now, ..Heater::default() };
+                self.heaters.insert(name.to_owned(), Box::new(heater));
             }
         }
     }
 
-    pub(super) fn set_profile(&mut self, heaters: Vec<String>) -> Vec<Change> {
-        let profile: BTreeSet<String> = heaters.into_iter().collect();
-        let before = std::mem::replace(&mut self.profile, profile);
-        self.gone.extend(before);
-        self.gone.retain(|heater| !self.profile.contains(heater));
-        let mut changes = Vec::new();
-        for name in &self.gone {
-            if self.heaters.remove(name).is_some() {
-                let topic = Topic::Temperature(name.clone());
-                changes.push(Change { topic, payload: bytes::Bytes::new() });
-            }
-        }
-        changes
+    /// Clears the topics of what is no heater any more.
+    fn sweep(&mut self) {
+        let roster = &self.roster;
+        let none = |name: &&String| !roster.is_heater(name);
+        let mut gone: Vec<String> = self.known.iter().filter(none).cloned().collect();
+        gone.extend(self.heaters.keys().filter(none).cloned());
+        gone.sort();
+        gone.dedup();
+        self.known = roster.known().map(str::to_owned).collect();
+        gone.into_iter().for_each(|name| self.clear(name));
     }
 
-    pub(super) fn reported(&self) -> impl Iterator<Item = &str> + Clone {
-        self.heaters.keys().map(String::as_str)
+    fn clear(&mut self, name: String) {
+        self.heaters.remove(&name);
+        let topic = Topic::Temperature(name);
+        self.cleared.push(Change { topic, payload: bytes::Bytes::new() });
     }
 
-    pub(super) fn knows(&self, heater: &str) -> bool {
-        self.heaters.contains_key(heater) || self.profile.contains(heater)
+    pub(super) fn restore(&mut self, heaters: Vec<String>) {
+        let none = self.roster.restore(heaters);
+        none.into_iter().for_each(|name| self.clear(name));
+        self.sweep();
+    }
+
+    pub(super) fn set_profile(&mut self, heaters: Option<Vec<String>>) {
+        self.roster.set_profile(heaters);
+        self.sweep();
+    }
+
+    pub(super) fn take_cleared(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.cleared)
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+}
+
+impl Reading {
+    /// `None` where there is no number.
+    fn of(raw: &serde_json::value::RawValue) -> Option<Self> {
+        let temperature: Temperature<'_> = object(Some(raw));
+        let actual = number(temperature.actual, CELSIUS).map(tenths);
+        let target = number(temperature.target, CELSIUS).map(tenths);
+        (actual.is_some() || target.is_some()).then_some(Self { actual, target, offset: None })
     }
 }
 

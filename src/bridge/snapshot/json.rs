@@ -29,6 +29,26 @@ pub(in crate::bridge) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) 
         .unwrap_or_default()
 }
 
+/// A number within bounds, both included; `None` for all else.
+pub(super) fn number(raw: Raw<'_>, (least, most): (f64, f64)) -> Option<f64> {
+    member(raw).filter(|number| (least..=most).contains(number))
+}
+
+/// What is passed through as it came if it is a number within bounds.
+pub(super) fn raw_number(raw: Raw<'_>, bounds: (f64, f64)) -> Raw<'_> {
+    raw.filter(|raw| number(Some(raw), bounds).is_some())
+}
+
+/// What is passed through as it came if it is a text.
+pub(super) fn raw_text(raw: Raw<'_>) -> Raw<'_> {
+    raw.filter(|raw| raw.get().starts_with('"'))
+}
+
+/// What is passed through as it came if it is an object.
+pub(super) fn raw_object(raw: Raw<'_>) -> Raw<'_> {
+    raw.filter(|raw| raw.get().starts_with('{'))
+}
+
 /// A payload that must be an object.
 pub(super) fn whole_object<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, NotAnObject> {
     if !payload.trim_start().starts_with('{') {

@@ -8,6 +8,7 @@ pub(in crate::bridge) mod json;
 mod printer_state;
 mod progress;
 mod published;
+mod roster;
 
 use std::time::{Instant, SystemTime};
 
@@ -16,12 +17,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use heaters::Heaters;
-use json::{Last, Raw, member, object, whole_object};
+use json::{Last, Raw, member, number, object, raw_number, raw_object, raw_text, whole_object};
 use progress::Progress;
 use published::Published;
 
 pub use json::NotAnObject;
 pub use printer_state::PrinterState;
+pub use roster::assumed;
+
+/// A longer time than ten years is none.
+const MOST_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
+/// A larger file than this is none, and a larger number than this is not exact.
+const MOST_BYTES: f64 = 9e15;
+/// Heights that can be, in mm.
+const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
 
 /// A state topic of one printer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,8 +140,17 @@ impl Snapshot {
         changes
     }
 
-    /// Folds in a `current` or `history` payload.
+    /// Folds in a `current` payload.
     pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
+        self.fold(payload, now, true)
+    }
+
+    /// Folds in a `history` payload, whose readings may be old: they make no heater.
+    pub fn apply_history(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
+        self.fold(payload, now, false)
+    }
+
+    fn fold(&mut self, payload: &str, now: Now, current: bool) -> Result<Vec<Change>, NotAnObject> {
         let update: Update<'_> = whole_object(payload)?;
         let mut changes = Vec::new();
         changes.extend(self.apply_state(update.state));
@@ -149,8 +167,10 @@ impl Snapshot {
             server_time,
             now,
         ));
-        changes.extend(self.heaters.apply(update.temps, update.offsets, self.state));
-        self.z = member(update.current_z);
+        let (temps, offsets) = (update.temps, update.offsets);
+        let current = current.then_some(now.instant);
+        changes.extend(self.heaters.apply(temps, offsets, self.state, current));
+        self.z = number(update.current_z, MILLIMETRES);
         changes.extend(self.position());
         changes.extend(self.apply_resends(update.resends));
         Ok(changes)
@@ -164,7 +184,8 @@ impl Snapshot {
         }
         let changed = match kind {
             "ToolChange" => {
-                self.tool = member::<ToolChange>(payload).map(|change| change.new);
+                let tool = member::<ToolChange>(payload).map(|change| change.new);
+                self.tool = tool.filter(|tool| (0..=255).contains(tool));
                 self.position()
             }
             // The firmware starts with its own factors and tool, whatever was commanded before.
@@ -229,20 +250,35 @@ impl Snapshot {
         self.progress.due()
     }
 
+    /// The heaters from before the start; those that the printer profile says are none are cleared.
+    pub fn restore_heaters(&mut self, heaters: Vec<String>) {
+        self.heaters.restore(heaters);
+    }
+
     /// The printer profile says which heaters there are: those of the former profile that are
-    /// gone are cleared.
-    pub fn set_profile_heaters(&mut self, heaters: Vec<String>) -> Vec<Change> {
-        self.heaters.set_profile(heaters)
+    /// gone are cleared. `None`: this user may not see it.
+    pub fn set_profile_heaters(&mut self, heaters: Option<Vec<String>>) {
+        self.heaters.set_profile(heaters);
     }
 
-    /// The heaters that have reported a number.
-    pub fn reported_heaters(&self) -> impl Iterator<Item = &str> + Clone {
-        self.heaters.reported()
+    /// The topics of what is no heater any more, once.
+    pub fn take_cleared(&mut self) -> Vec<Change> {
+        self.heaters.take_cleared()
     }
 
-    /// Whether `heater` has reported a number, or belongs to the printer profile.
-    pub fn knows_heater(&self, heater: &str) -> bool {
-        self.heaters.knows(heater)
+    /// The heaters that are known, those of the printer profile first.
+    pub fn known_heaters(&self) -> impl Iterator<Item = &str> + Clone {
+        self.heaters.roster().known()
+    }
+
+    /// The heaters: those that are known, else what nearly every printer has.
+    pub fn heaters(&self) -> Vec<String> {
+        self.heaters.roster().heaters()
+    }
+
+    /// Whether `name` is a heater of this printer.
+    pub fn is_heater(&self, name: &str) -> bool {
+        self.heaters.roster().is_heater(name)
     }
 
     /// The printer's state.
@@ -278,6 +314,7 @@ impl Snapshot {
         let State { text, error, flags } = object(raw);
         let spoken: Option<String> = member(text);
         self.state = PrinterState::of(spoken.as_deref(), object(flags));
+        let (text, error, flags) = (raw_text(text), raw_text(error), raw_object(flags));
         self.printer.change(Topic::Printer, &Printer { state: self.state, text, error, flags })
     }
 
@@ -323,15 +360,16 @@ impl Snapshot {
         }
         let job: Job<'_> = object(raw);
         let File { name, path, origin, size } = object(job.file);
+        let seconds = |raw| raw_number(raw, (0.0, MOST_SECONDS));
         let out = Out {
-            file: name,
-            path,
-            origin,
-            size,
-            user: job.user,
-            estimated_print_time: job.estimated_print_time,
-            last_print_time: job.last_print_time,
-            filament: job.filament,
+            file: raw_text(name),
+            path: raw_text(path),
+            origin: raw_text(origin),
+            size: raw_number(size, (0.0, MOST_BYTES)),
+            user: raw_text(job.user),
+            estimated_print_time: seconds(job.estimated_print_time),
+            last_print_time: seconds(job.last_print_time),
+            filament: raw_object(job.filament),
         };
         self.job.change(Topic::Job, &out)
     }
@@ -358,7 +396,12 @@ impl Snapshot {
         if !self.last_resends.differs(raw) {
             return None;
         }
-        let resends: Resends<'_> = object(raw);
+        let Resends { count, transmitted, ratio } = object(raw);
+        let resends = Resends {
+            count: raw_number(count, (0.0, MOST_BYTES)),
+            transmitted: raw_number(transmitted, (0.0, MOST_BYTES)),
+            ratio: raw_number(ratio, (0.0, 100.0)),
+        };
         self.resends.change(Topic::Resends, &resends)
     }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Raw, member, object};
+use super::json::{Raw, member, number, object};
 use super::{Change, Now, PrinterState, Published, Topic};
+use super::{MOST_BYTES, MOST_SECONDS};
 use crate::bridge::timestamp;
 
 /// The longest that a change of times alone waits.
@@ -83,9 +84,9 @@ impl Progress {
         now: Now,
     ) -> Option<Change> {
         let message: Message<'_> = object(raw);
-        let completion = member(message.completion).map(|c: f64| (c * 10.0).round() / 10.0);
-        let print_time = whole(message.print_time);
-        let print_time_left = whole(message.print_time_left);
+        let completion = completion(message.completion);
+        let print_time = whole(message.print_time, MOST_SECONDS);
+        let print_time_left = whole(message.print_time_left, MOST_SECONDS);
         self.find_started(state, completion, print_time, marking, server_time, now.wall);
         let eta = if state.is_printing() {
             print_time_left.and_then(|left| self.eta(now.wall, left))
@@ -99,7 +100,7 @@ impl Progress {
             print_time_left_origin: self.origin(message.print_time_left_origin),
             started: self.started.map(|started| started.at),
             eta,
-            filepos: whole(message.filepos),
+            filepos: whole(message.filepos, MOST_BYTES),
         };
         self.flush(now.instant)
     }
@@ -155,7 +156,8 @@ impl Progress {
             return;
         }
         let ago = |seconds: f64| {
-            let ago = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+            let ago = Some(seconds.max(0.0)).filter(|seconds| *seconds <= MOST_SECONDS)?;
+            let ago = Duration::try_from_secs_f64(ago).ok()?;
             Some(timestamp::whole_seconds(wall.checked_sub(ago)?))
         };
         let known = self.started.map(|started| started.marking);
@@ -190,11 +192,15 @@ fn apart(a: SystemTime, b: SystemTime) -> Duration {
     a.duration_since(b).or_else(|_| b.duration_since(a)).unwrap_or_default()
 }
 
-/// Seconds and bytes come as whole numbers; a plugin may send a fraction.
-fn whole(raw: Raw<'_>) -> Option<i64> {
-    member::<i64>(raw).or_else(|| {
-        let fraction: f64 = member(raw)?;
-        // A float to an integer saturates, so a number beyond all measure does no harm.
-        Some(fraction.round() as i64)
-    })
+/// In percent with one decimal. A little more than all of it is all of it; what is far off says
+/// nothing.
+fn completion(raw: Raw<'_>) -> Option<f64> {
+    let percent = number(raw, (-1.0, 101.0))?.clamp(0.0, 100.0);
+    Some((percent * 10.0).round() / 10.0 + 0.0)
+}
+
+/// Seconds and bytes come as whole numbers from 0 to `most`; a plugin may send a fraction.
+fn whole(raw: Raw<'_>, most: f64) -> Option<i64> {
+    // Within bounds, so the conversion is exact.
+    number(raw, (0.0, most)).map(|number| number.round() as i64)
 }

@@ -52,7 +52,12 @@ fn fold(name: &str) -> Vec<(f64, Topic, Value)> {
         if kind != "current" && kind != "history" {
             continue;
         }
-        for change in snapshot.apply(&payload, clock.at(t)).unwrap() {
+        let now = clock.at(t);
+        let applied = match kind.as_str() {
+            "history" => snapshot.apply_history(&payload, now),
+            _ => snapshot.apply(&payload, now),
+        };
+        for change in applied.unwrap() {
             changes.push((t, change.topic, serde_json::from_slice(&change.payload).unwrap()));
         }
     }
@@ -61,6 +66,10 @@ fn fold(name: &str) -> Vec<(f64, Topic, Value)> {
 
 fn of<'a>(changes: &'a [(f64, Topic, Value)], topic: &Topic) -> Vec<&'a Value> {
     changes.iter().filter(|(_, t, _)| t == topic).map(|(_, _, value)| value).collect()
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn state(text: &str, flags: Value) -> String {
@@ -133,7 +142,13 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
         "temps": [{"time": 1, "tool0": {"actual": 21.26, "target": 0},
         "bed": {"actual": 20.04, "target": 60.0}, "chamber": {"actual": null, "target": null},
         "A": {"actual": 30.0, "target": null}}]});
-    let changes = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
+    snapshot.set_profile_heaters(Some(names(&["tool0", "bed", "chamber"])));
+    let first = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
+    for _ in 0..8 {
+        assert_eq!(snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap(), []);
+    }
+    let tenth = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
+    let changes = [first, tenth].concat();
     let heater = |changes: &[Change], name: &str| -> Option<Value> {
         let topic = Topic::Temperature(name.to_owned());
         let change = changes.iter().find(|change| change.topic == topic)?;
@@ -178,13 +193,80 @@ fn heaters_that_leave_the_profile_are_cleared() {
         "tool0": {"actual": 20.0, "target": 0}, "tool1": {"actual": t, "target": 0}}]})
         .to_string()
     };
-    snapshot.set_profile_heaters(vec!["tool0".to_owned(), "tool1".to_owned()]);
+    snapshot.set_profile_heaters(Some(names(&["tool0", "tool1"])));
     snapshot.apply(&two(1.0), clock.at(0.0)).unwrap();
-    let cleared = snapshot.set_profile_heaters(vec!["tool0".to_owned()]);
+    snapshot.set_profile_heaters(Some(names(&["tool0"])));
+    let cleared = snapshot.take_cleared();
     let gone = Topic::Temperature("tool1".to_owned());
     assert_eq!(cleared, [Change { topic: gone.clone(), payload: Bytes::new() }]);
     let changes = snapshot.apply(&two(50.0), clock.at(1.0)).unwrap();
     assert!(changes.iter().all(|change| change.topic != gone), "{changes:?}");
+    assert_eq!(snapshot.take_cleared(), []);
+}
+
+#[test]
+fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    snapshot.set_profile_heaters(Some(names(&["tool0"])));
+    let heat = json!({"actual": 20.0, "target": 0});
+    let mut read = |t: f64, sensors: Value| {
+        let text = json!({"state": {"text": "Operational"}, "temps": [sensors]}).to_string();
+        snapshot.apply(&text, clock.at(t)).unwrap();
+        snapshot.take_cleared()
+    };
+    (0..10).for_each(|t| drop(read(f64::from(t), json!({"tool0": heat, "A": heat}))));
+    let seconds = (10..3_700).filter(|t| {
+        let cleared = read(f64::from(*t), json!({"tool0": heat}));
+        cleared.iter().any(|change| change.topic == Topic::Temperature("A".to_owned()))
+    });
+    assert_eq!(seconds.collect::<Vec<_>>(), [3_609]);
+    assert!(!snapshot.is_heater("A"));
+}
+
+#[test]
+fn numbers_that_are_none_become_null_and_the_rest_lives() {
+    let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
+    let mut apply = |completion: f64, time: f64, left: f64| -> Vec<(Topic, Value)> {
+        let odd = json!({"state": {"text": "Printing", "error": 5, "flags": [1]},
+            "currentZ": 1e300, "resends": {"count": -1, "transmitted": 5, "ratio": 1e300},
+            "job": {"file": {"name": "a", "path": ["b"], "size": -1}, "estimatedPrintTime": -5.0,
+                "lastPrintTime": 1e12, "user": {}, "filament": 7},
+            "temps": [{"tool0": {"actual": 1e308, "target": 200.0}, "bed": {"actual": 1e300}}],
+            "offsets": {"tool0": null, "bed": 4},
+            "progress": {"completion": completion, "printTime": time, "printTimeLeft": left,
+                "filepos": -1}});
+        let changes = snapshot.apply(&odd.to_string(), clock.at(0.0)).unwrap();
+        let read = |c: Change| (c.topic, serde_json::from_slice(&c.payload).unwrap());
+        changes.into_iter().map(read).collect()
+    };
+    let of = |changes: &[(Topic, Value)], topic: Topic| -> Value {
+        changes.iter().find(|(found, _)| *found == topic).map(|(_, v)| v.clone()).unwrap()
+    };
+    let changes = apply(100.4, -300.0, 1e12);
+    let progress = of(&changes, Topic::Progress);
+    assert_eq!(progress["completion"], 100.0);
+    for key in ["print_time", "print_time_left", "eta", "filepos"] {
+        assert_eq!(progress[key], Value::Null, "{key}");
+    }
+    let job = of(&changes, Topic::Job);
+    assert_eq!(job["file"], "a");
+    for key in ["path", "size", "estimated_print_time", "last_print_time", "user", "filament"] {
+        assert_eq!(job[key], Value::Null, "{key}");
+    }
+    let tool = of(&changes, Topic::Temperature("tool0".to_owned()));
+    assert_eq!(tool, json!({"actual": null, "target": 200.0, "offset": 0.0}));
+    assert!(changes.iter().all(|(topic, _)| *topic != Topic::Temperature("bed".to_owned())));
+    assert_eq!(of(&changes, Topic::Position)["z"], Value::Null);
+    let resends = json!({"count": null, "transmitted": 5, "ratio": null});
+    assert_eq!(of(&changes, Topic::Resends), resends);
+    let printer = of(&changes, Topic::Printer);
+    assert_eq!((&printer["error"], &printer["flags"]), (&Value::Null, &Value::Null));
+    let progress = of(&apply(250.0, 3.4e8, 10.0), Topic::Progress);
+    assert_eq!(
+        (&progress["completion"], &progress["print_time"], &progress["print_time_left"]),
+        (&Value::Null, &Value::Null, &json!(10))
+    );
+    assert_eq!(of(&apply(-0.04, 1.0, 1.0), Topic::Progress)["completion"], 0.0);
 }
 
 #[test]
