@@ -132,6 +132,8 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         said.entry(topic.to_owned()).or_default().insert(payload);
     };
     let mut mapping = Mapping::new(1, topics.clone(), &config.printers[0]);
+    let heaters = ["tool0", "tool1", "bed", "chamber"].map(str::to_owned).to_vec();
+    mapping.snapshot.set_profile_heaters(Some(heaters));
     for change in mapping.snapshot.unknown() {
         let publication = mapping.state(change);
         say(&publication.topic, &publication.payload);
@@ -173,6 +175,7 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
     for result in [
         json!({"command": "job", "value": "pause", "id": null, "ok": true, "error": null, "status": null}),
         json!({"command": "gcode", "value": "M117", "id": 5, "ok": false, "error": "x".repeat(400), "status": 409}),
+        json!({"command": "gcode", "value": vec!["ä".repeat(255); 100], "id": "x".repeat(9000), "ok": true}),
         json!({"command": "select", "value": {"a": null}, "id": null, "ok": false, "error": "no", "status": null}),
     ] {
         say(&topics.last_command, result.to_string().as_bytes());

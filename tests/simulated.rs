@@ -24,8 +24,21 @@ fn free_port() -> u16 {
 struct World {
     simulators: Vec<Simulator>,
     watcher: Watcher,
+    config: String,
     stop: Option<oneshot::Sender<()>>,
     bridge: tokio::task::JoinHandle<()>,
+}
+
+fn run(config: &str) -> (Option<oneshot::Sender<()>>, tokio::task::JoinHandle<()>) {
+    let config = config::from_toml(config).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let bridge = tokio::spawn(async move {
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+    });
+    (Some(stop), bridge)
 }
 
 impl World {
@@ -51,15 +64,27 @@ impl World {
             );
             simulators.push(simulator);
         }
-        let config = config::from_toml(&text).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let bridge = tokio::spawn(async move {
-            let stopped = async move {
-                let _ = stopped.await;
-            };
-            bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-        });
-        Self { simulators, watcher, stop: Some(stop), bridge }
+        let (stop, bridge) = run(&text);
+        Self { simulators, watcher, config: text, stop, bridge }
+    }
+
+    async fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        (&mut self.bridge).await.unwrap();
+    }
+
+    fn start_again(&mut self) {
+        (self.stop, self.bridge) = run(&self.config);
+    }
+
+    /// Waits until Home Assistant is told of `heater`, or that it is gone.
+    async fn announced(&self, mark: usize, heater: &str, there: bool) {
+        let topic = "homeassistant/device/octoprint2mqtt_mk3/config";
+        let is = |discovery: &Value| {
+            let entity = &discovery["components"][heater];
+            entity.is_object() && entity["unique_id"].is_string() == there
+        };
+        self.watcher.wait_json(mark, topic, is).await;
     }
 
     async fn one() -> Self {
@@ -85,8 +110,7 @@ impl World {
     }
 
     async fn end(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.bridge.await.unwrap();
+        self.stop().await;
     }
 }
 
@@ -133,6 +157,116 @@ async fn nonsense_is_passed_over_and_the_rest_arrives() {
     );
     let left = seen[mark..].iter().filter(|s| on("socket")(s) && s.json()["state"] != "connected");
     assert_eq!(left.count(), 0, "the connection stays");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_none_and_half_characters_cost_their_field_alone() {
+    let world = World::one().await;
+    let mark = world.watcher.mark();
+    for frame in [
+        r#"a[{"current":{"state":{"text":"Printing"},"currentZ":NaN,"progress":{"completion":42.25,"printTime":-Infinity,"printTimeLeft":-300},"mark":1}}]"#,
+        r#"a[{"event":{"type":"PrintDone","payload":{"name":"\udcff.gcode","time":Infinity}}}]"#,
+        r#"a[{"plugin":{"plugin":"psu","data":{"watts": NaN ,"x":1.50}}}]"#,
+    ] {
+        world.simulator().raw(frame);
+    }
+    let plugin = world.watcher.wait_from(mark, "psu", on("plugin/psu")).await;
+    assert_eq!(plugin.payload, r#"{"watts": null ,"x":1.50}"#);
+    let done = world.watcher.wait_json(mark, &topic("event/PrintDone"), |_| true).await;
+    assert_eq!((&done["name"], &done["time"]), (&json!("\u{fffd}.gcode"), &Value::Null));
+    let print = world.watcher.wait_json(mark, &topic("print"), |_| true).await;
+    assert_eq!((&print["event_type"], &print["time"]), (&json!("print_done"), &Value::Null));
+    let current = topic("message/current");
+    let current = world.watcher.wait_json(mark, &current, |current| current["mark"] == 1).await;
+    assert_eq!(current["currentZ"], Value::Null);
+    let progress = |progress: &Value| progress["completion"] == 42.3;
+    let progress = world.watcher.wait_json(mark, &topic("progress"), progress).await;
+    assert_eq!(progress["print_time_left"], Value::Null);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_makes_no_entity_and_a_sensor_that_stays_is_one() {
+    let world = World::one().await;
+    let mark = world.watcher.mark();
+    let frame = |names: &[&str]| {
+        let readings: Vec<String> = names
+            .iter()
+            .map(|name| format!("\"{name}\":{{\"actual\":21.5,\"target\":0}}"))
+            .collect();
+        let temps = readings.join(",");
+        format!(
+            "a[{{\"current\":{{\"state\":{{\"text\":\"Operational\"}},\"temps\":[{{\"time\":1,{temps}}}]}}}}]"
+        )
+    };
+    for n in 0..30 {
+        world.simulator().raw(&frame(&["tool0", "bed", "null", &format!("OOO{n}T")]));
+    }
+    // The simulated printer's own readings, which do not have it, may come between.
+    for _ in 0..200 {
+        world.simulator().raw(&frame(&["tool0", "bed", "A"]));
+    }
+    world.watcher.wait_json(mark, &topic("temperature/A"), |a| a["actual"] == 21.5).await;
+    let discovery = "homeassistant/device/octoprint2mqtt_mk3/config";
+    let has = |discovery: &Value| discovery["components"]["sensor_A"]["unique_id"].is_string();
+    let discovery = world.watcher.wait_json(mark, discovery, has).await;
+    assert!(!discovery.to_string().contains("OOO"), "{discovery}");
+    let seen = world.watcher.seen();
+    let noise =
+        |seen: &&Seen| seen.topic.contains("temperature/OOO") || seen.topic.ends_with("/null");
+    assert_eq!(seen.iter().filter(noise).count(), 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_heaters_are_switched_off_at_once() {
+    let world = World::one().await;
+    assert_eq!(world.watcher.command("temperature/bed", "60").await["ok"], true);
+    let off = world.watcher.command("temperature/all", "off").await;
+    assert_eq!(off["ok"], true, "{off}");
+    let commands = world.simulator().observed().commands;
+    let off = |path: &str, body: &Value| {
+        commands
+            .iter()
+            .any(|(at, sent)| at.ends_with(path) && sent["command"] == "target" && sent == body)
+    };
+    assert!(off("bed", &json!({"command": "target", "target": 0.0})), "{commands:?}");
+    assert!(off("tool", &json!({"command": "target", "targets": {"tool0": 0.0}})), "{commands:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topic_of_a_heater_goes_with_the_profile_and_stays_when_it_comes_back() {
+    let mut world = World::one().await;
+    let tool = topic("temperature/tool1");
+    let heated = |tool: &Value| tool["actual"].is_number();
+    world.simulator().set_extruders(2);
+    world.announced(0, "tool1", true).await;
+    world.watcher.wait_json(0, &tool, heated).await;
+    // There and back: the topic would be cleared five seconds after it left.
+    let mark = world.watcher.mark();
+    world.simulator().set_extruders(1);
+    world.announced(mark, "tool1", false).await;
+    let mark = world.watcher.mark();
+    world.simulator().set_extruders(2);
+    world.announced(mark, "tool1", true).await;
+    world.watcher.wait_json(mark, &tool, heated).await;
+    world.simulator().set_extruders(1);
+    let cleared = |seen: &Seen| seen.topic == tool && seen.payload.is_empty();
+    world.watcher.wait("the topic to be cleared", cleared).await;
+    assert_eq!(world.watcher.seen().iter().filter(|seen| cleared(seen)).count(), 1);
+    // The same while the bridge is off: what was published is read back.
+    let mark = world.watcher.mark();
+    world.simulator().set_extruders(2);
+    world.announced(mark, "tool1", true).await;
+    world.watcher.wait_json(mark, &tool, heated).await;
+    world.stop().await;
+    world.simulator().set_extruders(1);
+    let mark = world.watcher.mark();
+    world.start_again();
+    world.watcher.wait_from(mark, "the topic to be cleared", cleared).await;
+    world.announced(mark, "tool1", false).await;
     world.end().await;
 }
 

@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
             snapshot.event(&event.kind, event.payload);
         }
         let _ = snapshot.apply(message.payload(), Now { instant, wall });
+        let _ = snapshot.apply_history(message.payload(), Now { instant, wall });
         let _ = snapshot.apply_server(message.payload());
     }
 });

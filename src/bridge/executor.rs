@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::command::heat::can_be_set;
 use super::command::{Asked, Command, Rate};
 use super::hub::watch::{Watch, caught};
 use super::printer::commands::answers::{Answers, Failure};
@@ -158,9 +159,10 @@ impl Worker {
         if let Some(reason) = rest.unreached_lately() {
             return Err(Failure::unreached(&reason));
         }
-        if !known {
-            known_to_octoprint(&rest, &command).await?;
-        }
+        let command = match known {
+            true => command,
+            false => known_to_octoprint(&rest, command).await?,
+        };
         match command {
             Command::Job(job) => {
                 // OctoPrint answers 204 and does nothing. What its messages said of the job may
@@ -176,6 +178,7 @@ impl Worker {
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => rest.set_target(&heater, target).await?,
+            Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
             Command::Offset { heater, offset } => rest.set_offset(&heater, offset).await?,
             Command::Feedrate(percent) => {
                 rest.set_feedrate(percent).await?;
@@ -201,6 +204,22 @@ impl Worker {
         Ok(())
     }
 
+    /// Each heater by itself: one that OctoPrint does not take keeps no other hot.
+    async fn switch_off(&self, heaters: &[String]) -> Result<(), Failure> {
+        let rest = self.socket.rest();
+        let mut failures = Vec::new();
+        for heater in heaters {
+            if let Err(error) = rest.set_target(heater, 0.0).await {
+                let Failure { error, status } = error.into();
+                failures.push((format!("{heater} is not switched off: {error}"), status));
+            }
+        }
+        let Some((_, status)) = failures.first() else { return Ok(()) };
+        let status = *status;
+        let errors: Vec<String> = failures.into_iter().map(|(error, _)| error).collect();
+        Err(Failure { error: errors.join("; "), status })
+    }
+
     fn obeyed(&self, factor: Factor) {
         // Fails only when the printer's task has ended.
         let _ = self.factors.send(factor);
@@ -212,13 +231,25 @@ async fn selected(rest: &Rest) -> Result<bool, Failure> {
 }
 
 /// Asks OctoPrint for the heater that a command is about.
-async fn known_to_octoprint(rest: &Rest, command: &Command) -> Result<(), Failure> {
-    let Some(heater) = command.heater() else { return Ok(()) };
-    let heaters = rest.heaters().await.map_err(|error| Failure::unasked(&error))?;
-    if heaters.iter().any(|known| known == heater) {
-        return Ok(());
+async fn known_to_octoprint(rest: &Rest, command: Command) -> Result<Command, Failure> {
+    let all = matches!(command, Command::HeatersOff(_));
+    if !all && command.heater().is_none() {
+        return Ok(command);
     }
-    Err(Failure::no_heater(heater))
+    let mut heaters = rest.heaters().await.map_err(|error| Failure::unasked(&error))?;
+    if all {
+        heaters.retain(|heater| can_be_set(heater));
+        if heaters.is_empty() {
+            return Err(Failure::new("this printer tells of no heater that could be switched off"));
+        }
+        return Ok(Command::HeatersOff(heaters));
+    }
+    match command.heater() {
+        Some(heater) if !heaters.iter().any(|known| known == heater) => {
+            Err(Failure::no_heater(heater))
+        }
+        _ => Ok(command),
+    }
 }
 
 /// OctoPrint says the same of a printer that prints and of one that is not connected.

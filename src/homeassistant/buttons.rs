@@ -14,6 +14,13 @@ pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
     if groups.job {
         components.extend(job(place));
     }
+    if groups.temperature {
+        // A number in °F begins at 32, so nobody reaches 0 °C there.
+        components.push(
+            button(place, "heaters_off", "Heaters off", "radiator-off", "temperature/all", "off")
+                .available(place.while_state(CONNECTED)),
+        );
+    }
     if groups.motion {
         components.push(
             button(place, "home", "Home", "home", "home", "all")

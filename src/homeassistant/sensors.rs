@@ -26,6 +26,10 @@ const STATES: &[&str] = &[
 const SOCKET_STATES: &[&str] =
     &["disconnected", "connecting", "authenticating", "connected", "waiting", "failed"];
 
+/// The members of an object, each cut where it is long: Home Assistant stores no attributes of more
+/// than 16 KiB. The text that is measured has escapes, so it is no shorter than what is stored.
+const SHORT: &str = "{% set short = namespace(all={}) %}{% for name, value in value_json.items() %}{% set text = value | tojson %}{% set short.all = dict(short.all, **{name: value if text | length <= 2000 else text[:2000] ~ '…'}) %}{% endfor %}{{ short.all | tojson }}";
+
 pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
     let mut components = printer(place);
     components.extend(job(place));
@@ -203,6 +207,7 @@ fn diagnostics(place: &Place<'_>) -> Vec<Component> {
                 "(value_json.command ~ ': ' ~ ('done' if value_json.ok else value_json.error))[:255]",
             )
             .with("json_attributes_topic", &*topics.last_command)
+            .with("json_attributes_template", SHORT)
             .available(alone())
             .diagnostic(),
     ]

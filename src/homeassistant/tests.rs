@@ -209,6 +209,8 @@ fn groups_that_are_off_have_no_entities() {
             .iter()
             .all(|k| job.contains(*k))
     );
+    let temperature = one(|groups| groups.temperature = true);
+    assert!(temperature.contains("heaters_off"), "{temperature:?}");
     let system = one(|groups| groups.system = true);
     assert_eq!(system, ["system_restart".to_owned(), "system_shutdown".to_owned()].into());
     let mut together = job;

@@ -175,6 +175,12 @@ impl Simulator {
         *locked(&self.shared.faults) = faults;
     }
 
+    /// Changes the printer profile to so many extruders.
+    pub fn set_extruders(&self, extruders: usize) {
+        locked(&self.shared.model).set_extruders(extruders);
+        self.event("PrinterProfileModified", json!({"identifier": "_default"}));
+    }
+
     /// What it has seen so far.
     pub fn observed(&self) -> Observed {
         locked(&self.shared.observed).clone()

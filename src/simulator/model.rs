@@ -86,6 +86,15 @@ pub(super) fn server_time() -> f64 {
 pub(super) struct Conflict;
 
 impl Model {
+    /// The profile has so many extruders now. The firmware goes on to report those it had.
+    pub(super) fn set_extruders(&mut self, extruders: usize) {
+        self.extruders = extruders;
+        for index in 0..extruders {
+            let cold = Heater { actual: ROOM, target: 0.0 };
+            self.heaters.entry(format!("tool{index}")).or_insert(cold);
+        }
+    }
+
     pub(super) fn new(extruders: usize, print_loop: bool) -> Self {
         let cold = Heater { actual: ROOM, target: 0.0 };
         let tools = (0..extruders).map(|index| (format!("tool{index}"), cold));

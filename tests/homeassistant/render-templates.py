@@ -74,7 +74,12 @@ def fault_of(component, member, text):
     if member == "value_template":
         return fault(component, text)
     if member == "json_attributes_template":
-        return None if isinstance(json.loads(text), dict) else "no object"
+        attributes = json.loads(text)
+        if not isinstance(attributes, dict):
+            return "no object"
+        # More is not stored by the recorder, with a line in the log.
+        size = len(json.dumps(attributes, ensure_ascii=False).encode())
+        return None if size < 16 * 1024 else f"{size} bytes"
     if member == "availability":
         return None if text in ("online", "offline") else "neither online nor offline"
     if text == "None":

@@ -6,8 +6,11 @@ use crate::config::Limits;
 /// What OctoPrint takes as an offset, in °C either way.
 const OFFSET: f64 = 50.0;
 
+/// Stands for every heater that can be set.
+pub(super) const ALL: &str = "all";
+
 /// `tool0`, `tool1` …, `bed`, `chamber`: the only heaters that OctoPrint can set.
-pub(super) fn can_be_set(heater: &str) -> bool {
+pub(in crate::bridge) fn can_be_set(heater: &str) -> bool {
     let is_tool = heater.strip_prefix("tool").is_some_and(|index| {
         (1..=2).contains(&index.len()) && index.bytes().all(|byte| byte.is_ascii_digit())
     });
@@ -38,6 +41,14 @@ pub(super) fn temperature(
         .ok_or_else(|| {
             no_value(asked, format!("off, or 0…{limit} °C (limits in the configuration)"))
         })
+}
+
+/// Every heater at once can only be switched off: no target fits a nozzle and a bed.
+pub(super) fn all(asked: &Asked) -> Result<Command, Refusal> {
+    if asked.value.as_str() == Some("off") || number(&asked.value) == Some(0.0) {
+        return Ok(Command::HeatersOff(Vec::new()));
+    }
+    Err(no_value(asked, "off: all heaters can only be switched off together"))
 }
 
 pub(super) fn offset(asked: &Asked, heater: &str) -> Result<Command, Refusal> {

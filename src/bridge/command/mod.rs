@@ -1,6 +1,6 @@
 //! A command topic and its payload -> a checked command (pure).
 
-mod heat;
+pub(super) mod heat;
 mod job;
 mod motion;
 mod others;
@@ -38,6 +38,8 @@ pub enum Command {
         /// °C; 0 is off.
         target: f64,
     },
+    /// Switch these heaters off; the printer says which it has.
+    HeatersOff(Vec<String>),
     /// Set a heater's offset.
     Offset {
         /// `tool<n>`, `bed` or `chamber`.
@@ -189,7 +191,9 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
     match (name, heater) {
         // Only heaters have a second part.
         ("temperature" | "offset", None) => Err(Refusal::Unknown(asked.command.clone())),
-        ("temperature" | "offset", Some(heater)) if !heat::can_be_set(heater) => {
+        ("temperature" | "offset", Some(heater))
+            if !heat::can_be_set(heater) && (name, heater) != ("temperature", heat::ALL) =>
+        {
             Err(Refusal::Unknown(asked.command.clone()))
         }
         (name, Some(_)) if !matches!(name, "temperature" | "offset") => {
@@ -203,6 +207,7 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         ("print", _) => job::select(asked, true),
         ("message", _) => job::message(asked),
         ("emergency_stop", _) => Ok(Command::EmergencyStop),
+        ("temperature", Some(heat::ALL)) => heat::all(asked),
         ("temperature", Some(heater)) => heat::temperature(asked, heater, &rules.limits),
         ("offset", Some(heater)) => heat::offset(asked, heater),
         ("feedrate", _) => motion::factor(asked).map(Command::Feedrate),

@@ -41,6 +41,18 @@ fn values_come_bare_as_text_or_wrapped() {
 }
 
 #[test]
+fn all_heaters_can_be_switched_off_and_nothing_else() {
+    for off in ["off", "\"off\"", "0", r#"{"value":"off","id":1}"#] {
+        assert_eq!(parsed("temperature/all", off), Ok(Command::HeatersOff(Vec::new())));
+    }
+    for other in ["60", "true", "on", "NaN"] {
+        let refused = parsed("temperature/all", other).unwrap_err();
+        assert!(refused.to_string().contains("expected off"), "{refused}");
+    }
+    assert_eq!(parsed("offset/all", "0"), Err(Refusal::Unknown("offset/all".to_owned())));
+}
+
+#[test]
 fn what_is_out_of_range_or_unknown_is_refused() {
     for (command, payload) in [
         ("temperature/bed", "120.1"),
@@ -191,6 +203,7 @@ fn every_group_can_be_switched_off() {
         ("print", "job"),
         ("message", "job"),
         ("temperature/bed", "temperature"),
+        ("temperature/all", "temperature"),
         ("offset/tool0", "temperature"),
         ("feedrate", "motion"),
         ("flowrate", "motion"),

@@ -41,18 +41,27 @@ impl Printer {
         }
     }
 
-    /// The command, and whether the printer is known to have the heater that it is about: without
+    /// The command, and whether the printer is known to have the heaters that it is about: without
     /// a socket what is known may be old, and OctoPrint is to be asked.
     fn checked(&mut self, asked: &command::Asked) -> Result<(command::Command, bool), Failure> {
-        let command = command::check(asked, &self.rules)
+        let mut command = command::check(asked, &self.rules)
             .map_err(|refusal| Failure::new(refusal.to_string()))?;
         if !command.is_urgent() && !self.commands.allows(Instant::now()) {
             return Err(Failure::new(rate_limit::REFUSAL));
         }
+        let connected = self.socket.status().borrow().state == State::Connected;
+        if let command::Command::HeatersOff(heaters) = &mut command {
+            if connected {
+                *heaters = self.mapping.snapshot.heaters();
+                heaters.retain(|heater| command::heat::can_be_set(heater));
+            }
+            let known = !heaters.is_empty();
+            return Ok((command, known));
+        }
         // With a profile of one extruder OctoPrint lets any tool set the only hotend.
         let checked = command.heater().filter(|h| !matches!(*h, "tool0" | "bed" | "chamber"));
         let Some(heater) = checked else { return Ok((command, true)) };
-        if self.socket.status().borrow().state != State::Connected {
+        if !connected {
             return Ok((command, false));
         }
         match self.mapping.snapshot.is_heater(heater) {

@@ -17,8 +17,8 @@ const ERROR: usize = 1024;
 /// Why a command was not carried out.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    error: String,
-    status: Option<u16>,
+    pub(in crate::bridge) error: String,
+    pub(in crate::bridge) status: Option<u16>,
 }
 
 impl Failure {
