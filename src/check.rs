@@ -6,7 +6,7 @@ use crate::bridge::hub::identity::{Identity, Owners, complaint};
 use crate::bridge::setup;
 use crate::config::{Config, Mqtt, Printer};
 use crate::mqtt;
-use crate::octoprint::{CurrentUser, Rest, Socket, SocketState};
+use crate::octoprint::{Credentials, CurrentUser, Rest, Socket, SocketState};
 use crate::store::Known;
 use crate::topics::BridgeTopics;
 
@@ -88,7 +88,7 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
             return vec![Finding { what: what("set-up"), outcome: Err(error.to_string()) }];
         }
     };
-    let login = check_login(&socket.rest()).await;
+    let login = check_login(&socket.rest(), &printer.credentials).await;
     let logged_in = login.is_ok();
     let mut findings = vec![Finding { what: what("login"), outcome: login }];
     if logged_in {
@@ -100,8 +100,8 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
     findings
 }
 
-async fn check_login(rest: &Rest) -> Result<String, String> {
-    rest.login().await.map_err(|error| error.to_string())?;
+async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, String> {
+    rest.login().await.map_err(|error| credentials.told(&error))?;
     let CurrentUser { name, permissions, .. } =
         rest.current_user().await.map_err(|error| error.to_string())?;
     let name = name.unwrap_or_else(|| "nobody".to_owned());

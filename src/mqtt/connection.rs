@@ -156,7 +156,8 @@ impl Connection {
     ) -> Result<Self, Lost> {
         let opening = async {
             let mut connection = Self::begin(options);
-            connection.expect_connack().await?;
+            let password = options.login.as_ref().map(|(_, password)| password.characters());
+            connection.expect_connack(password).await?;
             connection.subscribe(filters).await?;
             if ask_uptime {
                 connection.ask_uptime().await?;
@@ -191,14 +192,15 @@ impl Connection {
         }
     }
 
-    async fn expect_connack(&mut self) -> Result<(), Lost> {
+    /// `password` is how many characters that of the client has.
+    async fn expect_connack(&mut self, password: Option<usize>) -> Result<(), Lost> {
         match self.events.recv().await {
             Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                 self.started = Instant::now();
                 Ok(())
             }
             Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".to_owned())),
-            Some(Err(error)) => Err(Lost::while_connecting(error)),
+            Some(Err(error)) => Err(Lost::while_connecting(error, password)),
         }
     }
 

@@ -6,13 +6,21 @@ use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// The broker does not know the user, or the password is wrong.
-    #[error("the broker refused user name or password; check mqtt.username and mqtt.password")]
-    BadCredentials,
+    #[error(
+        "the broker refused user name or password{}; check mqtt.username and mqtt.password", sent(*.characters)
+    )]
+    BadCredentials {
+        /// Of the password that was sent.
+        characters: Option<usize>,
+    },
     /// The broker does not let this user in.
     #[error(
-        "the broker did not authorise this client; it may want mqtt.username and mqtt.password, or its access rules leave this user out"
+        "the broker did not authorise this client{}; it may want mqtt.username and mqtt.password, or others than these, or its access rules leave this user out", sent(*.characters)
     )]
-    NotAuthorised,
+    NotAuthorised {
+        /// Of the password that was sent.
+        characters: Option<usize>,
+    },
     /// The broker does not take the client id.
     #[error("the broker rejected the client id; choose another mqtt.client_id")]
     IdentifierRejected,
@@ -61,7 +69,10 @@ pub enum Lost {
 impl Lost {
     /// Whether the broker said no, so that quick attempts serve nobody.
     pub(super) fn refused(&self) -> bool {
-        matches!(self, Self::BadCredentials | Self::NotAuthorised | Self::IdentifierRejected)
+        matches!(
+            self,
+            Self::BadCredentials { .. } | Self::NotAuthorised { .. } | Self::IdentifierRejected
+        )
     }
 
     /// Whether there was a connection.
@@ -69,12 +80,12 @@ impl Lost {
         matches!(self, Self::Closed { .. } | Self::NoUptime { .. } | Self::Silent)
     }
 
-    /// Of an attempt that led to no CONNACK.
-    pub(super) fn while_connecting(error: ConnectionError) -> Self {
+    /// Of an attempt that led to no CONNACK. `characters` are those of the password that was sent.
+    pub(super) fn while_connecting(error: ConnectionError, characters: Option<usize>) -> Self {
         match error {
             ConnectionError::ConnectionRefused(code) => match code {
-                ConnectReturnCode::BadUserNamePassword => Self::BadCredentials,
-                ConnectReturnCode::NotAuthorized => Self::NotAuthorised,
+                ConnectReturnCode::BadUserNamePassword => Self::BadCredentials { characters },
+                ConnectReturnCode::NotAuthorized => Self::NotAuthorised { characters },
                 ConnectReturnCode::BadClientId => Self::IdentifierRejected,
                 other => Self::Refused(other),
             },
@@ -94,6 +105,11 @@ impl Lost {
             other => Self::NoRoute(with_sources(&other)),
         }
     }
+}
+
+/// Quotes and white space that crept into a password show in its length, and the password does not.
+fn sent(characters: Option<usize>) -> String {
+    characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -412,7 +412,10 @@ impl Actor {
 
     /// Says once what went wrong and what comes next.
     fn failed(&mut self, failure: &Failure) -> Step {
-        let text = failure.to_string();
+        let text = match failure {
+            Failure::Login(error) => self.options.credentials.told(error),
+            other => other.to_string(),
+        };
         let pause = if failure.refused() {
             Some(self.options.refused_pause)
         } else {

@@ -106,6 +106,25 @@ pub enum Credentials {
     },
 }
 
+impl Credentials {
+    /// What a failed login says, and of a refusal how many characters of the secret were sent:
+    /// quotes or white space that crept in show in that, and the secret does not.
+    pub fn told(&self, error: &LoginError) -> String {
+        let (what, secret) = match self {
+            Self::ApiKey(key) => ("a key", key),
+            Self::Password { password, .. } => ("a password", password),
+        };
+        let of_octoprint = matches!(
+            error,
+            LoginError::KeyRefused | LoginError::Deactivated | LoginError::WrongPassword
+        );
+        match of_octoprint {
+            true => format!("{error} ({what} of {} characters was sent)", secret.characters()),
+            false => error.to_string(),
+        }
+    }
+}
+
 /// Which transport the socket may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransportChoice {
@@ -116,4 +135,18 @@ pub enum TransportChoice {
     WebSocket,
     /// XHR streaming only.
     XhrStreaming,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_how_many_characters_were_sent() {
+        let key = Credentials::ApiKey(Secret::new("\"MARKER\""));
+        let told = key.told(&LoginError::KeyRefused);
+        assert!(told.contains("a key of 8 characters was sent"), "{told}");
+        assert!(!told.contains("MARKER"), "{told}");
+        assert_eq!(key.told(&LoginError::Timeout), LoginError::Timeout.to_string());
+    }
 }
