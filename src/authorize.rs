@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use url::Url;
 
-use crate::config::Tls;
+use crate::config::Access;
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;
 use crate::tls::{self, TlsError};
@@ -23,10 +22,8 @@ const PATIENCE: u32 = 4;
 /// What is asked for.
 #[derive(Debug)]
 pub struct Asking {
-    /// OctoPrint's base address; its path ends with `/`.
-    pub url: Url,
-    /// Trust for it.
-    pub tls: Tls,
+    /// How to reach OctoPrint.
+    pub access: Access,
     /// Only this user may grant the key.
     pub user: Option<String>,
     /// How long the user may take.
@@ -58,12 +55,14 @@ pub enum AuthorizeError {
 /// # Errors
 /// [`AuthorizeError`] where no key is granted.
 pub async fn run(asking: &Asking, tell: impl Fn(&str)) -> Result<Secret, AuthorizeError> {
-    let tls = tls::client_config(&asking.tls, asking.url.scheme() == "https")?;
-    let plugin = AppKeys::new(asking.url.clone(), &tls, CONNECT_TIMEOUT)?;
+    let Access { url, tls, headers } = &asking.access;
+    let tls = tls::client_config(tls, url.scheme() == "https")?;
+    let headers: Vec<(String, Secret)> = headers.clone().into_iter().collect();
+    let plugin = AppKeys::new(url.clone(), &tls, &headers, CONNECT_TIMEOUT)?;
     let request = plugin.request(APP, asking.user.as_deref()).await?;
     tell(&format!(
         "Click Allow in OctoPrint, {}\n(or, where no page of OctoPrint is open, at {})",
-        asking.url,
+        url,
         request.dialog()
     ));
     let deadline = Instant::now() + asking.timeout;

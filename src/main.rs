@@ -1,6 +1,6 @@
 //! The command line; wiring only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,8 +55,14 @@ enum Command {
 #[derive(clap::Args)]
 struct AuthorizeArguments {
     /// Address of OctoPrint, such as http://octopi.local
-    #[arg(long, value_parser = octoprint_url)]
-    url: url::Url,
+    #[arg(long, value_name = "URL", required_unless_present = "printer")]
+    url: Option<String>,
+    /// The printer of the configuration whose address, TLS and headers are used instead
+    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "ca_file", "insecure"])]
+    printer: Option<String>,
+    /// An extra request header, "Name: value", for a proxy that wants it; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    header: Vec<String>,
     /// Write the key to FILE, which only you can read, instead of printing it
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -74,13 +80,6 @@ struct AuthorizeArguments {
     insecure: bool,
 }
 
-fn octoprint_url(text: &str) -> Result<url::Url, String> {
-    config::octoprint_url(text).ok_or_else(|| {
-        "expected the address of OctoPrint such as http://octopi.local, without user, query or fragment"
-            .to_owned()
-    })
-}
-
 /// The configuration is wrong.
 const WRONG_CONFIGURATION: u8 = 2;
 
@@ -94,12 +93,14 @@ fn main() -> ExitCode {
 fn obey(arguments: Arguments) -> ExitCode {
     match arguments.command {
         None => with_config(arguments.config, run_bridge),
-        Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded.config)),
+        Some(Command::Check) => with_config(arguments.config, |loaded| run_check(&loaded)),
         Some(Command::Health) => with_config(arguments.config, |loaded| run_health(&loaded.config)),
         Some(Command::Discovery { remove }) => {
             with_config(arguments.config, |loaded| run_discovery(&loaded.config, remove))
         }
-        Some(Command::Authorize(authorize)) => run_authorize(authorize),
+        Some(Command::Authorize(authorize)) => {
+            run_authorize(authorize, arguments.config.as_deref())
+        }
         #[cfg(feature = "simulator")]
         Some(Command::Simulate { listen, api_key }) => run_simulator(listen, api_key),
         #[cfg(feature = "demo")]
@@ -164,7 +165,9 @@ fn run_bridge(loaded: config::Loaded) -> ExitCode {
     }
 }
 
-fn run_check(config: &Config) -> ExitCode {
+fn run_check(loaded: &config::Loaded) -> ExitCode {
+    let config::Loaded { config, warnings } = loaded;
+    warnings.iter().for_each(|warning| eprintln!("{warning}"));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -216,8 +219,15 @@ fn run_discovery(config: &Config, remove: bool) -> ExitCode {
     }
 }
 
-fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {
-    let AuthorizeArguments { url, save, user, timeout, ca_file, insecure } = arguments;
+fn run_authorize(arguments: AuthorizeArguments, file: Option<&Path>) -> ExitCode {
+    let access = match authorize_access(&arguments, file) {
+        Ok(access) => access,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(WRONG_CONFIGURATION);
+        }
+    };
+    let AuthorizeArguments { save, user, timeout, .. } = arguments;
     let file = match save.as_deref().map(|path| (path, KeyFile::create(path))) {
         None => None,
         Some((path, Ok(file))) => Some((path, file)),
@@ -229,8 +239,7 @@ fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let tls = config::Tls { ca_file, insecure, ..config::Tls::default() };
-    let asking = authorize::Asking { url, tls, user, timeout };
+    let asking = authorize::Asking { access, user, timeout };
     let ended = runtime.block_on(async {
         let stop = octoprint2mqtt::signals::stop().map_err(|error| error.to_string())?;
         tokio::select! {
@@ -255,6 +264,40 @@ fn run_authorize(arguments: AuthorizeArguments) -> ExitCode {
             Err(error) => failed(&format!("{}: {error}", path.display())),
         },
     }
+}
+
+/// How to reach the OctoPrint that is asked: as the configuration says, or the arguments. Both may
+/// hold secrets, so what is wrong is told without them.
+fn authorize_access(
+    arguments: &AuthorizeArguments,
+    file: Option<&Path>,
+) -> Result<config::Access, String> {
+    let AuthorizeArguments { url, printer, header, ca_file, insecure, .. } = arguments;
+    let mut access = match (printer, url) {
+        (Some(id), _) => {
+            let read = config::read_access(file, id);
+            let (access, warnings) = read.map_err(|errors| errors.to_string())?;
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            access
+        }
+        (None, url) => {
+            let address = url.as_deref().and_then(config::octoprint_address).ok_or(
+                "--url: expected the address of OctoPrint such as http://octopi.local, without query or fragment",
+            )?;
+            let login = address.authorization.map(|login| ("authorization".to_owned(), login));
+            let tls = config::Tls {
+                ca_file: ca_file.clone(),
+                insecure: *insecure,
+                ..config::Tls::default()
+            };
+            config::Access { url: address.url, tls, headers: login.into_iter().collect() }
+        }
+    };
+    for line in header {
+        let header = config::header_line(line);
+        access.headers.extend([header.ok_or("--header: expected \"Name: value\"")?]);
+    }
+    Ok(access)
 }
 
 #[cfg(feature = "simulator")]

@@ -195,7 +195,7 @@ fn each_mistake_is_found() {
         (&GOOD.replace("mk3", "a__b"), "the id \"a__b\""),
         (&GOOD.replace("mk3", "mk3-"), "the id \"mk3-\""),
         (&GOOD.replace("http://octopi.local", "octopi.local"), "printers.mk3.url"),
-        (&GOOD.replace("http://octopi.local", "http://u:p@octopi.local"), "printers.mk3.url"),
+        (&GOOD.replace("http://octopi.local", "ftp://u:p@octopi.local"), "printers.mk3.url"),
         (&format!("{GOOD}{}", GOOD.replace("mk3", "two")), "the url of printers."),
         (&printer("[mqtt]\ntls = { insecure = true }"), "mqtts://, or no mqtt.tls"),
         (&printer("[mqtt]\nurl = \"mqtt://user:pass@host\""), "mqtt.url"),
@@ -265,8 +265,147 @@ fn secrets_never_show() {
         let error = mistakes(&GOOD.replace("api_key = \"MARKER-SECRET\"", wrong), &[]);
         assert!(!error.contains("MARKER"), "{error}");
     }
+    for torn in
+        ["api_key = \"MARKER-SECRET", "api_key = MARKER|SECRET", "api_key = \"MARKER\"\"x\""]
+    {
+        let error = mistakes(&GOOD.replace("api_key = \"MARKER-SECRET\"", torn), &[]);
+        assert!(error.contains("line 3") && !error.contains("MARKER"), "{error}");
+    }
     let header = "[printers.mk3.socket]\nheaders = { a = \"MARKER\\n\" }\n";
     assert!(!mistakes(&format!("{GOOD}{header}"), &[]).contains("MARKER"));
+}
+
+#[test]
+fn a_secret_in_quotes_or_white_space_is_warned_of_with_its_length_alone() {
+    let warned = |value: &str| {
+        let variables = [
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY", value),
+            ("OCTOPRINT2MQTT__PRINTERS__MK3__SOCKET__HEADERS__X_AUTH", value),
+        ];
+        let loaded = load(GOOD, &variables).unwrap();
+        assert_eq!(key(&loaded.config), value, "it is sent as it is");
+        loaded.warnings
+    };
+    assert_eq!(warned("MARKER").len(), 0);
+    assert_eq!(warned("MAR'KER\"").len(), 0);
+    for (value, telling) in [
+        ("\"MARKER\"", "the quote \""),
+        ("'MARKER'", "the quote '"),
+        (" MARKER ", "begins and ends with white space"),
+        ("MARKER ", "ends with white space"),
+    ] {
+        let warnings = warned(value);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        for warning in warnings {
+            let length = format!("among its {} characters", value.len());
+            assert!(warning.contains(telling) && warning.contains(&length), "{warning}");
+            assert!(!warning.contains("MARKER"), "{warning}");
+        }
+    }
+    // A file's line end is cut off, and nothing else.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "\"MARKER\"\n").unwrap();
+    let path = secret.path().to_str().unwrap();
+    let loaded = load(GOOD, &[("OCTOPRINT2MQTT__PRINTERS__MK3__API_KEY_FILE", path)]).unwrap();
+    assert!(loaded.warnings.iter().any(|w| w.contains("among its 8 characters")));
+}
+
+#[test]
+fn user_and_password_of_an_address_are_a_header_and_show_nowhere() {
+    let text = GOOD.replace("http://octopi.local", "http://MARKER-user:p%40ss-MARKER@octopi.local");
+    let loaded = load(&text, &[]).unwrap();
+    let printer = &loaded.config.printers[0];
+    assert_eq!(printer.url.as_str(), "http://octopi.local/");
+    let sent = printer.socket.headers["authorization"].expose();
+    assert_eq!(sent, "Basic TUFSS0VSLXVzZXI6cEBzcy1NQVJLRVI=");
+    let shown = format!("{:?}{}", loaded, loaded.config.without_secrets());
+    assert!(!shown.contains("MARKER") && !shown.contains("TUFSS0VS"), "{shown}");
+    let both = format!("{text}[printers.mk3.socket]\nheaders = {{ Authorization = \"x\" }}\n");
+    let error = mistakes(&both, &[]);
+    assert!(error.contains("beside the header Authorization"), "{error}");
+    for wrong in [
+        "http://user:MARKER@octopi.local?x",
+        "user:MARKER@octopi.local",
+        "http://us@er:MAR/KER@octopi.local:x",
+        "http://user:MARKER@",
+    ] {
+        let error = mistakes(&GOOD.replace("http://octopi.local", wrong), &[]);
+        assert!(error.contains("printers.mk3.url") && !error.contains("MAR"), "{error}");
+        let broker = format!("{GOOD}[mqtt]\nurl = \"{wrong}\"\n").replace("MARKER-SECRET", "k");
+        let error = mistakes(&broker.replace("http:", "mqtt:"), &[]);
+        assert!(error.contains("mqtt.url") && !error.contains("MAR"), "{error}");
+    }
+}
+
+#[test]
+fn headers_come_from_files_too() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "from-file\n").unwrap();
+    let path = secret.path().to_str().unwrap();
+    let header = |config: &Config| {
+        let headers = &config.printers[0].socket.headers;
+        assert_eq!(headers.len(), 1, "{headers:?}");
+        headers["x-auth"].expose().to_owned()
+    };
+    let table = |value: &str| format!("{GOOD}[printers.mk3.socket]\nheaders.X-Auth = {value}\n");
+    let of_file = table(&format!("{{ file = \"{path}\" }}"));
+    assert_eq!(header(&load(&of_file, &[]).unwrap().config), "from-file");
+    let variable = "OCTOPRINT2MQTT__PRINTERS__MK3__SOCKET__HEADERS__X_AUTH";
+    let twin = format!("{variable}__FILE");
+    // A variable goes before the file, in whatever case the file has the name.
+    assert_eq!(header(&load(&of_file, &[(variable, "v")]).unwrap().config), "v");
+    let twins = [(twin.as_str(), path)];
+    assert_eq!(header(&load(&table("\"v\""), &twins).unwrap().config), "from-file");
+    for (text, variables, telling) in [
+        (GOOD, &[(variable, "v"), (&twin, path)][..], "both a value and a file"),
+        (&table("{ fil = \"x\" }"), &[], "headers.X-Auth.fil"),
+        (&table("{ file = \"/nowhere/x\" }"), &[], "/nowhere/x"),
+        (&table("{ }"), &[], "headers.X-Auth.file"),
+        (&table("5"), &[], "headers.X-Auth"),
+    ] {
+        let error = mistakes(text, variables);
+        assert!(error.contains(telling), "{telling:?} not in\n{error}");
+    }
+    std::fs::write(secret.path(), "MARKER\u{1}").unwrap();
+    let error = mistakes(&of_file, &[]);
+    assert!(error.contains("no HTTP header can have") && !error.contains("MARKER\u{1}"), "{error}");
+}
+
+#[test]
+fn what_a_printer_is_reached_with_can_be_read_before_it_has_a_key() {
+    let text = "[mqtt]\nnonsense = 1\n[printers.mk3]\nurl = \"http://u:p@a\"\napi_key = \"\"\n[printers.mk3.socket]\nheaders = { X-A = \"v\" }\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let (access, _) = config::access(Some(file.path()), [], "mk3").unwrap();
+    assert_eq!(access.url.as_str(), "http://a/");
+    assert_eq!(access.headers.keys().collect::<Vec<_>>(), ["authorization", "x-a"]);
+    let error = config::access(Some(file.path()), [], "mini").unwrap_err().to_string();
+    assert!(error.contains("no such printer") && error.contains("one of: mk3"), "{error}");
+}
+
+#[test]
+fn topics_of_the_plugin_are_for_one_printer_and_outside_of_the_bridges_own() {
+    let two = |one: &str, other: &str| {
+        let printer = |id: &str, topic: &str| {
+            format!(
+                "[printers.{id}]\nurl = \"http://{id}\"\napi_key = \"k\"\noctoprint_mqtt_topic = \"{topic}\"\n"
+            )
+        };
+        config::from_toml(&format!("{}{}", printer("event", one), printer("mk3", other)))
+    };
+    for (one, other) in [("a", "b/"), ("octoprint2mqtt/old", "octoPrint"), ("x/y", "x/")] {
+        assert!(two(one, other).is_ok(), "{one} {other}");
+    }
+    for (one, other, telling) in [
+        ("octoPrint", "octoPrint/", "the topic of printers.event too"),
+        ("a", "octoprint2mqtt/mk3", "octoprint2mqtt/mk3/…"),
+        ("octoprint2mqtt/mk3/set", "b", "octoprint2mqtt/mk3/…"),
+        ("octoprint2mqtt/bridge", "b", "octoprint2mqtt/bridge/…"),
+        ("a", "octoprint2mqtt", "octoprint2mqtt/event/…"),
+    ] {
+        let error = two(one, other).unwrap_err().to_string();
+        assert!(error.contains(telling), "{telling:?} not in\n{error}");
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! TOML, overridden by environment variables named after the path with `__` between levels, such
 //! as `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
 
+mod address;
+mod clashes;
+mod headers;
 mod in_force;
 mod mistake;
 mod printer;
@@ -13,8 +16,10 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use address::{OctoPrintAddress, octoprint_address};
+pub use headers::header_line;
 pub use mistake::{ConfigErrors, Mistake};
-pub use printer::octoprint_url;
+pub use printer::Access;
 pub(crate) use read::is_log_level;
 use source::Sources;
 pub(crate) use types::STATUS_TOPIC;
@@ -38,10 +43,7 @@ pub struct Loaded {
 /// # Errors
 /// All mistakes, together.
 pub fn read(file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
-    // A variable that is no Unicode cannot be one of ours with a value that is any good.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    load(file, environment)
+    load(file, process_environment())
 }
 
 /// As [`read`], with the environment given.
@@ -53,6 +55,55 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
     let environment: Vec<(String, String)> = environment.into_iter().collect();
+    match file_text(file, &environment)? {
+        Some((name, text)) => check(Some((&name, &text)), environment),
+        None => check(None, environment),
+    }
+}
+
+/// How this process reaches the OctoPrint of the printer `id`, which need not have a key yet; with
+/// warnings for the user. The rest of the configuration is not looked at.
+///
+/// # Errors
+/// All mistakes on the way there, together.
+pub fn read_access(file: Option<&Path>, id: &str) -> Result<(Access, Vec<String>), ConfigErrors> {
+    access(file, process_environment(), id)
+}
+
+/// As [`read_access`], with the environment given.
+///
+/// # Errors
+/// All mistakes on the way there, together.
+pub fn access(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    id: &str,
+) -> Result<(Access, Vec<String>), ConfigErrors> {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
+    let text = file_text(file, &environment)?;
+    let text = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let sources = Sources::new(text, environment);
+    let mut warnings = Vec::new();
+    let access = printer::access_of(&sources.root(), id, &mut warnings);
+    let mistakes = sources.into_mistakes();
+    match access {
+        Some(access) if mistakes.is_empty() => Ok((access, warnings)),
+        _ => Err(ConfigErrors(mistakes)),
+    }
+}
+
+/// The variables of this process. One that is no Unicode cannot be one of ours with a value that
+/// is any good.
+fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Name and text of the configuration file; `None` where there is none and none is needed.
+fn file_text(
+    file: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<Option<(String, String)>, ConfigErrors> {
     let named = file.map(Path::to_owned).or_else(|| {
         let (_, path) = environment.iter().find(|(name, _)| name == source::FILE_VARIABLE)?;
         (!path.is_empty()).then(|| PathBuf::from(path))
@@ -60,14 +111,13 @@ pub fn load(
     let path = named.clone().unwrap_or_else(|| PathBuf::from("config.toml"));
     let name = path.display().to_string();
     match std::fs::read_to_string(&path) {
-        Ok(text) => check(Some((&name, &text)), environment),
+        Ok(text) => Ok(Some((name, text))),
         // A path from the environment is the image's, as a rule, where variables may say enough.
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
-                && (named.is_none()
-                    || (file.is_none() && source::names_printers(&environment))) =>
+                && (named.is_none() || (file.is_none() && source::names_printers(environment))) =>
         {
-            check(None, environment)
+            Ok(None)
         }
         Err(error) => Err(ConfigErrors(vec![Mistake {
             source: name,

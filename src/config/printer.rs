@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::address::{OctoPrintAddress, octoprint_address};
+use super::headers::headers;
 use super::read;
 use super::source::Section;
-use super::types::{Commands, Filter, Limits, Printer, Publish, Socket};
+use super::types::{Commands, Filter, Limits, Printer, Publish, Socket, Tls};
 use super::values::strict_text;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
@@ -28,6 +30,8 @@ const KEYS: &[&str] = &[
     "socket",
     "commands",
 ];
+
+const AUTHORIZATION: &str = "authorization";
 
 /// OctoPrint's documented list, in seconds.
 const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
@@ -96,9 +100,8 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
     }
     section.only(KEYS);
     let name = section.text("name", "a name").unwrap_or_else(|| id.to_owned());
-    let url = url(&section);
+    let access = access(&section, warnings);
     let credentials = credentials(&section, warnings);
-    let tls = read::tls(&section.section("tls"), false, warnings).unwrap_or_default();
     let offline_after =
         section.duration("offline_after", Duration::ZERO..=read::a_day(), Duration::from_secs(10));
     let octoprint_mqtt_topic = section.optional(
@@ -110,45 +113,72 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
             read::is_topic(topic, read::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
+    let access = access?;
     Some(Printer {
         id: id.to_owned(),
         name,
-        url: url?,
+        url: access.url,
         credentials: credentials?,
-        tls,
+        tls: access.tls,
         offline_after,
         octoprint_mqtt_topic,
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
-        socket: socket(&section.section("socket")),
+        socket: socket(&section.section("socket"), access.headers),
         commands: commands(&section.section("commands")),
     })
     .filter(|_| is_id(id))
 }
 
-fn url(section: &Section<'_>) -> Option<Url> {
-    let expected = "the address of OctoPrint such as http://octopi.local, a sub-path is fine; no user, query or fragment";
+/// How to reach an OctoPrint, whoever logs in there.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Base address of OctoPrint, without user and password; its path ends with `/`.
+    pub url: Url,
+    /// Trust for it.
+    pub tls: Tls,
+    /// Extra request headers; Basic authentication of the address is one of them.
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// How to reach the OctoPrint of the printer `id`, which need not have a key yet.
+pub(super) fn access_of(
+    root: &Section<'_>,
+    id: &str,
+    warnings: &mut Vec<String>,
+) -> Option<Access> {
+    let printers = root.section("printers");
+    let mut ids = printers.file_keys();
+    ids.extend(root.sources.printers_of_environment());
+    if ids.iter().any(|known| known == id) {
+        return access(&printers.section(id), warnings);
+    }
+    let expected = format!("--printer with one of: {}", ids.join(", "));
+    printers.complain(root.sources.file_name().to_owned(), id, "no such printer", &expected);
+    None
+}
+
+fn access(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Access> {
+    let address = address(section);
+    let tls = read::tls(&section.section("tls"), false, warnings).unwrap_or_default();
+    let mut headers = headers(&section.section("socket").section("headers"), warnings);
+    let OctoPrintAddress { url, authorization } = address?;
+    if let Some(authorization) = authorization
+        && headers.insert(AUTHORIZATION.to_owned(), authorization).is_some()
+    {
+        let source = source_of(section, "url");
+        let found = "user and password, beside the header Authorization";
+        section.complain(source, "url", found, "one of the two");
+    }
+    Some(Access { url, tls, headers })
+}
+
+fn address(section: &Section<'_>) -> Option<OctoPrintAddress> {
+    let expected = "the address of OctoPrint such as http://octopi.local, a sub-path is fine, and user:password@ for a proxy's Basic authentication; no query or fragment";
     if section.get("url").is_none() {
         section.missing("url", expected);
     }
-    section.optional("url", expected, |value| octoprint_url(&strict_text(value)?))
-}
-
-/// The base address of an OctoPrint as the user writes it, its path ending with `/`; `None` where
-/// it cannot be one: other schemes, with user, query or fragment.
-pub fn octoprint_url(text: &str) -> Option<Url> {
-    let mut url = Url::parse(text.trim()).ok()?;
-    let fine = matches!(url.scheme(), "http" | "https")
-        && url.host_str().is_some_and(|host| !host.is_empty())
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    fine.then_some(url)
+    section.optional("url", expected, |value| octoprint_address(&strict_text(value)?))
 }
 
 fn credentials(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Credentials> {
@@ -203,7 +233,7 @@ fn publish(section: &Section<'_>) -> Publish {
     Publish { events: filter("events"), plugins: filter("plugins"), messages: filter("messages") }
 }
 
-fn socket(section: &Section<'_>) -> Socket {
+fn socket(section: &Section<'_>, headers: BTreeMap<String, Secret>) -> Socket {
     section.only(&[
         "timeouts",
         "give_up",
@@ -234,41 +264,10 @@ fn socket(section: &Section<'_>) -> Socket {
             Duration::from_secs(5),
         ),
         transport: section.word("transport", &transports, TransportChoice::Auto),
-        headers: headers(&section.section("headers")),
+        headers,
         knock: section.flag("knock", true),
         terminal: section.flag("terminal", false),
     }
-}
-
-/// Names of variables have no hyphen: `X_PROXY_USER` is the header `x-proxy-user`.
-fn headers(section: &Section<'_>) -> BTreeMap<String, Secret> {
-    let mut headers = BTreeMap::new();
-    let mut take = |name: String, key: &str| {
-        let Some(found) = section.get(key) else { return };
-        let value = strict_text(&found.value).filter(|value| {
-            reqwest::header::HeaderValue::from_str(value).is_ok()
-                && reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_ok()
-        });
-        match value {
-            Some(value) => {
-                headers.insert(name, Secret::new(value));
-            }
-            // A header may carry a password, so its value is not shown.
-            None => section.complain(
-                found.source,
-                key,
-                "a name or value that no HTTP header can have",
-                "a header name and its value as text",
-            ),
-        }
-    };
-    for key in section.file_keys() {
-        take(key.clone(), &key);
-    }
-    for key in section.environment_keys() {
-        take(key.replace('_', "-"), &key);
-    }
-    headers
 }
 
 fn commands(section: &Section<'_>) -> Commands {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::clashes;
 use super::printer;
 use super::source::{Section, Sources};
 use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls};
@@ -40,6 +41,7 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         section.complain(source, "base_topic", &found, "two different topics");
     }
     let mut mqtt = mqtt?;
+    clashes::octoprint_mqtt_topics(&root, &printers, &mqtt.base_topic);
     let all_printers = printers.iter().map(|printer| printer.id.clone()).collect();
     if let Some(shard) = shard {
         printers.retain(|printer| shard.serves(&printer.id));

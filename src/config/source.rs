@@ -48,7 +48,7 @@ impl Sources {
             mistakes.push(Mistake {
                 source: name.to_owned(),
                 key: String::new(),
-                found: format!("no TOML: {}", error.to_string().trim_end().replace('\n', "\n    ")),
+                found: format!("no TOML: {}", without_excerpt(&error.to_string())),
                 expected: "TOML".to_owned(),
             });
             Map::new()
@@ -71,6 +71,11 @@ impl Sources {
         }
     }
 
+    /// The file's name, or what stands for it.
+    pub(super) fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
     pub(super) fn mistake(&self, mistake: Mistake) {
         self.mistakes.borrow_mut().push(mistake);
     }
@@ -82,6 +87,11 @@ impl Sources {
             .filter_map(|key| key.strip_prefix("printers.")?.split('.').next())
             .map(str::to_owned)
             .collect()
+    }
+
+    /// All mistakes so far.
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+        self.mistakes.into_inner()
     }
 
     /// All mistakes, those variables included that are no key.
@@ -250,12 +260,26 @@ impl<'s> Section<'s> {
 fn shown(value: &Value) -> String {
     match &value.kind {
         ValueKind::Nil => "nothing".to_owned(),
-        ValueKind::String(text) => format!("{:?}", cut(text)),
+        ValueKind::String(text) => format!("{:?}", cut(&without_login(text))),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
         ValueKind::Boolean(value) => value.to_string(),
         _ => format!("the number {}", cut(&value.to_string())),
     }
+}
+
+/// An error of the TOML parser without the line that it quotes, which may hold a secret.
+fn without_excerpt(error: &str) -> String {
+    let told: Vec<&str> = error.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
+    told.join(" ").trim().to_owned()
+}
+
+/// A text without what stands before its last `@`, which may be the user and password of an
+/// address, however wrongly it is written.
+fn without_login(text: &str) -> String {
+    let Some((login, rest)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = login.find("://").map_or("", |end| &login[..end + 3]);
+    format!("{scheme}***@{rest}")
 }
 
 /// The type of a value, for secrets.

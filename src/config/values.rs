@@ -176,15 +176,18 @@ impl Section<'_> {
             pair => pair,
         };
         match pair {
-            (Some(found), _) => self.secret_text(key, &found),
+            (Some(found), _) => self.secret_text(key, &found, warnings),
             (None, Some(found)) => self.secret_file(&twin, &found, warnings),
             (None, None) => None,
         }
     }
 
-    fn secret_text(&self, key: &str, found: &Found) -> Option<Secret> {
+    fn secret_text(&self, key: &str, found: &Found, warnings: &mut Vec<String>) -> Option<Secret> {
         match &found.value.kind {
-            ValueKind::String(text) if !text.is_empty() => Some(Secret::new(text)),
+            ValueKind::String(text) if !text.is_empty() => {
+                warnings.extend(wrapped(&found.source, &self.key(key), text));
+                Some(Secret::new(text))
+            }
             ValueKind::String(_) => {
                 self.complain(found.source.clone(), key, "an empty text", "the secret as text");
                 None
@@ -197,7 +200,13 @@ impl Section<'_> {
         }
     }
 
-    fn secret_file(&self, key: &str, found: &Found, warnings: &mut Vec<String>) -> Option<Secret> {
+    /// A secret from the file that `key` names, where `found` is its value.
+    pub(super) fn secret_file(
+        &self,
+        key: &str,
+        found: &Found,
+        warnings: &mut Vec<String>,
+    ) -> Option<Secret> {
         let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
             self.refuse(key, found, "the path of a file that holds the secret");
             return None;
@@ -214,6 +223,7 @@ impl Section<'_> {
             }
             Ok(text) => {
                 warnings.extend(open_to_others(Path::new(&path)));
+                warnings.extend(wrapped(&path, &self.key(key), &text));
                 Some(Secret::new(text))
             }
             Err(error) => {
@@ -222,6 +232,24 @@ impl Section<'_> {
             }
         }
     }
+}
+
+/// A warning where a secret is wrapped in what is mostly not meant: quotes, which Docker keeps in
+/// some forms of `KEY="value"`, or white space.
+pub(super) fn wrapped(source: &str, key: &str, secret: &str) -> Option<String> {
+    let (first, last) = (secret.chars().next()?, secret.chars().next_back()?);
+    let quoted = secret.len() > 1 && first == last && matches!(first, '"' | '\'');
+    let what = match (quoted, first.is_whitespace(), last.is_whitespace()) {
+        (true, ..) => format!("begins and ends with the quote {first}"),
+        (_, true, true) => "begins and ends with white space".to_owned(),
+        (_, true, false) => "begins with white space".to_owned(),
+        (_, false, true) => "ends with white space".to_owned(),
+        (false, false, false) => return None,
+    };
+    let length = secret.chars().count();
+    Some(format!(
+        "{source}: {key}: the secret {what}, which count among its {length} characters; leave them out if they are not part of it (Docker keeps the quotes of KEY=\"value\" in some forms)"
+    ))
 }
 
 fn read_secret(path: &Path) -> std::io::Result<String> {

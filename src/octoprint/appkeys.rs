@@ -75,16 +75,17 @@ pub enum AppKeysError {
 }
 
 impl AppKeys {
-    /// The plugin of the OctoPrint at `url`, whose path ends with `/`.
+    /// The plugin of the OctoPrint at `url`, whose path ends with `/`; with extra `headers`.
     ///
     /// # Errors
     /// Where the HTTP client cannot be built.
     pub fn new(
         url: Url,
         tls: &Arc<rustls::ClientConfig>,
+        headers: &[(String, Secret)],
         connect_timeout: Duration,
     ) -> Result<Self, BuildError> {
-        Ok(Self { http: Http::new(url, tls, &[], None, connect_timeout)? })
+        Ok(Self { http: Http::new(url, tls, headers, None, connect_timeout)? })
     }
 
     /// Asks for a key in the name of `app`; only `user` may grant it where one is named.
