@@ -174,6 +174,7 @@ impl Hub {
         let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
         let (ping, pings) = mpsc::channel(1);
         let (store, mut known) = Store::open(config.data_dir.as_deref());
+        store.forget_others(&mut known, &config.all_printers);
         let base = &config.mqtt.base_topic;
         let topics = BridgeTopics::named(base, &config.bridge_name());
         let will = (topics.state.to_string(), "offline".to_owned());

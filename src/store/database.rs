@@ -44,8 +44,18 @@ pub(super) type Pending = BTreeMap<Key, Option<Bytes>>;
 /// The place of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
+    /// Everything of a printer: the first in order, so that what is kept later stays.
+    All(Arc<str>),
     Kept(Arc<str>, &'static str),
     Event(Arc<str>, u64),
+}
+
+impl Key {
+    fn printer(&self) -> &Arc<str> {
+        match self {
+            Self::All(printer) | Self::Kept(printer, _) | Self::Event(printer, _) => printer,
+        }
+    }
 }
 
 /// What is stored of an event before its payload, as one line of JSON.
@@ -77,6 +87,10 @@ pub(super) fn add(pending: &mut Pending, change: Change) {
             if !matches!(pending.remove(&key), Some(Some(_))) {
                 pending.insert(key, None);
             }
+        }
+        Change::Forget { printer } => {
+            pending.retain(|key, _| key.printer() != &printer);
+            pending.insert(Key::All(printer), None);
         }
     }
 }
@@ -172,6 +186,10 @@ impl Database {
                 let mut events = transaction.open_table(EVENTS)?;
                 for (key, value) in pending {
                     match (key, value) {
+                        (Key::All(printer), _) => {
+                            kept.retain(|(of, _), _| of != &**printer)?;
+                            events.retain(|(of, _), _| of != &**printer)?;
+                        }
                         (Key::Kept(printer, what), Some(value)) => {
                             kept.insert((&**printer, *what), &value[..])?;
                         }

@@ -47,6 +47,11 @@ pub enum Change {
         /// The event; `None` forgets it.
         event: Option<StoredEvent>,
     },
+    /// Forgets everything of a printer, whatever was written of it before.
+    Forget {
+        /// The printer's id.
+        printer: Arc<str>,
+    },
 }
 
 /// An event that waits for the broker.
@@ -162,6 +167,24 @@ impl Store {
                 value: Some(value.into()),
             }]);
         }
+    }
+
+    /// Forgets those printers that are not in `configured`, here and on the disk: one that is put
+    /// back months later begins anew.
+    pub fn forget_others(&self, known: &mut Known, configured: &[String]) {
+        let gone: Vec<String> = known
+            .printers()
+            .into_iter()
+            .filter(|id| !id.is_empty() && !configured.iter().any(|other| other == id))
+            .map(str::to_owned)
+            .collect();
+        for printer in &gone {
+            tracing::info!(printer, "no longer configured, so data_dir forgets it");
+            known.kept.retain(|(of, _), _| of != printer);
+            known.events.retain(|(of, _), _| of != printer);
+        }
+        let forget = |id: String| Change::Forget { printer: id.into() };
+        self.write(gone.into_iter().map(forget).collect());
     }
 
     /// Writes `changes` within about a second, all in one transaction.

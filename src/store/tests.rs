@@ -43,6 +43,32 @@ async fn what_is_written_is_there_after_a_restart() {
     drop(store);
 }
 
+#[tokio::test]
+async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(Some(dir.path()));
+    for printer in ["", "mk3", "mk", "moved"] {
+        store.keep(&printer.into(), "rate", &4);
+        store.write(vec![put(printer, 1, Some(event("old")))]);
+    }
+    store.flush(SOON).await;
+    drop(store);
+    let (store, mut known) = reopened(dir.path()).await;
+    // `moved` is served by another bridge of the same configuration.
+    store.forget_others(&mut known, &["mk3".to_owned(), "moved".to_owned()]);
+    assert_eq!(known.printers(), ["", "mk3", "moved"].into());
+    assert!(known.take_events("mk").is_empty() && known.get::<u32>("mk", "rate").is_none());
+    // What is written of it afterwards stays.
+    store.keep(&"mk".into(), "rate", &7);
+    store.flush(SOON).await;
+    drop(store);
+    let (_store, mut known) = reopened(dir.path()).await;
+    assert_eq!(known.printers(), ["", "mk", "mk3", "moved"].into());
+    assert!(known.take_events("mk").is_empty());
+    assert_eq!(known.get::<u32>("mk", "rate"), Some(7));
+    assert_eq!(known.take_events("moved").len(), 1);
+}
+
 /// The thread lets go of the file some moments after the last handle is gone.
 async fn reopened(dir: &Path) -> (Store, Known) {
     for _ in 0..500 {
