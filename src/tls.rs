@@ -1,16 +1,18 @@
 //! One rustls configuration a trust setting, for broker, REST and socket.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Tls;
+use verify::{AcceptAny, Trusting};
 
 /// Why a trust setting is no good.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +65,13 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
     let builder = if tls.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny))
     } else {
         let mut roots = if wanted { system_roots() } else { RootCertStore::empty() };
-        if let Some(path) = &tls.ca_file {
-            add_private_ca(&mut roots, path)?;
-        }
+        let own = match &tls.ca_file {
+            Some(path) => add_private_ca(&mut roots, path)?,
+            None => Vec::new(),
+        };
         if wanted && roots.is_empty() {
             return Err(TlsError::NoRoots);
         }
@@ -79,7 +82,8 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
-            builder.with_webpki_verifier(verifier)
+            let verifier = Arc::new(Trusting::new(verifier, own));
+            builder.dangerous().with_custom_certificate_verifier(verifier)
         }
     };
     let config =
@@ -114,13 +118,18 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn add_private_ca(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
-    for certificate in read_certificates(path)? {
+/// Adds what is in `ca_file` to the roots, and returns it.
+fn add_private_ca(
+    roots: &mut RootCertStore,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = read_certificates(path)?;
+    for certificate in &certificates {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|source| TlsError::Refused { path: path.to_owned(), source })?;
     }
-    Ok(())
+    Ok(certificates)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -135,62 +144,5 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     Ok(certificates)
 }
 
-/// `insecure = true`: any certificate will do; the handshake itself is still verified.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_connections_need_no_certificates() {
-        assert!(client_config(&Tls::default(), false).is_ok());
-        assert!(client_config(&Tls { insecure: true, ..Tls::default() }, true).is_ok());
-    }
-
-    #[test]
-    fn a_file_that_holds_no_certificate_is_named() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let tls = Tls { ca_file: Some(file.path().to_owned()), ..Tls::default() };
-        let error = client_config(&tls, true).unwrap_err().to_string();
-        assert!(error.contains(file.path().to_str().unwrap()), "{error}");
-    }
-}
+mod tests;

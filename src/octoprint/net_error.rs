@@ -71,6 +71,8 @@ fn is_parse(error: &(dyn Error + 'static)) -> bool {
 
 fn tls_text(error: &(dyn Error + 'static)) -> Option<String> {
     causes(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
+        // A text of the one who verifies certificates, which rustls calls unexpected.
+        Some(rustls::Error::General(told)) => Some(told.clone()),
         Some(tls) => Some(tls.to_string()),
         // An I/O error hides what it wraps from the chain of causes.
         None => {

@@ -1,0 +1,269 @@
+//! Who is trusted: the CAs, certificates that the user gave by themselves, or everybody. What is
+//! wrong with a certificate is said in words.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Trusts whom the CAs trust, and each certificate of `ca_file` itself, as curl and OpenSSL do. The
+/// usual self-signed certificate calls itself a CA, which webpki does not take for a server.
+#[derive(Debug)]
+pub(super) struct Trusting {
+    by_ca: Arc<WebPkiServerVerifier>,
+    /// The certificates of `ca_file`.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Trusting {
+    pub(super) fn new(by_ca: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>>) -> Self {
+        Self { by_ca, own }
+    }
+}
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.by_ca.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let Err(error) = verified else { return verified };
+        let name = name_fault(end_entity, server_name);
+        let own = self.own.iter().any(|own| own == end_entity);
+        let chain = chain_fault(&error).filter(|fault| !(own && fault.is_of_trust()));
+        if own && chain.is_none() && name.is_none() {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let faults: Vec<Fault> = chain.into_iter().chain(name).collect();
+        if faults.is_empty() {
+            return Err(error);
+        }
+        // The only variant with a text of ours that it shows.
+        Err(Error::General(format!("its certificate is refused: {}", told(&faults))))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_ca.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.by_ca.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_ca.supported_verify_schemes()
+    }
+}
+
+/// What is wrong with a certificate.
+#[derive(Debug)]
+enum Fault {
+    /// webpki reads version 3 alone; older ones have no subjectAltName anyway.
+    Version1,
+    /// By this machine's clock.
+    Expired {
+        now: UnixTime,
+        at: UnixTime,
+    },
+    /// By this machine's clock.
+    NotYet {
+        now: UnixTime,
+        from: UnixTime,
+    },
+    NobodyTrusted,
+    /// As when a certificate was made anew and `ca_file` has the old one.
+    OtherKey,
+    IsCa,
+    NoAltName,
+    WrongName {
+        wanted: String,
+        has: Vec<String>,
+    },
+    Other(Error),
+}
+
+impl Fault {
+    /// Whether it is no fault of a certificate that is trusted by itself.
+    fn is_of_trust(&self) -> bool {
+        matches!(self, Self::NobodyTrusted | Self::OtherKey | Self::IsCa | Self::Other(_))
+    }
+}
+
+/// What the error of webpki, which stops at the first fault, means; `None` where it is the name.
+fn chain_fault(error: &Error) -> Option<Fault> {
+    let Error::InvalidCertificate(what) = error else { return Some(Fault::Other(error.clone())) };
+    Some(match what {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            return None;
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            Fault::Expired { now: *time, at: *not_after }
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Fault::NotYet { now: *time, from: *not_before }
+        }
+        CertificateError::UnknownIssuer => Fault::NobodyTrusted,
+        CertificateError::BadSignature => Fault::OtherKey,
+        // rustls has no variants for these.
+        CertificateError::Other(other) => match other.to_string().as_str() {
+            "CaUsedAsEndEntity" => Fault::IsCa,
+            "UnsupportedCertVersion" => Fault::Version1,
+            _ => Fault::Other(error.clone()),
+        },
+        _ => Fault::Other(error.clone()),
+    })
+}
+
+/// What is wrong with the names that a certificate is for; `None` also where it cannot be read,
+/// which is another fault.
+fn name_fault(certificate: &CertificateDer<'_>, wanted: &ServerName<'_>) -> Option<Fault> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    match verify_server_name(&parsed, wanted) {
+        Ok(()) => None,
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            presented,
+            ..
+        })) if presented.is_empty() => Some(Fault::NoAltName),
+        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            presented,
+            ..
+        })) => {
+            let wanted = wanted.to_str().into_owned();
+            Some(Fault::WrongName { wanted, has: presented })
+        }
+        Err(other) => Some(Fault::Other(other)),
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version1 => f.write_str(
+                "it is of X.509 version 1, which names no host: make a new one with a subjectAltName, or set insecure = true",
+            ),
+            Self::Expired { now, at } => write!(
+                f,
+                "it expired on {}, and this machine's clock says {}",
+                day(*at),
+                day(*now)
+            ),
+            Self::NotYet { now, from } => write!(
+                f,
+                "it is not valid before {}, and this machine's clock says {}: set the clock if that is wrong",
+                day(*from),
+                day(*now)
+            ),
+            Self::NobodyTrusted => f.write_str(
+                "nobody that is trusted here has signed it (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
+            ),
+            Self::OtherKey => f.write_str(
+                "the CA of that name which is trusted here has not signed it (BadSignature): ca_file is an older certificate, or another one",
+            ),
+            Self::IsCa => f.write_str(
+                "it is the certificate of a CA (CaUsedAsEndEntity): set ca_file to exactly this one to trust it",
+            ),
+            Self::NoAltName => f.write_str(
+                "it has no subjectAltName, so it is for no host: make a new one with it (openssl: -addext subjectAltName=DNS:<host> or IP:<address>)",
+            ),
+            Self::WrongName { wanted, has } => {
+                write!(f, "it is not for {wanted} but for {}", has.join(", "))
+            }
+            Self::Other(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+fn told(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; and ")
+}
+
+/// A time for people, to the second.
+fn day(at: UnixTime) -> String {
+    let at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(at.as_secs());
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+/// `insecure = true`: any certificate will do, also one that cannot be read. Nor is the handshake's
+/// signature verified: whoever is on the way could sign with a certificate of their own, so that it
+/// would prove nothing, and old certificates would fail at it.
+#[derive(Debug)]
+pub(super) struct AcceptAny;
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    /// All that a server's key may sign with; none is verified.
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        use SignatureScheme as S;
+        vec![
+            S::ECDSA_NISTP256_SHA256,
+            S::ECDSA_NISTP384_SHA384,
+            S::ECDSA_NISTP521_SHA512,
+            S::ED25519,
+            S::ED448,
+            S::RSA_PSS_SHA256,
+            S::RSA_PSS_SHA384,
+            S::RSA_PSS_SHA512,
+            S::RSA_PKCS1_SHA256,
+            S::RSA_PKCS1_SHA384,
+            S::RSA_PKCS1_SHA512,
+            S::ECDSA_SHA1_Legacy,
+            S::RSA_PKCS1_SHA1,
+        ]
+    }
+}
