@@ -16,7 +16,7 @@
 //! | [`addon`] | the configuration of a Home Assistant add-on |
 //! | [`authorize`] | asks OctoPrint for an application key |
 //! | [`discover`] | prints or removes the discovery messages |
-//! | [`secret`], [`tls`], [`splice`], [`logging`], [`signals`] | small things that the others share |
+//! | [`secret`], [`tls`], [`names`], [`splice`], [`logging`], [`signals`] | small things that the others share |
 //!
 //! # The way of a message
 //!
@@ -40,6 +40,7 @@ pub mod homeassistant;
 pub mod http;
 pub mod logging;
 pub mod mqtt;
+pub mod names;
 pub mod octoprint;
 mod plain_http;
 pub mod secret;

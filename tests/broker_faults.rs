@@ -111,6 +111,7 @@ impl Server {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().unwrap().port(),
             tls: None,
+            websocket: None,
             login: None,
             client_id: "bridge".to_owned(),
             keep_alive: Duration::from_secs(20),

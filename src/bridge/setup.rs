@@ -56,6 +56,7 @@ pub fn broker_options(
         host: mqtt.host.clone(),
         port: mqtt.port,
         tls,
+        websocket: mqtt.websocket.clone(),
         login: mqtt.username.clone().zip(mqtt.password.clone()),
         client_id: mqtt.client_id.clone(),
         keep_alive: mqtt.keep_alive,

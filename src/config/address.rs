@@ -49,6 +49,46 @@ fn basic(url: &Url) -> Option<Secret> {
     Some(Secret::new(format!("Basic {}", STANDARD.encode(login))))
 }
 
+/// The address of a broker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BrokerAddress {
+    /// IPv6 without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// TLS.
+    pub(super) secure: bool,
+    /// `Some` for WebSocket: path and query.
+    pub(super) websocket: Option<String>,
+}
+
+impl Default for BrokerAddress {
+    fn default() -> Self {
+        Self { host: "localhost".to_owned(), port: 1883, secure: false, websocket: None }
+    }
+}
+
+/// The address of a broker as the user writes it; `None` where it cannot be one.
+pub(super) fn broker_address(text: &str) -> Option<BrokerAddress> {
+    let url = Url::parse(text.trim()).ok()?;
+    let (secure, is_websocket, default_port) = match url.scheme() {
+        "mqtt" => (false, false, 1883),
+        "mqtts" => (true, false, 8883),
+        "ws" => (false, true, 80),
+        "wss" => (true, true, 443),
+        _ => return None,
+    };
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
+        && (is_websocket || (matches!(url.path(), "" | "/") && url.query().is_none()));
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    let port = url.port().unwrap_or(default_port);
+    let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+    let websocket = is_websocket.then(|| format!("{}{query}", url.path()));
+    let fine = bare && !host.is_empty() && port != 0;
+    fine.then_some(BrokerAddress { host, port, secure, websocket })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +103,26 @@ mod tests {
         assert!(of("http://host").authorization.is_none());
         for wrong in ["ftp://host", "host", "http://host?a", "http://host#a", "http://"] {
             assert!(octoprint_address(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn brokers_are_reached_by_mqtt_and_by_websocket() {
+        let of = |text| {
+            let BrokerAddress { host, port, secure, websocket } = broker_address(text)?;
+            Some((host, port, secure, websocket))
+        };
+        let is = |text, host: &str, port, secure, websocket: Option<&str>| {
+            let expected = (host.to_owned(), port, secure, websocket.map(str::to_owned));
+            assert_eq!(of(text), Some(expected), "{text}");
+        };
+        is("mqtt://h", "h", 1883, false, None);
+        is("mqtts://[::1]/", "::1", 8883, true, None);
+        is("ws://h", "h", 80, false, Some("/"));
+        is("ws://h:9001/mqtt", "h", 9001, false, Some("/mqtt"));
+        is("wss://h/a/b?c=d", "h", 443, true, Some("/a/b?c=d"));
+        for wrong in ["mqtt://h/path", "http://h", "ws://u:p@h/", "wss://h/#x", "mqtt://h:0", "h"] {
+            assert_eq!(of(wrong), None, "{wrong}");
         }
     }
 }

@@ -58,11 +58,17 @@ impl Config {
 
 impl Mqtt {
     fn without_secrets(&self) -> Value {
-        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
+        let scheme = match (&self.websocket, &self.tls) {
+            (None, None) => "mqtt",
+            (None, Some(_)) => "mqtts",
+            (Some(_), None) => "ws",
+            (Some(_), Some(_)) => "wss",
+        };
+        let path = self.websocket.as_deref().unwrap_or_default();
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         json!({
-            "url": format!("{scheme}://{host}:{}", self.port),
+            "url": format!("{scheme}://{host}:{}{path}", self.port),
             "username": self.username,
             "client_id": self.client_id,
             "base_topic": self.base_topic,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use url::Url;
-
+use super::address::{BrokerAddress, broker_address};
 use super::clashes;
 use super::printer;
 use super::source::{Section, Sources};
@@ -63,10 +62,10 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         "tls",
     ]);
     let address = match section.get("url") {
-        None => Some(("localhost".to_owned(), 1883, false)),
+        None => Some(BrokerAddress::default()),
         Some(_) => section.optional(
             "url",
-            "an address such as mqtt://broker:1883, or mqtts:// for TLS; no path, and user and password in mqtt.username and mqtt.password",
+            "an address such as mqtt://broker:1883, or mqtts:// for TLS, without a path, or ws://broker/path or wss:// for MQTT over WebSocket; user and password in mqtt.username and mqtt.password",
             |value| broker_address(&strict_text(value)?),
         ),
     };
@@ -80,9 +79,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         section.missing("username", "the user name that goes with the password");
     }
     let tls = tls(&section.section("tls"), true, warnings);
-    if let Some((_, _, false)) = address
-        && tls.is_some()
-    {
+    if address.as_ref().is_some_and(|address| !address.secure) && tls.is_some() {
         section.missing_tls();
     }
     let client_id = section
@@ -99,12 +96,13 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         Duration::from_secs(1)..=Duration::from_secs(60 * 60),
         Duration::from_secs(20),
     );
-    let (host, port, secure) = address?;
+    let BrokerAddress { host, port, secure, websocket } = address?;
     let tls = secure.then(|| tls.unwrap_or_default());
     Some(Mqtt {
         host,
         port,
         tls,
+        websocket,
         username,
         password,
         // The shard's suffix follows later.
@@ -123,27 +121,9 @@ impl Section<'_> {
             source,
             "url",
             "an address without TLS, together with mqtt.tls",
-            "mqtts://, or no mqtt.tls",
+            "mqtts:// or wss://, or no mqtt.tls",
         );
     }
-}
-
-/// Host (IPv6 without brackets), port, and whether it is TLS.
-fn broker_address(text: &str) -> Option<(String, u16, bool)> {
-    let url = Url::parse(text).ok()?;
-    let secure = match url.scheme() {
-        "mqtt" => false,
-        "mqtts" => true,
-        _ => return None,
-    };
-    let bare = url.username().is_empty()
-        && url.password().is_none()
-        && matches!(url.path(), "" | "/")
-        && url.query().is_none()
-        && url.fragment().is_none();
-    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
-    let port = url.port().unwrap_or(if secure { 8883 } else { 1883 });
-    (bare && !host.is_empty() && port != 0).then_some((host, port, secure))
 }
 
 /// A trust setting; `None` where nothing is said.

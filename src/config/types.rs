@@ -46,8 +46,10 @@ pub struct Mqtt {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// `Some` for `mqtts://`.
+    /// `Some` for `mqtts://` and `wss://`.
     pub tls: Option<Tls>,
+    /// `Some` for `ws://` and `wss://`: path and query, beginning with `/`.
+    pub websocket: Option<String>,
     /// User name, if the broker asks for one.
     pub username: Option<String>,
     /// Password that goes with `username`.

@@ -1,21 +1,23 @@
 //! One connection to the broker: a new event loop, its subscription, and who is owed what.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration,
-    Transport,
+    Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 use tokio::sync::mpsc;
 
 use super::broker::Incoming;
+use super::dial;
 use super::lost::{Lost, ended_by_peer};
 use super::outbox::{Outgoing, Token, WINDOW};
 use super::packet::PacketLimit;
+use super::tunnel::{Cause, Tunnel};
 use crate::secret::Secret;
 
 /// Bound on the whole way to a subscribed connection.
@@ -48,6 +50,8 @@ pub struct Options {
     pub port: u16,
     /// `Some` for TLS.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// `Some` for MQTT over WebSocket: the path, which begins with `/`.
+    pub websocket: Option<String>,
     /// User name and password.
     pub login: Option<(String, Secret)>,
     /// MQTT client id.
@@ -65,15 +69,34 @@ pub struct Options {
 impl Options {
     /// The broker's address, for people.
     pub fn address(&self) -> String {
-        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
-        format!("{scheme}://{}:{}", self.host, self.port)
+        let scheme = match (&self.websocket, &self.tls) {
+            (None, None) => "mqtt",
+            (None, Some(_)) => "mqtts",
+            (Some(_), None) => "ws",
+            (Some(_), Some(_)) => "wss",
+        };
+        let (host, path) = (bracketed(&self.host), self.websocket.as_deref().unwrap_or_default());
+        format!("{scheme}://{host}:{}{path}", self.port)
     }
 
-    fn mqtt_options(&self) -> MqttOptions {
-        // rumqttc wants an IPv6 address in brackets for TCP.
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let mut options = MqttOptions::new(&self.client_id, host, self.port);
+    /// Whether rumqttc can connect by itself: nothing but TCP.
+    fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.websocket.is_none()
+    }
+
+    fn mqtt_options(&self, way: &Way) -> MqttOptions {
+        let (host, port) = match way {
+            // rumqttc wants an IPv6 address in brackets.
+            Way::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+                (format!("[{}%{}]", address.ip(), address.scope_id()), address.port())
+            }
+            Way::Direct(address) => (bracketed(&address.ip().to_string()), address.port()),
+            Way::Tunnel(tunnel) => (tunnel.path().to_owned(), 0),
+        };
+        let mut options = MqttOptions::new(&self.client_id, host, port);
+        if let Way::Tunnel(_) = way {
+            options.set_transport(Transport::unix());
+        }
         options
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
@@ -85,12 +108,20 @@ impl Options {
         if let Some((topic, payload)) = &self.last_will {
             options.set_last_will(LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, true));
         }
-        if let Some(tls) = &self.tls {
-            options
-                .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.clone())));
-        }
         options
     }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// How rumqttc reaches the broker.
+enum Way {
+    /// By itself, at this address.
+    Direct(SocketAddr),
+    /// Through a line that the bridge has made.
+    Tunnel(Tunnel),
 }
 
 /// For how long the broker runs.
@@ -131,6 +162,7 @@ pub(super) struct Connection {
     client: AsyncClient,
     events: mpsc::UnboundedReceiver<Polled>,
     poller: tokio::task::JoinHandle<()>,
+    way: Way,
     started: Instant,
     /// Handed to the client and not yet given a packet id: `None` for QoS 0.
     unsent: VecDeque<Option<(Token, Instant)>>,
@@ -154,35 +186,74 @@ impl Connection {
         filters: &BTreeSet<String>,
         ask_uptime: bool,
     ) -> Result<Self, Lost> {
+        let until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
-            let mut connection = Self::begin(options);
-            let password = options.login.as_ref().map(|(_, password)| password.characters());
-            connection.expect_connack(password).await?;
+            let mut connection = Self::connect(options, until).await?;
             connection.subscribe(filters).await?;
             if ask_uptime {
                 connection.ask_uptime().await?;
             }
             Ok(connection)
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+        match tokio::time::timeout_at(until, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Lost::TimedOut),
         }
     }
 
-    fn begin(options: &Options) -> Self {
+    /// Connects, to the first address of the broker that answers.
+    async fn connect(options: &Options, until: tokio::time::Instant) -> Result<Self, Lost> {
+        if !options.is_plain() {
+            let password = options.login.as_ref().map(|(_, password)| password.characters());
+            let line = dial::dial(options, until).await?;
+            let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.to_string()))?;
+            let mut connection = Self::begin(options, Way::Tunnel(tunnel));
+            connection.expect_connack(password).await?;
+            return Ok(connection);
+        }
+        Self::connect_to(options, &dial::addresses(options).await?, until).await
+    }
+
+    /// Connects by TCP alone, to the first of `addresses` that answers.
+    async fn connect_to(
+        options: &Options,
+        addresses: &[SocketAddr],
+        until: tokio::time::Instant,
+    ) -> Result<Self, Lost> {
+        let password = options.login.as_ref().map(|(_, password)| password.characters());
+        let mut failed = Lost::TimedOut;
+        for (index, address) in addresses.iter().enumerate() {
+            let left = addresses.len() - index;
+            let share = dial::share(tokio::time::Instant::now(), until, left);
+            let mut connection = Self::begin(options, Way::Direct(*address));
+            match tokio::time::timeout_at(share, connection.expect_connack(password)).await {
+                Ok(Ok(())) => return Ok(connection),
+                Ok(Err(lost @ Lost::NoRoute(_))) => failed = lost,
+                Ok(Err(lost)) => return Err(lost),
+                Err(_) => failed = Lost::TimedOut,
+            }
+        }
+        Err(failed)
+    }
+
+    fn begin(options: &Options, way: Way) -> Self {
         // Twice the window: the channel never fills, so that handing over never waits.
-        let (client, mut eventloop) = AsyncClient::new(options.mqtt_options(), 2 * WINDOW);
+        let (client, mut eventloop) = AsyncClient::new(options.mqtt_options(&way), 2 * WINDOW);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
         eventloop.set_network_options(network);
         let (forward, events) = mpsc::unbounded_channel();
+        let cause = match &way {
+            Way::Direct(_) => None,
+            Way::Tunnel(tunnel) => Some(tunnel.cause()),
+        };
         Self {
             client,
             events,
             // Where it panics, `events` ends, and the connection with it.
-            poller: tokio::spawn(poll(eventloop, forward)),
+            poller: tokio::spawn(poll(eventloop, forward, cause)),
+            way,
             started: Instant::now(),
             unsent: VecDeque::new(),
             owed: HashMap::new(),
@@ -374,7 +445,12 @@ impl Connection {
         if self.client.try_disconnect().is_err() {
             return;
         }
-        let gone = async { while let Some(Ok(_)) = self.events.recv().await {} };
+        let gone = async {
+            while let Some(Ok(_)) = self.events.recv().await {}
+            if let Way::Tunnel(tunnel) = &mut self.way {
+                tunnel.ended().await;
+            }
+        };
         // A broker that does not take it within a second is left as it is.
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
@@ -399,9 +475,19 @@ fn tell_refused(group: &[&String], codes: &[SubscribeReasonCode]) {
 }
 
 /// Nothing but polls and forwards: a poll that is dropped half-way can lose a packet.
-async fn poll(mut eventloop: EventLoop, forward: mpsc::UnboundedSender<Polled>) {
+/// `cause` knows why a tunnel ended, of which rumqttc only sees that it did.
+async fn poll(
+    mut eventloop: EventLoop,
+    forward: mpsc::UnboundedSender<Polled>,
+    cause: Option<Cause>,
+) {
     loop {
-        let polled = eventloop.poll().await;
+        let mut polled = eventloop.poll().await;
+        if polled.is_err()
+            && let Some(error) = cause.as_ref().and_then(Cause::take)
+        {
+            polled = Err(ConnectionError::Io(error));
+        }
         // After DISCONNECT, and after an error, the next poll would connect again.
         let last = matches!(polled, Err(_) | Ok(Event::Outgoing(Sent::Disconnect)));
         if forward.send(polled).is_err() || last {
@@ -411,4 +497,4 @@ async fn poll(mut eventloop: EventLoop, forward: mpsc::UnboundedSender<Polled>) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

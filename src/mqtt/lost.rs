@@ -32,6 +32,11 @@ pub enum Lost {
         "TLS failed: {0}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS"
     )]
     Tls(String),
+    /// There is no MQTT over WebSocket.
+    #[error(
+        "no MQTT over WebSocket: {0}; check host, port and path in mqtt.url, and that this listener of the broker speaks WebSocket"
+    )]
+    WebSocket(String),
     /// The TCP connection was not made.
     #[error("no connection: {0}; check host and port in mqtt.url and that the broker runs")]
     NoRoute(String),
@@ -89,7 +94,6 @@ impl Lost {
                 ConnectReturnCode::BadClientId => Self::IdentifierRejected,
                 other => Self::Refused(other),
             },
-            ConnectionError::Tls(error) => Self::Tls(with_sources(&error)),
             ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::TimedOut,
             ConnectionError::Io(error) => match error.kind() {
                 std::io::ErrorKind::InvalidData => Self::Tls(with_sources(&error)),
@@ -112,7 +116,7 @@ fn sent(characters: Option<usize>) -> String {
     characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
 }
 
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -4,6 +4,7 @@ mod admission;
 mod brief;
 mod broker;
 mod connection;
+mod dial;
 mod events;
 mod lane;
 mod lost;
@@ -12,6 +13,7 @@ mod packet;
 mod publication;
 mod receipt;
 mod retry;
+mod tunnel;
 
 pub use admission::{Attendance, Subscribed, Verdict};
 pub use brief::{clear, retained};

@@ -167,6 +167,7 @@ impl Line {
         let builder = builder
             .tls_backend_preconfigured((*self.tls).clone())
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(crate::names::Names))
             .http1_only()
             .tcp_nodelay(true)
             .connect_timeout(self.connect_timeout)

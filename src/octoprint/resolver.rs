@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// For how long the address of a name is kept.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Looks a name up with the system's resolver, and keeps what it found for a minute. For one name.
+/// Looks a name up, and keeps what it found for a minute. For one name.
 ///
 /// One look-up at a time, which goes on when nobody waits for it any more: it cannot be stopped,
 /// occupies a thread, and takes seconds where a name is unknown.
@@ -36,8 +36,7 @@ impl Resolve for Resolver {
                 return Ok(Box::new(addresses.clone().into_iter()) as Addrs);
             }
             let looked_up = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-                let addresses: Vec<SocketAddr> = found.collect();
+                let addresses = crate::names::resolve(name.as_str(), 0).await?;
                 *known = Some((Instant::now(), addresses.clone()));
                 Ok::<_, std::io::Error>(addresses)
             });

@@ -62,6 +62,7 @@ async fn listen() -> (TcpListener, Options) {
         host: "127.0.0.1".to_owned(),
         port: listener.local_addr().unwrap().port(),
         tls: None,
+        websocket: None,
         login: None,
         client_id: "bridge".to_owned(),
         keep_alive: Duration::from_secs(20),
@@ -220,4 +221,124 @@ fn an_uptime_is_a_number_of_seconds() {
         assert_eq!(Uptime::read(unreadable.as_bytes()), Uptime::Unknown, "{unreadable}");
     }
     assert_eq!(Uptime::read(&[0xff]), Uptime::Unknown);
+}
+
+/// An address that neither takes nor refuses a connection, as long as what comes with it is kept.
+pub(crate) async fn dead_address() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Once its queue is full, the kernel answers no more.
+    let mut held = Vec::new();
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        held.push(stream.unwrap());
+    }
+    (address, (listener, held))
+}
+
+#[tokio::test]
+async fn a_dead_address_of_the_broker_costs_seconds() {
+    let (listener, options) = listen().await;
+    let (dead, _held) = dead_address().await;
+    let addresses = [dead, listener.local_addr().unwrap()];
+    let until = tokio::time::Instant::now() + Duration::from_secs(3);
+    let connecting = Connection::connect_to(&options, &addresses, until);
+    let (connected, _peer) = tokio::join!(connecting, Peer::accept(&listener));
+    assert!(connected.is_ok());
+}
+
+/// A certificate for 127.0.0.1, and the trust in it, as PEM files.
+fn certificate() -> (tempfile::TempDir, Arc<rustls::ClientConfig>, tokio_rustls::TlsAcceptor) {
+    use rustls::pki_types::pem::PemObject;
+    let dir = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("openssl")
+        .args("req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -subj /CN=x -addext subjectAltName=IP:127.0.0.1".split(' '))
+        .current_dir(dir.path())
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(made.expect("openssl is installed").success());
+    let tls = crate::config::Tls {
+        ca_file: Some(dir.path().join("cert")),
+        ..crate::config::Tls::default()
+    };
+    let client = crate::tls::client_config(&tls, true).unwrap();
+    let chain = rustls::pki_types::CertificateDer::pem_file_iter(dir.path().join("cert")).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(dir.path().join("key")).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+    .unwrap();
+    (dir, client, tokio_rustls::TlsAcceptor::from(Arc::new(server)))
+}
+
+/// Lets a client in behind TLS, answers its CONNECT, and returns the line.
+async fn accept_tls(
+    listener: &TcpListener,
+    acceptor: &tokio_rustls::TlsAcceptor,
+) -> tokio_rustls::server::TlsStream<TcpStream> {
+    let (tcp, _) = listener.accept().await.unwrap();
+    let mut stream = acceptor.accept(tcp).await.unwrap();
+    let mut buffer = BytesMut::new();
+    while Packet::read(&mut buffer, 1 << 20).is_err() {
+        assert_ne!(stream.read_buf(&mut buffer).await.unwrap(), 0);
+    }
+    let mut bytes = BytesMut::new();
+    let connack = Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false));
+    connack.write(&mut bytes, 1 << 20).unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_line_behind_tls_that_breaks_or_ends_is_told_as_one_without() {
+    let (_dir, client, acceptor) = certificate();
+    let (listener, mut options) = listen().await;
+    options.tls = Some(client);
+    let none = BTreeSet::new();
+    for reset in [true, false] {
+        let opening = Connection::open(&options, &none, false);
+        let (opened, mut stream) = tokio::join!(opening, accept_tls(&listener, &acceptor));
+        let mut connection = opened.unwrap();
+        if reset {
+            stream.get_ref().0.set_zero_linger().unwrap();
+        } else {
+            stream.shutdown().await.unwrap();
+        }
+        drop(stream);
+        let Err(Lost::Closed { by_peer, cause, .. }) = connection.next().await else {
+            panic!("the line is gone");
+        };
+        assert!(by_peer, "reset {reset}: {cause}");
+    }
+}
+
+#[tokio::test]
+async fn disconnect_reaches_the_broker_behind_tls_before_the_program_may_end() {
+    let (_dir, client, acceptor) = certificate();
+    let (listener, mut options) = listen().await;
+    options.tls = Some(client);
+    let none = BTreeSet::new();
+    let opening = Connection::open(&options, &none, false);
+    let (opened, mut stream) = tokio::join!(opening, accept_tls(&listener, &acceptor));
+    let mut connection = opened.unwrap();
+    let reading = async {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        stream.shutdown().await.unwrap();
+        rest
+    };
+    let leaving = async {
+        connection.disconnect().await;
+        drop(connection);
+    };
+    let (rest, ()) = tokio::join!(reading, leaving);
+    assert_eq!(rest, [0xe0, 0], "DISCONNECT");
 }

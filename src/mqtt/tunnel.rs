@@ -1,0 +1,175 @@
+//! From rumqttc to a line that it cannot make itself: it connects to a socket in this process, and
+//! what passes there goes to the broker.
+//!
+//! rumqttc's own TLS knows no IPv6 address and no address that was looked up by somebody else, and
+//! its WebSocket brings a second implementation of it.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use super::dial::{Line, Stream};
+
+/// Most bytes in one WebSocket message of ours.
+const CHUNK: usize = 8 * 1024;
+
+/// Why a line ended, where it was not its peer's regular end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cause(Arc<Mutex<Option<io::Error>>>);
+
+impl Cause {
+    /// Takes it, once.
+    pub(super) fn take(&self) -> Option<io::Error> {
+        self.0.lock().ok()?.take()
+    }
+
+    fn set(&self, error: io::Error) {
+        if let Ok(mut cause) = self.0.lock() {
+            *cause = Some(error);
+        }
+    }
+}
+
+/// A socket in this process, and what passes between it and a line to the broker. Ends with this.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    path: String,
+    cause: Cause,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Tunnel {
+    /// Listens, for one connection of this process.
+    pub(super) fn start(line: Line) -> io::Result<Self> {
+        let path = socket_path();
+        let listener = UnixListener::bind(&path)?;
+        let cause = Cause::default();
+        let (file, told) = (path.clone(), cause.clone());
+        let task = tokio::spawn(async move {
+            let passed = match accept(listener, &file).await {
+                Ok(local) => pass(local, line, &told).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = passed {
+                told.set(error);
+            }
+        });
+        Ok(Self { path, cause, task })
+    }
+
+    /// Where rumqttc is to connect.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Why the line ended, once the connection to the socket has.
+    pub(super) fn cause(&self) -> Cause {
+        self.cause.clone()
+    }
+
+    /// Waits until everything has passed and the broker has closed its side.
+    pub(super) async fn ended(&mut self) {
+        // A task that panicked has ended too.
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// In Linux's abstract namespace, so that no file system is needed: images have none to write to.
+#[cfg(target_os = "linux")]
+fn socket_path() -> String {
+    format!("\0octoprint2mqtt-{:032x}", fastrand::u128(..))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn socket_path() -> String {
+    let name = format!("octoprint2mqtt-{:032x}", fastrand::u128(..));
+    std::env::temp_dir().join(name).display().to_string()
+}
+
+/// The connection of this process: others on the machine may try as well.
+async fn accept(listener: UnixListener, path: &str) -> io::Result<UnixStream> {
+    let own = i32::try_from(std::process::id()).ok();
+    let accepted = loop {
+        let (stream, _) = listener.accept().await?;
+        if stream.peer_cred()?.pid() == own {
+            break stream;
+        }
+    };
+    if !path.starts_with('\0') {
+        // It has served its purpose; a file that stays does no harm.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(accepted)
+}
+
+/// Until both sides have ended. The cause of a failure is there before the local side learns of it.
+async fn pass(mut local: UnixStream, line: Line, cause: &Cause) -> io::Result<()> {
+    let passed = match line {
+        Line::Bytes(mut remote) => copy_bidirectional(&mut local, &mut remote).await.map(drop),
+        Line::Messages(socket) => pass_messages(&mut local, *socket).await,
+    };
+    if let Err(error) = passed {
+        cause.set(error);
+    }
+    drop(local);
+    Ok(())
+}
+
+async fn pass_messages(
+    local: &mut UnixStream,
+    socket: WebSocketStream<Box<dyn Stream>>,
+) -> io::Result<()> {
+    let (mut from_local, mut to_local) = local.split();
+    let (mut to_broker, mut from_broker) = socket.split();
+    let outward = async {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let length = from_local.read(&mut chunk).await?;
+            if length == 0 {
+                return to_broker.close().await.map_err(io_error);
+            }
+            let message = Message::Binary(Bytes::copy_from_slice(&chunk[..length]));
+            to_broker.send(message).await.map_err(io_error)?;
+        }
+    };
+    let inward = async {
+        while let Some(message) = from_broker.next().await {
+            match message {
+                Ok(Message::Binary(bytes)) => to_local.write_all(&bytes).await?,
+                // MQTT's text is none, and tungstenite answers pings itself.
+                Ok(_) => {}
+                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => break,
+                Err(error) => return Err(io_error(error)),
+            }
+        }
+        to_local.shutdown().await
+    };
+    tokio::select! {
+        ended = inward => ended,
+        Err(error) = outward => Err(error),
+    }
+}
+
+fn io_error(error: WsError) -> io::Error {
+    match error {
+        WsError::Io(error) => error,
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | WsError::ConnectionClosed
+        | WsError::AlreadyClosed => io::ErrorKind::UnexpectedEof.into(),
+        error => io::Error::other(error),
+    }
+}
