@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
+use real::bridge::{Bridge, run};
 use real::mosquitto::Mosquitto;
 use real::watcher::{Seen, Watcher};
-use real::within;
+use real::{free_port, within};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +37,7 @@ impl Certificates {
         let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         file(
             "server.ext",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n",
+            "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost\nbasicConstraints=CA:FALSE\n",
         );
         file("client.ext", "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n");
         openssl(
@@ -51,7 +51,25 @@ impl Certificates {
                 "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 30 -extfile {name}.ext"
             ));
         }
+        // As people make them: one line, and what they forget.
+        openssl(
+            "req -x509 -newkey rsa:2048 -nodes -keyout usual.key -out usual.pem -days 30 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1",
+        );
+        openssl(
+            "req -x509 -newkey rsa:2048 -nodes -keyout nosan.key -out nosan.pem -days 30 -subj /CN=127.0.0.1",
+        );
+        openssl("req -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=127.0.0.1");
+        openssl("x509 -req -in v1.csr -signkey v1.key -out v1.pem -days 30");
         Self { dir }
+    }
+
+    /// Options of a Mosquitto listener with the certificate `name`.
+    fn listener(&self, name: &str) -> String {
+        format!(
+            "certfile {}\nkeyfile {}\n",
+            shown(&self.path(&format!("{name}.pem"))),
+            shown(&self.path(&format!("{name}.key")))
+        )
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -118,15 +136,82 @@ async fn the_broker_behind_tls() {
     logged(&start(&own), "connected to the broker").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and openssl: ./tests/run real"]
+async fn a_broker_with_a_certificate_as_people_make_it() {
+    octoprint2mqtt::tls::install_provider();
+    let certificates = Certificates::new();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    for (name, trusted, telling) in
+        [("usual", true, "CA"), ("nosan", false, "no subjectAltName"), ("v1", false, "version 1")]
+    {
+        let options = format!("allow_anonymous true\n{}", certificates.listener(name));
+        let broker = Mosquitto::with_options(&options).await;
+        let url = format!("mqtts://127.0.0.1:{}", broker.port);
+        let check =
+            async |tls: &str| run(&config(&url, tls, &simulator.url(), ""), &["check"]).await;
+        let pem = shown(&certificates.path(&format!("{name}.pem")));
+        let (code, output) = check(&format!("tls = {{ ca_file = \"{pem}\" }}")).await;
+        assert_eq!(code == Some(0), trusted, "{name}: {output}");
+        if !trusted {
+            assert!(output.contains(telling), "{name}: {output}");
+        }
+        let (code, output) = check("").await;
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.contains("TLS failed") && output.contains(telling), "{name}: {output}");
+        assert!(!output.contains("unexpected error"), "{output}");
+        let (code, output) = check("tls = { insecure = true }").await;
+        assert_eq!(code, Some(0), "{name}: {output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and openssl: ./tests/run real"]
+async fn ipv6_addresses_and_websocket_behind_tls() {
+    octoprint2mqtt::tls::install_provider();
+    let certificates = Certificates::new();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let [plain6, secure6, wss6, wss] = std::array::from_fn(|_| free_port());
+    let tls = certificates.listener("server");
+    let options = format!(
+        "allow_anonymous true\nlistener {plain6} ::1\nlistener {secure6} ::1\n{tls}\
+         listener {wss6} ::1\nprotocol websockets\n{tls}listener {wss} 127.0.0.1\nprotocol websockets\n{tls}"
+    );
+    let _broker = Mosquitto::with_options(&options).await;
+    let target = simulator.port();
+    let octoprint = tls_proxy_at("[::1]:0", &certificates, target).await;
+    let ca = format!("tls = {{ ca_file = \"{}\" }}", shown(&certificates.path("ca.pem")));
+    for (url, tls) in [
+        (format!("mqtt://[::1]:{plain6}"), ""),
+        (format!("mqtts://[::1]:{secure6}"), ca.as_str()),
+        (format!("wss://[::1]:{wss6}/mqtt"), &ca),
+        (format!("wss://127.0.0.1:{wss}"), &ca),
+        (format!("wss://localhost:{wss}/a/path?and=query"), &ca),
+    ] {
+        let octoprint = format!("https://[::1]:{octoprint}");
+        let (code, output) = run(&config(&url, tls, &octoprint, &ca), &["check"]).await;
+        assert_eq!(code, Some(0), "{url}: {output}");
+        if !tls.is_empty() {
+            let (code, output) = run(&config(&url, "", &octoprint, &ca), &["check"]).await;
+            assert_eq!(code, Some(1), "{url}: {output}");
+            assert!(output.contains("TLS failed"), "{output}");
+        }
+    }
+}
+
 /// Ends TLS in front of `target`, as a reverse proxy does.
 async fn tls_proxy(certificates: &Certificates, target: u16) -> u16 {
+    tls_proxy_at("127.0.0.1:0", certificates, target).await
+}
+
+async fn tls_proxy_at(listen: &str, certificates: &Certificates, target: u16) -> u16 {
     let chain = CertificateDer::pem_file_iter(certificates.path("server.pem")).unwrap();
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(certificates.path("server.key")).unwrap();
     let config =
         rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(listen).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {

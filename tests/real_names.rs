@@ -1,0 +1,59 @@
+//! Names that only multicast knows.
+
+mod real;
+
+use std::net::IpAddr;
+
+use mdns_sd::{ServiceDaemon, ServiceInfo};
+use octoprint2mqtt::names;
+use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
+use real::bridge::run;
+use real::free_port;
+use real::mosquitto::Mosquitto;
+
+/// An address of this machine on which multicast goes out: the one that faces the network.
+fn own_address() -> IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("224.0.0.251:5353").expect("this machine has a network with multicast");
+    socket.local_addr().unwrap().ip()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and a network with multicast: ./tests/run real"]
+async fn a_name_in_local_is_found_for_octoprint_and_broker() {
+    octoprint2mqtt::tls::install_provider();
+    let own = own_address();
+    let name = format!("octoprint2mqtt-test-{}.local", free_port());
+    let responder = ServiceDaemon::new().unwrap();
+    let host = format!("{name}.");
+    let service = ServiceInfo::new("_octoprint._tcp.local.", "test", &host, own, 80, None).unwrap();
+    responder.register(service).unwrap();
+
+    let found = names::resolve(&name, 80).await.unwrap();
+    assert!(found.iter().any(|address| address.ip() == own && address.port() == 80), "{found:?}");
+
+    let listen = std::net::SocketAddr::new(own, 0);
+    let options = SimulatorOptions { listen, ..SimulatorOptions::default() };
+    let simulator = Simulator::start(options).await.unwrap();
+    let port = free_port();
+    let options = format!("allow_anonymous true\nlistener {port} {own}\n");
+    let _broker = Mosquitto::with_options(&options).await;
+    let config = format!(
+        "[mqtt]\nurl = \"mqtt://{name}:{port}\"\n[printers.mk3]\nurl = \"http://{name}:{}\"\napi_key = \"SIMULATOR-KEY\"\n",
+        simulator.port()
+    );
+    let (code, output) = run(&config, &["check"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    responder.shutdown().unwrap();
+
+    let unknown = config.replace(&name, &format!("unknown-{name}"));
+    let (code, output) = run(&unknown, &["check"]).await;
+    assert_eq!(code, Some(1), "{output}");
+    for line in output.lines() {
+        assert!(
+            line.contains("nobody answered") && line.contains("write the IP address"),
+            "{line}"
+        );
+    }
+    assert_eq!(output.lines().count(), 2, "{output}");
+}
