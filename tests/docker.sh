@@ -96,6 +96,12 @@ try "the printer is online" until_true 60 says octoprint2mqtt/printer/availabili
 try "its state arrives" until_true 30 retained octoprint2mqtt/printer/printer
 try "Home Assistant is told" until_true 30 retained homeassistant/device/octoprint2mqtt_printer/config
 
+no_warning() { ! compose logs --no-color mosquitto 2>&1 | grep -i warning; }
+try "the broker has nothing to warn of" no_warning
+compose restart --timeout 5 mosquitto >/dev/null 2>&1
+try "started again it lets the bridge in" until_true 60 says octoprint2mqtt/bridge/state online
+try "and has nothing to warn of" no_warning
+
 bridge=$(compose ps -q octoprint2mqtt)
 healthy() { docker exec "$bridge" octoprint2mqtt health; }
 unhealthy() { ! healthy; }

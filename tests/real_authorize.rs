@@ -4,9 +4,12 @@ mod real;
 
 use std::os::unix::fs::PermissionsExt;
 
-use real::bridge::run_alone;
+use real::bridge::{Bridge, run, run_alone};
+use real::http_proxy::HttpProxy;
+use real::mosquitto::Mosquitto;
 use real::octoprint::{KEY, OctoPrint, USER};
 use real::sockjs::SockJs;
+use real::watcher::Watcher;
 use real::{eventually, free_port};
 use serde_json::{Value, json};
 
@@ -101,4 +104,75 @@ async fn what_cannot_be_asked_is_told_apart() {
     let (code, _, told) = run_alone(&["authorize", "--url", "octopi.local"]).await;
     assert_eq!(code, Some(2));
     assert!(told.contains("http://octopi.local"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs OctoPrint and Mosquitto: ./tests/run real"]
+async fn behind_a_proxy_that_asks_for_a_login_and_a_header() {
+    let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
+    let pages = SockJs::start(&octoprint.url()).await;
+    let proxy = HttpProxy::start(octoprint.port, "", true).await;
+    // user:p@ss
+    proxy.want("authorization: basic dXNlcjpwQHNz\r\n");
+    proxy.want("x-proxy: MARKER-header\r\n");
+    let url = proxy.url().replace("http://", "http://user:p%40ss@");
+    let (code, _, told) = run_alone(&["authorize", "--url", &proxy.url()]).await;
+    assert_eq!(code, Some(1), "{told}");
+
+    let header = "X-Proxy: MARKER-header";
+    let ask = ["authorize", "--url", &url, "--header", header];
+    let ((code, key, told), ()) =
+        tokio::join!(run_alone(&ask), decide(&octoprint, &pages, 0, true));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(&proxy.url()) && !told.contains("p%40ss"), "{told}");
+    assert!(!told.contains("MARKER"), "{told}");
+
+    // The same from the configuration, which has no key yet.
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("header");
+    std::fs::write(&secret, "MARKER-header\n").unwrap();
+    let config = format!(
+        "[mqtt]\nurl = \"{}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"\"\n[printers.mk3.socket]\nheaders = {{ X-Proxy = {{ file = \"{}\" }} }}\n",
+        broker.url(),
+        secret.display()
+    );
+    let path = dir.path().join("key");
+    let ask = ["authorize", "--printer", "mk3", "--save", path.to_str().unwrap()];
+    let ((code, told), ()) = tokio::join!(run(&config, &ask), decide(&octoprint, &pages, 1, true));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("p%40ss") && !told.contains("MARKER"), "{told}");
+    let (code, told) = run(&config, &["authorize", "--printer", "mini"]).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("one of: mk3"), "{told}");
+
+    // And the bridge with that key, over WebSocket and REST.
+    let watcher = Watcher::start(broker.port).await;
+    let bridge =
+        Bridge::start(&config.replace("api_key = \"\"", &format!("api_key = \"{}\"", key.trim())));
+    watcher
+        .wait_json(0, "octoprint2mqtt/mk3/socket", |socket| {
+            socket["state"] == "connected" && socket["transport"] == "websocket"
+        })
+        .await;
+    let answer = watcher.command("rate", "2").await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    for shown in [bridge.log(), format!("{:?}", watcher.seen())] {
+        for secret in ["p%40ss", "p@ss", "dXNlcjpwQHNz", "MARKER", key.trim()] {
+            assert!(!shown.contains(secret), "{secret} shows");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_on_the_command_line_is_told_without_secrets() {
+    for (arguments, telling) in [
+        (&["--url", "http://user:MARKER@host?x"][..], "--url: expected"),
+        (&["--url", "http://host", "--header", "MARKER"], "--header: expected"),
+        (&["--printer", "mk3", "--url", "http://host"], "cannot be used with"),
+        (&[], "--url"),
+    ] {
+        let (code, _, told) = run_alone(&[&["authorize"], arguments].concat()).await;
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(telling) && !told.contains("MARKER"), "{told}");
+    }
 }

@@ -1,5 +1,5 @@
 //! A reverse proxy as people have it in front of OctoPrint: under a sub-path, and not always
-//! letting WebSockets through. Records what OctoPrint streams.
+//! letting WebSockets through, or anybody in. Records what OctoPrint streams.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +12,8 @@ pub struct HttpProxy {
     pub port: u16,
     sub_path: &'static str,
     lets_upgrade: bool,
+    /// Lines in lower case that the head of every request must have.
+    wanted: Arc<Mutex<Vec<String>>>,
     /// What OctoPrint said, a buffer for each connection.
     said: Arc<Mutex<Vec<Vec<u8>>>>,
 }
@@ -21,7 +23,8 @@ impl HttpProxy {
     pub async fn start(target: u16, sub_path: &'static str, lets_upgrade: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, sub_path, lets_upgrade, said: Arc::default() };
+        let (wanted, said) = Default::default();
+        let proxy = Self { port, sub_path, lets_upgrade, wanted, said };
         let this = proxy.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -35,6 +38,11 @@ impl HttpProxy {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{}", self.port, self.sub_path)
+    }
+
+    /// From now on requests without this header are answered with 401.
+    pub fn want(&self, header: &str) {
+        self.wanted.lock().unwrap().push(header.to_ascii_lowercase());
     }
 
     async fn forward(self, client: TcpStream, server: TcpStream) {
@@ -54,9 +62,15 @@ impl HttpProxy {
                 }
             }
         };
-        tokio::select! {
-            _ = self.requests(from_client, to_server) => {}
-            () = down => {}
+        let refused = tokio::select! {
+            passed = self.requests(from_client, to_server) => {
+                passed.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+            }
+            () = down => false,
+        };
+        if refused {
+            let answer = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = to_client.write_all(answer.as_bytes()).await;
         }
     }
 
@@ -77,6 +91,9 @@ impl HttpProxy {
                 }
             };
             let head = String::from_utf8(head).unwrap();
+            if !self.wanted.lock().unwrap().iter().all(|header| is(&head, header)) {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
             let upgraded = self.lets_upgrade && is(&head, "upgrade: websocket");
             server.write_all(self.rewritten(&head).as_bytes()).await?;
             let mut body: usize =
