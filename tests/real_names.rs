@@ -8,8 +8,8 @@ use mdns_sd::{ServiceDaemon, ServiceInfo};
 use octoprint2mqtt::names;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use real::bridge::run;
-use real::free_port;
 use real::mosquitto::Mosquitto;
+use real::{eventually, free_port};
 
 /// An address of this machine on which multicast goes out: the one that faces the network.
 fn own_address() -> IpAddr {
@@ -29,6 +29,14 @@ async fn a_name_in_local_is_found_for_octoprint_and_broker() {
     let service = ServiceInfo::new("_octoprint._tcp.local.", "test", &host, own, 80, None).unwrap();
     responder.register(service).unwrap();
 
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .filter(|name| name.starts_with("mDNS"))
+            .count()
+    };
+    assert_eq!(threads(), 1, "of the responder, else the test shows nothing");
     let found = names::resolve(&name, 80).await.unwrap();
     assert!(found.iter().any(|address| address.ip() == own && address.port() == 80), "{found:?}");
 
@@ -45,6 +53,10 @@ async fn a_name_in_local_is_found_for_octoprint_and_broker() {
     let (code, output) = run(&config, &["check"]).await;
     assert_eq!(code, Some(0), "{output}");
     responder.shutdown().unwrap();
+    eventually("no thread to be left that asks or answers", || async {
+        (threads() == 0).then_some(())
+    })
+    .await;
 
     let unknown = config.replace(&name, &format!("unknown-{name}"));
     let (code, output) = run(&unknown, &["check"]).await;

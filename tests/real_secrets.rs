@@ -9,6 +9,9 @@ use real::watcher::Watcher;
 
 const MQTT_PASSWORD: &str = "MARKER-mqtt-password";
 const HEADER: &str = "MARKER-header-value";
+const LOGIN: &str = "MARKER-user:MARKER-p%40ss";
+/// What is sent for it.
+const BASIC: &str = "TUFSS0VSLXVzZXI6TUFSS0VSLXBAc3M=";
 
 /// What looks like one of OctoPrint's sessions: 64 hexadecimal digits.
 fn session_in(text: &str) -> Option<&str> {
@@ -17,7 +20,8 @@ fn session_in(text: &str) -> Option<&str> {
 }
 
 fn clean(what: &str, text: &str) {
-    for secret in [KEY, PASSWORD, MQTT_PASSWORD, HEADER] {
+    let of_url = ["MARKER-user", "MARKER-p", BASIC];
+    for secret in [KEY, PASSWORD, MQTT_PASSWORD, HEADER].into_iter().chain(of_url) {
         let at = text.find(secret);
         let around = at.map(|at| &text[at.saturating_sub(200)..(at + 40).min(text.len())]);
         assert!(around.is_none(), "{what}: {around:?}");
@@ -35,9 +39,10 @@ async fn no_secret_in_any_log_topic_error_or_answer() {
         tokio::join!(Mosquitto::with_password("bridge", MQTT_PASSWORD), OctoPrint::start());
     let url = octoprint.url();
     let other = url.replace("127.0.0.1", "localhost");
+    let with_login = url.replace("http://", &format!("http://{LOGIN}@"));
     let text = format!(
         "[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"{}\"\nusername = \"bridge\"\npassword = \"{MQTT_PASSWORD}\"\n[log]\nlevel = \"trace\"\n\
-         [printers.mk3]\nurl = \"{url}\"\napi_key = \"{KEY}\"\n[printers.mk3.socket]\ntimeouts = [1]\nheaders = {{ X-Proxy = \"{HEADER}\" }}\n\
+         [printers.mk3]\nurl = \"{with_login}\"\napi_key = \"{KEY}\"\n[printers.mk3.socket]\ntimeouts = [1]\nheaders = {{ X-Proxy = \"{HEADER}\" }}\n\
          [printers.user]\nurl = \"{other}\"\nusername = \"{USER}\"\npassword = \"{PASSWORD}\"\n[printers.user.socket]\ntimeouts = [1]\ntransport = \"xhr-streaming\"\n",
         broker.url()
     );

@@ -142,3 +142,20 @@ pub(super) fn ended_by_peer(error: &ConnectionError) -> bool {
     };
     matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_how_many_characters_the_password_had() {
+        for code in [ConnectReturnCode::BadUserNamePassword, ConnectReturnCode::NotAuthorized] {
+            let told = |characters| {
+                let refused = ConnectionError::ConnectionRefused(code);
+                Lost::while_connecting(refused, characters).to_string()
+            };
+            assert!(told(Some(8)).contains("(a password of 8 characters was sent)"));
+            assert!(!told(None).contains("sent"));
+        }
+    }
+}
