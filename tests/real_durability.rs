@@ -108,6 +108,39 @@ async fn undelivered_events_survive_a_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto: ./tests/run real"]
+async fn a_printer_that_was_taken_out_and_put_back_delivers_nothing_of_old() {
+    octoprint2mqtt::tls::install_provider();
+    let mut broker = Mosquitto::start().await;
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let text = with_data_dir(data.path(), &simulated(&broker.url(), &simulator));
+    let watcher = Watcher::start(broker.port).await;
+    let mut bridge = Bridge::start(&text);
+    watcher.wait("online", online).await;
+    broker.kill();
+    simulator.event("Counted", json!({ "n": 0 }));
+    // It is on the disk within a second or two; the clean stop writes what is left.
+    bridge.process.signal("TERM");
+    assert_eq!(bridge.process.ended().await, Some(0));
+    broker.run().await;
+
+    let mut other = Bridge::start(&text.replace("[printers.mk3]", "[printers.other]"));
+    let there =
+        |seen: &Seen| seen.topic == "octoprint2mqtt/other/availability" && seen.payload == "online";
+    watcher.wait("the other printer", there).await;
+    other.process.signal("TERM");
+    assert_eq!(other.process.ended().await, Some(0));
+    let mark = watcher.mark();
+    let _bridge = Bridge::start(&format!("{text}[outbox]\nsettle = \"0s\"\n"));
+    watcher.wait_from(mark, "online", online).await;
+    simulator.event("Counted", json!({ "n": 1 }));
+    let new = |seen: &Seen| seen.topic == topic("event/Counted") && seen.json()["n"] == 1;
+    watcher.wait_from(mark, "the new event", new).await;
+    assert_eq!(counted(&watcher.seen()), [(1, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
 async fn a_broker_that_restarts_fifty_times_loses_nothing() {
     octoprint2mqtt::tls::install_provider();
     let mut broker = Mosquitto::start().await;
