@@ -322,7 +322,7 @@ impl Actor {
             self.asks_uptime &= !matches!(lost, Lost::NoUptime { .. });
             // A first attempt that failed: from then on the broker is away.
             self.heard.get_or_insert(started);
-            let pause = retry.after(&lost, started.elapsed());
+            let pause = retry.after(&lost, false);
             tracing::warn!(broker = %self.options.address(), "{lost}; next attempt in {:.1} s", pause.as_secs_f32());
             self.status.send_modify(|status| {
                 // One failed attempt after the other is one absence.

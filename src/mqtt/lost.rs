@@ -44,7 +44,7 @@ pub enum Lost {
     #[error("no answer within 10 s; check host and port in mqtt.url and any firewall between")]
     TimedOut,
     /// A connection that was there is gone.
-    #[error("connection lost: {cause}{}", if *.soon { "; so soon after the start another client may be using the same mqtt.client_id" } else { "" })]
+    #[error("connection lost: {cause}")]
     Closed {
         /// It ended within seconds of its CONNACK.
         soon: bool,
@@ -74,10 +74,20 @@ pub enum Lost {
 impl Lost {
     /// Whether the broker said no, so that quick attempts serve nobody.
     pub(super) fn refused(&self) -> bool {
-        matches!(
-            self,
-            Self::BadCredentials { .. } | Self::NotAuthorised { .. } | Self::IdentifierRejected
-        )
+        match self {
+            Self::BadCredentials { .. } | Self::NotAuthorised { .. } | Self::IdentifierRejected => {
+                true
+            }
+            // A broker that is starting is not ready yet.
+            Self::Refused(code) => *code != ConnectReturnCode::ServiceUnavailable,
+            _ => false,
+        }
+    }
+
+    /// Whether the broker does not want this client, or no attempt can succeed: it said no, or it
+    /// ended the connection within seconds.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.refused() || matches!(self, Self::Closed { soon: true, .. } | Self::Tls(_))
     }
 
     /// Whether there was a connection.

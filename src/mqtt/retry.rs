@@ -4,51 +4,129 @@ use std::time::Duration;
 
 use super::lost::Lost;
 
+/// The first pause; each next one is twice as long.
+const FIRST: Duration = Duration::from_millis(500);
+/// Longest pause where the broker is only away: it is back any moment.
+const AWAY: Duration = Duration::from_secs(2);
+/// Longest pause where quick attempts serve nobody.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A connection that lived this long starts the pauses anew.
-const HELD: Duration = Duration::from_secs(5);
+/// How many pauses a refusal skips: it does not go away by itself within seconds.
+const REFUSED: u32 = 3;
 
-/// Growing pauses: about 0.5, 1, 2, 4 … up to 30 s, with a jitter so that many bridges do not
-/// knock at a restarted broker at once.
-#[derive(Debug)]
+/// Pauses of 0.5, 1, 2, 2 … seconds where the broker cannot be reached. Where it says no, or ends
+/// connections soon after their start, they grow to 30 s: two bridges with one client id end each
+/// other's. A connection that held starts them anew. A jitter keeps many bridges from knocking at
+/// a restarted broker at once.
+#[derive(Debug, Default)]
 pub(super) struct Retry {
-    failures: u32,
+    /// Attempts in a row that found no broker.
+    away: u32,
+    /// Refusals and connections that ended soon, since one that held.
+    unwanted: u32,
 }
 
 impl Retry {
     pub(super) fn new() -> Self {
-        Self { failures: 0 }
+        Self::default()
     }
 
-    /// The pause after an attempt that ended with `lost` after `lived`.
-    pub(super) fn after(&mut self, lost: &Lost, lived: Duration) -> Duration {
-        if lived >= HELD && lost.was_connected() {
-            self.failures = 0;
-        }
-        // A refusal does not go away by itself within seconds.
-        self.failures = if lost.refused() { self.failures.max(3) } else { self.failures };
-        let pause = Duration::from_millis(500 << self.failures.min(6)).min(LONGEST);
-        self.failures = self.failures.saturating_add(1);
-        pause.mul_f64(0.75 + fastrand::f64() / 4.0)
+    /// The pause after what ended with `lost`. `explained`: a message of the bridge itself is
+    /// thought to have ended the connection, so that another bridge is not.
+    pub(super) fn after(&mut self, lost: &Lost, explained: bool) -> Duration {
+        self.step(lost, explained).mul_f64(0.75 + fastrand::f64() / 4.0)
     }
+
+    fn step(&mut self, lost: &Lost, explained: bool) -> Duration {
+        if lost.is_unwanted() && !explained {
+            self.away = 0;
+            self.unwanted = if lost.refused() { self.unwanted.max(REFUSED) } else { self.unwanted };
+            return grown(&mut self.unwanted, LONGEST);
+        }
+        if lost.was_connected() {
+            self.away = 0;
+            self.unwanted = if explained { self.unwanted } else { 0 };
+        }
+        grown(&mut self.away, AWAY)
+    }
+}
+
+fn grown(count: &mut u32, longest: Duration) -> Duration {
+    let pause = FIRST.saturating_mul(1 << (*count).min(10)).min(longest);
+    *count = count.saturating_add(1);
+    pause
 }
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::ConnectReturnCode;
+
     use super::*;
 
+    fn closed(soon: bool) -> Lost {
+        Lost::Closed { soon, by_peer: true, cause: "reset".to_owned() }
+    }
+
+    fn steps(retry: &mut Retry, lost: &Lost, count: usize) -> Vec<u64> {
+        (0..count).map(|_| u64::try_from(retry.step(lost, false).as_millis()).unwrap()).collect()
+    }
+
     #[test]
-    fn pauses_grow_to_thirty_seconds_and_start_anew_after_a_connection_that_held() {
-        let (mut retry, lost) = (Retry::new(), Lost::TimedOut);
-        let first = retry.after(&lost, Duration::ZERO);
-        assert!(first <= Duration::from_millis(500));
-        let mut pause = first;
-        for _ in 0..20 {
-            pause = retry.after(&lost, Duration::ZERO);
-            assert!(pause <= LONGEST);
+    fn a_broker_that_is_away_is_back_within_two_seconds() {
+        let away = [
+            Lost::NoRoute("refused".to_owned()),
+            Lost::TimedOut,
+            Lost::NotMqtt("it closed the connection without an answer".to_owned()),
+            Lost::Refused(ConnectReturnCode::ServiceUnavailable),
+        ];
+        for lost in away {
+            let mut retry = Retry::new();
+            assert_eq!(steps(&mut retry, &lost, 6), [500, 1000, 2000, 2000, 2000, 2000], "{lost}");
+            // After a connection that held it begins anew, also where that ended in silence.
+            for held in [closed(false), Lost::Silent] {
+                assert_eq!(steps(&mut retry, &held, 1), [500], "{lost}");
+                assert_eq!(steps(&mut retry, &lost, 2), [1000, 2000], "{lost}");
+            }
         }
-        assert!(pause >= Duration::from_secs(22));
-        let lost = Lost::Closed { soon: false, by_peer: true, cause: "reset".to_owned() };
-        assert!(retry.after(&lost, HELD) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn refusals_and_connections_that_end_soon_are_tried_less_and_less_often() {
+        let mut retry = Retry::new();
+        let grown = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
+        assert_eq!(steps(&mut retry, &closed(true), 8), grown);
+        // The attempts between that find no broker neither grow nor start anew.
+        let away = Lost::NoRoute("refused".to_owned());
+        assert_eq!(steps(&mut retry, &away, 4), [500, 1000, 2000, 2000]);
+        assert_eq!(steps(&mut retry, &closed(true), 1), [30_000]);
+        assert_eq!(steps(&mut retry, &closed(false), 1), [500]);
+        assert_eq!(steps(&mut retry, &closed(true), 2), [500, 1000]);
+        let refusals = [
+            Lost::BadCredentials { characters: 0 },
+            Lost::NotAuthorised,
+            Lost::IdentifierRejected,
+            Lost::Refused(ConnectReturnCode::RefusedProtocolVersion),
+        ];
+        for lost in refusals {
+            let mut retry = Retry::new();
+            assert_eq!(steps(&mut retry, &lost, 5), [4000, 8000, 16_000, 30_000, 30_000], "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_a_message_ended_is_made_again_soon() {
+        let mut retry = Retry::new();
+        assert_eq!(steps(&mut retry, &closed(true), 4).last(), Some(&4000));
+        for _ in 0..5 {
+            assert_eq!(retry.step(&closed(true), true), FIRST);
+        }
+        assert_eq!(steps(&mut retry, &closed(true), 1), [8000]);
+    }
+
+    #[test]
+    fn the_jitter_shortens_by_a_quarter_at_most() {
+        for _ in 0..1000 {
+            let pause = Retry::new().after(&Lost::TimedOut, false);
+            assert!(pause <= FIRST && pause >= FIRST.mul_f64(0.75), "{pause:?}");
+        }
     }
 }
