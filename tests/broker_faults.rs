@@ -1,14 +1,14 @@
 //! A scripted broker that does what hurts rumqttc, and what the bridge makes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use octoprint2mqtt::mqtt::{
-    Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Make, Options, PacketLimit,
-    Publication,
+    Audience, Audiences, Bounds, Broker, Incoming, Keep, Keeper, KeptEvent, Kind, MAX_INCOMING,
+    Make, Options, PacketLimit, Publication, Worth,
 };
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
@@ -107,6 +107,10 @@ impl Server {
     }
 
     fn broker(&self) -> (Broker, mpsc::Receiver<Incoming>) {
+        self.broker_with(None)
+    }
+
+    fn broker_with(&self, keeper: Option<Keeper>) -> (Broker, mpsc::Receiver<Incoming>) {
         let options = Options {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().unwrap().port(),
@@ -122,7 +126,8 @@ impl Server {
         let bounds = Bounds { max_events: 100_000, max_bytes: 1 << 30 };
         let (arrived, incoming) = mpsc::channel(100);
         let filters = BTreeSet::from(["set/#".to_owned()]);
-        (Broker::start(options, bounds, filters, arrived, None, Audiences::not_awaited()), incoming)
+        let audiences = Audiences::not_awaited();
+        (Broker::start(options, bounds, filters, arrived, keeper, audiences), incoming)
     }
 }
 
@@ -257,6 +262,146 @@ async fn after_goodbye_there_is_no_new_connection() {
     assert!(closing.await.unwrap(), "everything was acknowledged");
     let again = tokio::time::timeout(Duration::from_secs(2), server.listener.accept()).await;
     assert!(again.is_err(), "rumqttc's next poll would connect again");
+}
+
+/// What a broker was given that ends the connection on some messages.
+struct Refusing {
+    taken: Vec<Publish>,
+    connections: usize,
+}
+
+impl Refusing {
+    /// Serves connection after connection until `done`; acknowledges what it does not refuse.
+    async fn serve(
+        server: &Server,
+        refuses: impl Fn(&Publish) -> bool,
+        done: impl Fn() -> bool,
+    ) -> Self {
+        let mut refusing = Self { taken: Vec::new(), connections: 0 };
+        let done = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = refusing.serve_for_ever(server, refuses) => {}
+            ended = tokio::time::timeout(PATIENCE, done) => assert!(ended.is_ok(), "not done"),
+        }
+        refusing
+    }
+
+    async fn serve_for_ever(&mut self, server: &Server, refuses: impl Fn(&Publish) -> bool) {
+        loop {
+            let mut peer = server.greeted().await;
+            self.connections += 1;
+            loop {
+                match peer.next().await {
+                    Some(Packet::Publish(publish)) if refuses(&publish) => break,
+                    Some(Packet::Publish(publish)) => {
+                        self.taken.push(publish.clone());
+                        peer.acknowledge(&publish).await;
+                    }
+                    // The uptime, which many brokers do not tell.
+                    Some(Packet::Subscribe(subscribe)) => {
+                        let codes = vec![SubscribeReasonCode::Failure];
+                        peer.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;
+                    }
+                    Some(Packet::PingReq) => peer.send(Packet::PingResp).await,
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// The numbers of the events that were taken, each once, without those that were sent empty.
+    fn events(&self) -> BTreeSet<usize> {
+        let text = |publish: &Publish| std::str::from_utf8(&publish.payload).unwrap().parse().ok();
+        self.taken.iter().filter(|publish| !publish.retain).filter_map(text).collect()
+    }
+}
+
+/// The bridge's own state, a hundred events and one of another printer.
+fn publish_a_hundred(broker: &Broker) {
+    broker.publish(Publication::new(0, "state".into(), "online", Kind::State));
+    for n in 0..100 {
+        let topic = format!("event/{n}");
+        broker.publish(Publication::new(1, topic.into(), n.to_string(), Kind::MESSAGE));
+    }
+    broker.publish(Publication::new(2, "other".into(), "1000", Kind::MESSAGE));
+}
+
+fn hundred_without(missing: usize) -> BTreeSet<usize> {
+    (0..100).filter(|n| *n != missing).chain([1000]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_the_broker_does_not_take_is_sent_without_and_stops_no_other() {
+    let server = Server::start().await;
+    let (broker, _incoming) = server.broker();
+    publish_a_hundred(&broker);
+    let refuses = |publish: &Publish| &publish.payload[..] == b"50";
+    let done = || broker.counts().rejected == 1 && broker.counts().waiting == 0;
+    let refusing = Refusing::serve(&server, refuses, done).await;
+    assert_eq!(refusing.events(), hundred_without(50));
+    let empty: Vec<&Publish> =
+        refusing.taken.iter().filter(|publish| publish.payload.is_empty()).collect();
+    assert_eq!(empty.len(), 1);
+    assert_eq!(empty[0].topic, "event/50");
+    assert_eq!(refusing.connections, 5, "two for suspicion, two for proof, and one that holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
+    let server = Server::start().await;
+    let restored = (0..10).map(|sequence| {
+        let event = KeptEvent {
+            topic: format!("event/{sequence}").into(),
+            payload: sequence.to_string().into(),
+            age: Duration::from_secs(5),
+            stamped: false,
+            worth: Worth::Print,
+            audience: Audience::Subscribers,
+        };
+        (1, sequence, event)
+    });
+    let restored: Vec<_> = restored.collect();
+    let kept: BTreeMap<u64, KeptEvent> =
+        restored.iter().map(|(_, sequence, event)| (*sequence, event.clone())).collect();
+    let disk = Arc::new(Mutex::new(kept));
+    let written = disk.clone();
+    let keep = move |keep: Keep| {
+        let mut disk = written.lock().unwrap();
+        match keep.event {
+            Some(event) => disk.insert(keep.sequence, event),
+            None => disk.remove(&keep.sequence),
+        };
+        None
+    };
+    let keeper = Keeper { restored, away: None, keep: Box::new(keep) };
+    let (broker, _incoming) = server.broker_with(Some(keeper));
+    broker.publish(Publication::new(0, "state".into(), "online", Kind::State));
+    let refuses = |publish: &Publish| publish.topic == "event/3";
+    // It would come back with the next start.
+    let done = || disk.lock().unwrap().is_empty();
+    let refusing = Refusing::serve(&server, refuses, done).await;
+    assert_eq!(refusing.events(), (0..10).filter(|n| *n != 3).collect());
+    assert_eq!(refusing.connections, 7);
+    assert_eq!(broker.counts().rejected, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_the_broker_does_not_take_stops_no_event() {
+    let server = Server::start().await;
+    let (broker, _incoming) = server.broker();
+    broker.publish(Publication::new(0, "state".into(), "online", Kind::State));
+    broker.publish(Publication::new(1, "job".into(), "{}", Kind::State));
+    broker.publish(event(1));
+    let refuses = |publish: &Publish| publish.topic == "job";
+    let done = || broker.counts().rejected == 2 && broker.counts().waiting == 0;
+    let refusing = Refusing::serve(&server, refuses, done).await;
+    assert_eq!(refusing.events(), BTreeSet::from([1]));
+    assert_eq!(refusing.connections, 7, "its topic is left alone then");
 }
 
 /// Collects what is logged.

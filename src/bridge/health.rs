@@ -52,6 +52,7 @@ struct BrokerHealth {
     waiting: usize,
     dropped: u64,
     oversize: u64,
+    rejected: u64,
 }
 
 /// What waits on purpose, and for whom.
@@ -100,6 +101,7 @@ pub fn health(
             waiting: counts.waiting,
             dropped: counts.dropped,
             oversize: counts.oversize,
+            rejected: counts.rejected,
         },
         delivery: delivery(*broker.held().borrow()),
         printers: sockets

@@ -151,6 +151,7 @@ impl Collector for Bridge {
         single("acknowledgements", "Publications acknowledged", &count(counts.acknowledged))?;
         single("drops", "Publications dropped", &count(counts.dropped))?;
         single("oversize", "Messages too large for the broker", &count(counts.oversize))?;
+        single("rejects", "Messages the broker would not take", &count(counts.rejected))?;
         let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);
         single(
             "waiting",

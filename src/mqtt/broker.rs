@@ -13,19 +13,20 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::admission::{Absence, Admission, Attendance};
+use super::admission::{self, Absence, Admission, Attendance};
 use super::connection::{Connection, Options, Uptime};
 use super::lost::Lost;
-use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
+use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox, Outgoing, Slot};
 use super::packet::{PacketLimit, Told};
 use super::publication::{Audience, Publication};
+use super::quarantine::{Cause, End, Quarantine, Sentence, Suspect, Verdict};
 use super::retry::Retry;
 use crate::topic::Topic;
 
 /// How often unacknowledged publications are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often the log is told of drops at most.
+/// How often the log is told of drops, and of one reason why there is no connection, at most.
 const DROPS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often it is looked for events that are to be kept over a restart.
@@ -196,8 +197,12 @@ impl Broker {
             asks_uptime: true,
             start: absence,
             heard: None,
+            quarantine: Quarantine::default(),
+            restart_unknown: false,
+            cause: Cause::Unknown,
             closing: None,
             drops_told: None,
+            lost_told: None,
             oversize_told: Told::default(),
         };
         // Where it panics, the other end of `status` is gone: whoever waits for a change is told.
@@ -294,9 +299,16 @@ struct Actor {
     start: Absence,
     /// When the broker was heard last, or when it was tried first.
     heard: Option<Instant>,
+    quarantine: Quarantine,
+    /// Whether the broker was restarted since the last connection is to be found out.
+    restart_unknown: bool,
+    /// What is likely to have ended the last connection.
+    cause: Cause,
     closing: Option<Closing>,
     /// How many drops the log was told of, and when.
     drops_told: Option<(u64, Instant)>,
+    /// When the log was told last that there is no connection.
+    lost_told: Option<Instant>,
     oversize_told: Told,
 }
 
@@ -322,15 +334,16 @@ impl Actor {
             self.asks_uptime &= !matches!(lost, Lost::NoUptime { .. });
             // A first attempt that failed: from then on the broker is away.
             self.heard.get_or_insert(started);
-            let pause = retry.after(&lost, false);
-            tracing::warn!(broker = %self.options.address(), "{lost}; next attempt in {:.1} s", pause.as_secs_f32());
+            let pause = retry.after(&lost, self.quarantine.is_settled());
+            let lost = format!("{lost}{}", hint(self.cause));
+            self.tell_lost(&lost, pause);
             self.status.send_modify(|status| {
                 // One failed attempt after the other is one absence.
                 if status.connected || status.since.is_none() {
                     status.since = Some(Instant::now());
                 }
                 status.connected = false;
-                status.error = Some(lost.to_string());
+                status.error = Some(lost);
             });
             if self.wait(pause).await.is_break() {
                 break false;
@@ -364,14 +377,18 @@ impl Actor {
     /// One connection, from connecting to its end.
     async fn one_life(&mut self) -> Next {
         let (options, filters) = (self.options.clone(), self.filters.clone());
-        let ask_uptime = self.asks_uptime && self.admission.wants_uptime();
+        let wanted = self.admission.wants_uptime() || self.quarantine.is_wary();
+        let ask_uptime = self.asks_uptime && wanted;
         let connecting = Connection::open(&options, &filters, ask_uptime);
         tokio::pin!(connecting);
         let mut connection = loop {
             tokio::select! {
                 opened = &mut connecting => match opened {
                     Ok(connection) => break connection,
-                    Err(lost) => return Next::Retry(lost),
+                    Err(lost) => {
+                        self.cause = self.quarantine.ended(end(&lost), &[], Instant::now());
+                        return Next::Retry(lost);
+                    }
                 },
                 request = self.queue.recv() => {
                     let ended = self.take(request).is_break();
@@ -385,6 +402,8 @@ impl Actor {
         tracing::info!(broker = %options.address(), "connected to the broker");
         self.outbox.connected();
         self.admission.connected();
+        self.quarantine.connected(Instant::now());
+        self.restart_unknown = true;
         self.status.send_modify(|status| {
             status.connected = true;
             status.connections += 1;
@@ -397,6 +416,10 @@ impl Actor {
         }
         let next = self.serve(&mut connection).await;
         self.heard = Some(connection.heard());
+        if let Next::Retry(lost) = &next {
+            let in_flight = connection.in_flight();
+            self.cause = self.quarantine.ended(end(lost), &in_flight, Instant::now());
+        }
         next
     }
 
@@ -461,7 +484,11 @@ impl Actor {
                 }
                 event = connection.next() => match event {
                     Ok(event) => {
-                        event.acknowledged.into_iter().for_each(|token| self.outbox.acknowledge(token));
+                        if let Some(one) = event.acknowledged {
+                            self.outbox.acknowledge(one.token);
+                            let whose = || Some(Suspect::new(one.token, &one.topic));
+                            self.quarantine.acknowledged(whose, Instant::now());
+                        }
                         event.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
                     }
                     Err(lost) => return Next::Retry(lost),
@@ -495,8 +522,18 @@ impl Actor {
 
     fn hand_over(&mut self, connection: &mut Connection) -> Result<(), Lost> {
         let now = Instant::now();
-        while connection.has_room() {
+        if !self.look_into(connection, now) {
+            return Ok(());
+        }
+        while connection.has_room() && self.quarantine.may_hand_over(connection.owed()) {
+            if self.quarantine.wants_proof(now) && self.outbox.is_ready() {
+                self.outbox.repeat_first();
+            }
             let Some(outgoing) = self.outbox.next(now) else { break };
+            if self.is_withheld(&outgoing, now) {
+                outgoing.token.into_iter().for_each(|token| self.outbox.acknowledge(token));
+                continue;
+            }
             // What is made only now, and what an earlier version kept, may be too large.
             if let Some(bytes) =
                 self.options.limit.exceeded_by(&outgoing.topic, outgoing.payload.len())
@@ -512,6 +549,56 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// Looks into a suspicion, if there is one; `false` while it is not known whether the broker was
+    /// restarted, which would make it groundless.
+    fn look_into(&mut self, connection: &Connection, now: Instant) -> bool {
+        if !self.quarantine.is_wary() {
+            return true;
+        }
+        match connection.uptime() {
+            Uptime::Awaited { .. } => return !self.quarantine.is_suspicious(),
+            Uptime::Known(uptime) if self.restart_unknown => {
+                let absence = self.heard.map(|heard| now.saturating_duration_since(heard));
+                let absence = Absence::Since(absence.unwrap_or_default());
+                if admission::restarted(absence, Some(uptime)) {
+                    self.quarantine.broker_restarted();
+                }
+            }
+            Uptime::Known(_) | Uptime::Unknown => {}
+        }
+        self.restart_unknown = false;
+        if let Some(verdict) = self.quarantine.verdict(now) {
+            self.execute(&verdict, now);
+        }
+        true
+    }
+
+    fn execute(&mut self, verdict: &Verdict, now: Instant) {
+        let Verdict { guilty, sentence } = verdict;
+        let (topic, bytes) = (&guilty.topic, guilty.bytes);
+        let cause = "each time that it was given this message alone, the broker ended the connection; it may be larger than the broker takes (see mqtt.max_packet_size), or the broker's access rules may forbid the topic";
+        match sentence {
+            Sentence::Strip => {
+                self.outbox.strip(guilty.token, now);
+                tracing::error!(%topic, bytes, "sent without its payload: {cause}");
+            }
+            Sentence::Drop => {
+                self.outbox.drop_rejected(guilty.token);
+                tracing::error!(%topic, bytes, "dropped, for it was not taken without its payload either: {cause}");
+            }
+        }
+    }
+
+    /// Whether a message is not to be sent: on a topic that the broker does not take, or one that
+    /// nobody acknowledges while it is found out which message ends the connection.
+    fn is_withheld(&mut self, outgoing: &Outgoing, now: Instant) -> bool {
+        match outgoing.token {
+            None => self.quarantine.is_suspicious(),
+            Some(token) if matches!(token.slot, Slot::Event { .. }) => false,
+            Some(_) => self.quarantine.is_banned(&outgoing.topic, now),
+        }
     }
 
     fn take(&mut self, request: Option<Request>) -> std::ops::ControlFlow<()> {
@@ -582,7 +669,41 @@ impl Actor {
     }
 }
 
+/// How a connection ended, or an attempt.
+fn end(lost: &Lost) -> End {
+    match lost {
+        Lost::Closed { by_peer: true, soon, .. } => End::ByBroker { soon: *soon },
+        lost if lost.was_connected() => End::Otherwise,
+        _ => End::Unreachable,
+    }
+}
+
+fn hint(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unknown => "",
+        Cause::AnotherClient => {
+            "; so soon after the start, twice, another client may be using the same mqtt.client_id"
+        }
+        Cause::Message => {
+            "; the broker may not take one of the messages; they go out one at a time until it is found"
+        }
+    }
+}
+
 impl Actor {
+    /// Says that there is no connection: at once where that is news, and else once a minute.
+    fn tell_lost(&mut self, lost: &str, pause: Duration) {
+        let known = self.status.borrow().error.as_deref() == Some(lost);
+        let told = self.lost_told.is_some_and(|at| at.elapsed() < DROPS_INTERVAL);
+        let (broker, pause) = (self.options.address(), pause.as_secs_f32());
+        if known && told {
+            tracing::debug!(%broker, "{lost}; next attempt in {pause:.1} s");
+            return;
+        }
+        self.lost_told = Some(Instant::now());
+        tracing::warn!(%broker, "{lost}; next attempt in {pause:.1} s");
+    }
+
     fn oversize(&mut self, topic: &Topic, bytes: usize, left_out: bool) {
         self.outbox.count_oversize();
         if !self.oversize_told.tell(topic, Instant::now()) {

@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use super::broker::Incoming;
 use super::dial;
 use super::lost::{Lost, ended_by_peer};
-use super::outbox::{Outgoing, Token, WINDOW};
-use super::packet::PacketLimit;
+use super::outbox::{Outgoing, WINDOW};
+use super::packet::{PacketLimit, packet_bytes};
+use super::quarantine::InFlight;
 use super::tunnel::{Cause, Tunnel};
 use crate::secret::Secret;
 
@@ -151,7 +152,7 @@ impl Uptime {
 /// What one event of the connection brings.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
-    pub(super) acknowledged: Option<Token>,
+    pub(super) acknowledged: Option<InFlight>,
     pub(super) incoming: Option<Incoming>,
 }
 
@@ -165,8 +166,10 @@ pub(super) struct Connection {
     way: Way,
     started: Instant,
     /// Handed to the client and not yet given a packet id: `None` for QoS 0.
-    unsent: VecDeque<Option<(Token, Instant)>>,
-    owed: HashMap<u16, (Token, Instant)>,
+    unsent: VecDeque<Option<InFlight>>,
+    owed: HashMap<u16, InFlight>,
+    /// The event loop takes nothing more.
+    ended: bool,
     early: Vec<Incoming>,
     uptime: Uptime,
     heard: Instant,
@@ -257,6 +260,7 @@ impl Connection {
             started: Instant::now(),
             unsent: VecDeque::new(),
             owed: HashMap::new(),
+            ended: false,
             early: Vec::new(),
             uptime: Uptime::Unknown,
             heard: Instant::now(),
@@ -359,16 +363,25 @@ impl Connection {
 
     /// Whether one more publication may be handed over.
     pub(super) fn has_room(&self) -> bool {
-        self.unsent.len() < WINDOW
+        !self.ended && self.unsent.len() < WINDOW
     }
 
     pub(super) fn publish(&mut self, outgoing: Outgoing, now: Instant) -> Result<(), Lost> {
         let Outgoing { token, topic, payload, retain } = outgoing;
         let qos = if token.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        self.unsent.push_back(token.map(|token| (token, now)));
+        self.unsent.push_back(token.map(|token| {
+            let bytes = packet_bytes(&topic, payload.len());
+            InFlight { token, topic: topic.clone(), bytes, at: now }
+        }));
         // Not copied; `try_publish` would. It never waits, for the channel never fills.
         match self.client.publish_bytes(&*topic, qos, retain, payload).now_or_never() {
-            Some(handed) => handed.map_err(|error| self.gone(&error)),
+            Some(Ok(())) => Ok(()),
+            // The event loop has ended: the next event says why.
+            Some(Err(_)) => {
+                self.ended = true;
+                self.unsent.pop_back();
+                Ok(())
+            }
             None => Err(self.gone(&"the event loop takes nothing more")),
         }
     }
@@ -414,7 +427,7 @@ impl Connection {
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                arrived.acknowledged = self.owed.remove(&ack.pkid).map(|(token, _)| token);
+                arrived.acknowledged = self.owed.remove(&ack.pkid);
             }
             Event::Incoming(Packet::Publish(publish)) if publish.topic == UPTIME_TOPIC => {
                 if matches!(self.uptime, Uptime::Awaited { .. }) {
@@ -433,10 +446,23 @@ impl Connection {
         arrived
     }
 
+    fn waiting(&self) -> impl Iterator<Item = &InFlight> {
+        self.owed.values().chain(self.unsent.iter().flatten())
+    }
+
+    /// What was handed over and not acknowledged, but for QoS 0.
+    pub(super) fn in_flight(&self) -> Vec<InFlight> {
+        self.waiting().cloned().collect()
+    }
+
+    /// How much of it there is.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.len() + self.unsent.len()
+    }
+
     /// Whether the connection is dead though nobody said so.
     pub(super) fn stalled(&self, now: Instant) -> Option<Lost> {
-        let waiting = self.owed.values().chain(self.unsent.iter().flatten());
-        let oldest = waiting.map(|(_, since)| *since).min()?;
+        let oldest = self.waiting().map(|waiting| waiting.at).min()?;
         (now.saturating_duration_since(oldest) > ACK_TIMEOUT).then_some(Lost::Silent)
     }
 

@@ -297,6 +297,24 @@ impl Events {
         Some((sequence, topic, payload))
     }
 
+    /// The broker does not take it: it goes without its payload, also after a restart.
+    pub(super) fn strip(&mut self, sequence: u64, now: Instant) {
+        let Some(event) = self.events.get_mut(&sequence) else { return };
+        self.bytes -= event.payload.len();
+        event.payload = Bytes::new();
+        event.stamped = false;
+        if self.kept_early.contains(&sequence) || sequence < self.kept_to {
+            self.keep.push((sequence, Some(event.kept(now)), None));
+        }
+    }
+
+    /// The broker does not take it even so.
+    pub(super) fn reject(&mut self, sequence: u64) {
+        if let Some(mut event) = self.remove(sequence) {
+            event.spoil();
+        }
+    }
+
     /// The broker has it.
     pub(super) fn acknowledge(&mut self, sequence: u64) {
         if let Some(receipt) = self.remove(sequence).and_then(|event| event.receipt) {

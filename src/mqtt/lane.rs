@@ -161,6 +161,24 @@ impl Lane {
         self.waiting_states = self.states.iter().filter(|state| state.waits()).count();
     }
 
+    /// What is published first is to be published again.
+    pub(super) fn repeat_first(&mut self) {
+        let Some(state) = self.states.first_mut() else { return };
+        self.waiting_states += usize::from(!state.waits());
+        if !state.dirty {
+            state.dirty = true;
+            self.dirty.push_front(0);
+        }
+    }
+
+    /// The broker does not take a state: this version of it goes without its payload.
+    pub(super) fn strip_state(&mut self, index: usize, version: u64) {
+        if let Some(state) = self.states.get_mut(index).filter(|state| state.version == version) {
+            state.payload = Bytes::new();
+            state.make = None;
+        }
+    }
+
     pub(super) fn connection_lost(&mut self) {
         self.queued = false;
         for state in &mut self.states {

@@ -11,6 +11,7 @@ mod lost;
 mod outbox;
 mod packet;
 mod publication;
+mod quarantine;
 mod receipt;
 mod retry;
 mod tunnel;

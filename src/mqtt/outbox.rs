@@ -94,6 +94,8 @@ pub struct Counts {
     pub dropped: u64,
     /// Messages that were too large for the broker: sent cut down, or left out.
     pub oversize: u64,
+    /// Messages that the broker would not take: sent without their payload, or dropped.
+    pub rejected: u64,
     /// Publications that wait or are unacknowledged.
     pub waiting: usize,
     /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
@@ -295,6 +297,47 @@ impl Outbox {
     /// Counts a message that was too large for the broker.
     pub fn count_oversize(&mut self) {
         self.counts.oversize += 1;
+    }
+
+    /// The broker does not take what `token` names: an event or a state is sent without its payload,
+    /// what passes is gone with its connection.
+    pub fn strip(&mut self, token: Token, now: Instant) {
+        self.reject(token, |queue| match token.slot {
+            Slot::Event { sequence } => queue.events.strip(sequence, now),
+            Slot::State { index, version } => queue.strip_state(index, version),
+            Slot::Passing { .. } => {}
+        });
+    }
+
+    /// The broker does not take it even so: an event is dropped.
+    pub fn drop_rejected(&mut self, token: Token) {
+        self.reject(token, |queue| {
+            if let Slot::Event { sequence } = token.slot {
+                queue.events.reject(sequence);
+            }
+        });
+    }
+
+    fn reject(&mut self, token: Token, change: impl FnOnce(&mut Lane)) {
+        self.counts.rejected += 1;
+        if token.lane < self.lanes.len() {
+            self.change(token.lane, change);
+            self.collect(token.lane);
+        }
+    }
+
+    /// Publishes the first state of the bridge's own lane once more: a message that every broker
+    /// takes.
+    pub fn repeat_first(&mut self) {
+        if !self.lanes.is_empty() {
+            self.change(0, Lane::repeat_first);
+            self.make_ready(0);
+        }
+    }
+
+    /// Whether something may be handed over, as far as is known.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// A new connection is there and subscribed: all state is to be published again.

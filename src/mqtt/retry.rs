@@ -101,8 +101,8 @@ mod tests {
         assert_eq!(steps(&mut retry, &closed(false), 1), [500]);
         assert_eq!(steps(&mut retry, &closed(true), 2), [500, 1000]);
         let refusals = [
-            Lost::BadCredentials { characters: 0 },
-            Lost::NotAuthorised,
+            Lost::BadCredentials { characters: None },
+            Lost::NotAuthorised { characters: None },
             Lost::IdentifierRejected,
             Lost::Refused(ConnectReturnCode::RefusedProtocolVersion),
         ];
