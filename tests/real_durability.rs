@@ -131,7 +131,7 @@ async fn a_printer_that_was_taken_out_and_put_back_delivers_nothing_of_old() {
     other.process.signal("TERM");
     assert_eq!(other.process.ended().await, Some(0));
     let mark = watcher.mark();
-    let _bridge = Bridge::start(&format!("{text}[outbox]\nsettle = \"0s\"\n"));
+    let _bridge = Bridge::start(&text);
     watcher.wait_from(mark, "online", online).await;
     simulator.event("Counted", json!({ "n": 1 }));
     let new = |seen: &Seen| seen.topic == topic("event/Counted") && seen.json()["n"] == 1;
