@@ -36,7 +36,11 @@ async fn a_name_in_local_is_found_for_octoprint_and_broker() {
             .filter(|name| name.starts_with("mDNS"))
             .count()
     };
-    assert_eq!(threads(), 1, "of the responder, else the test shows nothing");
+    // A thread takes its name only once it runs.
+    eventually("the thread of the responder, else the test shows nothing", || async {
+        (threads() == 1).then_some(())
+    })
+    .await;
     let found = names::resolve(&name, 80).await.unwrap();
     assert!(found.iter().any(|address| address.ip() == own && address.port() == 80), "{found:?}");
 

@@ -8,7 +8,7 @@ use real::bridge::{Bridge, config};
 use real::mosquitto::Mosquitto;
 use real::octoprint::{OctoPrint, PASSWORD, USER};
 use real::proxy::Proxy;
-use real::watcher::{Watcher, retained};
+use real::watcher::{Seen, Watcher, retained};
 use serde_json::{Value, json};
 
 const P: &str = "octoprint2mqtt/mk3";
@@ -292,6 +292,9 @@ async fn a_wrong_key_waits_and_harms_no_other_printer() {
         .await;
     assert!(socket["error"].as_str().unwrap().contains("key"), "{socket}");
     assert_eq!(socket["next_attempt_in"], 600, "{socket}");
+    // The bridge looks for others below its base topic before it says that it is there.
+    let bridge_state = |s: &Seen| s.topic == "octoprint2mqtt/bridge/state" && s.payload == "online";
+    watcher.wait("the bridge itself", bridge_state).await;
     let retained = retained(broker.port).await;
     assert_eq!(retained["octoprint2mqtt/wrong/availability"], "offline");
     assert_eq!(retained["octoprint2mqtt/bridge/state"], "online");
