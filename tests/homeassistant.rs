@@ -65,6 +65,7 @@ const ENTITIES: &[&str] = &[
     "button.prusa_mk3s_connect",
     "button.prusa_mk3s_disconnect",
     "button.prusa_mk3s_emergency_stop",
+    "button.prusa_mk3s_heaters_off",
     "button.prusa_mk3s_home",
     "button.prusa_mk3s_pause",
     "button.prusa_mk3s_reconnect_socket",

@@ -97,12 +97,13 @@ impl Section<'_> {
         range: std::ops::RangeInclusive<usize>,
         default: usize,
     ) -> usize {
-        let least = bytesize::ByteSize(*range.start() as u64);
+        // In bytes: to print it as a size takes a logarithm, and with it half a megabyte of libm.
+        let least = range.start();
         let most = match *range.end() {
             usize::MAX => String::new(),
             most => format!(", at most {most} bytes"),
         };
-        let expected = format!("a size such as \"16MiB\" or \"1900KB\", at least {least}{most}");
+        let expected = format!("a size such as \"16MiB\" or \"1900KB\", at least {least} bytes{most}");
         self.read(key, &expected, default, |value| {
             let size: bytesize::ByteSize = text(value)?.parse().ok()?;
             usize::try_from(size.as_u64()).ok().filter(|bytes| range.contains(bytes))
