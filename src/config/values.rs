@@ -103,7 +103,8 @@ impl Section<'_> {
             usize::MAX => String::new(),
             most => format!(", at most {most} bytes"),
         };
-        let expected = format!("a size such as \"16MiB\" or \"1900KB\", at least {least} bytes{most}");
+        let expected =
+            format!("a size such as \"16MiB\" or \"1900KB\", at least {least} bytes{most}");
         self.read(key, &expected, default, |value| {
             let size: bytesize::ByteSize = text(value)?.parse().ok()?;
             usize::try_from(size.as_u64()).ok().filter(|bytes| range.contains(bytes))
