@@ -7,13 +7,11 @@ use tokio::sync::oneshot;
 
 use super::oversize;
 use crate::mqtt::{Keep, Keeper, KeptEvent, PacketLimit};
-use crate::store::{Change, Known, Store, StoredEvent};
+use crate::store::{BRIDGE, Change, Known, Store, StoredEvent};
 
 /// What is kept along with the end of a print.
 pub const RECORD: &str = "record";
 
-/// What is kept of the bridge itself has no printer.
-const BRIDGE: &str = "";
 /// When the bridge was stopped in good order, in Unix milliseconds.
 const STOPPED: &str = "stopped";
 

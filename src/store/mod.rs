@@ -26,6 +26,9 @@ use writer::{Request, Writer};
 
 use crate::topic::Topic;
 
+/// What is kept of the bridge itself has no printer.
+pub const BRIDGE: &str = "";
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

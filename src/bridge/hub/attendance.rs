@@ -8,10 +8,8 @@ use std::time::Instant;
 use super::presence::{Presence, Record, Status};
 use crate::config;
 use crate::mqtt::{Attendance, Incoming, Subscribed, Verdict};
-use crate::store::{Known, Store};
+use crate::store::{BRIDGE, Known, Store};
 
-/// What is kept of the bridge itself has no printer.
-const BRIDGE: &str = "";
 const PRESENCE: &str = "home_assistant";
 
 /// See the module's text.

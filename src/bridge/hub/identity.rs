@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::mqtt::Incoming;
-use crate::store::{Known, Store};
+use crate::store::{BRIDGE, Known, Store};
 
 const IDENTITIES: &str = "identities";
 
@@ -23,7 +23,7 @@ pub struct Identity {
 impl Identity {
     /// A bridge that is called `now`, and was called what `known` has.
     pub fn recall(now: &str, known: &Known) -> Self {
-        let mut earlier: BTreeSet<String> = known.get("", IDENTITIES).unwrap_or_default();
+        let mut earlier: BTreeSet<String> = known.get(BRIDGE, IDENTITIES).unwrap_or_default();
         earlier.remove(now);
         Self { now: now.to_owned(), earlier }
     }
@@ -31,7 +31,7 @@ impl Identity {
     /// Keeps all its names over a restart.
     pub fn keep(&self, store: &Store) {
         let names: BTreeSet<&String> = self.earlier.iter().chain([&self.now]).collect();
-        store.keep(&"".into(), IDENTITIES, &names);
+        store.keep(&BRIDGE.into(), IDENTITIES, &names);
     }
 }
 
