@@ -156,6 +156,27 @@ async fn commands_act_on_the_printer_and_are_answered() {
     let World { octoprint, watcher, .. } = &world;
     let nothing = watcher.command("job", "start").await;
     assert_eq!((&nothing["ok"], &nothing["status"]), (&json!(false), &json!(409)), "{nothing}");
+    // Whole degrees: the virtual printer cuts off what is behind the point, and OctoPrint believes it.
+    // Before any print: what OctoPrint runs at a print's end switches all heaters off.
+    let answer = watcher.command("temperature/tool0", r#"{"value": 55, "id": "a1"}"#).await;
+    assert_eq!(
+        (&answer["ok"], &answer["id"], &answer["value"]),
+        (&json!(true), &json!("a1"), &json!(55))
+    );
+    let answer = watcher.command("temperature/bed", "40").await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    let target = |tool: &'static str, celsius: f64| {
+        let octoprint = &octoprint;
+        move || async move {
+            let printer = octoprint.get("api/printer").await;
+            (printer["temperature"][tool]["target"].as_f64() == Some(celsius)).then_some(())
+        }
+    };
+    real::eventually("tool0 at 55", target("tool0", 55.0)).await;
+    real::eventually("bed at 40", target("bed", 40.0)).await;
+    let answer = watcher.command("temperature/tool0", "off").await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    real::eventually("tool0 off", target("tool0", 0.0)).await;
     octoprint.upload("part.gcode", 600).await;
     octoprint.select("part.gcode").await;
     for (payload, state) in [
@@ -173,23 +194,6 @@ async fn commands_act_on_the_printer_and_are_answered() {
     let refused = watcher.command("job", "pause").await;
     assert_eq!((&refused["ok"], &refused["status"]), (&json!(false), &json!(409)), "{refused}");
 
-    let answer = watcher.command("temperature/tool0", r#"{"value": 55, "id": "a1"}"#).await;
-    assert_eq!(
-        (&answer["ok"], &answer["id"], &answer["value"]),
-        (&json!(true), &json!("a1"), &json!(55))
-    );
-    watcher.command("temperature/bed", "40.5").await;
-    let target = |tool: &'static str, celsius: f64| {
-        let octoprint = &octoprint;
-        move || async move {
-            let printer = octoprint.get("api/printer").await;
-            (printer["temperature"][tool]["target"].as_f64() == Some(celsius)).then_some(())
-        }
-    };
-    real::eventually("tool0 at 55", target("tool0", 55.0)).await;
-    real::eventually("bed at 40.5", target("bed", 40.5)).await;
-    watcher.command("temperature/tool0", "off").await;
-    real::eventually("tool0 off", target("tool0", 0.0)).await;
     for (command, payload) in [
         ("temperature/bed", "121"),
         ("temperature/tool1", "50"),
