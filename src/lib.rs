@@ -12,11 +12,9 @@
 //! | [`shard`] | which of several bridges serves a printer |
 //! | [`topic`] | a topic that MQTT can carry: the only way to make one |
 //! | [`topics`] | every topic, in one place |
-//! | [`check`] | tries everything that the bridge will need |
-//! | [`addon`] | the configuration of a Home Assistant add-on |
-//! | [`authorize`] | asks OctoPrint for an application key |
-//! | [`discover`] | prints or removes the discovery messages |
-//! | [`secret`], [`tls`], [`names`], [`splice`], [`logging`], [`signals`] | small things that the others share |
+//! | [`metrics`] | counters and histograms |
+//! | [`cli`] | the command line: one file a subcommand |
+//! | [`secret`], [`tls`], [`names`], [`splice`] | small things that the others share |
 //!
 //! # The way of a message
 //!
@@ -28,24 +26,17 @@
 //!
 //! One direction, no shared mutable state: each task owns its data, channels connect them.
 
-pub mod addon;
-pub mod authorize;
 pub mod bridge;
-pub mod check;
+pub mod cli;
 pub mod config;
-#[cfg(feature = "demo")]
-pub mod demo;
-pub mod discover;
 pub mod homeassistant;
 pub mod http;
-pub mod logging;
+pub mod metrics;
 pub mod mqtt;
 pub mod names;
 pub mod octoprint;
-mod plain_http;
 pub mod secret;
 pub mod shard;
-pub mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod splice;

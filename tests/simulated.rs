@@ -8,8 +8,9 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use octoprint2mqtt::cli::{self, demo};
 use octoprint2mqtt::simulator::{Faults, Simulator, SimulatorOptions};
-use octoprint2mqtt::{bridge, config, demo, tls};
+use octoprint2mqtt::{config, tls};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use watcher::{Seen, Watcher};
@@ -36,7 +37,7 @@ fn run(config: &str) -> (Option<oneshot::Sender<()>>, tokio::task::JoinHandle<()
         let stopped = async move {
             let _ = stopped.await;
         };
-        bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
     });
     (Some(stop), bridge)
 }
@@ -500,20 +501,21 @@ async fn health_and_metrics_are_served_where_configured() {
     );
     let config = config::from_toml(&text).unwrap();
     let listen = config.http.as_ref().unwrap().listen;
-    assert!(octoprint2mqtt::http::ask(listen).await.unwrap_err().contains("http.listen"));
+    assert!(cli::health::ask(listen).await.unwrap_err().contains("http.listen"));
     let watcher = Watcher::start(broker).await;
     let (stop, stopped) = oneshot::channel::<()>();
     let bridge = tokio::spawn(async move {
         let stopped = async move {
             let _ = stopped.await;
         };
-        bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
     });
     watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
-    octoprint2mqtt::http::ask(listen).await.unwrap();
+    cli::health::ask(listen).await.unwrap();
     // A port that is taken is an error that names the key.
     let again = config::from_toml(&text).unwrap();
-    let taken = bridge::run(again, Arc::new(|_| Ok(())), std::future::pending()).await.unwrap_err();
+    let taken =
+        cli::run::bridge(again, Arc::new(|_| Ok(())), std::future::pending()).await.unwrap_err();
     assert!(taken.to_string().contains("http.listen"), "{taken}");
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {

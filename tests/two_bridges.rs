@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use octoprint2mqtt::cli::{self, check, demo, discovery};
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use octoprint2mqtt::{bridge, check, demo, discover, tls};
+use octoprint2mqtt::tls;
 use serde_json::json;
 use tokio::sync::oneshot;
 use watcher::{Watcher, retained};
@@ -123,7 +124,7 @@ impl World {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+            cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
         });
         let (topic, own) = (device(&id), format!("\"octoprint2mqtt\":\"{name}\""));
         let is = |seen: &watcher::Seen| seen.topic == topic && seen.payload.contains(&own);
@@ -203,7 +204,7 @@ async fn a_second_bridge_leaves_the_printers_of_the_first_alone_and_says_what_is
 
     // Removing by hand obeys the same.
     let both = world.config("second", "b", &["p1", "p2"], None);
-    let removed = discover::remove(&both).await.unwrap();
+    let removed = discovery::remove(&both).await.unwrap();
     let topics: Vec<&str> = removed.topics.iter().map(|topic| &**topic).collect();
     assert!(topics.contains(&device("p2").as_str()), "{topics:?}");
     let left = [(device("p1").as_str().into(), Some("first".to_owned()))];

@@ -4,6 +4,7 @@ mod attendance;
 pub mod identity;
 mod presence;
 mod printers;
+mod vitals;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,17 +21,18 @@ use attendance::HomeAssistantAttendance;
 
 use self::identity::{Identity, complaint, identity_of};
 use self::printers::{Place, recalled};
+use self::vitals::Ping;
+pub use self::vitals::Vitals;
 use self::watch::{Failures, Restarts, Watch};
 use super::announcer::{Announcer, Devices};
 use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
 use super::keeper;
 use super::request::{self, Request};
-use super::setup::{self, SetupError, SocketMaker};
+use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
 use crate::config::Config;
 use crate::homeassistant::Settings;
-use crate::http::metrics::{Latencies, Queues, Sockets};
-use crate::http::{self, HubPing};
+use crate::metrics::{self, Latencies, Queues, Sockets};
 use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
@@ -55,9 +56,6 @@ pub(super) const FOUND: usize = 16;
 /// Most of them for one printer.
 const INCOMING_A_PRINTER: usize = 256;
 
-/// Changes the log level until the next start.
-pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
 /// Why the bridge ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -74,21 +72,8 @@ pub enum RunError {
     },
 }
 
-/// Runs the bridge until `shutdown` resolves; then says offline and flushes what waits, five
-/// seconds at most.
-///
-/// # Errors
-/// Where TLS or a socket cannot be set up, and where a task failed that all printers need: offline
-/// is said then, too. A broker or an OctoPrint that is away is no error.
-pub async fn run(
-    config: Config,
-    set_log_level: SetLogLevel,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), RunError> {
-    Hub::start(config, set_log_level)?.run(shutdown).await
-}
-
-struct Hub {
+/// The bridge itself, started: each printer has its task, and the broker its connection.
+pub struct Hub {
     config: Arc<Config>,
     topics: BridgeTopics,
     broker: Broker,
@@ -113,14 +98,21 @@ struct Hub {
     /// When it came back last.
     echoed: Option<Instant>,
     /// Asks for signs of life.
-    pings: mpsc::Receiver<HubPing>,
+    ping: mpsc::Sender<Ping>,
+    pings: mpsc::Receiver<Ping>,
     latencies: Latencies,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
 
 impl Hub {
-    async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    /// Runs until `shutdown` resolves; then says offline and flushes what waits, for five seconds at
+    /// most.
+    ///
+    /// # Errors
+    /// Where a task failed that all printers need: offline is said then, too. A broker or an OctoPrint
+    /// that is away is no error.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {
             tracing::error!(task, "a task that all printers need failed; the bridge ends");
@@ -169,9 +161,12 @@ impl Hub {
         }
     }
 
-    fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
+    /// Starts the tasks of the bridge.
+    ///
+    /// # Errors
+    /// Where TLS or a socket cannot be set up.
+    pub fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: Instant::now(), wall: SystemTime::now() };
-        let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
         let (ping, pings) = mpsc::channel(1);
         let (store, mut known) = Store::open(config.data_dir.as_deref());
         store.forget_others(&mut known, &config.all_printers);
@@ -222,6 +217,7 @@ impl Hub {
             held_due: None,
             echo_due: None,
             echoed: None,
+            ping,
             pings,
             latencies: Latencies::default(),
             tasks: TaskTracker::new(),
@@ -230,9 +226,6 @@ impl Hub {
         };
         let devices = hub.start_printers(printer_topics, &known);
         hub.announce(identity, options, devices);
-        if let Some(listener) = listener {
-            hub.serve(listener, ping);
-        }
         Ok(hub)
     }
 
@@ -279,11 +272,7 @@ impl Hub {
             options,
             devices,
         };
-        let stopping = self.stopping.clone();
-        let announcing = async move {
-            let _ = stopping.run_until_cancelled(announcer.run()).await;
-        };
-        self.tasks.spawn(self.watch.over("announcer", announcing));
+        self.spawn("announcer", announcer.run());
     }
 
     /// That the bridge is there, and what it is.
@@ -297,20 +286,27 @@ impl Hub {
         ]
     }
 
-    fn serve(&self, listener: TcpListener, hub: mpsc::Sender<HubPing>) {
+    /// Runs `task` until the bridge ends. The bridge ends where it panics.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        let running = async move {
+            let _ = stopping.run_until_cancelled(task).await;
+        };
+        self.tasks.spawn(self.watch.over(name, running));
+    }
+
+    /// What health and metrics are told from.
+    pub fn vitals(&self) -> Vitals {
         let (broker, sockets) = (self.broker.clone(), self.sockets.clone());
         let queues = Queues::default();
-        let registry =
-            http::metrics::registry(broker.clone(), sockets, &self.latencies, queues.clone());
-        let restarts = self.restarts.clone();
-        let degraded = Box::new(move || restarts.lately());
-        let started = self.start.instant;
-        let served = http::Served { hub, broker, started, registry, queues, degraded };
-        let stopping = self.stopping.clone();
-        let serving = async move {
-            let _ = stopping.run_until_cancelled(http::serve(listener, served)).await;
-        };
-        self.tasks.spawn(self.watch.over("HTTP server", serving));
+        Vitals {
+            registry: metrics::registry(broker.clone(), sockets, &self.latencies, queues.clone()),
+            hub: self.ping.clone(),
+            broker,
+            started: self.start.instant,
+            queues,
+            restarts: self.restarts.clone(),
+        }
     }
 
     fn settings(&self) -> Settings {
@@ -395,7 +391,7 @@ impl Hub {
             Request::LogLevel(level) => {
                 (self.set_log_level)(&level).map(|()| json!({"log_level": level}))
             }
-            Request::Refused(reason) => Err(reason),
+            Request::Refused(reason) => Err(reason.into()),
         };
         let answer = request::answer(outcome, transaction);
         self.broker.publish(Publication::new(

@@ -1,6 +1,6 @@
 //! Where the two sides meet.
 //!
-//! [`run`] starts the [`hub`](hub): one connection to the broker, one task a printer. A printer's
+//! [`Hub::start`] starts: one connection to the broker, one task a printer. A printer's
 //! task folds what its socket receives into the [`snapshot`], turns it into publications
 //! ([`mapping`]), and hands its commands to an executor.
 
@@ -29,5 +29,5 @@ pub mod snapshot;
 pub mod socket_state;
 pub mod timestamp;
 
-pub use hub::{RunError, SetLogLevel, run};
-pub use setup::SetupError;
+pub use hub::{Hub, RunError, Vitals};
+pub use setup::{SetLogLevel, SetupError};

@@ -1,5 +1,7 @@
 //! Requests to the bridge and their answers, as zigbee2mqtt has them (pure).
 
+use std::fmt::Display;
+
 use serde_json::{Value, json};
 
 /// What a request asks for.
@@ -60,10 +62,10 @@ fn request(name: &str, value: &Value) -> Request {
 }
 
 /// The answer to a request.
-pub fn answer(outcome: Result<Value, String>, transaction: Option<Value>) -> Vec<u8> {
+pub fn answer(outcome: Result<Value, impl Display>, transaction: Option<Value>) -> Vec<u8> {
     let mut answer = match outcome {
         Ok(data) => json!({"data": data, "status": "ok"}),
-        Err(error) => json!({"data": {}, "status": "error", "error": error}),
+        Err(error) => json!({"data": {}, "status": "error", "error": error.to_string()}),
     };
     if let Some(transaction) = transaction {
         answer["transaction"] = transaction;
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_transaction_comes_back() {
-        let answer = answer(Err("no".to_owned()), Some(Value::from("x")));
+        let answer = answer(Err("no"), Some(Value::from("x")));
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(
             answer,

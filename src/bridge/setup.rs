@@ -1,5 +1,6 @@
 //! The configuration -> options of the two sides.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
@@ -10,6 +11,9 @@ use crate::mqtt::{MAX_INCOMING, Options, PacketLimit};
 use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription, Turns};
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
+
+/// Changes the log level until the next start.
+pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Why the bridge cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +29,6 @@ pub enum SetupError {
         /// What is wrong.
         source: TlsError,
     },
-    /// Health and metrics.
-    #[error(transparent)]
-    Listen(#[from] crate::http::ListenError),
     /// The socket of a printer.
     #[error("printers.{id}: {source}")]
     Socket {

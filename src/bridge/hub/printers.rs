@@ -16,7 +16,7 @@ use crate::bridge::prints::Prints;
 use crate::bridge::rate_memory::RateMemory;
 use crate::bridge::setup::SocketMaker;
 use crate::config::{self, Config};
-use crate::http::metrics::{Latency, Sockets};
+use crate::metrics::{Latency, Sockets};
 use crate::mqtt::{Broker, Incoming};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;

@@ -8,10 +8,11 @@ use serde_json::Value;
 use watcher::{Seen, Watcher};
 
 use super::*;
+use crate::cli::demo;
 use crate::mqtt::Make;
 use crate::octoprint::JobAction;
 use crate::simulator::{Faults, Simulator, SimulatorOptions};
-use crate::{demo, tls};
+use crate::tls;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,7 +95,7 @@ impl World {
         let waits = |socket: &Value| socket["state"] == "waiting" && socket["error"].is_string();
         self.watcher.wait_json(mark, "octoprint2mqtt/mk3/socket", waits).await;
         let offline = self.watcher.mark();
-        let unwell = http::ask(self.http).await.unwrap();
+        let unwell = crate::cli::health::ask(self.http).await.unwrap();
         assert!(unwell.starts_with("healthy, but") && unwell.contains("mk3"), "{unwell}");
         assert_eq!(self.restarts.lately()["mk3"]["failed"], task);
         self.is(offline, "mk3/availability", "online").await;

@@ -10,7 +10,7 @@ use crate::bridge::command::{self, Command};
 use crate::bridge::hub::FOUND;
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::commands::answers::Failure;
-use crate::http::metrics::Latency;
+use crate::metrics::Latency;
 use crate::mqtt::{Incoming, Kind, Publication};
 use crate::octoprint::{SocketState as State, Status};
 

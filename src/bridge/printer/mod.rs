@@ -23,7 +23,7 @@ use super::rate_memory::RateMemory;
 use super::snapshot::{Change, Topic as StateTopic};
 use super::socket_state::SocketState;
 use crate::config;
-use crate::http::metrics::Latency;
+use crate::metrics::Latency;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
 use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;

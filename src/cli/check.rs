@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::{Failure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners, complaint};
 use crate::bridge::setup;
-use crate::config::{Config, Mqtt, Printer};
+use crate::config::{Config, Loaded, Mqtt, Printer};
 use crate::mqtt;
 use crate::octoprint::{Credentials, CurrentUser, Rest, Socket, SocketState};
 use crate::store::Known;
@@ -12,6 +13,17 @@ use crate::topics::BridgeTopics;
 
 /// Bound on opening one socket, its fallbacks included.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) fn command(loaded: &Loaded) -> Result<(), Failure> {
+    let Loaded { config, warnings } = loaded;
+    warnings.iter().for_each(|warning| eprintln!("{warning}"));
+    block_on(async {
+        match run(config, |finding| println!("{finding}")).await {
+            true => Ok(()),
+            false => Err(Failure::Printed),
+        }
+    })
+}
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What `/metrics` says, in Prometheus' text format.
+//! Counters and histograms, in Prometheus' text format. It knows no web server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::Access;
+use super::{Failure, block_on, signals};
+use crate::config::{self, Access};
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;
 use crate::tls::{self, TlsError};
@@ -18,6 +19,95 @@ const APP: &str = "octoprint2mqtt";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how many failed calls in a row OctoPrint may be away; after 5 s it forgets the request.
 const PATIENCE: u32 = 4;
+
+/// The arguments of `octoprint2mqtt authorize`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address of OctoPrint, such as http://octopi.local
+    #[arg(long, value_name = "URL", required_unless_present = "printer")]
+    url: Option<String>,
+    /// The printer of the configuration whose address, TLS and headers are used instead
+    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "ca_file", "insecure"])]
+    printer: Option<String>,
+    /// An extra request header, "Name: value", for a proxy that wants it; may be given several times
+    #[arg(long, value_name = "HEADER")]
+    header: Vec<String>,
+    /// Write the key to FILE, which only you can read, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Let only this user of OctoPrint allow the request
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// How long to wait for the click
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: std::time::Duration,
+    /// PEM file of a private CA to trust
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long)]
+    insecure: bool,
+}
+
+pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Result<(), Failure> {
+    let access = access(&arguments, config_file)?;
+    let Arguments { save, user, timeout, .. } = arguments;
+    let draft = save.as_deref().map(|path| {
+        let cannot =
+            |error| Failure::text(format!("{} cannot be written: {error}", path.display()));
+        KeyFile::create(path).map_err(cannot)
+    });
+    let draft = draft.transpose()?;
+    let asking = Asking { access, user, timeout };
+    let key = block_on(async {
+        let stop = signals::stop()?;
+        tokio::select! {
+            answer = run(&asking, |text| eprintln!("{text}")) => Ok(answer?),
+            () = stop => Err(Failure::text("stopped before the request was decided")),
+        }
+    })?;
+    match draft {
+        None => println!("{}", key.expose()),
+        Some(draft) => {
+            let path = draft.path.clone();
+            let cannot = |error| Failure::text(format!("{}: {error}", path.display()));
+            draft.save(&key).map_err(cannot)?;
+            eprintln!("The key is in {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// How to reach the OctoPrint that is asked: as the configuration says, or the arguments. Both may
+/// hold secrets, so what is wrong is told without them.
+fn access(arguments: &Arguments, file: Option<&Path>) -> Result<Access, Failure> {
+    let Arguments { url, printer, header, ca_file, insecure, .. } = arguments;
+    let wrong = |what: &str| Failure::Configuration(what.into());
+    let mut access = match (printer, url) {
+        (Some(id), _) => {
+            let read = config::read_access(file, id);
+            let (access, warnings) =
+                read.map_err(|errors| Failure::Configuration(errors.into()))?;
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            access
+        }
+        (None, url) => {
+            let address = url.as_deref().and_then(config::octoprint_address).ok_or_else(|| wrong("--url: expected the address of OctoPrint such as http://octopi.local, without query or fragment"))?;
+            let login = address.authorization.map(|login| ("authorization".to_owned(), login));
+            let tls = config::Tls {
+                ca_file: ca_file.clone(),
+                insecure: *insecure,
+                ..config::Tls::default()
+            };
+            Access { url: address.url, tls, headers: login.into_iter().collect() }
+        }
+    };
+    for line in header {
+        let header = config::header_line(line);
+        access.headers.extend([header.ok_or_else(|| wrong("--header: expected \"Name: value\""))?]);
+    }
+    Ok(access)
+}
 
 /// What is asked for.
 #[derive(Debug)]

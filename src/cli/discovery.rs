@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::{Failure, block_on};
 use crate::bridge::discovery::PATIENCE;
 use crate::bridge::facts::{Fact, Question, answer};
 use crate::bridge::hub::identity::{Identity, Owners};
@@ -16,6 +17,22 @@ use crate::mqtt::{self, Lost};
 use crate::octoprint::Rest;
 use crate::store::Known;
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
+
+pub(super) fn command(config: &Config, remove: bool) -> Result<(), Failure> {
+    block_on(async {
+        if !remove {
+            lines(config).await.iter().for_each(|line| println!("{line}"));
+            return Ok(());
+        }
+        let removed = self::remove(config).await?;
+        removed.topics.iter().for_each(|topic| println!("removed {topic}"));
+        for (topic, owner) in &removed.left {
+            let owner = owner.as_deref().unwrap_or("not known");
+            println!("left {topic}: another bridge published it (its mqtt.client_id is {owner})");
+        }
+        Ok(())
+    })
+}
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

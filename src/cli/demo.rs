@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
-use crate::bridge::{self, SetLogLevel};
+use super::run::{BridgeError, bridge};
+use super::{Failure, block_on, logging, signals};
+use crate::bridge::SetLogLevel;
+use crate::config;
 use crate::simulator::{Simulator, SimulatorOptions};
-use crate::{config, signals};
 
 /// Longest payload that is shown, in characters.
 const SHOWN: usize = 160;
@@ -40,7 +42,7 @@ pub enum DemoError {
     Simulator(#[source] std::io::Error),
     /// The bridge.
     #[error(transparent)]
-    Bridge(#[from] bridge::RunError),
+    Bridge(#[from] BridgeError),
     /// Its configuration.
     #[error(transparent)]
     Config(#[from] config::ConfigErrors),
@@ -108,6 +110,12 @@ fn broker_config(listen: SocketAddr) -> Config {
     }
 }
 
+pub(super) fn command(port: u16) -> Result<(), Failure> {
+    let log = config::Log { level: "warn".to_owned(), format: config::LogFormat::Text };
+    let set_log_level = logging::start(&log)?;
+    block_on(async { Ok(run(port, set_log_level).await?) })
+}
+
 /// Runs the demo until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -129,7 +137,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     // It only prints: where it panics, the panic is what is seen.
     let show = tokio::spawn(show(port));
     let stop = signals::stop().map_err(DemoError::Signals)?;
-    let ended = bridge::run(config, set_log_level, stop).await;
+    let ended = bridge(config, set_log_level, stop).await;
     show.abort();
     simulator.stop();
     Ok(ended?)

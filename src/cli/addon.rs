@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::plain_http;
 use crate::config::{self, ConfigErrors, Loaded};
-use crate::plain_http;
 
 /// Set by the supervisor in every add-on; a secret.
 const TOKEN: &str = "SUPERVISOR_TOKEN";

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
@@ -13,11 +14,30 @@ use crate::config::{Log, LogFormat, is_log_level};
 /// Said by libraries at `info` and below: no news to a user unless asked for by name.
 const QUIET: &str = "rumqttc=warn,rumqttd=off,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
 
+/// Why a log level cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It is neither a level nor a filter.
+    #[error("{0:?} is no log level; expected error, warn, info, debug, trace or a filter")]
+    Level(String),
+    /// It is a filter that cannot be read.
+    #[error("{level:?} is no log level or filter: {source}")]
+    Filter {
+        /// What was given.
+        level: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The level that was set at the start cannot be changed any more.
+    #[error(transparent)]
+    Reload(#[from] reload::Error),
+}
+
 /// Starts logging and returns the way to change its level.
 ///
 /// # Errors
 /// Where the filter cannot be read.
-pub fn start(log: &Log) -> Result<SetLogLevel, String> {
+pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
     let (level, handle) = reload::Layer::new(filter(&log.level)?);
     let lines = match log.format {
         LogFormat::Text => fmt::layer()
@@ -30,18 +50,15 @@ pub fn start(log: &Log) -> Result<SetLogLevel, String> {
         }
     };
     tracing_subscriber::registry().with(level).with(lines).init();
-    Ok(Arc::new(move |level: &str| {
-        handle.reload(filter(level)?).map_err(|error| error.to_string())
-    }))
+    let set = move |level: &str| -> Result<(), LogError> { Ok(handle.reload(filter(level)?)?) };
+    Ok(Arc::new(move |level: &str| set(level).map_err(Into::into)))
 }
 
-fn filter(level: &str) -> Result<EnvFilter, String> {
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if !is_log_level(level) {
-        return Err(format!(
-            "{level:?} is no log level; expected error, warn, info, debug, trace or a filter"
-        ));
+        return Err(LogError::Level(level.to_owned()));
     }
     // What the user asks for comes last, so that it wins.
     EnvFilter::try_new(format!("{QUIET},{level}"))
-        .map_err(|error| format!("{level:?} is no log level or filter: {error}"))
+        .map_err(|source| LogError::Filter { level: level.to_owned(), source })
 }

@@ -1,0 +1,54 @@
+//! `octoprint2mqtt`: runs the bridge, and serves health and metrics where `[http]` is configured.
+
+use std::future::Future;
+
+use super::{Failure, block_on, logging, signals};
+use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
+use crate::config::{Config, Loaded};
+use crate::http::{self, ListenError};
+
+/// Why the bridge did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// Health and metrics cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The bridge cannot be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetupError),
+    /// A task that all printers need failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+pub(super) fn command(loaded: Loaded) -> Result<(), Failure> {
+    let Loaded { config, warnings } = loaded;
+    let set_log_level = logging::start(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    block_on(async {
+        let stop = signals::stop()?;
+        Ok(bridge(config, set_log_level, stop).await?)
+    })
+}
+
+/// Runs the bridge until `shutdown` resolves; then says offline and flushes what waits, for five
+/// seconds at most.
+///
+/// # Errors
+/// Where the address of `[http]` is taken, where TLS or a socket cannot be set up, and where a task
+/// failed that all printers need: offline is said then, too. A broker or an OctoPrint that is away is
+/// no error.
+pub async fn bridge(
+    config: Config,
+    set_log_level: SetLogLevel,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), BridgeError> {
+    let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
+    let hub = Hub::start(config, set_log_level)?;
+    if let Some(listener) = listener {
+        hub.spawn("HTTP server", http::serve(listener, hub.vitals()));
+    }
+    Ok(hub.run(shutdown).await?)
+}
