@@ -31,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod homeassistant;
 pub mod http;
+pub mod journal;
 pub mod metrics;
 pub mod mqtt;
 pub mod names;

@@ -4,16 +4,13 @@
 //! task folds what its socket receives into the [`snapshot`], turns it into publications
 //! ([`mapping`]), and hands its commands to an executor.
 
-mod announcer;
 pub mod command;
 pub mod discovery;
 pub mod event;
 mod executor;
 pub mod facts;
-pub mod health;
 pub mod home_assistant;
 pub mod hub;
-mod keeper;
 pub mod mapping;
 pub mod octoprint_mqtt;
 mod oversize;
@@ -23,7 +20,6 @@ pub mod profile;
 mod rate_limit;
 mod rate_memory;
 pub mod recovery;
-pub mod request;
 pub mod setup;
 pub mod snapshot;
 pub mod socket_state;

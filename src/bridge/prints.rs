@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use super::event;
 use super::hub::watch::Watch;
-use super::keeper::RECORD;
 use super::recovery::{
     End, FileHistory, History, Outcome, Print, Record, Tracker, Unclear, event_payload,
     print_payload,
 };
 use super::snapshot::{PrinterState, Snapshot};
+use crate::journal::RECORD;
 use crate::mqtt::Publication;
 use crate::octoprint::{FilePath, Rest, RestError};
 use crate::store::{Known, Store};

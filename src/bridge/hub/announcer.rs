@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::hub::identity::{Identity, Owners, complaint};
+use super::identity::{Identity, Owners, complaint};
 use crate::homeassistant::{self, Components, Published, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
@@ -161,7 +161,7 @@ impl Announcer {
     }
 
     fn publish(&self, topic: Topic, payload: bytes::Bytes) {
-        self.broker.publish(Publication::new(super::hub::LANE, topic, payload, Kind::State));
+        self.broker.publish(Publication::new(super::LANE, topic, payload, Kind::State));
     }
 
     /// What is retained of bridges, and of their devices.

@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::hub::watch::Restarts;
-use super::timestamp;
+use super::watch::Restarts;
+use crate::bridge::timestamp;
 use crate::config::Config;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;

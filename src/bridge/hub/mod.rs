@@ -1,9 +1,12 @@
 //! The bridge itself: its topics, its requests, and the way of each command to its printer.
 
+mod announcer;
 mod attendance;
+pub mod health;
 pub mod identity;
 mod presence;
 mod printers;
+pub mod request;
 mod vitals;
 pub mod watch;
 
@@ -17,28 +20,28 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use attendance::HomeAssistantAttendance;
-
+use self::announcer::{Announcer, Devices};
+use self::attendance::HomeAssistantAttendance;
+use self::health::Start;
 use self::identity::{Identity, complaint, identity_of};
 use self::printers::{Place, recalled};
+use self::request::Request;
 use self::vitals::Ping;
 pub use self::vitals::Vitals;
 use self::watch::{Failures, Restarts, Watch};
-use super::announcer::{Announcer, Devices};
-use super::health::{self, Start};
 use super::home_assistant::HomeAssistant;
-use super::keeper;
-use super::request::{self, Request};
+use super::oversize;
 use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
 use crate::config::Config;
 use crate::homeassistant::Settings;
+use crate::journal;
 use crate::metrics::{self, Latencies, Queues, Sockets};
 use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
 use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
 /// The bridge's own lane in the outbox; printers follow from 1 on.
-pub(super) const LANE: usize = 0;
+pub(in crate::bridge) const LANE: usize = 0;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a clean stop may take to flush what waits.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -52,7 +55,7 @@ const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
 /// Most answers about its prints that wait for a printer.
-pub(super) const FOUND: usize = 16;
+pub(in crate::bridge) const FOUND: usize = 16;
 /// Most of them for one printer.
 const INCOMING_A_PRINTER: usize = 256;
 
@@ -195,7 +198,8 @@ impl Hub {
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
-        let keeper = keeper::keeper(&store, &mut known, &ids, LANE + 1, options.limit);
+        let fit = |event| oversize::fit_kept(event, options.limit);
+        let keeper = journal::keeper(&store, &mut known, &ids, LANE + 1, fit);
         let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
         identity.keep(&store);
@@ -425,7 +429,7 @@ impl Hub {
         if !self.broker.close(FLUSH).await {
             tracing::warn!("stopped before the broker had everything");
         }
-        keeper::note_stop(&self.store, SystemTime::now());
+        journal::note_stop(&self.store, SystemTime::now());
         self.store.flush(LEAVE).await;
     }
 }

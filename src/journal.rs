@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use super::oversize;
-use crate::mqtt::{Keep, Keeper, KeptEvent, PacketLimit};
+use crate::mqtt::{Keep, Keeper, KeptEvent};
 use crate::store::{BRIDGE, Change, Known, Store, StoredEvent};
 
 /// What is kept along with the end of a print.
@@ -22,13 +21,14 @@ pub fn note_stop(store: &Store, wall: SystemTime) {
 }
 
 /// Gives the outbox the events of before the start, and `store` those that are to be kept. The
-/// printers' lanes follow each other from `first_lane` on; `None` where nothing is kept.
+/// printers' lanes follow each other from `first_lane` on; `None` where nothing is kept. What was
+/// received before the restart goes through `fit`, for a broker that takes less now.
 pub fn keeper(
     store: &Store,
     known: &mut Known,
     printers: &[String],
     first_lane: usize,
-    limit: PacketLimit,
+    fit: impl Fn(KeptEvent) -> KeptEvent,
 ) -> Option<Keeper> {
     if !store.keeps() {
         return None;
@@ -44,8 +44,9 @@ pub fn keeper(
         .flat_map(|(index, printer)| {
             let events = known.take_events(printer);
             events.iter().for_each(|(_, event)| note(event));
+            let fit = &fit;
             events.into_iter().map(move |(sequence, event)| {
-                let event = oversize::fit_kept(restored(event, wall), limit);
+                let event = fit(restored(event, wall));
                 (first_lane + index, sequence, event)
             })
         })
