@@ -42,7 +42,7 @@ impl World {
         let watcher = Watcher::start(port).await;
         let http = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut text = format!(
-            "data_dir = \"{}\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[http]\nlisten = \"{http}\"\n",
+            "data_dir = \"{}\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n",
             dir.path().display()
         );
         let mut simulators = Vec::new();
@@ -57,6 +57,8 @@ impl World {
         // What a user of the library hands in may panic, too.
         let set_log_level: SetLogLevel = Arc::new(|_| panic!("a test"));
         let hub = Hub::start(crate::config::from_toml(&text).unwrap(), set_log_level).unwrap();
+        let listener = crate::http::listen(http).unwrap();
+        hub.spawn("HTTP server", crate::http::serve(listener, hub.vitals()));
         let (sockets, restarts) = (hub.sockets.clone(), hub.restarts.clone());
         let (store, broker) = (hub.store.clone(), hub.broker.clone());
         let (stop, stopped) = oneshot::channel::<()>();
