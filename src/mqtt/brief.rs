@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::broker::Incoming;
-use super::connection::{Connection, Options};
-use super::lost::Lost;
-use super::outbox::{Outgoing, Slot, Token};
+use super::broker::connection::Connection;
+use super::broker::lost::Lost;
+use super::broker::options::Options;
+use super::outbox::entry::{Outgoing, Slot, Token};
+use crate::mqtt::publication::Incoming;
 use crate::topics::Topic;
 
 /// Largest message that is read back, in bytes: other programs' messages are not ours to bound.

@@ -151,3 +151,23 @@ impl Publication {
         Self { make: Some(make), ..Self::new(lane, topic, Bytes::new(), Kind::State) }
     }
 }
+
+/// A message of a topic that was subscribed.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: Bytes,
+    /// Whether it is a retained message that was replayed at subscription.
+    pub retained: bool,
+}
+
+impl Incoming {
+    /// Its topic, to publish there; `None`, with a line in the log, where that cannot be: brokers
+    /// differ in what they let pass.
+    pub fn own_topic(&self) -> Option<Topic> {
+        let topic = Topic::read(&self.topic);
+        topic.inspect_err(|error| tracing::warn!(topic = self.topic, "left as it is: {error}")).ok()
+    }
+}

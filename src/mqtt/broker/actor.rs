@@ -8,15 +8,18 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::connection::{Connection, Uptime};
+use super::lost::Lost;
+use super::options::Options;
+use super::retry::Retry;
 use super::said::{self, Said, hint};
-use super::{BrokerStatus, Held, Incoming, KeepEvents, Request};
-use crate::mqtt::admission::{self, Absence, Admission};
-use crate::mqtt::connection::{Connection, Options, Uptime};
-use crate::mqtt::lost::Lost;
-use crate::mqtt::outbox::{Counts, Outbox, Outgoing, Slot};
-use crate::mqtt::publication::Audience;
-use crate::mqtt::quarantine::{Cause, End, Quarantine, Sentence, Suspect, Verdict};
-use crate::mqtt::retry::Retry;
+use super::{BrokerStatus, Held, KeepEvents, Request};
+use crate::mqtt::outbox::admission;
+use crate::mqtt::outbox::admission::{Absence, Admission};
+use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
+use crate::mqtt::outbox::quarantine::{Cause, End, Quarantine, Sentence, Suspect, Verdict};
+use crate::mqtt::outbox::queue::Outbox;
+use crate::mqtt::publication::{Audience, Incoming};
 use crate::topic::Topic;
 
 /// How often unacknowledged publications are looked at.

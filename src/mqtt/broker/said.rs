@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::mqtt::outbox::quarantine::{Cause, Sentence, Verdict};
 use crate::mqtt::packet::Told;
-use crate::mqtt::quarantine::{Cause, Sentence, Verdict};
 use crate::topic::Topic;
 
 /// How often the log is told of drops, and of one reason why there is no connection, at most.

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::outbox::{Slot, Token};
+use super::entry::{Slot, Token};
 use crate::topic::Topic;
 
 /// A message that was handed over longer ago has not ended the connection.
@@ -26,7 +26,7 @@ const BANNED: Duration = Duration::from_secs(60 * 60);
 
 /// What may be guilty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Suspect {
+pub(in crate::mqtt) enum Suspect {
     /// One event, which is sent again until it is acknowledged.
     Event(Token),
     /// What has no second of its own: a topic whose newest value counts, or whose messages are
@@ -36,7 +36,7 @@ pub(super) enum Suspect {
 
 impl Suspect {
     /// What was handed over as `token`.
-    pub(super) fn new(token: Token, topic: &Topic) -> Self {
+    pub(in crate::mqtt) fn new(token: Token, topic: &Topic) -> Self {
         match token.slot {
             Slot::Event { .. } => Self::Event(token),
             Slot::State { .. } | Slot::Passing { .. } => Self::Topic(topic.clone()),
@@ -46,17 +46,17 @@ impl Suspect {
 
 /// One that was handed over and not acknowledged.
 #[derive(Debug, Clone)]
-pub(super) struct InFlight {
-    pub(super) token: Token,
-    pub(super) topic: Topic,
+pub(in crate::mqtt) struct InFlight {
+    pub(in crate::mqtt) token: Token,
+    pub(in crate::mqtt) topic: Topic,
     /// Of the whole packet.
-    pub(super) bytes: usize,
-    pub(super) at: Instant,
+    pub(in crate::mqtt) bytes: usize,
+    pub(in crate::mqtt) at: Instant,
 }
 
 /// What becomes of a guilty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sentence {
+pub(in crate::mqtt) enum Sentence {
     /// It is sent without its payload.
     Strip,
     /// It is not sent: that ended the same way.
@@ -65,14 +65,14 @@ pub(super) enum Sentence {
 
 /// A guilty one.
 #[derive(Debug, Clone)]
-pub(super) struct Verdict {
-    pub(super) guilty: InFlight,
-    pub(super) sentence: Sentence,
+pub(in crate::mqtt) struct Verdict {
+    pub(in crate::mqtt) guilty: InFlight,
+    pub(in crate::mqtt) sentence: Sentence,
 }
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::mqtt) enum End {
     /// The broker closed or reset it; `soon`: within seconds of CONNACK.
     ByBroker {
         /// See above.
@@ -86,7 +86,7 @@ pub(super) enum End {
 
 /// What is likely to have ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(in crate::mqtt) enum Cause {
     /// Not known.
     Unknown,
     /// Another client of the same id: they end each other's connections.
@@ -104,7 +104,7 @@ struct Case {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Quarantine {
+pub(in crate::mqtt) struct Quarantine {
     /// What was handed over soon before the broker ended the last connection.
     last: HashSet<Suspect>,
     /// While there are any, one message at a time goes out.
@@ -123,28 +123,28 @@ pub(super) struct Quarantine {
 
 impl Quarantine {
     /// A new connection is there.
-    pub(super) fn connected(&mut self, now: Instant) {
+    pub(in crate::mqtt) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
         self.acknowledged = None;
     }
 
     /// Whether messages go out one at a time.
-    pub(super) fn is_suspicious(&self) -> bool {
+    pub(in crate::mqtt) fn is_suspicious(&self) -> bool {
         !self.suspects.is_empty()
     }
 
     /// Whether it matters if the broker was restarted.
-    pub(super) fn is_wary(&self) -> bool {
+    pub(in crate::mqtt) fn is_wary(&self) -> bool {
         self.is_suspicious() || !self.last.is_empty()
     }
 
     /// Whether one more may be handed over with `in_flight` unacknowledged.
-    pub(super) fn may_hand_over(&self, in_flight: usize) -> bool {
+    pub(in crate::mqtt) fn may_hand_over(&self, in_flight: usize) -> bool {
         in_flight == 0 || !self.is_suspicious()
     }
 
     /// Whether another publication is to be acknowledged before the next one is handed over.
-    pub(super) fn wants_proof(&self, now: Instant) -> bool {
+    pub(in crate::mqtt) fn wants_proof(&self, now: Instant) -> bool {
         self.is_suspicious() && !self.is_proven(now)
     }
 
@@ -153,13 +153,17 @@ impl Quarantine {
     }
 
     /// The broker was restarted since the last connection: that it ended says nothing of a message.
-    pub(super) fn broker_restarted(&mut self) {
+    pub(in crate::mqtt) fn broker_restarted(&mut self) {
         self.last.clear();
         self.case = None;
     }
 
     /// An acknowledgement came. `whose` is asked only where it matters.
-    pub(super) fn acknowledged(&mut self, whose: impl FnOnce() -> Option<Suspect>, now: Instant) {
+    pub(in crate::mqtt) fn acknowledged(
+        &mut self,
+        whose: impl FnOnce() -> Option<Suspect>,
+        now: Instant,
+    ) {
         self.acknowledged = Some(now);
         if !self.is_suspicious() && self.stripped.is_empty() {
             return;
@@ -179,7 +183,12 @@ impl Quarantine {
     }
 
     /// A connection, or an attempt, has ended with `in_flight` unacknowledged.
-    pub(super) fn ended(&mut self, end: End, in_flight: &[InFlight], now: Instant) -> Cause {
+    pub(in crate::mqtt) fn ended(
+        &mut self,
+        end: End,
+        in_flight: &[InFlight],
+        now: Instant,
+    ) -> Cause {
         let recent: HashSet<Suspect> = in_flight
             .iter()
             .filter(|one| now.saturating_duration_since(one.at) <= SOON)
@@ -224,12 +233,12 @@ impl Quarantine {
     }
 
     /// Whether somebody is found guilty, so that the next connection may hold.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::mqtt) fn is_settled(&self) -> bool {
         self.case.as_ref().is_some_and(|case| case.times >= TWICE)
     }
 
     /// Who is guilty, once: to be asked when it is known whether the broker was restarted.
-    pub(super) fn verdict(&mut self, now: Instant) -> Option<Verdict> {
+    pub(in crate::mqtt) fn verdict(&mut self, now: Instant) -> Option<Verdict> {
         let Case { guilty, .. } = self.case.take_if(|case| case.times >= TWICE)?;
         let suspect = guilty.suspect();
         self.stripped.retain(|suspect, at| {
@@ -252,7 +261,7 @@ impl Quarantine {
     }
 
     /// Whether nothing is to be sent on `topic` now.
-    pub(super) fn is_banned(&mut self, topic: &Topic, now: Instant) -> bool {
+    pub(in crate::mqtt) fn is_banned(&mut self, topic: &Topic, now: Instant) -> bool {
         // Mostly there are none.
         if self.banned.is_empty() {
             return false;

@@ -23,11 +23,11 @@ const CHUNK: usize = 8 * 1024;
 
 /// Why a line ended, where it was not its peer's regular end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cause(Arc<Mutex<Option<io::Error>>>);
+pub(in crate::mqtt) struct Cause(Arc<Mutex<Option<io::Error>>>);
 
 impl Cause {
     /// Takes it, once.
-    pub(super) fn take(&self) -> Option<io::Error> {
+    pub(in crate::mqtt) fn take(&self) -> Option<io::Error> {
         self.0.lock().ok()?.take()
     }
 
@@ -40,7 +40,7 @@ impl Cause {
 
 /// A socket in this process, and what passes between it and a line to the broker. Ends with this.
 #[derive(Debug)]
-pub(super) struct Tunnel {
+pub(in crate::mqtt) struct Tunnel {
     path: String,
     cause: Cause,
     task: JoinHandle<()>,
@@ -54,7 +54,7 @@ impl Drop for Tunnel {
 
 impl Tunnel {
     /// Listens, for one connection of this process.
-    pub(super) fn start(line: Line) -> io::Result<Self> {
+    pub(in crate::mqtt) fn start(line: Line) -> io::Result<Self> {
         let path = socket_path();
         let listener = UnixListener::bind(&path)?;
         let cause = Cause::default();
@@ -72,17 +72,17 @@ impl Tunnel {
     }
 
     /// Where rumqttc is to connect.
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::mqtt) fn path(&self) -> &str {
         &self.path
     }
 
     /// Why the line ended, once the connection to the socket has.
-    pub(super) fn cause(&self) -> Cause {
+    pub(in crate::mqtt) fn cause(&self) -> Cause {
         self.cause.clone()
     }
 
     /// Waits until everything has passed and the broker has closed its side.
-    pub(super) async fn ended(&mut self) {
+    pub(in crate::mqtt) async fn ended(&mut self) {
         // A task that panicked has ended too.
         let _ = (&mut self.task).await;
     }

@@ -73,7 +73,7 @@ pub enum Lost {
 
 impl Lost {
     /// Whether the broker said no, so that quick attempts serve nobody.
-    pub(super) fn refused(&self) -> bool {
+    pub(in crate::mqtt) fn refused(&self) -> bool {
         match self {
             Self::BadCredentials { .. } | Self::NotAuthorised { .. } | Self::IdentifierRejected => {
                 true
@@ -86,17 +86,20 @@ impl Lost {
 
     /// Whether the broker does not want this client, or no attempt can succeed: it said no, or it
     /// ended the connection within seconds.
-    pub(super) fn is_unwanted(&self) -> bool {
+    pub(in crate::mqtt) fn is_unwanted(&self) -> bool {
         self.refused() || matches!(self, Self::Closed { soon: true, .. } | Self::Tls(_))
     }
 
     /// Whether there was a connection.
-    pub(super) fn was_connected(&self) -> bool {
+    pub(in crate::mqtt) fn was_connected(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::NoUptime { .. } | Self::Silent)
     }
 
     /// Of an attempt that led to no CONNACK. `characters` are those of the password that was sent.
-    pub(super) fn while_connecting(error: ConnectionError, characters: Option<usize>) -> Self {
+    pub(in crate::mqtt) fn while_connecting(
+        error: ConnectionError,
+        characters: Option<usize>,
+    ) -> Self {
         match error {
             ConnectionError::ConnectionRefused(code) => match code {
                 ConnectReturnCode::BadUserNamePassword => Self::BadCredentials { characters },
@@ -126,7 +129,7 @@ fn sent(characters: Option<usize>) -> String {
     characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
 }
 
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+pub(in crate::mqtt) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -140,7 +143,7 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the broker closed or reset the connection.
-pub(super) fn ended_by_peer(error: &ConnectionError) -> bool {
+pub(in crate::mqtt) fn ended_by_peer(error: &ConnectionError) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let io = match error {
         ConnectionError::MqttState(StateError::ConnectionAborted) => return true,

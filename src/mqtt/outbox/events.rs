@@ -6,89 +6,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::outbox::{Bounds, KeptEvent, with_delay};
-use super::publication::{Audience, Worth};
-use super::receipt::Receipt;
+use super::entry::{Bounds, Event, KeptEvent, Rank, with_delay};
+use crate::mqtt::publication::Audience;
 use crate::topics::Topic;
 
 /// From which age on an event says how late it is.
 const LATE: Duration = Duration::from_secs(1);
 
 /// What is to be kept of an event, or no longer: its sequence, the event, and what goes along.
-pub(super) type KeepChange = (u64, Option<KeptEvent>, Option<Bytes>);
-
-/// One event that waits or is unacknowledged.
-#[derive(Debug)]
-pub(super) struct Event {
-    pub(super) topic: Topic,
-    pub(super) payload: Bytes,
-    pub(super) received: Instant,
-    pub(super) receipt: Option<Receipt>,
-    pub(super) stamped: bool,
-    pub(super) worth: Worth,
-    pub(super) audience: Audience,
-    /// How old it was when it was taken in after a restart.
-    pub(super) earlier: Duration,
-    /// It may have been published before.
-    pub(super) again: bool,
-    /// It waits until it is on the disk, and those behind it with it.
-    pub(super) unwritten: bool,
-}
-
-impl Event {
-    /// An event of before the restart.
-    fn restored(event: KeptEvent, now: Instant) -> Self {
-        let KeptEvent { topic, payload, age, stamped, worth, audience } = event;
-        Self {
-            topic,
-            payload,
-            received: now,
-            receipt: None,
-            stamped,
-            worth,
-            audience,
-            earlier: age,
-            again: true,
-            unwritten: false,
-        }
-    }
-
-    fn kept(&self, now: Instant) -> KeptEvent {
-        KeptEvent {
-            topic: self.topic.clone(),
-            payload: self.payload.clone(),
-            age: self.age(now),
-            stamped: self.stamped,
-            worth: self.worth,
-            audience: self.audience,
-        }
-    }
-
-    fn age(&self, now: Instant) -> Duration {
-        self.earlier + now.saturating_duration_since(self.received)
-    }
-
-    fn bytes(&self) -> usize {
-        self.topic.len() + self.payload.len()
-    }
-
-    fn rank(&self) -> Rank {
-        (self.worth, self.audience)
-    }
-
-    fn spoil(&mut self) {
-        if let Some(receipt) = self.receipt.take() {
-            receipt.spoil();
-        }
-    }
-}
-
-/// What goes first when there is no room: the lowest.
-type Rank = (Worth, Audience);
+pub(in crate::mqtt) type KeepChange = (u64, Option<KeptEvent>, Option<Bytes>);
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(in crate::mqtt) struct Events {
     events: BTreeMap<u64, Event>,
     next_sequence: u64,
     bytes: usize,
@@ -107,18 +37,23 @@ pub(super) struct Events {
 
 impl Events {
     /// How many wait or are unacknowledged.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::mqtt) fn len(&self) -> usize {
         self.events.len()
     }
 
     /// How many were not handed over: for subscribers, and for Home Assistant.
-    pub(super) fn pending(&self) -> (usize, usize) {
+    pub(in crate::mqtt) fn pending(&self) -> (usize, usize) {
         self.counts
     }
 
     /// Takes in an event; with something to be kept along, it is kept at once. Yields how many
     /// were dropped to make room, itself perhaps.
-    pub(super) fn push(&mut self, event: Event, along: Option<Bytes>, bounds: Bounds) -> u64 {
+    pub(in crate::mqtt) fn push(
+        &mut self,
+        event: Event,
+        along: Option<Bytes>,
+        bounds: Bounds,
+    ) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let Some(dropped) = self.make_room(&event, bounds) else {
@@ -138,7 +73,7 @@ impl Events {
     }
 
     /// Takes in an event of before the restart, whose place is `sequence`.
-    pub(super) fn restore(
+    pub(in crate::mqtt) fn restore(
         &mut self,
         sequence: u64,
         event: KeptEvent,
@@ -215,14 +150,14 @@ impl Events {
     }
 
     /// An event is on the disk, or cannot be: it waits for that no more.
-    pub(super) fn release(&mut self, sequence: u64) {
+    pub(in crate::mqtt) fn release(&mut self, sequence: u64) {
         if let Some(event) = self.events.get_mut(&sequence) {
             event.unwritten = false;
         }
     }
 
     /// Keeps what waits for an absent broker, or has waited for a second; `all`, or at once.
-    pub(super) fn spill(&mut self, all: bool, now: Instant) {
+    pub(in crate::mqtt) fn spill(&mut self, all: bool, now: Instant) {
         let mut to = self.kept_to;
         for (&sequence, event) in self.events.range(self.kept_to..) {
             if !all && event.age(now) < LATE {
@@ -237,12 +172,12 @@ impl Events {
     }
 
     /// What is to be kept, and no longer, since the last call, in order.
-    pub(super) fn take_keep(&mut self) -> Vec<KeepChange> {
+    pub(in crate::mqtt) fn take_keep(&mut self) -> Vec<KeepChange> {
         std::mem::take(&mut self.keep)
     }
 
     /// What was handed over waits again, and its time says nothing of the broker.
-    pub(super) fn connection_lost(&mut self) {
+    pub(in crate::mqtt) fn connection_lost(&mut self) {
         let places: Vec<(u64, Rank)> =
             self.events.iter().map(|(&sequence, event)| (sequence, event.rank())).collect();
         for (sequence, rank) in places {
@@ -256,7 +191,7 @@ impl Events {
 
     /// Events for other audiences than those up to `open` are held back: how long that takes says
     /// nothing of the broker.
-    pub(super) fn hold(&mut self, open: Audience) {
+    pub(in crate::mqtt) fn hold(&mut self, open: Audience) {
         for &(audience, sequence) in &self.pending {
             if audience > open
                 && let Some(event) = self.events.get_mut(&sequence)
@@ -278,12 +213,16 @@ impl Events {
     }
 
     /// Whether one may be handed over.
-    pub(super) fn has_next(&self, open: Audience) -> bool {
+    pub(in crate::mqtt) fn has_next(&self, open: Audience) -> bool {
         !self.pending.is_empty() && self.first(open).is_some()
     }
 
     /// Hands over the next: its sequence, topic and payload.
-    pub(super) fn next(&mut self, open: Audience, now: Instant) -> Option<(u64, Topic, Bytes)> {
+    pub(in crate::mqtt) fn next(
+        &mut self,
+        open: Audience,
+        now: Instant,
+    ) -> Option<(u64, Topic, Bytes)> {
         let sequence = self.first(open)?;
         let event = self.events.get(&sequence)?;
         let (rank, age) = (event.rank(), event.age(now));
@@ -298,7 +237,7 @@ impl Events {
     }
 
     /// The broker does not take it: it goes without its payload, also after a restart.
-    pub(super) fn strip(&mut self, sequence: u64, now: Instant) {
+    pub(in crate::mqtt) fn strip(&mut self, sequence: u64, now: Instant) {
         let Some(event) = self.events.get_mut(&sequence) else { return };
         self.bytes -= event.payload.len();
         event.payload = Bytes::new();
@@ -309,14 +248,14 @@ impl Events {
     }
 
     /// The broker does not take it even so.
-    pub(super) fn reject(&mut self, sequence: u64) {
+    pub(in crate::mqtt) fn reject(&mut self, sequence: u64) {
         if let Some(mut event) = self.remove(sequence) {
             event.spoil();
         }
     }
 
     /// The broker has it.
-    pub(super) fn acknowledge(&mut self, sequence: u64) {
+    pub(in crate::mqtt) fn acknowledge(&mut self, sequence: u64) {
         if let Some(receipt) = self.remove(sequence).and_then(|event| event.receipt) {
             receipt.acknowledge();
         }

@@ -14,15 +14,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::connection::Options;
 use super::lost::{Lost, with_sources};
+use super::options::Options;
 use crate::names;
 
 /// A packet is small, and a larger one gets the room it needs.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Bytes in and out.
-pub(super) trait Stream:
+pub(in crate::mqtt) trait Stream:
     tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send
 {
 }
@@ -30,7 +30,7 @@ pub(super) trait Stream:
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for T {}
 
 /// A connection to the broker on which MQTT can be spoken.
-pub(super) enum Line {
+pub(in crate::mqtt) enum Line {
     /// TCP, with or without TLS.
     Bytes(Box<dyn Stream>),
     /// A WebSocket.
@@ -38,14 +38,14 @@ pub(super) enum Line {
 }
 
 /// The addresses of the broker.
-pub(super) async fn addresses(options: &Options) -> Result<Vec<SocketAddr>, Lost> {
+pub(in crate::mqtt) async fn addresses(options: &Options) -> Result<Vec<SocketAddr>, Lost> {
     let found = names::resolve(&options.host, options.port).await;
     found.map_err(|error| Lost::NoRoute(format!("the name cannot be resolved: {error}")))
 }
 
 /// When the attempt at the next of `left` addresses is over, where all are by `until`: each has its
 /// share, so that a dead one before a living one costs seconds.
-pub(super) fn share(now: Instant, until: Instant, left: usize) -> Instant {
+pub(in crate::mqtt) fn share(now: Instant, until: Instant, left: usize) -> Instant {
     match u32::try_from(left) {
         Ok(left) if left > 1 => now + until.saturating_duration_since(now) / (left + 1),
         _ => until,
@@ -53,7 +53,7 @@ pub(super) fn share(now: Instant, until: Instant, left: usize) -> Instant {
 }
 
 /// Connects by TCP, TLS and WebSocket, as `options` say, by `until`.
-pub(super) async fn dial(options: &Options, until: Instant) -> Result<Line, Lost> {
+pub(in crate::mqtt) async fn dial(options: &Options, until: Instant) -> Result<Line, Lost> {
     let tcp = tcp(&addresses(options).await?, until).await?;
     let stream: Box<dyn Stream> = match &options.tls {
         None => Box::new(tcp),
@@ -132,7 +132,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::mqtt::connection::tests::dead_address;
+    use crate::mqtt::broker::connection::tests::dead_address;
 
     #[tokio::test]
     async fn a_dead_address_before_a_living_one_costs_its_share() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::mqtt::*;
 use crate::topics::Topic;
 
 const BOUNDS: Bounds = Bounds { max_events: 10, max_bytes: 10_000 };

@@ -2,37 +2,29 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Outgoing as Sent, Packet, QoS, SubscribeFilter, SubscribeReasonCode, Transport,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing as Sent,
+    Packet, QoS, SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
 
-use super::broker::Incoming;
 use super::dial;
 use super::lost::{Lost, ended_by_peer};
-use super::outbox::{Outgoing, WINDOW};
-use super::packet::{PacketLimit, packet_bytes};
-use super::quarantine::InFlight;
+use super::options::{Options, bracketed};
 use super::tunnel::{Cause, Tunnel};
-use crate::secret::Secret;
+use crate::mqtt::outbox::entry::Outgoing;
+use crate::mqtt::outbox::quarantine::InFlight;
+use crate::mqtt::outbox::queue::WINDOW;
+use crate::mqtt::packet::packet_bytes;
+use crate::mqtt::publication::Incoming;
 
 /// Bound on the whole way to a subscribed connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A publication unacknowledged for longer means that the connection is dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest packet that the bridge takes in, in bytes: commands are small.
-pub const MAX_INCOMING: usize = 1024 * 1024;
-/// The library ends the connection at a larger packet than it was told. That never happens to a
-/// PUBLISH, and other packets are not bounded: one of eight filters has a few thousand bytes.
-const OTHER_PACKETS: usize = 64 * 1024;
-/// Packet ids in turn: far more than are ever in flight, so that none is met twice. rumqttc keeps
-/// room of 64 bytes for each.
-const PACKET_IDS: u16 = 1024;
 /// A connection that ends this soon after its start hints at a second client of the same id.
 const SOON: Duration = Duration::from_secs(5);
 /// Filters in one SUBSCRIBE packet: some brokers take no more (AWS IoT), and end the connection.
@@ -41,81 +33,6 @@ const FILTERS_A_PACKET: usize = 8;
 const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
 /// How long the broker's uptime is waited for.
 const UPTIME_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// `Some` for TLS.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// `Some` for MQTT over WebSocket: the path, which begins with `/`.
-    pub websocket: Option<String>,
-    /// User name and password.
-    pub login: Option<(String, Secret)>,
-    /// MQTT client id.
-    pub client_id: String,
-    /// Interval of pings.
-    pub keep_alive: Duration,
-    /// Topic and payload of the last will, which is retained.
-    pub last_will: Option<(String, String)>,
-    /// Largest packet that is taken in, in bytes; a larger one ends the connection.
-    pub max_incoming: usize,
-    /// Larger packets are never sent.
-    pub limit: PacketLimit,
-}
-
-impl Options {
-    /// The broker's address, for people.
-    pub fn address(&self) -> String {
-        let scheme = match (&self.websocket, &self.tls) {
-            (None, None) => "mqtt",
-            (None, Some(_)) => "mqtts",
-            (Some(_), None) => "ws",
-            (Some(_), Some(_)) => "wss",
-        };
-        let (host, path) = (bracketed(&self.host), self.websocket.as_deref().unwrap_or_default());
-        format!("{scheme}://{host}:{}{path}", self.port)
-    }
-
-    /// Whether rumqttc can connect by itself: nothing but TCP.
-    fn is_plain(&self) -> bool {
-        self.tls.is_none() && self.websocket.is_none()
-    }
-
-    fn mqtt_options(&self, way: &Way) -> MqttOptions {
-        let (host, port) = match way {
-            // rumqttc wants an IPv6 address in brackets.
-            Way::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
-                (format!("[{}%{}]", address.ip(), address.scope_id()), address.port())
-            }
-            Way::Direct(address) => (bracketed(&address.ip().to_string()), address.port()),
-            Way::Tunnel(tunnel) => (tunnel.path().to_owned(), 0),
-        };
-        let mut options = MqttOptions::new(&self.client_id, host, port);
-        if let Way::Tunnel(_) = way {
-            options.set_transport(Transport::unix());
-        }
-        options
-            .set_keep_alive(self.keep_alive)
-            .set_clean_session(true)
-            .set_inflight(PACKET_IDS)
-            .set_max_packet_size(self.max_incoming, self.limit.bytes() + OTHER_PACKETS);
-        if let Some((username, password)) = &self.login {
-            options.set_credentials(username, password.expose());
-        }
-        if let Some((topic, payload)) = &self.last_will {
-            options.set_last_will(LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, true));
-        }
-        options
-    }
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
-}
 
 /// How rumqttc reaches the broker.
 enum Way {
@@ -127,7 +44,7 @@ enum Way {
 
 /// For how long the broker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Uptime {
+pub(in crate::mqtt) enum Uptime {
     /// It was not asked for, or the broker does not say.
     Unknown,
     /// The broker says it until then, or not at all.
@@ -151,15 +68,31 @@ impl Uptime {
 
 /// What one event of the connection brings.
 #[derive(Debug, Default)]
-pub(super) struct Arrived {
-    pub(super) acknowledged: Option<InFlight>,
-    pub(super) incoming: Option<Incoming>,
+pub(in crate::mqtt) struct Arrived {
+    pub(in crate::mqtt) acknowledged: Option<InFlight>,
+    pub(in crate::mqtt) incoming: Option<Incoming>,
+}
+
+impl Way {
+    fn mqtt_options(&self, options: &Options) -> MqttOptions {
+        match self {
+            Self::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+                let host = format!("[{}%{}]", address.ip(), address.scope_id());
+                options.mqtt_options((host, address.port()), false)
+            }
+            Self::Direct(address) => {
+                let host = bracketed(&address.ip().to_string());
+                options.mqtt_options((host, address.port()), false)
+            }
+            Self::Tunnel(tunnel) => options.mqtt_options((tunnel.path().to_owned(), 0), true),
+        }
+    }
 }
 
 type Polled = Result<Event, ConnectionError>;
 
 /// A subscribed connection.
-pub(super) struct Connection {
+pub(in crate::mqtt) struct Connection {
     client: AsyncClient,
     events: mpsc::UnboundedReceiver<Polled>,
     poller: tokio::task::JoinHandle<()>,
@@ -184,7 +117,7 @@ impl Drop for Connection {
 impl Connection {
     /// Connects and subscribes; both within ten seconds. With `ask_uptime`, the broker was also
     /// asked for how long it runs: see [`Connection::uptime`].
-    pub(super) async fn open(
+    pub(in crate::mqtt) async fn open(
         options: &Options,
         filters: &BTreeSet<String>,
         ask_uptime: bool,
@@ -241,7 +174,7 @@ impl Connection {
 
     fn begin(options: &Options, way: Way) -> Self {
         // Twice the window: the channel never fills, so that handing over never waits.
-        let (client, mut eventloop) = AsyncClient::new(options.mqtt_options(&way), 2 * WINDOW);
+        let (client, mut eventloop) = AsyncClient::new(way.mqtt_options(options), 2 * WINDOW);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
@@ -280,7 +213,10 @@ impl Connection {
     }
 
     /// Subscribes to all `filters`: the packets go out together, then the answers are awaited.
-    pub(super) async fn subscribe(&mut self, filters: &BTreeSet<String>) -> Result<(), Lost> {
+    pub(in crate::mqtt) async fn subscribe(
+        &mut self,
+        filters: &BTreeSet<String>,
+    ) -> Result<(), Lost> {
         let filters: Vec<&String> = filters.iter().collect();
         for group in filters.chunks(FILTERS_A_PACKET) {
             let wanted = group
@@ -345,7 +281,7 @@ impl Connection {
 
     /// For how long the broker ran when it was subscribed to. While it is awaited,
     /// [`Connection::next`] yields within a second, and then it is known or not.
-    pub(super) fn uptime(&self) -> Uptime {
+    pub(in crate::mqtt) fn uptime(&self) -> Uptime {
         self.uptime
     }
 
@@ -357,16 +293,20 @@ impl Connection {
     }
 
     /// Messages that came before the subscription was complete.
-    pub(super) fn take_early(&mut self) -> Vec<Incoming> {
+    pub(in crate::mqtt) fn take_early(&mut self) -> Vec<Incoming> {
         std::mem::take(&mut self.early)
     }
 
     /// Whether one more publication may be handed over.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::mqtt) fn has_room(&self) -> bool {
         !self.ended && self.unsent.len() < WINDOW
     }
 
-    pub(super) fn publish(&mut self, outgoing: Outgoing, now: Instant) -> Result<(), Lost> {
+    pub(in crate::mqtt) fn publish(
+        &mut self,
+        outgoing: Outgoing,
+        now: Instant,
+    ) -> Result<(), Lost> {
         let Outgoing { token, topic, payload, retain } = outgoing;
         let qos = if token.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         self.unsent.push_back(token.map(|token| {
@@ -386,7 +326,7 @@ impl Connection {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Arrived, Lost> {
+    pub(in crate::mqtt) async fn next(&mut self) -> Result<Arrived, Lost> {
         let event = match self.uptime {
             Uptime::Awaited { until } => {
                 match tokio::time::timeout_at(until, self.receive()).await {
@@ -411,7 +351,7 @@ impl Connection {
     }
 
     /// When the last packet came.
-    pub(super) fn heard(&self) -> Instant {
+    pub(in crate::mqtt) fn heard(&self) -> Instant {
         self.heard
     }
 
@@ -451,23 +391,23 @@ impl Connection {
     }
 
     /// What was handed over and not acknowledged, but for QoS 0.
-    pub(super) fn in_flight(&self) -> Vec<InFlight> {
+    pub(in crate::mqtt) fn in_flight(&self) -> Vec<InFlight> {
         self.waiting().cloned().collect()
     }
 
     /// How much of it there is.
-    pub(super) fn owed(&self) -> usize {
+    pub(in crate::mqtt) fn owed(&self) -> usize {
         self.owed.len() + self.unsent.len()
     }
 
     /// Whether the connection is dead though nobody said so.
-    pub(super) fn stalled(&self, now: Instant) -> Option<Lost> {
+    pub(in crate::mqtt) fn stalled(&self, now: Instant) -> Option<Lost> {
         let oldest = self.waiting().map(|waiting| waiting.at).min()?;
         (now.saturating_duration_since(oldest) > ACK_TIMEOUT).then_some(Lost::Silent)
     }
 
     /// Says DISCONNECT, so that the broker does not send the last will, and waits for it to leave.
-    pub(super) async fn disconnect(&mut self) {
+    pub(in crate::mqtt) async fn disconnect(&mut self) {
         if self.client.try_disconnect().is_err() {
             return;
         }
@@ -523,4 +463,4 @@ async fn poll(
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::mqtt) mod tests;

@@ -1,11 +1,15 @@
 //! Subscribing, against a peer that is scripted packet by packet.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use rumqttc::{ConnAck, ConnectReturnCode, PubAck, Publish, SubAck, Subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::mqtt::broker::options::MAX_INCOMING;
+use crate::mqtt::packet::PacketLimit;
 
 struct Peer {
     stream: TcpStream,

@@ -5,22 +5,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::entry::{Outgoing, Passing, Slot, Token};
 use super::events::Events;
-use super::outbox::{Outgoing, Slot, Token};
-use super::publication::{Audience, Make};
-use super::receipt::Receipt;
+use crate::mqtt::publication::{Audience, Make};
+use crate::mqtt::receipt::Receipt;
 use crate::topics::Topic;
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(in crate::mqtt) struct Lane {
     /// Whether the outbox has this lane in its list of ready ones.
-    pub(super) queued: bool,
+    pub(in crate::mqtt) queued: bool,
     /// In order of first publication, so that a new connection repeats that order.
     states: Vec<State>,
     by_topic: HashMap<Topic, usize>,
     /// Indices of `states` that are to be published, each once.
     dirty: VecDeque<usize>,
-    pub(super) events: Events,
+    pub(in crate::mqtt) events: Events,
     passing: VecDeque<Passing>,
     passing_sequence: u64,
     in_flight: HashMap<u64, Receipt>,
@@ -50,19 +50,8 @@ impl State {
     }
 }
 
-/// Dropped when the connection ends.
-#[derive(Debug)]
-struct Passing {
-    topic: Topic,
-    payload: Bytes,
-    receipt: Option<Receipt>,
-    retain: bool,
-    acknowledged: bool,
-    newest_only: bool,
-}
-
 impl Lane {
-    pub(super) fn set_state(
+    pub(in crate::mqtt) fn set_state(
         &mut self,
         topic: Topic,
         payload: Bytes,
@@ -100,7 +89,12 @@ impl Lane {
         }
     }
 
-    pub(super) fn push_newest(&mut self, topic: Topic, payload: Bytes, receipt: Option<Receipt>) {
+    pub(in crate::mqtt) fn push_newest(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        receipt: Option<Receipt>,
+    ) {
         let older = self.passing.iter_mut().find(|p| p.newest_only && p.topic == topic);
         if let Some(older) = older {
             older.payload = payload;
@@ -119,7 +113,7 @@ impl Lane {
         });
     }
 
-    pub(super) fn push_fleeting(
+    pub(in crate::mqtt) fn push_fleeting(
         &mut self,
         topic: Topic,
         payload: Bytes,
@@ -136,7 +130,7 @@ impl Lane {
         });
     }
 
-    pub(super) fn push_unacknowledged(&mut self, topic: Topic, payload: Bytes) {
+    pub(in crate::mqtt) fn push_unacknowledged(&mut self, topic: Topic, payload: Bytes) {
         self.passing.push_back(Passing {
             topic,
             payload,
@@ -147,7 +141,7 @@ impl Lane {
         });
     }
 
-    pub(super) fn mark_all_states(&mut self) {
+    pub(in crate::mqtt) fn mark_all_states(&mut self) {
         self.dirty.clear();
         for (index, state) in self.states.iter_mut().enumerate() {
             // A topic that was cleared, and whose clearing the broker has, is left alone.
@@ -162,7 +156,7 @@ impl Lane {
     }
 
     /// What is published first is to be published again.
-    pub(super) fn repeat_first(&mut self) {
+    pub(in crate::mqtt) fn repeat_first(&mut self) {
         let Some(state) = self.states.first_mut() else { return };
         self.waiting_states += usize::from(!state.waits());
         if !state.dirty {
@@ -172,14 +166,14 @@ impl Lane {
     }
 
     /// The broker does not take a state: this version of it goes without its payload.
-    pub(super) fn strip_state(&mut self, index: usize, version: u64) {
+    pub(in crate::mqtt) fn strip_state(&mut self, index: usize, version: u64) {
         if let Some(state) = self.states.get_mut(index).filter(|state| state.version == version) {
             state.payload = Bytes::new();
             state.make = None;
         }
     }
 
-    pub(super) fn connection_lost(&mut self) {
+    pub(in crate::mqtt) fn connection_lost(&mut self) {
         self.queued = false;
         for state in &mut self.states {
             state.handed.drain(..).for_each(|(_, receipt)| receipt.spoil());
@@ -196,22 +190,27 @@ impl Lane {
     }
 
     /// Whether something may be handed over while audiences up to `open` can hear events.
-    pub(super) fn has_next(&self, open: Audience) -> bool {
+    pub(in crate::mqtt) fn has_next(&self, open: Audience) -> bool {
         !self.dirty.is_empty() || !self.passing.is_empty() || self.events.has_next(open)
     }
 
     /// States that wait or are unacknowledged.
-    pub(super) fn waiting_states(&self) -> usize {
+    pub(in crate::mqtt) fn waiting_states(&self) -> usize {
         self.waiting_states
     }
 
     /// What waits or is unacknowledged.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::mqtt) fn waiting(&self) -> usize {
         self.waiting_states + self.events.len() + self.passing.len() + self.passing_in_flight
     }
 
     /// The next to hand over: state first (it is bounded), then events, then what passes.
-    pub(super) fn next(&mut self, lane: usize, open: Audience, now: Instant) -> Option<Outgoing> {
+    pub(in crate::mqtt) fn next(
+        &mut self,
+        lane: usize,
+        open: Audience,
+        now: Instant,
+    ) -> Option<Outgoing> {
         let (slot, outgoing) = self
             .next_state()
             .or_else(|| self.next_event(open, now))
@@ -252,7 +251,7 @@ impl Lane {
         Some((Some(Slot::Passing { sequence }), out))
     }
 
-    pub(super) fn acknowledge(&mut self, slot: Slot) {
+    pub(in crate::mqtt) fn acknowledge(&mut self, slot: Slot) {
         match slot {
             Slot::State { index, version } => self.acknowledge_state(index, version),
             Slot::Event { sequence } => self.events.acknowledge(sequence),

@@ -5,25 +5,30 @@
 //! new event loop, it gets few publications at a time, and the [`Outbox`] is the store of truth.
 
 mod actor;
+pub(super) mod connection;
+mod dial;
+pub(super) mod lost;
+pub(super) mod options;
+mod retry;
 mod said;
+mod tunnel;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use actor::Actor;
-use said::Said;
-
-use super::admission::{Absence, Admission, Attendance};
-use super::connection::Options;
-use super::outbox::{Bounds, Counts, Keep, KeptEvent, Outbox};
+use self::actor::Actor;
+use self::options::Options;
+use self::said::Said;
+use super::outbox::admission::{Absence, Admission, Attendance};
+use super::outbox::entry::{Bounds, Counts, Keep, KeptEvent};
+use super::outbox::quarantine::{Cause, Quarantine};
+use super::outbox::queue::Outbox;
 use super::packet::PacketLimit;
-use super::publication::{Audience, Publication};
-use super::quarantine::{Cause, Quarantine};
+use super::publication::{Audience, Incoming, Publication};
 use crate::topic::Topic;
 
 /// Keeps events over a restart.
@@ -83,26 +88,6 @@ impl Default for Held {
 /// Takes what is to be kept and no longer. Where something is kept along with an event, yields
 /// when that is on the disk, or cannot be: the event is published then and not before.
 pub type KeepEvents = Box<dyn FnMut(Keep) -> Option<oneshot::Receiver<()>> + Send>;
-
-/// A message of a topic that was subscribed.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// Its topic.
-    pub topic: String,
-    /// What it says.
-    pub payload: Bytes,
-    /// Whether it is a retained message that was replayed at subscription.
-    pub retained: bool,
-}
-
-impl Incoming {
-    /// Its topic, to publish there; `None`, with a line in the log, where that cannot be: brokers
-    /// differ in what they let pass.
-    pub fn own_topic(&self) -> Option<Topic> {
-        let topic = Topic::read(&self.topic);
-        topic.inspect_err(|error| tracing::warn!(topic = self.topic, "left as it is: {error}")).ok()
-    }
-}
 
 /// What is known of the connection.
 #[derive(Debug, Clone, Default)]

@@ -6,8 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::broker::Incoming;
-use super::publication::Audience;
+use crate::mqtt::publication::{Audience, Incoming};
 
 /// A broker that runs for less than this at the program's start was restarted with the host.
 const YOUNG: Duration = Duration::from_secs(2 * 60);
@@ -49,7 +48,7 @@ pub trait Attendance: Send {
 
 /// Since when the broker was not heard, when a new connection is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absence {
+pub(in crate::mqtt) enum Absence {
     /// The program has just started. `restored`: events of before the start wait. `away`: for how
     /// long the program was not there, where that is known.
     Start { restored: bool, away: Option<Duration> },
@@ -59,7 +58,7 @@ pub(super) enum Absence {
 
 /// Whether the broker may have been restarted meanwhile. One that does not say how long it runs
 /// counts as restarted, but at the start of the program, where nothing waits as a rule.
-pub(super) fn restarted(absence: Absence, uptime: Option<Duration>) -> bool {
+pub(in crate::mqtt) fn restarted(absence: Absence, uptime: Option<Duration>) -> bool {
     match absence {
         Absence::Since(absence) => uptime.is_none_or(|uptime| uptime <= absence),
         Absence::Start { restored, away } => {
@@ -70,7 +69,7 @@ pub(super) fn restarted(absence: Absence, uptime: Option<Duration>) -> bool {
 }
 
 /// See the module's text.
-pub(super) struct Admission {
+pub(in crate::mqtt) struct Admission {
     settle: Duration,
     attendance: Option<Box<dyn Attendance>>,
     /// Whether it is known of this connection whether the broker was restarted.
@@ -84,7 +83,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Subscribers are awaited for `settle`, and Home Assistant as `attendance` says.
-    pub(super) fn new(settle: Duration, attendance: Option<Box<dyn Attendance>>) -> Self {
+    pub(in crate::mqtt) fn new(settle: Duration, attendance: Option<Box<dyn Attendance>>) -> Self {
         Self {
             settle,
             attendance,
@@ -96,23 +95,28 @@ impl Admission {
     }
 
     /// Whether it matters how long the broker runs.
-    pub(super) fn wants_uptime(&self) -> bool {
+    pub(in crate::mqtt) fn wants_uptime(&self) -> bool {
         self.settle > Duration::ZERO || self.attendance.is_some()
     }
 
     /// A connection is there, and it is not known yet how long the broker runs.
-    pub(super) fn connected(&mut self) {
+    pub(in crate::mqtt) fn connected(&mut self) {
         self.known = !self.wants_uptime();
         self.announcing = false;
     }
 
     /// Whether [`Admission::subscribed`] is still to be told.
-    pub(super) fn is_open_question(&self) -> bool {
+    pub(in crate::mqtt) fn is_open_question(&self) -> bool {
         !self.known
     }
 
     /// It is known how long the broker runs, or that it does not say.
-    pub(super) fn subscribed(&mut self, absence: Absence, uptime: Option<Duration>, now: Instant) {
+    pub(in crate::mqtt) fn subscribed(
+        &mut self,
+        absence: Absence,
+        uptime: Option<Duration>,
+        now: Instant,
+    ) {
         self.known = true;
         let restarted = restarted(absence, uptime);
         // One that settles already goes on: a broker may be restarted while it does.
@@ -125,7 +129,7 @@ impl Admission {
     }
 
     /// A message came; `true` where it was one for the attendance.
-    pub(super) fn hear(&mut self, message: &Incoming, now: Instant) -> bool {
+    pub(in crate::mqtt) fn hear(&mut self, message: &Incoming, now: Instant) -> bool {
         let Some(attendance) = &mut self.attendance else { return false };
         let heard = attendance.hear(message, now);
         if heard {
@@ -135,7 +139,7 @@ impl Admission {
     }
 
     /// The broker has all state of the bridge's own lane.
-    pub(super) fn announced(&mut self, now: Instant) {
+    pub(in crate::mqtt) fn announced(&mut self, now: Instant) {
         if std::mem::take(&mut self.announcing)
             && let Some(attendance) = &mut self.attendance
         {
@@ -145,12 +149,12 @@ impl Admission {
     }
 
     /// Whether [`Admission::announced`] is waited for.
-    pub(super) fn is_announcing(&self) -> bool {
+    pub(in crate::mqtt) fn is_announcing(&self) -> bool {
         self.announcing
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(in crate::mqtt) fn tick(&mut self, now: Instant) {
         if self.verdict.due.is_some_and(|due| due <= now) {
             self.ask(now);
         }
@@ -165,14 +169,14 @@ impl Admission {
     }
 
     /// Whether all state is to be published again now; once.
-    pub(super) fn take_republish(&mut self) -> bool {
+    pub(in crate::mqtt) fn take_republish(&mut self) -> bool {
         let republish = std::mem::take(&mut self.verdict.republish);
         self.announcing |= republish;
         republish
     }
 
     /// The last audience that can hear events now.
-    pub(super) fn open(&self, now: Instant) -> Audience {
+    pub(in crate::mqtt) fn open(&self, now: Instant) -> Audience {
         let settling = !self.known || self.settled.is_some_and(|at| now < at);
         if settling && self.settle > Duration::ZERO {
             Audience::Asker
@@ -184,13 +188,13 @@ impl Admission {
     }
 
     /// When [`Admission::open`] or the verdict may change by time alone.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::mqtt) fn due(&self, now: Instant) -> Option<Instant> {
         let settled = self.settled.filter(|at| *at > now);
         [settled, self.verdict.due].into_iter().flatten().min()
     }
 
     /// Until when events are held back at most, as far as it is known.
-    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::mqtt) fn until(&self, now: Instant) -> Option<Instant> {
         match self.open(now) {
             Audience::Asker => self.settled.filter(|at| *at > now),
             Audience::Subscribers => self.verdict.due,
@@ -199,7 +203,7 @@ impl Admission {
     }
 
     /// The state of Home Assistant in one word; `None` where it is not asked about.
-    pub(super) fn state(&self) -> Option<&'static str> {
+    pub(in crate::mqtt) fn state(&self) -> Option<&'static str> {
         self.attendance.as_ref().map(|attendance| attendance.state())
     }
 }

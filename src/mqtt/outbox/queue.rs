@@ -6,104 +6,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::events::Event;
+use super::entry::{Bounds, Counts, Event, Keep, KeptEvent, Outgoing, Slot, Token};
 use super::lane::Lane;
-use super::publication::{Audience, Kind, Publication, Worth};
-use crate::topics::Topic;
+use crate::mqtt::publication::{Audience, Kind, Publication};
 
 /// Most publications handed over and not yet acknowledged.
 pub const WINDOW: usize = 100;
-
-/// Bounds of the events that wait, for each lane by itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Most events.
-    pub max_events: usize,
-    /// Most bytes of events, payloads and topics together.
-    pub max_bytes: usize,
-}
-
-/// An event as it is kept over a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptEvent {
-    /// Where it goes.
-    pub topic: Topic,
-    /// What it says, without `_delayed`.
-    pub payload: Bytes,
-    /// How long ago it was received.
-    pub age: Duration,
-    /// Carries `_delayed` when it is late.
-    pub stamped: bool,
-    /// What it is worth when there is no room.
-    pub worth: Worth,
-    /// Who must be there to hear it.
-    pub audience: Audience,
-}
-
-/// What is to be kept over a restart, or needs to be kept no longer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keep {
-    /// Whose it is.
-    pub lane: usize,
-    /// Its place among the events of that lane.
-    pub sequence: u64,
-    /// The event; `None`: it is acknowledged or dropped.
-    pub event: Option<KeptEvent>,
-    /// What is to be kept with it, in one transaction, at once: the event waits for
-    /// [`Outbox::release`] until then.
-    pub along: Option<Bytes>,
-}
-
-/// Names what was handed over, for [`Outbox::acknowledge`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token {
-    pub(super) lane: usize,
-    pub(super) slot: Slot,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Slot {
-    State { index: usize, version: u64 },
-    Event { sequence: u64 },
-    Passing { sequence: u64 },
-}
-
-/// A publication as it is handed to the connection.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// `None` for QoS 0, which nobody acknowledges.
-    pub token: Option<Token>,
-    /// Where it goes.
-    pub topic: Topic,
-    /// What it says, `_delayed` included.
-    pub payload: Bytes,
-    /// The retain flag.
-    pub retain: bool,
-}
-
-/// Counts since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Publications handed to the connection.
-    pub published: u64,
-    /// Acknowledgements received.
-    pub acknowledged: u64,
-    /// Events dropped because the outbox was full.
-    pub dropped: u64,
-    /// Messages that were too large for the broker: sent cut down, or left out.
-    pub oversize: u64,
-    /// Messages that the broker would not take: sent without their payload, or dropped.
-    pub rejected: u64,
-    /// Publications that wait or are unacknowledged.
-    pub waiting: usize,
-    /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
-    /// over.
-    pub for_subscribers: usize,
-    /// Events for Home Assistant, the same.
-    pub for_home_assistant: usize,
-}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -432,10 +340,4 @@ impl Outbox {
             }
         }
     }
-}
-
-/// Adds `_delayed` to a JSON object, before its closing brace; other payloads stay as they are.
-pub(super) fn with_delay(payload: &Bytes, delay: Duration) -> Bytes {
-    crate::splice::append(payload, &[("_delayed", delay.as_secs().to_string().as_str())])
-        .unwrap_or_else(|| payload.clone())
 }

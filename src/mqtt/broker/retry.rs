@@ -18,7 +18,7 @@ const REFUSED: u32 = 3;
 /// other's. A connection that held starts them anew. A jitter keeps many bridges from knocking at
 /// a restarted broker at once.
 #[derive(Debug, Default)]
-pub(super) struct Retry {
+pub(in crate::mqtt) struct Retry {
     /// Attempts in a row that found no broker.
     away: u32,
     /// Refusals and connections that ended soon, since one that held.
@@ -26,13 +26,13 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    pub(super) fn new() -> Self {
+    pub(in crate::mqtt) fn new() -> Self {
         Self::default()
     }
 
     /// The pause after what ended with `lost`. `explained`: a message of the bridge itself is
     /// thought to have ended the connection, so that another bridge is not.
-    pub(super) fn after(&mut self, lost: &Lost, explained: bool) -> Duration {
+    pub(in crate::mqtt) fn after(&mut self, lost: &Lost, explained: bool) -> Duration {
         self.step(lost, explained).mul_f64(0.75 + fastrand::f64() / 4.0)
     }
 
