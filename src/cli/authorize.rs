@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Failure, block_on, signals};
+use super::failure::Failure;
+use super::runtime::block_on;
+use super::signals;
 use crate::config::{self, Access};
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
+use super::failure::Failure;
 use super::run::{BridgeError, bridge};
-use super::{Failure, block_on, logging, signals};
+use super::runtime::block_on;
+use super::{logging, signals};
 use crate::bridge::SetLogLevel;
 use crate::config;
 use crate::simulator::{Simulator, SimulatorOptions};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Failure, block_on};
+use super::failure::Failure;
+use super::runtime::block_on;
 use crate::bridge::discovery::PATIENCE;
 use crate::bridge::facts::{Fact, Question, answer};
 use crate::bridge::hub::identity::{Identity, Owners};

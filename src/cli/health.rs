@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::{Failure, block_on, plain_http};
+use super::failure::Failure;
+use super::plain_http;
+use super::runtime::block_on;
 use crate::config::Config;
 
 /// How long to wait for an answer.

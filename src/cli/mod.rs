@@ -8,20 +8,22 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod discovery;
+mod failure;
 pub mod health;
 pub mod logging;
 mod plain_http;
 pub mod run;
+mod runtime;
 pub mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
 
-use std::error::Error;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+pub use failure::Failure;
+use runtime::block_on;
 
 use crate::config::{self, ConfigErrors, Loaded};
 
@@ -69,39 +71,6 @@ enum Command {
     },
 }
 
-/// The exit code for a wrong configuration; every other failure is 1.
-const WRONG_CONFIGURATION: u8 = 2;
-
-/// Why a subcommand failed. It is no error type itself, so that every error becomes one by `?`.
-#[derive(Debug)]
-pub enum Failure {
-    /// The configuration or an argument is wrong.
-    Configuration(Box<dyn Error>),
-    /// Anything else.
-    Other(Box<dyn Error>),
-    /// The subcommand has printed what is wrong.
-    Printed,
-}
-
-impl Failure {
-    fn text(text: impl Into<String>) -> Self {
-        Self::Other(text.into().into())
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Configuration(_) => ExitCode::from(WRONG_CONFIGURATION),
-            Self::Other(_) | Self::Printed => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl<E: Error + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
-}
-
 /// Runs what the command line asks for.
 pub fn run(arguments: Arguments) -> ExitCode {
     match obey(arguments) {
@@ -137,15 +106,4 @@ fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
         return config::read(file).map_err(wrong);
     }
     block_on(async { addon::load().await.map_err(|error| Failure::Configuration(error.into())) })
-}
-
-/// Runs `future` on a runtime of its own, which ends with it.
-fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    // One thread: the work of a message is microseconds, a thousand printers keep a sixth of a core
-    // busy, and threads that wake each other would cost more than they gain.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(future);
-    // A task that hangs in a blocking lookup of a name must not hold up the end.
-    runtime.shutdown_background();
-    ended
 }

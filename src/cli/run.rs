@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use super::{Failure, block_on, logging, signals};
+use super::failure::Failure;
+use super::runtime::block_on;
+use super::{logging, signals};
 use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
 use crate::config::{Config, Loaded};
 use crate::http::{self, ListenError};

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Failure, block_on, signals};
+use super::failure::Failure;
+use super::runtime::block_on;
+use super::signals;
 use crate::simulator::{Simulator, SimulatorOptions};
 
 pub(super) fn command(listen: SocketAddr, api_key: String) -> Result<(), Failure> {
