@@ -16,7 +16,7 @@ use crate::config::{Config, Printer};
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
 use crate::mqtt::{self, Lost};
 use crate::octoprint::Rest;
-use crate::store::Known;
+use crate::store;
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
 pub(super) fn command(config: &Config, remove: bool) -> Result<(), Failure> {
@@ -144,7 +144,7 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
     ];
     let filters = filters.each_ref().map(String::as_str);
     let retained = mqtt::retained(&options, &filters).await.map_err(failed)?;
-    let known = Known::look(config.data_dir.as_deref());
+    let known = store::look(config.data_dir.as_deref());
     let owners = Owners::read(Identity::recall(&config.mqtt.identity, &known), base, &retained);
     let (mut topics, mut foreign) = (BTreeSet::new(), BTreeMap::new());
     for message in &retained {

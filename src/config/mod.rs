@@ -8,6 +8,7 @@ mod clashes;
 mod headers;
 mod in_force;
 mod mistake;
+mod parts;
 mod printer;
 mod read;
 mod source;

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::address::{OctoPrintAddress, octoprint_address};
 use super::headers::headers;
-use super::read;
+use super::parts;
 use super::source::Section;
 use super::types::{Commands, Filter, Limits, Printer, Publish, Socket, Tls};
 use super::values::strict_text;
@@ -103,14 +103,14 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
     let access = access(&section, warnings);
     let credentials = credentials(&section, warnings);
     let offline_after =
-        section.duration("offline_after", Duration::ZERO..=read::a_day(), Duration::from_secs(10));
+        section.duration("offline_after", Duration::ZERO..=parts::DAY, Duration::from_secs(10));
     let octoprint_mqtt_topic = section.optional(
         "octoprint_mqtt_topic",
         "a topic prefix such as \"octoPrint/\", of at most 256 bytes, without +, # and empty levels",
         |value| {
             let topic = strict_text(value)?;
             let topic = topic.strip_suffix('/').unwrap_or(&topic);
-            read::is_topic(topic, read::MAX_PREFIX).then(|| format!("{topic}/"))
+            parts::is_topic(topic, parts::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
     let access = access?;
@@ -160,7 +160,7 @@ pub(super) fn access_of(
 
 fn access(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Access> {
     let address = address(section);
-    let tls = read::tls(&section.section("tls"), false, warnings).unwrap_or_default();
+    let tls = parts::tls(&section.section("tls"), false, warnings).unwrap_or_default();
     let mut headers = headers(&section.section("socket").section("headers"), warnings);
     let OctoPrintAddress { url, authorization } = address?;
     if let Some(authorization) = authorization

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::address::{BrokerAddress, broker_address};
-use super::clashes;
-use super::printer;
 use super::source::{Section, Sources};
-use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Tls};
+use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds};
 use super::values::{strict_text, text};
+use super::{clashes, parts, printer};
 use crate::shard::Shard;
-use crate::topic::{Topic, is_carried};
+use crate::topic::is_carried;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Smallest `mqtt.max_packet_size`, in bytes. A discovery message is larger, and left out then with
@@ -17,7 +16,6 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const MIN_PACKET: usize = 1_000;
 /// Largest: MQTT has no larger packets.
 const MAX_PACKET: usize = 268_435_455;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads everything; mistakes are left in `sources`. Warnings are for the log.
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
@@ -78,7 +76,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
     if password.is_some() && username.is_none() {
         section.missing("username", "the user name that goes with the password");
     }
-    let tls = tls(&section.section("tls"), true, warnings);
+    let tls = parts::tls(&section.section("tls"), true, warnings);
     if address.as_ref().is_some_and(|address| !address.secure) && tls.is_some() {
         section.missing_tls();
     }
@@ -89,7 +87,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
             |value| strict_text(value).filter(|id| carried(id, 256)),
         )
         .unwrap_or_else(|| "octoprint2mqtt".to_owned());
-    let base_topic = topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
+    let base_topic = parts::topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
     let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, 1_900_000);
     let keep_alive = section.duration(
         "keep_alive",
@@ -126,69 +124,8 @@ impl Section<'_> {
     }
 }
 
-/// A trust setting; `None` where nothing is said.
-pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String>) -> Option<Tls> {
-    let known: &[&str] = if client {
-        &["ca_file", "cert_file", "key_file", "insecure"]
-    } else {
-        &["ca_file", "insecure"]
-    };
-    section.only(known);
-    if !section.in_file() && !section.in_environment() {
-        return None;
-    }
-    let mut tls = Tls {
-        ca_file: section.file("ca_file"),
-        insecure: section.flag("insecure", false),
-        ..Tls::default()
-    };
-    if client {
-        tls.cert_file = section.file("cert_file");
-        tls.key_file = section.file("key_file");
-        let given = |key: &str| section.get(key).is_some();
-        match (given("cert_file"), given("key_file")) {
-            (true, false) => section.missing("key_file", "the key that goes with cert_file"),
-            (false, true) => {
-                section.missing("cert_file", "the certificate that goes with key_file")
-            }
-            _ => {}
-        }
-    }
-    if tls.insecure {
-        let key = section.key("insecure");
-        warnings.push(format!(
-            "{key} = true: any certificate is accepted, so anyone on the way can listen and command; prefer ca_file"
-        ));
-    }
-    Some(tls)
-}
-
 /// Longest `base_topic`, in bytes: what comes after it has at most 274 more.
 const MAX_BASE_TOPIC: usize = 128;
-/// Longest topic or prefix of any other key, in bytes.
-pub(super) const MAX_PREFIX: usize = 256;
-
-/// A topic without wildcards, empty levels, or slashes at its ends.
-pub(super) fn topic(section: &Section<'_>, key: &str, default: &str) -> String {
-    topic_within(section, key, MAX_PREFIX, default)
-}
-
-fn topic_within(section: &Section<'_>, key: &str, most: usize, default: &str) -> String {
-    let expected = format!(
-        "a topic of at most {most} bytes, without +, #, control characters, Unicode noncharacters, empty levels, slashes at its ends and $ at its start"
-    );
-    section
-        .optional(key, &expected, |value| strict_text(value).filter(|topic| is_topic(topic, most)))
-        .unwrap_or_else(|| default.to_owned())
-}
-
-pub(super) fn is_topic(topic: &str, most: usize) -> bool {
-    topic.len() <= most
-        && !topic.starts_with('$')
-        && topic.split('/').all(|level| !level.is_empty())
-        && Topic::read(topic).is_ok()
-}
-
 /// Whether a text has 1 to `most` bytes and MQTT carries it: brokers end the connection on others.
 fn carried(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.chars().all(is_carried)
@@ -212,12 +149,14 @@ fn homeassistant(section: &Section<'_>) -> HomeAssistant {
     }
     HomeAssistant {
         enabled: section.flag("enabled", true),
-        discovery_prefix: topic(section, "discovery_prefix", "homeassistant"),
+        discovery_prefix: parts::topic(section, "discovery_prefix", "homeassistant"),
         climate: section.flag("climate", false),
-        status_topic: section.get("status_topic").map(|_| topic(section, "status_topic", "")),
+        status_topic: section
+            .get("status_topic")
+            .map(|_| parts::topic(section, "status_topic", "")),
         online,
         offline,
-        wait: section.duration("wait", Duration::ZERO..=DAY, Duration::from_secs(10 * 60)),
+        wait: section.duration("wait", Duration::ZERO..=parts::DAY, Duration::from_secs(10 * 60)),
     }
 }
 
@@ -293,8 +232,4 @@ fn outbox(section: &Section<'_>) -> OutboxBounds {
         max_bytes: section.size("max_bytes", 1024..=usize::MAX, 16 * 1024 * 1024),
         settle: section.duration("settle", Duration::ZERO..=HOUR, Duration::from_secs(15)),
     }
-}
-
-pub(super) const fn a_day() -> Duration {
-    DAY
 }

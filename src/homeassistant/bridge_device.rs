@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Settings;
 use super::component::Component;
+use super::device::Settings;
 
 /// The device itself has no availability, so that its sensor can say Disconnected.
 pub(super) fn components(settings: &Settings) -> Vec<Component> {

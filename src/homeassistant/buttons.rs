@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Place;
 use super::component::Component;
+use super::place::Place;
 
 /// In these states the printer is there.
 const CONNECTED: &str = "state not in ['offline', 'connecting', 'error', 'unknown']";

@@ -1,7 +1,7 @@
 //! What happens: the event entity, and device triggers for the automation editor.
 
-use super::Place;
 use super::component::Component;
+use super::place::Place;
 
 /// The event types of `B/P/print`, and how the automation editor reads: `"Print" finished`.
 const EVENTS: &[(&str, &str, &str)] = &[

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::*;
+use crate::topics::BridgeTopics;
 
 fn settings(climate: bool) -> Settings {
     Settings {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Push, Shared, locked};
+use super::shared::{Push, Shared, locked};
 
 const HEARTBEAT: Duration = Duration::from_secs(25);
 const RATE_BASE: Duration = Duration::from_millis(500);

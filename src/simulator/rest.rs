@@ -14,7 +14,8 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::model::{Conflict, Model};
-use super::{Shared, locked, push};
+use super::push;
+use super::shared::{Shared, locked};
 
 /// The files that a simulated OctoPrint lists; any other can be selected too.
 const FILES: [&str; 2] = ["calibration_cube.gcode", "vase.gcode"];

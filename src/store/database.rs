@@ -11,7 +11,7 @@ use bytes::Bytes;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Known, StoredEvent};
+use super::entry::{Change, Known, StoredEvent};
 use crate::mqtt::{Audience, Worth};
 use crate::topic::{NotCarried, Topic};
 

@@ -1,8 +1,11 @@
 use std::fs;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mqtt::{Audience, Worth};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::Change;
 use super::database::{Database, Pending, add};
+use super::entry::Change;
 
 /// The shortest time between two writes: memory cards wear out.
 const INTERVAL: Duration = Duration::from_secs(1);
