@@ -318,7 +318,9 @@ fn what_calls_itself_pure_is() {
     let mut breaches = Vec::new();
     for module in pure {
         let imports = module.imports.values().chain(&module.globs);
-        for path in module.paths.iter().chain(imports) {
+        // The pausable clock's points in time are no clock.
+        let tokio_instant = ["tokio", "time", "Instant"];
+        for path in module.paths.iter().chain(imports).filter(|path| **path != tokio_instant) {
             // A variable may have such a name.
             let is_impure = |segment: &String| IMPURE.contains(&segment.as_str());
             if path.len() > 1 && path.iter().any(is_impure) {

@@ -77,7 +77,7 @@ impl Actor {
         let flushed = loop {
             let started = Instant::now();
             let next = self.one_life().await;
-            self.outbox.disconnected();
+            self.outbox.disconnected(Instant::now());
             self.keep();
             self.publish_counts();
             let lost = match next {

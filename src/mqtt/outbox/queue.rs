@@ -263,14 +263,14 @@ impl Outbox {
     }
 
     /// The connection is gone: what it owed waits again, what must not wait is dropped.
-    pub fn disconnected(&mut self) {
+    pub fn disconnected(&mut self, now: Instant) {
         self.connected = false;
         self.in_flight = 0;
         self.ready.clear();
         for lane in 0..self.lanes.len() {
             self.change(lane, Lane::connection_lost);
         }
-        self.look(Instant::now());
+        self.look(now);
     }
 
     /// What to hand over next, if anything may be handed over.

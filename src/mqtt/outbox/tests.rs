@@ -59,7 +59,7 @@ fn only_the_newest_state_waits_and_a_new_connection_repeats_all_in_order() {
     assert!(sent.iter().all(|o| o.retain));
     acknowledge(&mut outbox, &sent);
     assert!(outbox.is_empty());
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.push(publication(1, "b", "3", Kind::State));
     outbox.connected();
     assert_eq!(texts(&drain(&mut outbox)), ["a 2", "b 3"]);
@@ -72,12 +72,12 @@ fn a_cleared_topic_is_forgotten_once_the_broker_knows() {
     outbox.push(publication(1, "a", "", Kind::State));
     let sent = drain(&mut outbox);
     assert_eq!(texts(&sent), ["a "]);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.connected();
     let again = drain(&mut outbox);
     assert_eq!(texts(&again), ["a "], "unacknowledged, so it is said again");
     acknowledge(&mut outbox, &again);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.connected();
     assert!(drain(&mut outbox).is_empty());
 }
@@ -91,7 +91,7 @@ fn events_leave_at_their_acknowledgement_and_are_sent_again_in_order() {
     let sent = drain(&mut outbox);
     assert_eq!(texts(&sent), ["e {\"n\":0}", "e {\"n\":1}", "e {\"n\":2}"]);
     acknowledge(&mut outbox, &sent[..1]);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.push(event("{\"n\":3}"));
     outbox.connected();
     let again = drain(&mut outbox);
@@ -127,7 +127,7 @@ fn what_passes_is_dropped_with_the_connection_and_only_the_newest_current_waits(
     outbox.push(publication(1, "current", "2", Kind::Newest));
     outbox.push(publication(1, "history", "h", Kind::Unacknowledged));
     assert!(drain(&mut outbox).is_empty());
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.push(publication(1, "current", "3", Kind::Newest));
     outbox.connected();
     assert!(texts(&drain(&mut outbox)).iter().all(|text| text.starts_with('s')));
@@ -172,7 +172,7 @@ fn receipts_tell_acknowledged_from_lost() {
     let (receipt, mut told) = Receipt::new();
     outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
     drain(&mut outbox);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     assert_eq!(told.try_recv(), Ok(Settled::Unmeasured));
 
     let (receipt, mut told) = Receipt::new();
@@ -206,13 +206,13 @@ proptest! {
                 3 if !owed.is_empty() => outbox.acknowledge(owed.remove(0)),
                 3 => {}
                 _ => {
-                    outbox.disconnected();
+                    outbox.disconnected(Instant::now());
                     owed.clear();
                     outbox.connected();
                 }
             }
         }
-        outbox.disconnected();
+        outbox.disconnected(Instant::now());
         owed.clear();
         outbox.connected();
         loop {
@@ -237,7 +237,7 @@ proptest! {
 #[test]
 fn an_absent_broker_is_not_measured() {
     let mut outbox = outbox();
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     for kind in [Kind::State, EVENT, Kind::Newest] {
         let (receipt, mut told) = Receipt::new();
         let waiting = publication(1, "t", "{}", kind);
@@ -280,7 +280,7 @@ fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
     assert!(drain(&mut outbox).is_empty(), "not before it is on the disk, nor what comes after");
     outbox.release(changes[0].lane, changes[0].sequence);
     assert_eq!(drain(&mut outbox).len(), 2);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.push(event("3"));
     let changes = outbox.take_keep();
     assert_eq!(changes.len(), 2, "and the other one not a second time: {changes:?}");
@@ -436,7 +436,7 @@ fn an_event_that_was_on_its_way_is_held_back_like_the_others() {
     assert!(drain(&mut outbox).is_empty());
     outbox.open_to(Audience::HomeAssistant);
     drain(&mut outbox);
-    outbox.disconnected();
+    outbox.disconnected(Instant::now());
     outbox.open_to(Audience::Asker);
     outbox.connected();
     assert!(drain(&mut outbox).is_empty(), "unacknowledged, so it waits again");
