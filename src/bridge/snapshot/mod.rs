@@ -5,6 +5,7 @@
 
 mod heaters;
 pub(in crate::bridge) mod json;
+pub mod markings;
 mod printer_state;
 mod progress;
 mod published;
@@ -18,6 +19,7 @@ use serde_json::value::RawValue;
 
 use heaters::Heaters;
 use json::{Last, Raw, member, number, object, raw_number, raw_object, raw_text, whole_object};
+use markings::Standing;
 use progress::Progress;
 use published::Published;
 
@@ -105,8 +107,9 @@ pub struct Snapshot {
     job: Published,
     progress: Progress,
     last_markings: Last,
-    /// The server's time of the last `print` marking.
-    print_marking: Option<f64>,
+    /// How OctoPrint's log stood when it came last, and whether it came with the last message.
+    standing: Option<Standing>,
+    listed: bool,
     heaters: Heaters,
     position: Published,
     z: Option<f64>,
@@ -157,16 +160,9 @@ impl Snapshot {
         changes.extend(self.apply_job(update.job));
         let server_time = member(update.server_time);
         self.server_time = server_time;
-        if self.last_markings.differs(update.markings) {
-            self.print_marking = progress::last_print(update.markings);
-        }
-        changes.extend(self.progress.apply(
-            update.progress,
-            self.state,
-            self.print_marking,
-            server_time,
-            now,
-        ));
+        self.take_markings(update.markings);
+        let marking = self.standing.as_ref().and_then(|standing| standing.print);
+        changes.extend(self.progress.apply(update.progress, self.state, marking, server_time, now));
         let (temps, offsets) = (update.temps, update.offsets);
         let current = current.then_some(now.instant);
         changes.extend(self.heaters.apply(temps, offsets, self.state, current));
@@ -291,6 +287,22 @@ impl Snapshot {
         self.server_time
     }
 
+    /// How OctoPrint's log stands; `None` where the last message had none, or an empty one.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref().filter(|_| self.listed)
+    }
+
+    fn take_markings(&mut self, raw: Raw<'_>) {
+        if self.last_markings.differs(raw) {
+            let markings = markings::read(raw);
+            self.listed = markings.is_some();
+            // What is no log leaves the one that was known.
+            if let Some(markings) = markings {
+                self.standing = Standing::of(&markings);
+            }
+        }
+    }
+
     fn apply_state(&mut self, raw: Raw<'_>) -> Option<Change> {
         #[derive(Deserialize, Default)]
         struct State<'a> {
@@ -406,5 +418,7 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod tests;

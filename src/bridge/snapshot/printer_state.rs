@@ -67,6 +67,11 @@ impl PrinterState {
         text.and_then(Self::of_text).unwrap_or_else(|| Self::of_flags(flags))
     }
 
+    /// The state that OctoPrint's text means, where there are no flags.
+    pub fn of_text_alone(text: &str) -> Self {
+        Self::of(Some(text), Flags::default())
+    }
+
     fn of_text(text: &str) -> Option<Self> {
         Some(match text {
             "Offline" | "Closed" => Self::Offline,
@@ -110,10 +115,37 @@ impl PrinterState {
         of.into_iter().find(|(flag, _)| flag.0).map_or(Self::Unknown, |(_, state)| state)
     }
 
-    /// Whether a print goes on, be it paused.
-    pub fn is_printing(self) -> bool {
-        use PrinterState::{Cancelling, Finishing, Paused, Pausing, Printing, Resuming, Starting};
-        matches!(self, Starting | Printing | Pausing | Paused | Resuming | Cancelling | Finishing)
+    /// The state in a `state` of OctoPrint's.
+    pub fn read(state: &serde_json::Value) -> Self {
+        let flags = Some(&state["flags"]).filter(|flags| flags.is_object());
+        let flags = flags.and_then(|flags| Flags::deserialize(flags).ok()).unwrap_or_default();
+        Self::of(state["text"].as_str(), flags)
+    }
+
+    /// Whether a print is on, be it paused; `None` where this state does not tell. A file that is
+    /// sent to the card is no print, though OctoPrint's flags say so.
+    pub fn print_is_on(self) -> Option<bool> {
+        match self {
+            Self::Starting
+            | Self::Printing
+            | Self::Pausing
+            | Self::Paused
+            | Self::Resuming
+            | Self::Cancelling
+            | Self::Finishing => Some(true),
+            Self::Offline
+            | Self::Connecting
+            | Self::Operational
+            | Self::Transferring
+            | Self::Error => Some(false),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Whether a print that is on is about to be over. OctoPrint stays in these states for a
+    /// moment after it has said so.
+    pub fn is_winding_down(self) -> bool {
+        matches!(self, Self::Cancelling | Self::Finishing)
     }
 
     /// Whether OctoPrint has no connection to the printer.
@@ -137,5 +169,23 @@ mod tests {
         assert_eq!(PrinterState::of(None, Flags::default()), PrinterState::Unknown);
         let odd: Flags = serde_json::from_str(r#"{"operational":1,"paused":null}"#).unwrap();
         assert_eq!(PrinterState::of(None, odd), PrinterState::Unknown);
+    }
+
+    #[test]
+    fn one_function_says_whether_a_print_is_on() {
+        let of = |state: serde_json::Value| PrinterState::read(&state).print_is_on();
+        let flags = serde_json::json!({"operational": true, "printing": true});
+        assert_eq!(
+            of(serde_json::json!({"text": "Starting (stage 3)", "flags": flags})),
+            Some(true)
+        );
+        assert_eq!(
+            of(serde_json::json!({"text": "Sending file to SD", "flags": flags})),
+            Some(false)
+        );
+        assert_eq!(of(serde_json::json!({"text": "Connecting", "flags": {}})), Some(false));
+        for nothing in [serde_json::json!(null), serde_json::json!({"text": 5, "flags": [true]})] {
+            assert_eq!(of(nothing), None);
+        }
     }
 }

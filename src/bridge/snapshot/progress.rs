@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::json::{Raw, member, number, object};
 use super::{Change, Now, PrinterState, Published, Topic};
@@ -14,6 +13,10 @@ use crate::bridge::timestamp;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A finish time moves by at least this much.
 const ETA_STEP: Duration = Duration::from_secs(60);
+/// A calendar clock that is off by so much was set.
+const SET: Duration = Duration::from_secs(5);
+/// So much less than the print time, in seconds, is no age of a print.
+const YOUNGER: f64 = 5.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -23,13 +26,39 @@ pub(super) struct Progress {
     published_at: Option<Instant>,
     /// Of the print that goes on, or that was the last.
     started: Option<Started>,
+    /// The print time that came last.
+    print_time: Option<i64>,
 }
 
+/// When the print began. How long ago that is, is measured by a clock that nobody sets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Started {
     /// The server's time of the `print` marking; `None` where only the print time told.
     marking: Option<f64>,
+    /// How long it went on at `then`.
+    age: Duration,
+    then: Instant,
+    /// The time of day, as published.
     at: SystemTime,
+}
+
+impl Started {
+    fn new(marking: Option<f64>, seconds: f64, now: Now) -> Option<Self> {
+        let seconds = Some(seconds.max(0.0)).filter(|seconds| *seconds <= MOST_SECONDS)?;
+        let age = Duration::try_from_secs_f64(seconds).ok()?;
+        let at = timestamp::whole_seconds(now.wall.checked_sub(age)?);
+        Some(Self { marking, age, then: now.instant, at })
+    }
+
+    /// Follows a calendar clock that was set.
+    fn follow(&mut self, now: Now) {
+        let age = self.age + now.instant.saturating_duration_since(self.then);
+        if let Some(at) = now.wall.checked_sub(age)
+            && apart(at, self.at) >= SET
+        {
+            self.at = timestamp::whole_seconds(at);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -87,8 +116,8 @@ impl Progress {
         let completion = completion(message.completion);
         let print_time = whole(message.print_time, MOST_SECONDS);
         let print_time_left = whole(message.print_time_left, MOST_SECONDS);
-        self.find_started(state, completion, print_time, marking, server_time, now.wall);
-        let eta = if state.is_printing() {
+        self.find_started(state, completion, print_time, marking, server_time, now);
+        let eta = if state.print_is_on() == Some(true) {
             print_time_left.and_then(|left| self.eta(now.wall, left))
         } else {
             None
@@ -140,7 +169,8 @@ impl Progress {
     }
 
     /// When the print began, on the bridge's clock: from the last `print` marking, else from how
-    /// long it goes on. Kept while that is the same print, so that it does not waver.
+    /// long it goes on. Found once for each print, so that it does not waver, and that no clock
+    /// that is set later changes it: the marking's time is one of the server's clock before that.
     fn find_started(
         &mut self,
         state: PrinterState,
@@ -148,44 +178,39 @@ impl Progress {
         print_time: Option<i64>,
         marking: Option<f64>,
         server_time: Option<f64>,
-        wall: SystemTime,
+        now: Now,
     ) {
-        let printing = state.is_printing();
+        let before = self.print_time;
+        self.print_time = print_time.or(before);
+        let printing = state.print_is_on() == Some(true);
         if !printing && completion.is_none() {
             self.started = None;
             return;
         }
-        let ago = |seconds: f64| {
-            let ago = Some(seconds.max(0.0)).filter(|seconds| *seconds <= MOST_SECONDS)?;
-            let ago = Duration::try_from_secs_f64(ago).ok()?;
-            Some(timestamp::whole_seconds(wall.checked_sub(ago)?))
-        };
         let known = self.started.map(|started| started.marking);
-        if let (Some(marking), Some(server_time)) = (marking, server_time) {
-            if known != Some(Some(marking)) {
-                self.started =
-                    ago(server_time - marking).map(|at| Started { marking: Some(marking), at });
+        let fresh = match (known, marking) {
+            (Some(known), Some(_)) => known != marking,
+            // Older versions have no markings: the print time begins anew with each print.
+            (Some(_), None) => {
+                printing && print_time.is_some_and(|now| before.is_some_and(|b| now < b))
             }
-        } else if let (true, None, Some(print_time)) = (printing, known, print_time) {
-            self.started = ago(print_time as f64).map(|at| Started { marking: None, at });
+            (None, _) => true,
+        };
+        if let (false, Some(started)) = (fresh, &mut self.started) {
+            started.follow(now);
+            return;
+        }
+        let spent = print_time.map(|seconds| seconds as f64);
+        // A print that goes on for longer than its marking says: the server's clock was set back.
+        let age = marking
+            .zip(server_time)
+            .map(|(marking, server_time)| server_time - marking)
+            .filter(|age| spent.is_none_or(|spent| *age > spent - YOUNGER))
+            .or(spent.filter(|_| printing));
+        if let Some(age) = age {
+            self.started = Started::new(marking, age, now);
         }
     }
-}
-
-/// The server's time of the last `print` marking.
-pub(super) fn last_print(markings: Raw<'_>) -> Option<f64> {
-    #[derive(Deserialize, Default)]
-    struct Marking<'a> {
-        #[serde(borrow, default)]
-        r#type: Raw<'a>,
-        #[serde(borrow, default)]
-        time: Raw<'a>,
-    }
-    let markings: Vec<&RawValue> = member(markings)?;
-    markings.iter().rev().find_map(|raw| {
-        let marking: Marking<'_> = object(Some(raw));
-        (member::<&str>(marking.r#type)? == "print").then(|| member(marking.time))?
-    })
 }
 
 fn apart(a: SystemTime, b: SystemTime) -> Duration {
