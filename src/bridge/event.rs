@@ -89,8 +89,9 @@ pub fn last_event(kind: &str, received: SystemTime) -> Option<Bytes> {
     serde_json::to_vec(&last).ok().map(Bytes::from)
 }
 
-/// The payload for `B/P/print`; `None` where the event is no print event, or the second one of a
-/// cancel: OctoPrint sends PrintCancelled, then PrintFailed with the reason `cancelled`.
+/// The payload for `B/P/print`; `None` where the event is no print event. For a cancel OctoPrint
+/// sends PrintCancelled, then PrintFailed with the reason `cancelled`; where only the second one
+/// is heard, it tells of the cancel.
 pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
@@ -129,9 +130,11 @@ pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
         .payload
         .and_then(|payload| serde_json::from_str(payload.get()).ok())
         .unwrap_or_default();
-    if event_type == "print_failed" && reason.is_some_and(|r| r.get() == "\"cancelled\"") {
-        return None;
-    }
+    let cancelled = reason.is_some_and(|reason| reason.get() == "\"cancelled\"");
+    let event_type = match event_type {
+        "print_failed" if cancelled => "print_cancelled",
+        event_type => event_type,
+    };
     // The error's text says more than `error` or `firmware`.
     let reason = error.filter(|text| !matches!(text.get(), "\"\"" | "null")).or(reason);
     let print =
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_is_one_print_event() {
+    fn a_cancel_is_a_print_event_of_its_own() {
         let cancelled: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintCancelled","payload":{"name":"a.gcode","path":"d/a.gcode","time":3.5}}"#,
         )
@@ -198,7 +201,7 @@ mod tests {
         let failed: Event<'_> =
             serde_json::from_str(r#"{"type":"PrintFailed","payload":{"reason":"cancelled"}}"#)
                 .unwrap();
-        assert_eq!(print(&failed, at()), None);
+        assert!(text(print(&failed, at()).unwrap()).contains(r#""event_type":"print_cancelled""#));
         let failed: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintFailed","payload":{"reason":"error","error":"Too hot"}}"#,
         )

@@ -182,6 +182,10 @@ impl Mapping {
             }
             batch.push(self.topics.event(&event.kind), payload, kind);
         }
+        let progress = self.plugin_topics.as_mut().and_then(|p| p.progress_of(event, at));
+        if let Some((topic, payload)) = progress {
+            batch.push(topic, payload, Kind::State);
+        }
         if let Some(print) = event::print(event, at) {
             batch.push(self.topics.print.clone(), print, event::PRINT);
         }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::timestamp;
+use crate::octoprint::Event;
 use crate::topics::{Topic, segment};
 
 /// Makes the plugin's messages of one printer.
@@ -103,10 +104,29 @@ impl OctoPrintMqtt {
         changes
     }
 
+    /// The progress that an event changes: the plugin starts at 0, and ends at 100.
+    pub fn progress_of(&mut self, event: &Event<'_>, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let percent = match &*event.kind {
+            "PrintStarted" | "FileSelected" => 0,
+            "PrintDone" => 100,
+            _ => return None,
+        };
+        let file: File = serde_json::from_str(event.payload?.get()).ok()?;
+        if event.kind == "PrintStarted" {
+            // Begun anew, it is said anew.
+            self.progress = None;
+        }
+        self.progress(file, percent, at)
+    }
+
     /// Whole percents, as the plugin has them.
     fn printing(&mut self, update: Update, at: SystemTime) -> Option<(Topic, Bytes)> {
         let percent = update.progress.completion?.clamp(0.0, 100.0).floor() as i64;
-        let File { origin, path } = update.job.file;
+        self.progress(update.job.file, percent, at)
+    }
+
+    fn progress(&mut self, file: File, percent: i64, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let File { origin, path } = file;
         if self.progress.as_ref() == Some(&(path.clone(), percent)) {
             return None;
         }
@@ -155,5 +175,34 @@ mod tests {
         assert_eq!(changes, [("octoPrint/temperature/tool0".into(), Bytes::new())]);
         assert_eq!(&*plugin.event_topic("PrintDone"), "octoPrint/event/PrintDone");
         assert_eq!(&plugin.connection(true).1[..], b"connected");
+    }
+
+    #[test]
+    fn progress_moves_with_whole_percents_and_with_the_ends_of_a_print() {
+        let mut plugin = OctoPrintMqtt::new("octoPrint/");
+        let at = SystemTime::UNIX_EPOCH;
+        let mut told = Vec::new();
+        let mut note = |changes: Vec<(Topic, Bytes)>| {
+            for (topic, payload) in changes {
+                assert_eq!(&*topic, "octoPrint/progress/printing");
+                let payload: Value = serde_json::from_slice(&payload).unwrap();
+                told.push(payload["progress"].as_i64().unwrap());
+            }
+        };
+        let event = |plugin: &mut OctoPrintMqtt, kind: &str| {
+            let text = json!({"type": kind, "payload": {"origin": "local", "path": "a.gcode"}});
+            let text = text.to_string();
+            plugin.progress_of(&serde_json::from_str(&text).unwrap(), at).into_iter().collect()
+        };
+        note(event(&mut plugin, "PrintStarted"));
+        for tenths in 0..31 {
+            let file = json!({"origin": "local", "path": "a.gcode"});
+            let completion = 0.2 * f64::from(tenths);
+            let current = json!({"job": {"file": file}, "progress": {"completion": completion}});
+            note(plugin.state(&current.to_string(), at, |_| true));
+        }
+        note(event(&mut plugin, "PrintDone"));
+        note(event(&mut plugin, "PrintStarted"));
+        assert_eq!(told, [0, 1, 2, 3, 4, 5, 6, 100, 0]);
     }
 }

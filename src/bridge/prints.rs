@@ -5,16 +5,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::event;
 use super::hub::watch::Watch;
 use super::recovery::{
-    End, FileHistory, History, Outcome, Print, Record, Tracker, Unclear, event_payload,
-    print_payload,
+    self, End, FileHistory, History, Lost, Observed, Outcome, Print, Record, Tracker, Unclear,
+    event_payload, print_payload,
 };
-use super::snapshot::{PrinterState, Snapshot};
+use super::snapshot::Snapshot;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
 use crate::octoprint::{FilePath, Rest, RestError};
@@ -31,10 +30,21 @@ const SAME: f64 = 10.0;
 /// What was found out.
 #[derive(Debug)]
 pub enum Found {
-    /// How prints ended that nobody saw end.
-    Ends(Vec<End>),
+    /// How prints ended that nobody saw end, and which question that answers.
+    Ends(u64, Vec<End>),
+    /// Whether a print is on, where OctoPrint said so, and which question that answers.
+    Job(u64, Option<bool>),
     /// What was known of the file at the start of its print.
     Counts(Option<String>, FileHistory),
+}
+
+/// What follows from an event.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// What is to be kept along with its publication.
+    pub along: Option<Bytes>,
+    /// The end of this print was told before.
+    pub repeated: bool,
 }
 
 /// Follows the prints of one printer.
@@ -70,65 +80,94 @@ impl Prints {
     }
 
     /// The first `history` of a connection.
-    pub fn reconnected(&mut self, payload: &str, wall: SystemTime, rest: Rest) {
+    pub fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
         let Some(history) = History::read(payload) else { return };
-        let verdict = self.tracker.reconnected(&history, wall);
-        if verdict.ends.is_empty() && verdict.unclear.is_none() {
-            self.keep(true);
-        } else {
-            self.find_out(rest, verdict.ends, verdict.unclear);
+        match self.tracker.reconnected(&history, now, wall) {
+            Some(lost) => self.find_out(rest, lost),
+            None => self.keep(true),
         }
     }
 
-    /// Any `history` or `current`, as `snapshot` has it.
-    pub fn observe(&mut self, snapshot: &Snapshot, wall: SystemTime, now: Instant) {
-        if let Some(server_time) = snapshot.server_time() {
-            self.tracker.observe(server_time, wall);
-        }
-        self.tracker.looks(is_print(snapshot.state()), now);
+    /// A `current`, or a `history` that is not the first of its connection, as `snapshot` has it.
+    pub fn observe(
+        &mut self,
+        payload: &str,
+        snapshot: &Snapshot,
+        fresh: bool,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        let observed = Observed {
+            state: snapshot.state(),
+            standing: snapshot.standing(),
+            server_time: snapshot.server_time(),
+            fresh,
+        };
+        self.tracker.observe(observed, || History::read(payload), now, wall);
         self.keep(false);
     }
 
-    /// An event. Yields what is to be kept along with its publication.
+    /// An event.
     pub fn event(
         &mut self,
         kind: &str,
         payload: Option<&str>,
-        wall: SystemTime,
+        now: Instant,
         rest: &Rest,
-    ) -> Option<Bytes> {
+    ) -> Followed {
+        let print = || payload.and_then(print_of).unwrap_or_default();
         match kind {
             "PrintStarted" => {
-                let print = payload.and_then(print_of).unwrap_or_default();
+                let print = print();
                 self.ask_counts(&print, rest.clone());
-                self.tracker.started(print);
+                if let Some(lost) = self.tracker.started(print, now) {
+                    self.find_out(rest.clone(), lost);
+                }
                 self.keep(true);
             }
-            "PrintPaused" | "PrintResumed" => self.keep(true),
+            "PrintPaused" | "PrintResumed" => {
+                self.tracker.goes_on(now);
+                self.keep(true);
+            }
+            "Disconnected" => self.tracker.disconnected(now),
             "PrintDone" | "PrintFailed" | "PrintCancelled" => {
-                self.tracker.ended(wall);
-                return self.record();
+                let repeated = !self.tracker.ended(&print(), now);
+                return Followed { along: self.record(), repeated };
             }
             _ => {}
         }
-        None
+        Followed::default()
     }
 
     /// Takes in what was found out; yields what is to be published.
-    pub fn take(&mut self, found: Found, topics: &PrinterTopics, lane: usize) -> Vec<Publication> {
+    pub fn take(
+        &mut self,
+        found: Found,
+        topics: &PrinterTopics,
+        lane: usize,
+        now: Instant,
+    ) -> Vec<Publication> {
         match found {
             Found::Counts(path, history) => {
                 self.tracker.set_counts(path.as_deref(), &history);
                 self.keep(true);
                 Vec::new()
             }
-            Found::Ends(ends) => {
-                self.tracker.recovered(&ends);
+            Found::Job(question, on) => {
+                self.tracker.answered(question, on, now);
+                Vec::new()
+            }
+            Found::Ends(id, ends) => {
+                let ends = self.tracker.found(id, ends);
                 let along = self.record();
                 if ends.is_empty() {
                     self.keep(true);
                 }
-                ends.iter().flat_map(|end| recovered(end, topics, lane, along.as_ref())).collect()
+                let publications = |end: &End| {
+                    let at = self.tracker.by_our_clock(end.at);
+                    recovered(end, at, topics, lane, along.as_ref())
+                };
+                ends.iter().flat_map(publications).collect()
             }
         }
     }
@@ -140,8 +179,10 @@ impl Prints {
 
     /// Keeps what is to be kept once a minute, and looks after a print that ended in silence.
     pub fn flush(&mut self, now: Instant, rest: impl FnOnce() -> Rest) {
-        if let Some(unclear) = self.tracker.overdue(now) {
-            self.find_out(rest(), Vec::new(), Some(unclear));
+        if let Some(lost) = self.tracker.overdue(now) {
+            self.find_out(rest(), lost);
+        } else if let Some(question) = self.tracker.asks(now) {
+            self.ask_job(question, rest());
         }
         self.keep(false);
     }
@@ -170,12 +211,28 @@ impl Prints {
         });
     }
 
-    fn find_out(&self, rest: Rest, ends: Vec<End>, unclear: Option<Unclear>) {
+    fn ask_job(&self, question: u64, rest: Rest) {
         let found = self.found.clone();
+        self.watch.spawn("state of the job", async move {
+            let on = match rest.get("api/job").await {
+                Ok(answer) => recovery::print_is_on(&answer),
+                Err(error) => {
+                    tracing::debug!("whether a print is on is not known: {error}");
+                    None
+                }
+            };
+            // Fails only when the printer's task has ended.
+            let _ = found.send(Box::new(Found::Job(question, on))).await;
+        });
+    }
+
+    fn find_out(&self, rest: Rest, lost: Lost) {
+        let found = self.found.clone();
+        let Lost { id, ends, unclear } = lost;
         self.watch.spawn("recovery", async move {
             tokio::time::sleep(WRITTEN).await;
             let ends = find_out(&rest, ends, unclear).await;
-            let _ = found.send(Box::new(Found::Ends(ends))).await;
+            let _ = found.send(Box::new(Found::Ends(id, ends))).await;
         });
     }
 }
@@ -230,6 +287,7 @@ async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError
 
 fn recovered(
     end: &End,
+    at: f64,
     topics: &PrinterTopics,
     lane: usize,
     along: Option<&Bytes>,
@@ -241,26 +299,20 @@ fn recovered(
         ..Publication::new(lane, topic, payload, kind)
     };
     vec![
-        publication(topics.event(kind), event_payload(end), event::event_kind(kind)),
-        publication(topics.print.clone(), print_payload(end), event::PRINT),
+        publication(topics.event(kind), event_payload(end, at), event::event_kind(kind)),
+        publication(topics.print.clone(), print_payload(end, at), event::PRINT),
     ]
 }
 
-/// Whether a state is one of a print under way.
-fn is_print(state: PrinterState) -> bool {
-    !matches!(state, PrinterState::Offline | PrinterState::Error | PrinterState::Operational)
-}
-
+/// The print that an event is about; each field by itself.
 fn print_of(payload: &str) -> Option<Print> {
-    #[derive(Deserialize)]
-    struct Started {
-        name: Option<String>,
-        path: Option<String>,
-        origin: Option<String>,
-        size: Option<u64>,
-        user: Option<String>,
-        owner: Option<String>,
-    }
-    let Started { name, path, origin, size, user, owner } = serde_json::from_str(payload).ok()?;
-    Some(Print { name, path, origin, size, user: user.or(owner) })
+    let job: serde_json::Value = serde_json::from_str(payload).ok()?;
+    let text = |name: &str| job[name].as_str().map(str::to_owned);
+    Some(Print {
+        name: text("name"),
+        path: text("path"),
+        origin: text("origin"),
+        size: job["size"].as_u64(),
+        user: text("user").or_else(|| text("owner")),
+    })
 }

@@ -17,7 +17,7 @@ use super::home_assistant::HomeAssistant;
 use super::hub::watch::{Failures, Watch};
 use super::mapping::{Mapping, Odd};
 use super::oversize;
-use super::prints::{Found, Prints};
+use super::prints::{Followed, Found, Prints};
 use super::rate_limit::RateLimit;
 use super::rate_memory::RateMemory;
 use super::snapshot::{Change, Topic as StateTopic};
@@ -205,7 +205,7 @@ impl Printer {
                     self.publish_states(change);
                 }
                 Some(found) = self.found.recv() => {
-                    let publications = self.prints.take(*found, &self.topics, self.lane);
+                    let publications = self.prints.take(*found, &self.topics, self.lane, Instant::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.facts.1.recv() => self.learn(*fact),
@@ -296,12 +296,14 @@ impl Printer {
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
         let payload = event.payload.map(|payload| payload.get());
-        let rest = self.socket.rest();
-        // What is to be kept along with the event that ends a print.
-        if let Some(record) = self.prints.event(&event.kind, payload, message.received_at(), &rest)
-        {
+        let (now, rest) = (message.received().into_std(), self.socket.rest());
+        let Followed { along, repeated } = self.prints.event(&event.kind, payload, now, &rest);
+        if let Some(record) = along {
             let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
             publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
+        }
+        if repeated {
+            publications.retain(|publication| publication.topic != self.topics.print);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         match Question::after(&event.kind) {
@@ -317,7 +319,10 @@ impl Printer {
     fn take_other(&mut self, message: &Message, receipt: Receipt) {
         let (publications, odd) = self.mapping.map(message, &receipt);
         drop(receipt);
-        self.follow_prints(message);
+        // What cannot be read says nothing of prints.
+        if odd.is_none() {
+            self.follow_prints(message);
+        }
         publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(odd) = odd {
             self.complain(message.kind(), &odd);
@@ -331,13 +336,16 @@ impl Printer {
 
     fn follow_prints(&mut self, message: &Message) {
         let (wall, now) = (message.received_at(), message.received().into_std());
-        if !matches!(message.kind(), "history" | "current") {
-            return;
+        match message.kind() {
+            "history" if self.greeted != message.connection() => {
+                self.prints.reconnected(message.payload(), now, wall, self.socket.rest());
+            }
+            kind @ ("history" | "current") => {
+                let (payload, fresh) = (message.payload(), kind == "history");
+                self.prints.observe(payload, &self.mapping.snapshot, fresh, now, wall);
+            }
+            _ => {}
         }
-        if message.kind() == "history" && self.greeted != message.connection() {
-            self.prints.reconnected(message.payload(), wall, self.socket.rest());
-        }
-        self.prints.observe(&self.mapping.snapshot, wall, now);
     }
 
     /// Clears the topics of what is no heater any more, and announces the heaters.

@@ -1,31 +1,22 @@
 //! What OctoPrint says that tells how a print ended (pure).
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Print;
-
-/// One entry of OctoPrint's log of the last half hour.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Marking {
-    /// `connected`, `print`, `pause`, `resume`, `done`, `cancel`, `disconnected`.
-    pub kind: String,
-    /// The server's time.
-    pub at: f64,
-}
+use crate::bridge::snapshot::PrinterState;
+use crate::bridge::snapshot::markings::{self, Marking, Standing};
 
 /// What of a `history` tells how prints went.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
-    /// In order.
-    pub markings: Vec<Marking>,
+    /// OctoPrint's log; `None` where it sent none.
+    pub markings: Option<Vec<Marking>>,
     /// The server's time.
-    pub server_time: f64,
-    /// Whether a print is under way, paused or not.
-    pub running: bool,
-    /// Whether the printer is there and does nothing.
-    pub operational: bool,
+    pub server_time: Option<f64>,
+    /// The printer's state.
+    pub state: PrinterState,
     /// The printer's error.
     pub error: Option<String>,
     /// The selected file.
@@ -33,45 +24,48 @@ pub struct History {
 }
 
 impl History {
-    /// Reads the payload of a `history` or `current`. `None` where it has no time of the server.
+    /// Reads the payload of a `history` or `current`, each field by itself. `None` where it is no
+    /// object.
     pub fn read(payload: &str) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Payload {
-            server_time: f64,
+        struct Payload<'a> {
             #[serde(default)]
-            markings: Vec<Value>,
+            server_time: Value,
+            #[serde(borrow, default)]
+            markings: Option<&'a RawValue>,
             #[serde(default)]
             state: Value,
             #[serde(default)]
             job: Value,
-            #[serde(default)]
-            #[allow(dead_code, reason = "the bulk, which is skipped")]
-            logs: IgnoredAny,
         }
-        let Payload { server_time, markings, state, job, .. } =
-            serde_json::from_str(payload).ok()?;
-        let flag = |name: &str| state["flags"][name] == true;
-        let text = state["text"].as_str().unwrap_or_default();
-        // A file that is sent to the card is no print, though the flags say so.
-        let sending = text.contains("file to SD");
-        let marking = |marking: &Value| {
-            let kind = marking["type"].as_str()?.to_owned();
-            Some(Marking { kind, at: marking["time"].as_f64()? })
-        };
+        if !payload.trim_start().starts_with('{') {
+            return None;
+        }
+        let Payload { server_time, markings, state, job } = serde_json::from_str(payload).ok()?;
         Some(Self {
-            markings: markings.iter().filter_map(marking).collect(),
-            server_time,
-            running: (flag("printing") || flag("paused")) && !sending,
-            operational: flag("ready"),
+            markings: markings::read(markings),
+            server_time: server_time.as_f64(),
+            state: PrinterState::read(&state),
             error: state["error"].as_str().map(str::to_owned),
             job: job_of(&job),
         })
     }
+
+    /// How the log stands; `None` where there is none, or an empty one.
+    pub fn standing(&self) -> Option<Standing> {
+        Standing::of(self.markings.as_deref()?)
+    }
+}
+
+/// Whether a print is on, from the answer to `GET /api/job`; `None` where it does not tell.
+pub fn print_is_on(answer: &[u8]) -> Option<bool> {
+    let job: Value = serde_json::from_slice(answer).ok()?;
+    PrinterState::of_text_alone(job["state"].as_str()?).print_is_on()
 }
 
 /// The selected file of a `job`; `None` where there is none.
-pub(super) fn job_of(job: &Value) -> Option<Print> {
+fn job_of(job: &Value) -> Option<Print> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let file = &job["file"];
     let path = text(&file["path"])?;

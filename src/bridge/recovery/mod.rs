@@ -1,25 +1,33 @@
-//! How a print ended unseen (pure).
+//! How prints go on, and how one ended unseen (pure).
 //!
 //! What was known when OctoPrint was last heard is held against the first `history` after an
-//! absence. OctoPrint's `markings` decide as far as they reach back, half an hour by default; else
-//! the file's print history, which has to be asked for. Times of the server are compared with
-//! times of the server alone.
+//! absence, which was built after the login and proves by itself what is. OctoPrint's markings
+//! decide as far as they reach back, half an hour by default; else the file's print history, which
+//! has to be asked for. On a connection that stands, a print is over without an event only where
+//! that was said twice by what was built after the last sign of the print.
+//!
+//! No clock decides: the markings are told apart by their order, and times of the server are
+//! compared with times of the server alone.
 
 mod history;
 mod publish;
+mod replay;
+mod silence;
 mod tracker;
+mod unclear;
 
 use serde::{Deserialize, Serialize};
 
-pub use history::{FileHistory, History, Marking};
+use super::snapshot::markings::Standing;
+
+pub use history::{FileHistory, History, print_is_on};
 pub use publish::{event_payload, print_payload};
-pub use tracker::{Tracker, Unclear};
+pub use replay::{Verdict, judge};
+pub use tracker::{Lost, Observed, Tracker};
+pub use unclear::Unclear;
 
 /// Ends of one print as two sources have it are not farther apart, in seconds.
 const SAME: f64 = 1.0;
-/// For how long the markings can be trusted to be whole, in seconds: OctoPrint drops those older
-/// than half an hour by default, a setting of the user's.
-const CUTOFF: f64 = 1500.0;
 
 /// A print, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -38,8 +46,14 @@ pub struct Print {
 }
 
 impl Print {
+    /// Whether both are of one file.
     fn is_file_of(&self, other: &Self) -> bool {
         self.path.is_some() && self.path == other.path && self.origin == other.origin
+    }
+
+    /// Whether nothing says that they are of two files.
+    fn may_be(&self, other: &Self) -> bool {
+        self.path.is_none() || other.path.is_none() || self.path == other.path
     }
 }
 
@@ -55,6 +69,26 @@ pub struct Record {
     pub last_end: f64,
     /// How often the file had been printed to its end and not, when the print began.
     pub counts: Option<(u64, u64)>,
+    /// How OctoPrint's log stood when it was last known for sure.
+    pub standing: Option<Standing>,
+    /// The print that runs began after that, so the log's last end is not its own.
+    pub begun: bool,
+    /// The server's time when it did.
+    pub began: f64,
+    /// A connection began without a log since: nobody knows what of it is told.
+    pub gap: bool,
+    /// So many prints ended after that whose end is known.
+    pub told: u32,
+    /// The prints whose ends were published last: two, the newest first.
+    pub ended: Vec<Print>,
+}
+
+impl Record {
+    /// The end of `print` is published.
+    fn note_end(&mut self, print: Print) {
+        self.ended.insert(0, print);
+        self.ended.truncate(2);
+    }
 }
 
 /// How a print ended.
@@ -83,91 +117,9 @@ pub struct End {
     pub took: Option<f64>,
 }
 
-/// What follows from the first `history` after an absence.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Verdict {
-    /// Ends that the markings tell of, in order.
-    pub ends: Vec<End>,
-    /// A print that may have ended, which only the file's history can tell.
-    pub unclear: Option<Unclear>,
-    /// The print that runs now.
-    pub running: Option<Print>,
-}
-
-/// Judges what happened since `record` was made.
-pub fn judge(record: &Record, history: &History) -> Verdict {
-    let mut verdict = Verdict::default();
-    // The print that is under way at each marking, and whether it is the one of the record.
-    let mut under_way = record.print.clone().map(|print| (print, true));
-    let seen = |at: f64| at <= record.server_time;
-    for marking in history.markings.iter().filter(|marking| !seen(marking.at)) {
-        let ended = match marking.kind.as_str() {
-            "done" => Some((Outcome::Done, None)),
-            "cancel" => Some((Outcome::Cancelled, None)),
-            "disconnected" => {
-                let error = history.error.clone().filter(|error| !error.is_empty());
-                let lost = || "the connection to the printer was lost".to_owned();
-                Some((Outcome::Failed, Some(error.unwrap_or_else(lost))))
-            }
-            "connected" => Some((Outcome::Failed, Some("OctoPrint was restarted".to_owned()))),
-            "print" => {
-                // Without an end in between it is one begun anew from a pause, and goes on.
-                under_way.get_or_insert((Print::default(), false));
-                None
-            }
-            _ => None,
-        };
-        let Some((outcome, reason)) = ended else { continue };
-        // What ends nothing is a printer that comes and goes between prints.
-        let Some((print, _)) = under_way.take() else { continue };
-        // An end that was seen may be newer than the last `current`.
-        if marking.at > record.last_end + SAME {
-            verdict.ends.push(End { print, outcome, at: marking.at, reason, took: None });
-        }
-    }
-    name_last(&mut verdict.ends, history);
-    settle(record, history, under_way, &mut verdict);
-    verdict
-}
-
-/// A print that both started and ended unseen is known by its file where that is still selected.
-fn name_last(ends: &mut [End], history: &History) {
-    if let Some(last) = ends.last_mut()
-        && last.print == Print::default()
-        && !history.running
-        && let Some(job) = &history.job
-    {
-        last.print = job.clone();
-    }
-}
-
-/// What is to be thought of the print that no marking ended.
-fn settle(
-    record: &Record,
-    history: &History,
-    under_way: Option<(Print, bool)>,
-    verdict: &mut Verdict,
-) {
-    let job = history.job.clone().unwrap_or_default();
-    verdict.running = history.running.then(|| job.clone());
-    let Some((print, true)) = under_way else { return };
-    let away = history.server_time - record.server_time;
-    // The same file may have ended and begun again where the markings do not reach back so far.
-    let same = history.running && print.is_file_of(&job) && away < CUTOFF;
-    if same {
-        return;
-    }
-    verdict.unclear = Some(Unclear {
-        may_run: history.running && print.is_file_of(&job),
-        still_selected: history.operational
-            && print.is_file_of(&job)
-            && history.error.as_ref().is_none_or(String::is_empty),
-        since: record.server_time.max(record.last_end),
-        now: history.server_time,
-        counts: record.counts,
-        print,
-    });
-}
-
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tracker_tests;

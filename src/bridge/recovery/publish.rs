@@ -24,8 +24,9 @@ impl Outcome {
     }
 }
 
-/// The payload for `B/P/event/<Type>`: the fields that are known, as OctoPrint names them.
-pub fn event_payload(end: &End) -> Bytes {
+/// The payload for `B/P/event/<Type>`: the fields that are known, as OctoPrint names them. `at` is
+/// the end itself, in seconds since 1970 by the bridge's clock.
+pub fn event_payload(end: &End, at: f64) -> Bytes {
     let mut event = Map::new();
     let print = &end.print;
     let fields = [
@@ -37,7 +38,7 @@ pub fn event_payload(end: &End) -> Bytes {
         ("time", json!(end.took)),
         ("reason", json!(end.reason)),
         ("_event", json!(end.outcome.event())),
-        ("_timestamp", json!(timestamp(end))),
+        ("_timestamp", json!(timestamp(at))),
         ("_recovered", json!(true)),
     ];
     for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
@@ -46,23 +47,22 @@ pub fn event_payload(end: &End) -> Bytes {
     Value::from(event).to_string().into()
 }
 
-/// The payload for `B/P/print`.
-pub fn print_payload(end: &End) -> Bytes {
+/// The payload for `B/P/print`; `at` as in [`event_payload`].
+pub fn print_payload(end: &End, at: f64) -> Bytes {
     json!({
         "event_type": end.outcome.print_event(),
         "file": end.print.name,
         "path": end.print.path,
         "time": end.took,
         "reason": end.reason,
-        "timestamp": timestamp(end),
+        "timestamp": timestamp(at),
         "_recovered": true,
     })
     .to_string()
     .into()
 }
 
-/// The end itself, in whole Unix seconds.
-pub fn timestamp(end: &End) -> u64 {
-    // A time of a server's clock, which is after 1970.
-    end.at.max(0.0) as u64
+fn timestamp(at: f64) -> u64 {
+    // A float to an integer saturates.
+    at.max(0.0) as u64
 }

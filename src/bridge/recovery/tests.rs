@@ -1,9 +1,11 @@
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::bridge::snapshot::PrinterState;
+use crate::bridge::snapshot::markings::Marking;
 
 /// The recorded first `history` after an absence, by case.
 fn recorded(case: &str) -> History {
@@ -27,8 +29,14 @@ fn printing(since: f64) -> Record {
         print: Some(print("quick.gcode")),
         server_time: since,
         last_end: since - 60.0,
-        counts: None,
+        ..Record::default()
     }
+}
+
+/// As after a restart of the bridge, which knows the time of its absence from the server alone.
+fn judge(record: &Record, history: &History) -> Verdict {
+    let away = history.server_time.map(|now| now - record.server_time);
+    super::judge(record, history, away)
 }
 
 fn outcomes(verdict: &Verdict) -> Vec<Outcome> {
@@ -49,9 +57,9 @@ fn the_recorded_absences_are_judged_right() {
         let verdict = judge(&printing(since), &history);
         assert_eq!(outcomes(&verdict), [outcome], "{case}");
         assert_eq!(verdict.ends[0].print.path.as_deref(), Some("quick.gcode"), "{case}");
-        assert!(verdict.ends[0].at > since && verdict.ends[0].at < history.server_time);
+        assert!(verdict.ends[0].at > since && verdict.ends[0].at < history.server_time.unwrap());
         assert_eq!((verdict.running, verdict.unclear), (None, None), "{case}");
-        let known = Record { last_end: history.server_time, ..printing(since) };
+        let known = Record { last_end: history.server_time.unwrap(), ..printing(since) };
         assert!(judge(&known, &history).ends.is_empty(), "{case}: never twice");
     }
     let verdict = judge(&printing(1_795_448_186.0), &recorded("error"));
@@ -82,13 +90,14 @@ fn prints_that_started_and_ended_unseen_are_found_as_far_as_the_markings_reach()
 
 fn history(markings: &[(&str, f64)], job: Option<&str>, running: bool) -> History {
     History {
-        markings: markings
-            .iter()
-            .map(|(kind, at)| Marking { kind: (*kind).to_owned(), at: *at })
-            .collect(),
-        server_time: 10_000.0,
-        running,
-        operational: !running,
+        markings: Some(
+            markings
+                .iter()
+                .map(|(kind, at)| Marking { kind: (*kind).to_owned(), at: *at })
+                .collect(),
+        ),
+        server_time: Some(10_000.0),
+        state: if running { PrinterState::Printing } else { PrinterState::Operational },
         error: Some(String::new()),
         job: job.map(print),
     }
@@ -148,69 +157,6 @@ fn how_long_a_print_took_is_told_once_its_end_is_written() {
 }
 
 #[test]
-fn a_print_that_was_seen_to_end_is_never_recovered() {
-    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(9_000);
-    let mut tracker = Tracker::new(None);
-    let first = tracker.reconnected(&history(&[("done", 9_990.0)], None, false), wall);
-    assert_eq!(first, Verdict::default(), "nothing of before the first look is ours");
-    tracker.started(print("quick.gcode"));
-    // The end comes as an event, 5 s later; `current` never tells before the line breaks.
-    tracker.ended(wall + Duration::from_secs(5));
-    let after = history(&[("print", 10_001.0), ("done", 10_004.9)], Some("quick.gcode"), false);
-    let later = History { server_time: 10_060.0, ..after };
-    assert_eq!(tracker.reconnected(&later, wall).ends, []);
-}
-
-#[test]
-fn a_restart_while_ends_are_found_out_judges_again() {
-    let wall = SystemTime::UNIX_EPOCH;
-    let mut tracker = Tracker::new(Some(printing(9_000.0)));
-    let ended = history(&[("done", 9_500.0)], Some("quick.gcode"), false);
-    let verdict = tracker.reconnected(&ended, wall);
-    assert_eq!(verdict.ends.len(), 1);
-    assert!(tracker.keep(true, Instant::now()).is_none(), "not before the end is published");
-    tracker.recovered(&verdict.ends);
-    let kept = tracker.keep(true, Instant::now()).unwrap().clone();
-    assert_eq!((kept.print.clone(), kept.last_end), (None, 9_500.0));
-    assert!(Tracker::new(Some(kept)).reconnected(&ended, wall).ends.is_empty());
-}
-
-#[test]
-fn nothing_is_kept_while_the_ends_of_an_earlier_absence_are_found_out() {
-    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
-    let mut tracker = Tracker::new(Some(printing(9_000.0)));
-    let ended = history(&[("done", 9_500.0)], Some("quick.gcode"), false);
-    let ends = tracker.reconnected(&ended, wall).ends;
-    assert_eq!(ends.len(), 1);
-    // The line breaks again, nothing happens meanwhile, and the next print ends.
-    assert_eq!(tracker.reconnected(&ended, wall), Verdict::default());
-    tracker.started(print("other.gcode"));
-    tracker.ended(wall);
-    assert!(tracker.keep(true, now).is_none() && tracker.record().is_none());
-    tracker.recovered(&ends);
-    assert!(tracker.keep(true, now).is_some() && tracker.record().is_some());
-}
-
-#[test]
-fn a_print_that_ends_in_silence_is_noticed() {
-    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
-    let mut tracker = Tracker::new(None);
-    tracker.reconnected(&history(&[], None, false), wall);
-    tracker.started(print("quick.gcode"));
-    tracker.looks(false, now);
-    assert!(tracker.overdue(now).is_none());
-    let due = tracker.due().unwrap();
-    let unclear = tracker.overdue(due).unwrap();
-    assert_eq!(unclear.settle(None).unwrap().outcome, Outcome::Failed);
-    assert!(tracker.overdue(due + Duration::from_secs(60)).is_none(), "once");
-    tracker.recovered(&[]);
-    tracker.started(print("quick.gcode"));
-    tracker.looks(false, now);
-    tracker.looks(true, now);
-    assert!(tracker.overdue(now + Duration::from_secs(60)).is_none());
-}
-
-#[test]
 fn what_is_published_says_that_it_is_recovered() {
     let end = End {
         print: print("quick.gcode"),
@@ -219,13 +165,13 @@ fn what_is_published_says_that_it_is_recovered() {
         reason: None,
         took: Some(42.5),
     };
-    let event: Value = serde_json::from_slice(&event_payload(&end)).unwrap();
+    let event: Value = serde_json::from_slice(&event_payload(&end, end.at)).unwrap();
     assert_eq!(
         event,
         serde_json::json!({"name": "quick.gcode", "path": "quick.gcode", "origin": "local",
             "time": 42.5, "_event": "PrintDone", "_timestamp": 5000, "_recovered": true})
     );
-    let print: Value = serde_json::from_slice(&print_payload(&end)).unwrap();
+    let print: Value = serde_json::from_slice(&print_payload(&end, end.at)).unwrap();
     assert_eq!(
         print,
         serde_json::json!({"event_type": "print_done", "file": "quick.gcode", "path": "quick.gcode",
@@ -247,11 +193,12 @@ proptest! {
             kinds.iter().zip(0..).map(|(kind, n)| (*kind, 9_000.0 + f64::from(n) * 75.0)).collect();
         let history = history(&markings, Some("quick.gcode"), running);
         let mut tracker = Tracker::new(Some(printing(since)));
-        let verdict = tracker.reconnected(&history, SystemTime::UNIX_EPOCH);
-        let mut ends = verdict.ends;
-        ends.extend(verdict.unclear.and_then(|unclear| unclear.settle(None)));
-        tracker.recovered(&ends);
-        let again = tracker.reconnected(&history, SystemTime::UNIX_EPOCH);
-        prop_assert!(again.ends.is_empty() && again.unclear.is_none(), "{:?}", again);
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        if let Some(Lost { id, mut ends, unclear }) = tracker.reconnected(&history, now, wall) {
+            ends.extend(unclear.and_then(|unclear| unclear.settle(None)));
+            tracker.found(id, ends);
+        }
+        let again = tracker.reconnected(&history, now, wall);
+        prop_assert_eq!(again, None);
     }
 }

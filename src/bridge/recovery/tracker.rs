@@ -2,62 +2,60 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{End, FileHistory, History, Outcome, Print, Record, Verdict, judge};
+use super::replay::{end_in_log, judge, running};
+use super::silence::Silence;
+use super::{End, FileHistory, History, Print, Record, Unclear};
+use crate::bridge::snapshot::PrinterState;
+use crate::bridge::snapshot::markings::Standing;
 
 /// How often the record is kept while nothing happens but printing.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-/// For how long a print may seem to have ended without an event: events come before the state
-/// that they cause, and never much later.
-const GRACE: Duration = Duration::from_secs(5);
+/// A clock that jumps by so many seconds was set.
+const SET: f64 = 5.0;
+/// The end of a print is not written into its file's history earlier than so long before the last
+/// sign of the print, in seconds: that sign may have been on its way.
+const ON_ITS_WAY: f64 = 5.0;
+/// So often must a print be seen that no event told of, before it counts as one.
+const SEEN: u8 = 2;
+/// Clocks that agree so well need no conversion, in seconds.
+const AGREE: f64 = 5.0;
 
-/// A print of which only the file's history can tell whether and how it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unclear {
-    /// Which print.
-    pub print: Print,
-    /// The same file is being printed now.
-    pub may_run: bool,
-    /// Its file is still selected, the printer is ready, and there is no error.
-    pub still_selected: bool,
-    /// Since when nothing is known, in the server's time.
-    pub since: f64,
+/// What a `current` or `history` says that matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// The printer's state.
+    pub state: PrinterState,
+    /// How OctoPrint's log stands, where it came along.
+    pub standing: Option<&'a Standing>,
     /// The server's time.
-    pub now: f64,
-    /// How often the file had been printed when the print began.
-    pub counts: Option<(u64, u64)>,
+    pub server_time: Option<f64>,
+    /// A `history`, which is built when it is sent. A `current` may have waited for its turn, and
+    /// is older than an event that came before it.
+    pub fresh: bool,
 }
 
-impl Unclear {
-    /// What the file's history says; `None`: the print still runs. Without a history nobody knows
-    /// how it ended.
-    pub fn settle(&self, history: Option<&FileHistory>) -> Option<End> {
-        let end = |outcome, at, reason: Option<&str>, took| {
-            let (print, reason) = (self.print.clone(), reason.map(str::to_owned));
-            Some(End { print, outcome, at, reason, took })
-        };
-        let newer = history.and_then(|h| h.last).filter(|(date, ..)| *date > self.since);
-        match newer {
-            Some((at, true, took)) => end(Outcome::Done, at, None, took),
-            // Another print of the same file may have been the last one: the counts tell.
-            Some((at, false, _)) if self.succeeded_before(history) => {
-                end(Outcome::Done, at, None, None)
-            }
-            Some((at, false, _)) if self.still_selected => end(Outcome::Cancelled, at, None, None),
-            Some((at, false, _)) => end(Outcome::Failed, at, Some("unknown"), None),
-            None if self.may_run => None,
-            None => end(Outcome::Failed, self.now, Some("unknown"), None),
-        }
-    }
+/// Prints that ended unseen: how is known of some, and is to be found out of another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// For [`Tracker::found`].
+    pub id: u64,
+    /// The ends that are known.
+    pub ends: Vec<End>,
+    /// The print of which its file's history can tell.
+    pub unclear: Option<Unclear>,
+}
 
-    /// Whether the file came to its end once since the print began, and failed after that.
-    fn succeeded_before(&self, history: Option<&FileHistory>) -> bool {
-        match (self.counts, history) {
-            (Some((success, failure)), Some(now)) => {
-                now.success == success + 1 && now.failure == failure + 1
-            }
-            _ => false,
-        }
-    }
+/// Ends that are being found out.
+#[derive(Debug)]
+struct Pending {
+    id: u64,
+    /// The last print of them.
+    print: Print,
+    counts: Option<(u64, u64)>,
+    /// Nothing proves the end but that nothing is printed: one that goes on after all is no end.
+    doubtful: bool,
+    /// The event came after all.
+    told: bool,
 }
 
 /// One printer's prints.
@@ -66,13 +64,24 @@ pub struct Tracker {
     record: Record,
     /// Whether anything is known from before.
     known: bool,
+    /// When the server's time was last heard.
+    heard: Option<Instant>,
     /// The server's clock less ours, in seconds.
-    offset: f64,
+    ahead: f64,
     kept_at: Option<Instant>,
-    /// Since when a print seems to have ended without an event.
-    silent_since: Option<Instant>,
-    /// How many absences there were whose ends are still being found out.
-    recovering: u32,
+    /// Since the record was kept, something changed that a restart must know.
+    unkept: bool,
+    /// The next `current` is built after the last event of a print.
+    certain: bool,
+    silence: Option<Silence>,
+    /// Counts the signs of prints, so that an answer to an older question is known.
+    signs: u64,
+    /// The server's time of the last sign.
+    sign_at: f64,
+    /// How often a print was seen that no event told of.
+    seen: u8,
+    pending: Vec<Pending>,
+    ids: u64,
 }
 
 impl Tracker {
@@ -84,65 +93,232 @@ impl Tracker {
     /// What is to be kept with an end that is published. `None` while other ends are still being
     /// found out: after a restart they would count as told.
     pub fn record(&self) -> Option<&Record> {
-        (self.recovering == 0).then_some(&self.record)
+        self.pending.is_empty().then_some(&self.record)
     }
 
-    /// The first `history` of a connection: what happened meanwhile. Until [`Tracker::recovered`]
+    /// The print that runs.
+    pub fn print(&self) -> Option<&Print> {
+        self.record.print.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn knows_log(&self) -> bool {
+        self.record.standing.is_some() && !self.record.gap
+    }
+
+    /// The first `history` of a connection: what happened meanwhile. Until [`Tracker::found`]
     /// nothing is kept, so that a restart judges again.
-    pub fn reconnected(&mut self, history: &History, wall: SystemTime) -> Verdict {
-        let verdict = if self.known {
-            judge(&self.record, history)
-        } else {
-            let running = history.running.then(|| history.job.clone().unwrap_or_default());
-            Verdict { running, ..Verdict::default() }
+    pub fn reconnected(
+        &mut self,
+        history: &History,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<Lost> {
+        let before = self.record.server_time;
+        let away = match (self.heard, history.server_time) {
+            (Some(heard), _) => Some(now.saturating_duration_since(heard).as_secs_f64()),
+            (None, Some(server_time)) => Some(server_time - before),
+            (None, None) => None,
         };
-        self.silent_since = None;
+        self.hear(history.server_time, now, wall);
+        let was = Record { server_time: self.before(away, history, before), ..self.record.clone() };
+        // A clock that was set forward makes OctoPrint drop more of its log.
+        let by_server = history.server_time.map(|server_time| server_time - before);
+        let away = away.map(|away| by_server.map_or(away, |by_server| by_server.max(away)));
+        let verdict = if self.known {
+            judge(&was, history, away)
+        } else {
+            super::Verdict { running: running(history, None), ..super::Verdict::default() }
+        };
         let same = match (&self.record.print, &verdict.running) {
-            (Some(before), Some(now)) => verdict.ends.is_empty() && before.is_file_of(now),
+            (Some(before), Some(now)) => {
+                verdict.ends.is_empty() && (before.is_file_of(now) || before == now)
+            }
             _ => false,
         };
         if !same {
             self.record.counts = None;
         }
-        self.record.print = verdict.running.clone();
+        self.record.print = verdict.running;
         if !self.known {
             // Nothing that happened before the first look is ours to tell.
-            self.record.last_end = history.server_time;
+            self.record.last_end = self.record.server_time;
         }
-        self.known = true;
-        self.recovering += u32::from(!verdict.ends.is_empty() || verdict.unclear.is_some());
-        self.observe(history.server_time, wall);
-        verdict
+        (self.known, self.certain, self.silence, self.seen) = (true, true, None, 0);
+        if history.markings.is_some() {
+            self.record.standing = history.standing();
+            self.record.told = 0;
+            let over = self.record.standing.as_ref().is_some_and(|standing| standing.end.is_some());
+            self.record.begun = self.record.print.is_some() && over;
+        } else if !same {
+            // The log has what comes before this print, and nobody knows how much.
+            self.record.begun = self.record.print.is_some();
+        }
+        self.record.gap = history.markings.is_none();
+        if !same {
+            self.record.began = self.record.server_time;
+        }
+        self.sign();
+        if verdict.ends.is_empty() && verdict.unclear.is_none() {
+            return None;
+        }
+        Some(self.lost(verdict.ends, verdict.unclear))
     }
 
-    /// The ends of the absence are known and about to be published.
-    pub fn recovered(&mut self, ends: &[End]) {
-        self.recovering = self.recovering.saturating_sub(1);
-        for end in ends {
+    /// The server's time when it was last heard, by its clock of today.
+    fn before(&self, away: Option<f64>, history: &History, before: f64) -> f64 {
+        match (self.heard, away, history.server_time) {
+            (Some(_), Some(away), Some(server_time)) if jumped(server_time - before - away) => {
+                server_time - away
+            }
+            _ => before,
+        }
+    }
+
+    /// The ends of `id` are known; yields those that are about to be published.
+    pub fn found(&mut self, id: u64, mut ends: Vec<End>) -> Vec<End> {
+        let Some(index) = self.pending.iter().position(|pending| pending.id == id) else {
+            // The print goes on.
+            return Vec::new();
+        };
+        let pending = self.pending.remove(index);
+        if pending.told && ends.last().is_some_and(|end| end.print.may_be(&pending.print)) {
+            ends.pop();
+        }
+        if let Some(print) = &self.record.print
+            && print.may_be(&pending.print)
+            && !ends.is_empty()
+        {
+            // They are of the print before.
+            self.record.counts = None;
+        }
+        for end in &ends {
             self.record.last_end = self.record.last_end.max(end.at);
         }
+        if let Some(last) = ends.last() {
+            self.record.note_end(last.print.clone());
+        }
+        ends
     }
 
-    /// Takes in the server's time of a `current` or `history`.
-    pub fn observe(&mut self, server_time: f64, wall: SystemTime) {
-        self.record.server_time = server_time;
-        self.offset = server_time - unix(wall);
+    /// A time of the server's, as seconds of our clock since 1970.
+    pub fn by_our_clock(&self, server_time: f64) -> f64 {
+        server_time - if self.ahead.abs() < AGREE { 0.0 } else { self.ahead }
     }
 
-    /// Takes in whether the state looks as if a print were under way.
-    pub fn looks(&mut self, running: bool, now: Instant) {
-        if running || self.record.print.is_none() {
-            self.silent_since = None;
-        } else {
-            self.silent_since.get_or_insert(now);
+    /// Takes in a `current`, or a `history` that is not the first of its connection. `read` reads
+    /// the rest of it, where that is needed.
+    pub fn observe(
+        &mut self,
+        observed: Observed<'_>,
+        read: impl FnOnce() -> Option<History>,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        self.hear(observed.server_time, now, wall);
+        let certain = std::mem::replace(&mut self.certain, true) || observed.fresh;
+        if let Some(standing) = observed.standing.filter(|_| certain) {
+            self.take_standing(standing);
+        }
+        match observed.state.print_is_on() {
+            Some(true) => self.looks_on(certain, observed, read),
+            Some(false) if self.record.print.is_some() => {
+                let silence = self.silence.get_or_insert_with(|| Silence::new(now));
+                if certain {
+                    silence.add(read().and_then(|history| history.error));
+                }
+            }
+            Some(false) => self.seen = 0,
+            None => {}
         }
     }
 
-    /// A print began.
-    pub fn started(&mut self, print: Print) {
+    fn take_standing(&mut self, standing: &Standing) {
+        let record = &mut self.record;
+        let end = |standing: &Standing| standing.end.clone();
+        let ended_anew = record.standing.as_ref().is_none_or(|old| end(old) != standing.end);
+        if standing.end.is_none() || ended_anew {
+            self.unkept |= record.begun;
+            record.begun = false;
+        }
+        self.unkept |= record.told > 0;
+        (record.told, record.gap) = (0, false);
+        if record.standing.as_ref() != Some(standing) {
+            record.standing = Some(standing.clone());
+        }
+    }
+
+    /// A print is on.
+    fn looks_on(
+        &mut self,
+        certain: bool,
+        observed: Observed<'_>,
+        read: impl FnOnce() -> Option<History>,
+    ) {
+        if !certain && self.silence.as_ref().is_some_and(Silence::is_said) {
+            // It was built before the event that says otherwise.
+            return;
+        }
+        self.sign();
+        if self.record.print.is_some() {
+            return;
+        }
+        // What was built before the end says that the print is on; so does, for a moment, what was
+        // built after it.
+        let clear = certain && !observed.state.is_winding_down();
+        let enough = clear && self.seen + 1 >= SEEN;
+        let doubtful = |pending: &Pending| pending.doubtful && !pending.told;
+        if !enough && !self.pending.iter().any(doubtful) {
+            self.seen += u8::from(clear);
+            return;
+        }
+        let job = read().and_then(|history| history.job).unwrap_or_default();
+        let is_it = |pending: &Pending| doubtful(pending) && pending.print.may_be(&job);
+        if let Some(index) = self.pending.iter().rposition(is_it) {
+            // It was not over.
+            let Pending { print, counts, .. } = self.pending.remove(index);
+            (self.record.print, self.record.counts) = (Some(print), counts);
+        } else if enough {
+            (self.record.print, self.record.counts) = (Some(job), None);
+        } else {
+            self.seen += u8::from(clear);
+            return;
+        }
+        self.record.begun = observed.standing.is_none_or(|standing| standing.end.is_some());
+        self.record.began = self.record.server_time;
+        (self.seen, self.unkept) = (0, true);
+    }
+
+    /// A print began. Yields the one before, where that ended unseen.
+    pub fn started(&mut self, print: Print, now: Instant) -> Option<Lost> {
+        let silence = self.silence.take().filter(Silence::is_said);
+        let before = self.record.print.take();
+        let before = before.filter(|before| silence.is_some() || !before.may_be(&print));
+        let error = silence.and_then(|silence| silence.error);
+        let lost = before.map(|before| self.over(before, error, now));
         self.record.print = Some(print);
         self.record.counts = None;
-        self.silent_since = None;
+        (self.record.begun, self.record.began) = (true, self.server_time(now));
+        (self.certain, self.seen) = (false, 0);
+        self.sign();
+        self.sign_at = self.server_time(now);
+        lost
+    }
+
+    /// The printer is gone, as an event says, and so is what it printed: the event that says how
+    /// that ended may follow, or not.
+    pub fn disconnected(&mut self, now: Instant) {
+        self.certain = false;
+        if self.record.print.is_some() {
+            self.silence.get_or_insert_with(|| Silence::new(now)).add(None);
+        }
+    }
+
+    /// A print goes on, as an event says.
+    pub fn goes_on(&mut self, now: Instant) {
+        (self.certain, self.silence) = (false, None);
+        self.sign();
+        self.sign_at = self.server_time(now);
     }
 
     /// How often the file of the print that runs was printed before.
@@ -154,51 +330,152 @@ impl Tracker {
         }
     }
 
-    /// A print ended, and the event that says so is about to be published.
-    pub fn ended(&mut self, wall: SystemTime) {
-        self.record.print = None;
-        self.silent_since = None;
-        self.record.last_end = self.record.last_end.max(unix(wall) + self.offset);
+    /// An event says that a print ended. Yields whether that is news: some OctoPrints say it again
+    /// and again.
+    pub fn ended(&mut self, print: &Print, now: Instant) -> bool {
+        (self.certain, self.seen) = (false, 0);
+        if let Some(open) = self.record.print.take_if(|open| open.may_be(print)) {
+            self.record.note_end(open);
+            self.record.last_end = self.record.last_end.max(self.server_time(now));
+            self.silence = None;
+            self.count_end();
+            return true;
+        }
+        if self.record.ended.iter().any(|ended| ended.may_be(print)) {
+            return false;
+        }
+        let pending = self.pending.iter_mut().rev().find(|p| !p.told && p.print.may_be(print));
+        if let Some(pending) = pending {
+            pending.told = true;
+        } else {
+            // Nobody saw it run: its end is in the log already, or comes with the next one.
+            let at = self.server_time(now);
+            let end = self.record.standing.as_ref().and_then(|standing| standing.end.as_ref());
+            let listed = end.is_some_and(|end| (at - end.at).abs() < ON_ITS_WAY);
+            self.record.told += u32::from(!listed);
+        }
+        self.record.note_end(print.clone());
+        self.record.last_end = self.record.last_end.max(self.server_time(now));
+        true
     }
 
-    /// When [`Tracker::overdue`] or [`Tracker::keep`] has something to say.
+    /// The print that was on is over: its marking comes later where the log has none of it yet.
+    fn count_end(&mut self) {
+        let record = &mut self.record;
+        let under_way = record.standing.as_ref().is_some_and(|standing| standing.end.is_none());
+        if record.begun || under_way {
+            record.told += 1;
+        }
+        record.begun = false;
+        record.counts = None;
+    }
+
+    /// Whether OctoPrint is to be asked whether a print is on; yields what the answer is to carry.
+    pub fn asks(&mut self, now: Instant) -> Option<u64> {
+        let asks = self.silence.as_mut().is_some_and(|silence| silence.asks(now));
+        asks.then_some(self.signs)
+    }
+
+    /// OctoPrint's answer, `None` where it gave none.
+    pub fn answered(&mut self, signs: u64, on: Option<bool>, now: Instant) {
+        if signs != self.signs {
+            return;
+        }
+        if on == Some(true) {
+            self.goes_on(now);
+        } else if let Some(silence) = &mut self.silence {
+            silence.answered(on.is_some(), now);
+        }
+    }
+
+    /// When there is something to do, or to keep.
     pub fn due(&self) -> Option<Instant> {
-        let keep = self.kept_at.filter(|_| self.record.print.is_some() && self.recovering == 0);
-        let silent = self.silent_since.map(|since| since + GRACE);
-        [keep.map(|at| at + KEEP_EVERY), silent].into_iter().flatten().min()
+        let keep = self.kept_at.filter(|_| self.record.print.is_some() && self.pending.is_empty());
+        let silence = self.silence.as_ref().and_then(Silence::due);
+        [keep.map(|at| at + KEEP_EVERY), silence].into_iter().flatten().min()
     }
 
     /// A print that ended without an event, as one does whose printer is switched off during a
     /// pause.
-    pub fn overdue(&mut self, now: Instant) -> Option<Unclear> {
-        if self.silent_since.is_none_or(|since| now < since + GRACE) {
-            return None;
-        }
-        self.silent_since = None;
+    pub fn overdue(&mut self, now: Instant) -> Option<Lost> {
+        let silence = self.silence.take_if(|silence| silence.is_proven(now))?;
         let print = self.record.print.take()?;
-        self.recovering += 1;
-        Some(Unclear {
-            may_run: false,
-            still_selected: false,
-            since: self.record.last_end.max(self.record.server_time - 2.0 * GRACE.as_secs_f64()),
-            now: self.record.server_time,
-            counts: self.record.counts.take(),
-            print,
-        })
+        Some(self.over(print, silence.error, now))
+    }
+
+    /// `print` ended, and no event said how.
+    fn over(&mut self, print: Print, error: Option<String>, now: Instant) -> Lost {
+        let counts = self.record.counts;
+        let own = self.record.standing.as_ref().filter(|_| !self.record.begun);
+        let end = own.and_then(|standing| end_in_log(&print, standing, error));
+        let since = self.record.last_end.max(self.sign_at - ON_ITS_WAY);
+        let lost = match end {
+            Some(end) => self.lost(vec![end], None),
+            None => {
+                let (may_run, still_selected) = (false, false);
+                let now = self.server_time(now);
+                let unclear = Unclear { print, may_run, still_selected, since, now, counts };
+                self.lost(Vec::new(), Some(unclear))
+            }
+        };
+        self.count_end();
+        lost
+    }
+
+    fn lost(&mut self, ends: Vec<End>, unclear: Option<Unclear>) -> Lost {
+        self.ids += 1;
+        let last = unclear.as_ref().map(|unclear| &unclear.print);
+        self.pending.push(Pending {
+            id: self.ids,
+            print: last.or(ends.last().map(|end| &end.print)).cloned().unwrap_or_default(),
+            counts: unclear.as_ref().and_then(|unclear| unclear.counts),
+            doubtful: ends.is_empty(),
+            told: false,
+        });
+        Lost { id: self.ids, ends, unclear }
     }
 
     /// Whether the record is to be kept: `changed`, or so long after the last time.
     pub fn keep(&mut self, changed: bool, now: Instant) -> Option<&Record> {
         let running = self.record.print.is_some();
         let old = self.kept_at.is_none_or(|at| now >= at + KEEP_EVERY);
-        if self.recovering > 0 || !self.known || !(changed || (running && old)) {
+        let changed = changed || self.unkept;
+        if !self.pending.is_empty() || !self.known || !(changed || (running && old)) {
             return None;
         }
-        self.kept_at = Some(now);
+        (self.kept_at, self.unkept) = (Some(now), false);
         Some(&self.record)
+    }
+
+    /// There is a sign of a print.
+    fn sign(&mut self) {
+        self.signs += 1;
+        self.silence = None;
+        self.sign_at = self.record.server_time;
+    }
+
+    /// Takes in the server's time. What is remembered in it follows a clock that was set.
+    fn hear(&mut self, server_time: Option<f64>, now: Instant, wall: SystemTime) {
+        let Some(server_time) = server_time else { return };
+        let jump = server_time - self.server_time(now);
+        if self.heard.is_some() && jumped(jump) {
+            self.record.last_end += jump;
+            self.record.began += jump;
+            self.sign_at += jump;
+        }
+        self.record.server_time = server_time;
+        self.heard = Some(now);
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.ahead = server_time - wall;
+    }
+
+    /// What the server's clock says now.
+    fn server_time(&self, now: Instant) -> f64 {
+        let since = self.heard.map(|heard| now.saturating_duration_since(heard));
+        self.record.server_time + since.unwrap_or_default().as_secs_f64()
     }
 }
 
-fn unix(wall: SystemTime) -> f64 {
-    wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+fn jumped(seconds: f64) -> bool {
+    seconds.abs() >= SET
 }

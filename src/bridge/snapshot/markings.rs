@@ -37,6 +37,9 @@ impl Marking {
     }
 }
 
+/// So many entries of a log are remembered: a few prints in half an hour, with their pauses.
+const REMEMBERED: usize = 24;
+
 /// How the log stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
@@ -46,17 +49,28 @@ pub struct Standing {
     pub end: Option<Marking>,
     /// When the last print began, in the server's time.
     pub print: Option<f64>,
+    /// The last entries before the last one. OctoPrint drops entries by their time, which a clock
+    /// that is set makes anything: old ones may outlive newer ones.
+    #[serde(default)]
+    pub before: Vec<Marking>,
 }
 
 impl Standing {
     /// Of a log; `None` where it is empty.
     pub fn of(markings: &[Marking]) -> Option<Self> {
+        let (last, before) = markings.split_last()?;
         let begun = markings.iter().rposition(Marking::goes_on).map_or(0, |last| last + 1);
         Some(Self {
-            last: markings.last()?.clone(),
+            last: last.clone(),
+            before: before[before.len().saturating_sub(REMEMBERED)..].to_vec(),
             end: markings[begun..].iter().find(|marking| marking.ends()).cloned(),
             print: markings.iter().rev().find(|m| m.kind == "print").map(|m| m.at),
         })
+    }
+
+    /// Whether the log had this entry.
+    pub fn had(&self, marking: &Marking) -> bool {
+        self.last.is(marking) || self.before.iter().any(|before| before.is(marking))
     }
 }
 
