@@ -9,7 +9,9 @@
 //! No clock decides: the markings are told apart by their order, and times of the server are
 //! compared with times of the server alone.
 
+mod clock;
 mod history;
+mod pending;
 mod publish;
 mod replay;
 mod silence;
@@ -21,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use super::snapshot::markings::Standing;
 
 pub use history::{FileHistory, History, print_is_on};
+pub use pending::Lost;
 pub use publish::{event_payload, print_payload};
 pub use replay::{Verdict, judge};
-pub use tracker::{Lost, Observed, Tracker};
+pub use tracker::{Observed, Tracker};
 pub use unclear::Unclear;
 
 /// Ends of one print as two sources have it are not farther apart, in seconds.
@@ -81,13 +84,24 @@ pub struct Record {
     pub told: u32,
     /// The prints whose ends were published last: two, the newest first.
     pub ended: Vec<Print>,
+    /// When they ended, by the server's clock of then: as the log has it, whatever became of the
+    /// clock.
+    pub ended_at: Vec<f64>,
 }
 
 impl Record {
-    /// The end of `print` is published.
-    fn note_end(&mut self, print: Print) {
+    /// The end of `print` is published; it was at `at`, in the server's time.
+    fn note_end(&mut self, print: Print, at: f64) {
         self.ended.insert(0, print);
         self.ended.truncate(2);
+        self.ended_at.insert(0, at);
+        self.ended_at.truncate(2);
+        self.last_end = self.last_end.max(at);
+    }
+
+    /// Whether the end that the log has at `at` is one of those that were published last.
+    fn is_told(&self, at: f64) -> bool {
+        self.ended_at.iter().any(|told| (told - at).abs() < SAME)
     }
 }
 

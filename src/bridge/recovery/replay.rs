@@ -104,7 +104,8 @@ fn replay(
             under_way = true;
         } else if marking.ends() && under_way {
             // What ends nothing is a printer that comes and goes between prints.
-            let early = !(by_order || later || knew) && marking.at <= record.last_end + SAME;
+            let early = !(by_order || later || knew)
+                && (marking.at <= record.last_end + SAME || record.is_told(marking.at));
             let before = news.by == By::Time && record.begun && marking.at < record.began;
             // No event tells of an end in a restart of OctoPrint.
             let restart = later && marking.kind == "connected";

@@ -1,7 +1,9 @@
 //! Follows the prints of one printer, and says what of them is to be kept and recovered (pure).
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::clock::ServerClock;
+use super::pending::{Lost, Pending};
 use super::replay::{end_in_log, judge, running};
 use super::silence::Silence;
 use super::{End, FileHistory, History, Print, Record, Unclear};
@@ -10,15 +12,11 @@ use crate::bridge::snapshot::markings::Standing;
 
 /// How often the record is kept while nothing happens but printing.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-/// A clock that jumps by so many seconds was set.
-const SET: f64 = 5.0;
 /// The end of a print is not written into its file's history earlier than so long before the last
 /// sign of the print, in seconds: that sign may have been on its way.
 const ON_ITS_WAY: f64 = 5.0;
 /// So often must a print be seen that no event told of, before it counts as one.
 const SEEN: u8 = 2;
-/// Clocks that agree so well need no conversion, in seconds.
-const AGREE: f64 = 5.0;
 
 /// What a `current` or `history` says that matters here.
 #[derive(Debug, Clone, Copy)]
@@ -34,40 +32,13 @@ pub struct Observed<'a> {
     pub fresh: bool,
 }
 
-/// Prints that ended unseen: how is known of some, and is to be found out of another.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lost {
-    /// For [`Tracker::found`].
-    pub id: u64,
-    /// The ends that are known.
-    pub ends: Vec<End>,
-    /// The print of which its file's history can tell.
-    pub unclear: Option<Unclear>,
-}
-
-/// Ends that are being found out.
-#[derive(Debug)]
-struct Pending {
-    id: u64,
-    /// The last print of them.
-    print: Print,
-    counts: Option<(u64, u64)>,
-    /// Nothing proves the end but that nothing is printed: one that goes on after all is no end.
-    doubtful: bool,
-    /// The event came after all.
-    told: bool,
-}
-
 /// One printer's prints.
 #[derive(Debug, Default)]
 pub struct Tracker {
     record: Record,
     /// Whether anything is known from before.
     known: bool,
-    /// When the server's time was last heard.
-    heard: Option<Instant>,
-    /// The server's clock less ours, in seconds.
-    ahead: f64,
+    clock: ServerClock,
     kept_at: Option<Instant>,
     /// Since the record was kept, something changed that a restart must know.
     unkept: bool,
@@ -80,14 +51,15 @@ pub struct Tracker {
     sign_at: f64,
     /// How often a print was seen that no event told of.
     seen: u8,
-    pending: Vec<Pending>,
-    ids: u64,
+    pending: Pending,
 }
 
 impl Tracker {
     /// Goes on from what was kept.
     pub fn new(kept: Option<Record>) -> Self {
-        Self { known: kept.is_some(), record: kept.unwrap_or_default(), ..Self::default() }
+        let known = kept.is_some();
+        let record = kept.unwrap_or_default();
+        Self { known, clock: ServerClock::from(record.server_time), record, ..Self::default() }
     }
 
     /// What is to be kept with an end that is published. `None` while other ends are still being
@@ -114,14 +86,18 @@ impl Tracker {
         now: Instant,
         wall: SystemTime,
     ) -> Option<Lost> {
-        let before = self.record.server_time;
-        let away = match (self.heard, history.server_time) {
+        let before = self.clock.last();
+        let heard = self.clock.heard();
+        let away = match (heard, history.server_time) {
             (Some(heard), _) => Some(now.saturating_duration_since(heard).as_secs_f64()),
             (None, Some(server_time)) => Some(server_time - before),
             (None, None) => None,
         };
         self.hear(history.server_time, now, wall);
-        let was = Record { server_time: self.before(away, history, before), ..self.record.clone() };
+        // Before the start nobody heard by how much it was set.
+        let away_here = away.filter(|_| heard.is_some());
+        let server_time = self.clock.restated(before, away_here, history.server_time);
+        let was = Record { server_time, ..self.record.clone() };
         // A clock that was set forward makes OctoPrint drop more of its log.
         let by_server = history.server_time.map(|server_time| server_time - before);
         let away = away.map(|away| by_server.map_or(away, |by_server| by_server.max(away)));
@@ -162,48 +138,31 @@ impl Tracker {
         if verdict.ends.is_empty() && verdict.unclear.is_none() {
             return None;
         }
-        Some(self.lost(verdict.ends, verdict.unclear))
-    }
-
-    /// The server's time when it was last heard, by its clock of today.
-    fn before(&self, away: Option<f64>, history: &History, before: f64) -> f64 {
-        match (self.heard, away, history.server_time) {
-            (Some(_), Some(away), Some(server_time)) if jumped(server_time - before - away) => {
-                server_time - away
-            }
-            _ => before,
-        }
+        Some(self.pending.ask(verdict.ends, verdict.unclear))
     }
 
     /// The ends of `id` are known; yields those that are about to be published.
     pub fn found(&mut self, id: u64, mut ends: Vec<End>) -> Vec<End> {
-        let Some(index) = self.pending.iter().position(|pending| pending.id == id) else {
-            // The print goes on.
-            return Vec::new();
-        };
-        let pending = self.pending.remove(index);
-        if pending.told && ends.last().is_some_and(|end| end.print.may_be(&pending.print)) {
+        let Some(asked) = self.pending.answered(id) else { return Vec::new() };
+        if asked.told && ends.last().is_some_and(|end| end.print.may_be(&asked.print)) {
             ends.pop();
         }
         if let Some(print) = &self.record.print
-            && print.may_be(&pending.print)
+            && print.may_be(&asked.print)
             && !ends.is_empty()
         {
             // They are of the print before.
             self.record.counts = None;
         }
         for end in &ends {
-            self.record.last_end = self.record.last_end.max(end.at);
-        }
-        if let Some(last) = ends.last() {
-            self.record.note_end(last.print.clone());
+            self.record.note_end(end.print.clone(), end.at);
         }
         ends
     }
 
     /// A time of the server's, as seconds of our clock since 1970.
     pub fn by_our_clock(&self, server_time: f64) -> f64 {
-        server_time - if self.ahead.abs() < AGREE { 0.0 } else { self.ahead }
+        self.clock.by_ours(server_time)
     }
 
     /// Takes in a `current`, or a `history` that is not the first of its connection. `read` reads
@@ -267,17 +226,14 @@ impl Tracker {
         // built after it.
         let clear = certain && !observed.state.is_winding_down();
         let enough = clear && self.seen + 1 >= SEEN;
-        let doubtful = |pending: &Pending| pending.doubtful && !pending.told;
-        if !enough && !self.pending.iter().any(doubtful) {
+        if !enough && !self.pending.may_go_on() {
             self.seen += u8::from(clear);
             return;
         }
         let job = read().and_then(|history| history.job).unwrap_or_default();
-        let is_it = |pending: &Pending| doubtful(pending) && pending.print.may_be(&job);
-        if let Some(index) = self.pending.iter().rposition(is_it) {
+        if let Some(asked) = self.pending.goes_on(&job) {
             // It was not over.
-            let Pending { print, counts, .. } = self.pending.remove(index);
-            (self.record.print, self.record.counts) = (Some(print), counts);
+            (self.record.print, self.record.counts) = (Some(asked.print), asked.counts);
         } else if enough {
             (self.record.print, self.record.counts) = (Some(job), None);
         } else {
@@ -335,8 +291,7 @@ impl Tracker {
     pub fn ended(&mut self, print: &Print, now: Instant) -> bool {
         (self.certain, self.seen) = (false, 0);
         if let Some(open) = self.record.print.take_if(|open| open.may_be(print)) {
-            self.record.note_end(open);
-            self.record.last_end = self.record.last_end.max(self.server_time(now));
+            self.record.note_end(open, self.server_time(now));
             self.silence = None;
             self.count_end();
             return true;
@@ -344,18 +299,14 @@ impl Tracker {
         if self.record.ended.iter().any(|ended| ended.may_be(print)) {
             return false;
         }
-        let pending = self.pending.iter_mut().rev().find(|p| !p.told && p.print.may_be(print));
-        if let Some(pending) = pending {
-            pending.told = true;
-        } else {
+        if !self.pending.told(print) {
             // Nobody saw it run: its end is in the log already, or comes with the next one.
             let at = self.server_time(now);
             let end = self.record.standing.as_ref().and_then(|standing| standing.end.as_ref());
             let listed = end.is_some_and(|end| (at - end.at).abs() < ON_ITS_WAY);
             self.record.told += u32::from(!listed);
         }
-        self.record.note_end(print.clone());
-        self.record.last_end = self.record.last_end.max(self.server_time(now));
+        self.record.note_end(print.clone(), self.server_time(now));
         true
     }
 
@@ -410,29 +361,16 @@ impl Tracker {
         let end = own.and_then(|standing| end_in_log(&print, standing, error));
         let since = self.record.last_end.max(self.sign_at - ON_ITS_WAY);
         let lost = match end {
-            Some(end) => self.lost(vec![end], None),
+            Some(end) => self.pending.ask(vec![end], None),
             None => {
                 let (may_run, still_selected) = (false, false);
                 let now = self.server_time(now);
                 let unclear = Unclear { print, may_run, still_selected, since, now, counts };
-                self.lost(Vec::new(), Some(unclear))
+                self.pending.ask(Vec::new(), Some(unclear))
             }
         };
         self.count_end();
         lost
-    }
-
-    fn lost(&mut self, ends: Vec<End>, unclear: Option<Unclear>) -> Lost {
-        self.ids += 1;
-        let last = unclear.as_ref().map(|unclear| &unclear.print);
-        self.pending.push(Pending {
-            id: self.ids,
-            print: last.or(ends.last().map(|end| &end.print)).cloned().unwrap_or_default(),
-            counts: unclear.as_ref().and_then(|unclear| unclear.counts),
-            doubtful: ends.is_empty(),
-            told: false,
-        });
-        Lost { id: self.ids, ends, unclear }
     }
 
     /// Whether the record is to be kept: `changed`, or so long after the last time.
@@ -457,25 +395,16 @@ impl Tracker {
     /// Takes in the server's time. What is remembered in it follows a clock that was set.
     fn hear(&mut self, server_time: Option<f64>, now: Instant, wall: SystemTime) {
         let Some(server_time) = server_time else { return };
-        let jump = server_time - self.server_time(now);
-        if self.heard.is_some() && jumped(jump) {
+        if let Some(jump) = self.clock.hear(server_time, now, wall) {
             self.record.last_end += jump;
             self.record.began += jump;
             self.sign_at += jump;
         }
         self.record.server_time = server_time;
-        self.heard = Some(now);
-        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.ahead = server_time - wall;
     }
 
     /// What the server's clock says now.
     fn server_time(&self, now: Instant) -> f64 {
-        let since = self.heard.map(|heard| now.saturating_duration_since(heard));
-        self.record.server_time + since.unwrap_or_default().as_secs_f64()
+        self.clock.at(now)
     }
-}
-
-fn jumped(seconds: f64) -> bool {
-    seconds.abs() >= SET
 }
