@@ -11,6 +11,7 @@ mod executor;
 pub mod facts;
 pub mod home_assistant;
 pub mod hub;
+mod last_event;
 pub mod mapping;
 pub mod octoprint_mqtt;
 mod oversize;

@@ -170,15 +170,15 @@ impl fmt::Display for Fault {
             ),
             Self::Expired { now, at } => write!(
                 f,
-                "it expired on {}, and this machine's clock says {}",
+                "it expired on {}, and {}",
                 day(*at),
-                day(*now)
+                clock(*now)
             ),
             Self::NotYet { now, from } => write!(
                 f,
-                "it is not valid before {}, and this machine's clock says {}: set the clock if that is wrong",
+                "it is not valid before {}, and {}",
                 day(*from),
-                day(*now)
+                clock(*now)
             ),
             Self::NobodyTrusted => f.write_str(
                 "nobody that is trusted here has signed it (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
@@ -203,6 +203,19 @@ impl fmt::Display for Fault {
 fn told(faults: &[Fault]) -> String {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     faults.join("; and ")
+}
+
+/// In seconds since 1970: the start of 2026, before which there was no such program.
+const FIRST_RELEASE: u64 = 1_767_225_600;
+
+/// What this machine's clock says, and what to do about it.
+fn clock(now: UnixTime) -> String {
+    let says = format!("this machine's clock says {}", day(now));
+    if now.as_secs() < FIRST_RELEASE {
+        format!("{says}, which is years ago: set the clock")
+    } else {
+        format!("{says}: set the clock if that is wrong")
+    }
 }
 
 /// A time for people, to the second.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::watch::{Pauses, Restarts, Watch, caught};
 use super::{FOUND, LANE};
 use crate::bridge::home_assistant::HomeAssistant;
+use crate::bridge::last_event::LastEvent;
 use crate::bridge::printer::{Ended, Memory, Printer};
 use crate::bridge::prints::Prints;
 use crate::bridge::rate_memory::RateMemory;
@@ -53,8 +54,9 @@ pub fn recalled(
     let (tell, found) = mpsc::channel(FOUND);
     let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
     let rate = RateMemory::restore(printer, known, store.clone());
+    let last_event = LastEvent::restore(printer, known, store.clone());
     let left = VecDeque::new();
-    Memory { rate, home_assistant, prints, found, latency, left, watch, failures }
+    Memory { rate, last_event, home_assistant, prints, found, latency, left, watch, failures }
 }
 
 impl Place {

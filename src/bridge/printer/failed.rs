@@ -82,9 +82,9 @@ impl Printer {
         let lasting = |kind: &str| !matches!(kind, "connected" | "current" | "history");
         let left: VecDeque<_> =
             left.into_iter().filter(|(message, _)| lasting(message.kind())).collect();
-        let Self { rate, home_assistant, prints, .. } = *self;
+        let Self { rate, last_event, home_assistant, prints, .. } = *self;
         let prints = prints.again(tell, watch.clone());
         let home_assistant = home_assistant.map(|home_assistant| home_assistant.again());
-        Memory { rate, home_assistant, prints, found, latency, left, watch, failures }
+        Memory { rate, last_event, home_assistant, prints, found, latency, left, watch, failures }
     }
 }

@@ -15,6 +15,7 @@ use super::executor::{Executor, Factor};
 use super::facts::{self, Fact, Question};
 use super::home_assistant::HomeAssistant;
 use super::hub::watch::{Failures, Watch};
+use super::last_event::LastEvent;
 use super::mapping::{Mapping, Odd};
 use super::oversize;
 use super::prints::{Followed, Found, Prints};
@@ -39,6 +40,8 @@ pub type Received = (Arc<Message>, Receipt);
 pub struct Memory {
     /// The rate that was set by hand.
     pub rate: RateMemory,
+    /// The last event.
+    pub last_event: LastEvent,
     /// Discovery; `None` where it is off.
     pub home_assistant: Option<HomeAssistant>,
     /// The prints.
@@ -76,6 +79,7 @@ pub struct Printer {
     mapping: Mapping,
     socket_state: SocketState,
     rate: RateMemory,
+    last_event: LastEvent,
     executor: Executor,
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: RateLimit,
@@ -117,7 +121,17 @@ impl Printer {
         socket: Socket,
         memory: Memory,
     ) -> Self {
-        let Memory { rate, home_assistant, prints, found, latency, left, watch, failures } = memory;
+        let Memory {
+            rate,
+            last_event,
+            home_assistant,
+            prints,
+            found,
+            latency,
+            left,
+            watch,
+            failures,
+        } = memory;
         let messages = listen(&socket, latency);
         let (obeyed, factors) = mpsc::unbounded_channel();
         let answers = answers(lane, &topics, &broker);
@@ -139,6 +153,7 @@ impl Printer {
             socket,
             socket_state: SocketState::default(),
             rate,
+            last_event,
             messages,
             left,
             watch,
@@ -169,6 +184,11 @@ impl Printer {
         for change in self.mapping.snapshot.unknown() {
             let unknown = self.mapping.state(change);
             self.publish(unknown);
+        }
+        // The broker may have forgotten it.
+        if let Some(payload) = self.last_event.payload() {
+            let topic = self.topics.last_event.clone();
+            self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
         if let Some(heaters) = self.home_assistant.as_ref().and_then(HomeAssistant::kept_heaters) {
             self.mapping.snapshot.restore_heaters(heaters.clone());
@@ -295,6 +315,9 @@ impl Printer {
         let mut publications = self.mapping.map_event(message, event, &receipt);
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
+        if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
+            self.last_event.update(&last.payload);
+        }
         let payload = event.payload.map(|payload| payload.get());
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let Followed { along, repeated } = self.prints.event(&event.kind, payload, now, &rest);
