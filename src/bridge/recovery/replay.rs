@@ -7,6 +7,9 @@ use crate::bridge::snapshot::markings::{Marking, Standing};
 /// than half an hour by default, a setting of the user's.
 const CUTOFF: f64 = 1500.0;
 
+/// Why a print failed whose printer is gone, where OctoPrint says no more.
+pub(super) const LOST: &str = "the connection to the printer was lost";
+
 /// What follows from the first `history` after an absence.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Verdict {
@@ -140,8 +143,7 @@ fn end_of(print: Print, marking: &Marking, history: &History) -> End {
         "connected" => (Outcome::Failed, Some("OctoPrint was restarted".to_owned())),
         _ => {
             let error = history.error.clone().filter(|error| !error.is_empty());
-            let lost = || "the connection to the printer was lost".to_owned();
-            (Outcome::Failed, Some(error.unwrap_or_else(lost)))
+            (Outcome::Failed, Some(error.unwrap_or_else(|| LOST.to_owned())))
         }
     };
     End { print, outcome, at: marking.at, reason, took: None }
@@ -212,6 +214,7 @@ fn settle(
         since: record.server_time.max(record.last_end),
         now: history.server_time.unwrap_or(record.server_time + away.unwrap_or_default()),
         counts: record.counts,
+        reason: None,
         print,
     });
 }

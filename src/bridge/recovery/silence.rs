@@ -30,7 +30,7 @@ impl Silence {
     /// No print is on, said by what was built after the last sign of it; and the printer's error.
     pub(super) fn add(&mut self, error: Option<String>) {
         self.evidence = self.evidence.saturating_add(1);
-        self.error = error.or(self.error.take());
+        self.error = error.filter(|error| !error.is_empty()).or(self.error.take());
     }
 
     /// Whether it was said at all.

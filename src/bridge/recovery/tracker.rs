@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::ServerClock;
 use super::pending::{Lost, Pending};
-use super::replay::{end_in_log, judge, running};
+use super::replay::{LOST, end_in_log, judge, running};
 use super::silence::Silence;
 use super::{End, FileHistory, History, Print, Record, Unclear};
 use crate::bridge::snapshot::PrinterState;
@@ -266,7 +266,7 @@ impl Tracker {
     pub fn disconnected(&mut self, now: Instant) {
         self.certain = false;
         if self.record.print.is_some() {
-            self.silence.get_or_insert_with(|| Silence::new(now)).add(None);
+            self.silence.get_or_insert_with(|| Silence::new(now)).add(Some(LOST.to_owned()));
         }
     }
 
@@ -358,14 +358,16 @@ impl Tracker {
     fn over(&mut self, print: Print, error: Option<String>, now: Instant) -> Lost {
         let counts = self.record.counts;
         let own = self.record.standing.as_ref().filter(|_| !self.record.begun);
-        let end = own.and_then(|standing| end_in_log(&print, standing, error));
+        let end = own.and_then(|standing| end_in_log(&print, standing, error.clone()));
         let since = self.record.last_end.max(self.sign_at - ON_ITS_WAY);
         let lost = match end {
             Some(end) => self.pending.ask(vec![end], None),
             None => {
                 let (may_run, still_selected) = (false, false);
                 let now = self.server_time(now);
-                let unclear = Unclear { print, may_run, still_selected, since, now, counts };
+                let reason = error;
+                let unclear =
+                    Unclear { print, may_run, still_selected, since, now, counts, reason };
                 self.pending.ask(Vec::new(), Some(unclear))
             }
         };

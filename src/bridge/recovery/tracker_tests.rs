@@ -34,6 +34,8 @@ struct World {
     /// The server's clock at `start`.
     clock: f64,
     markings: Vec<(&'static str, f64)>,
+    /// The printer's.
+    error: &'static str,
 }
 
 impl World {
@@ -45,6 +47,7 @@ impl World {
             now: start,
             clock: 10_000.0,
             markings: vec![("connected", 9_000.0)],
+            error: "",
         };
         assert_eq!(world.reconnect(PrinterState::Operational), None);
         world
@@ -75,7 +78,9 @@ impl World {
             server_time: Some(self.server_time()),
             fresh: false,
         };
+        let error = Some(self.error.to_owned());
         let whole = history(&self.markings, state, self.server_time());
+        let whole = History { error, ..whole };
         self.tracker.observe(observed, || Some(whole), self.now, WALL);
     }
 
@@ -155,6 +160,30 @@ fn two_messages_that_were_built_later_end_a_print_and_so_do_one_and_an_answer() 
         assert_eq!(world.tracker.overdue(world.now), None, "once");
         assert_eq!(world.tracker.found(lost.id, settled(&lost)).len(), 1);
         assert_eq!(world.reconnect(PrinterState::Offline), None, "the log's end is told");
+    }
+}
+
+#[test]
+fn a_print_whose_printer_went_says_so_or_what_the_printer_said() {
+    for error in ["", "Heating failed"] {
+        let mut world = World::new();
+        world.start();
+        world.pass(1.0);
+        world.current(PrinterState::Paused);
+        world.tracker.disconnected(world.now);
+        world.error = error;
+        world.pass(5.0);
+        if error.is_empty() {
+            let question = world.tracker.asks(world.now).unwrap();
+            world.tracker.answered(question, Some(false), world.now);
+        } else {
+            // The first may be older than the event.
+            (0..2).for_each(|_| world.current(PrinterState::Offline));
+        }
+        let lost = world.tracker.overdue(world.now).unwrap();
+        let ends = settled(&lost);
+        let expected = if error.is_empty() { super::replay::LOST } else { error };
+        assert_eq!(ends[0].reason.as_deref(), Some(expected), "though the log has no end of it");
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Unclear {
     pub now: f64,
     /// How often the file had been printed when the print began.
     pub counts: Option<(u64, u64)>,
+    /// Why it failed, if it did; `None` where nobody knows.
+    pub reason: Option<String>,
 }
 
 impl Unclear {
@@ -31,6 +33,8 @@ impl Unclear {
             let (print, reason) = (self.print.clone(), reason.map(str::to_owned));
             Some(End { print, outcome, at, reason, took })
         };
+        let failed =
+            |at| end(Outcome::Failed, at, self.reason.as_deref().or(Some("unknown")), None);
         let newer = history.filter(|history| self.is_newer(history)).and_then(|h| h.last);
         match newer {
             Some((at, true, took)) => end(Outcome::Done, at, None, took),
@@ -39,9 +43,9 @@ impl Unclear {
                 end(Outcome::Done, at, None, None)
             }
             Some((at, false, _)) if self.still_selected => end(Outcome::Cancelled, at, None, None),
-            Some((at, false, _)) => end(Outcome::Failed, at, Some("unknown"), None),
+            Some((at, false, _)) => failed(at),
             None if self.may_run => None,
-            None => end(Outcome::Failed, self.now, Some("unknown"), None),
+            None => failed(self.now),
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Truth {
     pub(super) told: u32,
     /// Whether the bridge must know of its end: it saw it run.
     pub(super) seen: bool,
+    /// Whether the bridge knows its name: it saw it run.
+    named: bool,
 }
 
 /// What is on its way to the bridge: a question of the tracker's, when its answer comes.
@@ -171,7 +173,8 @@ impl World {
         let lost = self.tracker.reconnected(&history, now.instant, now.wall);
         if let Some(print) = self.prints.last_mut().filter(|print| !print.over) {
             let running = self.tracker.print().and_then(|print| print.path.as_ref());
-            print.seen |= running == Some(&print.file);
+            print.named |= running == Some(&print.file);
+            print.seen |= print.named;
         }
         self.find_out(lost);
         self.keep(true);
@@ -209,7 +212,7 @@ impl World {
         };
         match kind {
             "start" => {
-                self.prints[index].seen = true;
+                (self.prints[index].seen, self.prints[index].named) = (true, true);
                 let path = print.path.clone();
                 let lost = self.tracker.started(print, self.now);
                 self.find_out(lost);
@@ -255,7 +258,7 @@ impl World {
             Act::Pass(tenths) => (0..tenths).for_each(|_| self.pass()),
             Act::Start(other) if self.state == State::Operational => {
                 let file = if other { "a.gcode" } else { "b.gcode" }.to_owned();
-                self.prints.push(Truth { file, over: false, told: 0, seen: false });
+                self.prints.push(Truth { file, over: false, told: 0, seen: false, named: false });
                 self.state = State::Printing;
                 self.mark("print");
                 self.event("start");
@@ -382,9 +385,9 @@ impl World {
             print.over && print.told == 0 && path.is_none_or(|path| path == print.file)
         };
         // One without a name is one that both started and ended unseen.
-        let seen = |print: &Truth| print.seen == path.is_some();
-        let seen = self.prints.iter().position(|print| fits(print) && seen(print));
-        let index = seen.or_else(|| self.prints.iter().position(fits));
+        let named = |print: &Truth| print.named == path.is_some();
+        let named = self.prints.iter().position(|print| fits(print) && named(print));
+        let index = named.or_else(|| self.prints.iter().position(fits));
         assert!(index.is_some(), "no print ended so: {end:?}");
         self.prints[index.unwrap()].told += 1;
     }

@@ -1,0 +1,125 @@
+//! What is said of prints and of the last event, through the whole bridge: events as no OctoPrint
+//! sends them on request.
+
+#[path = "real/watcher.rs"]
+#[allow(dead_code, reason = "the tests with real programs use the rest")]
+mod watcher;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
+use octoprint2mqtt::{bridge, config, demo, tls};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use watcher::{Seen, Watcher};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PRINT: &str = "octoprint2mqtt/mk3/print";
+const LAST_EVENT: &str = "octoprint2mqtt/mk3/last_event";
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A broker, and a watcher of it.
+async fn broker() -> (u16, Watcher) {
+    tls::install_provider();
+    let port = free_port();
+    tokio::task::spawn_blocking(move || demo::start_broker(port)).await.unwrap().unwrap();
+    (port, Watcher::start(port).await)
+}
+
+struct Bridge {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bridge {
+    fn start(port: u16, url: &str, data_dir: &std::path::Path) -> Self {
+        let text = format!(
+            "data_dir = \"{}\"\n[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noctoprint_mqtt_topic = \"octoPrint/\"\n",
+            data_dir.display()
+        );
+        let config = config::from_toml(&text).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+async fn online(watcher: &Watcher) {
+    let online =
+        |seen: &Seen| seen.topic == "octoprint2mqtt/mk3/availability" && seen.payload == "online";
+    watcher.wait("online", online).await;
+}
+
+fn types(watcher: &Watcher) -> Vec<Value> {
+    let seen = watcher.seen();
+    seen.iter().filter(|s| s.topic == PRINT).map(|s| s.json()["event_type"].clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_start_has_one_end_and_raw_events_repeat() {
+    let (port, watcher) = broker().await;
+    let data = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    online(&watcher).await;
+    let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
+    let with = |more: Value| {
+        let mut payload = file.clone();
+        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        payload
+    };
+    simulator.event("PrintStarted", file.clone());
+    for _ in 0..30 {
+        simulator.event("PrintFailed", with(json!({"reason": "error", "error": "Klipper"})));
+    }
+    // A cancel: two events, which are one; and where the first one is missing, it is one too.
+    simulator.event("PrintStarted", file.clone());
+    simulator.event("PrintCancelled", file.clone());
+    simulator.event("PrintFailed", with(json!({"reason": "cancelled"})));
+    simulator.event("PrintStarted", file.clone());
+    simulator.event("PrintFailed", with(json!({"reason": "cancelled"})));
+    simulator.event("PrintStarted", file.clone());
+    simulator.event("PrintDone", with(json!({"time": 5.0})));
+    watcher.wait_json(0, PRINT, |print| print["event_type"] == "print_done").await;
+    let told = types(&watcher);
+    let ends = ["print_failed", "print_cancelled", "print_cancelled", "print_done"];
+    let expected: Vec<&str> = ends.into_iter().flat_map(|end| ["print_started", end]).collect();
+    assert_eq!(told, expected);
+    let raw = |topic: &str| watcher.seen().iter().filter(|seen| seen.topic == topic).count();
+    assert_eq!(raw("octoprint2mqtt/mk3/event/PrintFailed"), 32, "raw events repeat");
+    assert_eq!(raw("octoPrint/event/PrintFailed"), 32);
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_forgot_the_last_event_is_told_again_by_a_new_bridge() {
+    let data = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let (port, watcher) = broker().await;
+    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    online(&watcher).await;
+    simulator.event("Alert", json!({"text": "x"}));
+    let is_alert = |last: &Value| last["event"] == "Alert";
+    let last = watcher.wait_json(0, LAST_EVENT, is_alert).await;
+    bridge.stop().await;
+    // Another broker knows nothing, and OctoPrint cannot be reached: nothing new comes.
+    simulator.stop();
+    let (port, watcher) = broker().await;
+    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    assert_eq!(watcher.wait_json(0, LAST_EVENT, |_| true).await, last);
+    bridge.stop().await;
+}
