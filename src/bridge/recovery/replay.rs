@@ -89,6 +89,8 @@ fn replay(
         (Some(_), true) => news.by == By::Time || (by_order && under_way_then),
         (None, _) => told > 0 && under_way_then,
     };
+    // Its entry is still to come: the one that is under way there is another one.
+    let mut other = by_order && record.begun && open.is_some() && under_way_then;
     let anew = news.by == By::Absence && record.begun;
     // No end was told since the log was read last: none that follows is.
     let knew = news.by == By::Absence && record.told == 0;
@@ -104,7 +106,7 @@ fn replay(
         under_way |= later;
         if marking.kind == "print" {
             // Without an end in between it is one begun anew from a pause, and goes on.
-            under_way = true;
+            (under_way, other) = (true, false);
         } else if marking.ends() && under_way {
             // What ends nothing is a printer that comes and goes between prints.
             let early = !(by_order || later || knew)
@@ -119,7 +121,8 @@ fn replay(
                 continue;
             }
             under_way = false;
-            ends.push(end_of(open.take().unwrap_or_default(), marking, history));
+            let ended = if other { None } else { open.take() };
+            ends.push(end_of(ended.unwrap_or_default(), marking, history));
         }
     }
     if news.by == By::Absence && !under_way && open.is_none() && still_runs(record, history) {
@@ -179,7 +182,11 @@ pub(super) fn running(history: &History, open: Option<&Print>) -> Option<Print> 
         }
         Some(true) => Some(history.job.clone().unwrap_or_default()),
         Some(false) => None,
-        None => open.cloned(),
+        // Then the log has to do.
+        None => open.cloned().or_else(|| {
+            let log = history.standing()?;
+            (log.end.is_none() && log.print.is_some()).then(|| history.job.clone()).flatten()
+        }),
     }
 }
 

@@ -188,6 +188,20 @@ fn a_print_whose_printer_went_says_so_or_what_the_printer_said() {
 }
 
 #[test]
+fn an_end_in_the_log_before_a_prints_own_entry_is_of_another_print() {
+    // Nobody knew of the print that the log had under way.
+    let standing = Standing::of(&log(&[("print", 9_900.0)]));
+    let print = Some(print("part.gcode"));
+    let record =
+        Record { print, server_time: 10_000.0, standing, begun: true, ..Record::default() };
+    let markings = [("print", 9_900.0), ("done", 10_001.0), ("print", 10_002.0)];
+    let verdict = judge(&record, &history(&markings, PrinterState::Printing, 10_010.0), Some(10.0));
+    assert_eq!((verdict.unclear, verdict.running), (None, record.print));
+    assert_eq!(verdict.ends.len(), 1);
+    assert_eq!(verdict.ends[0].print, Print::default());
+}
+
+#[test]
 fn an_answer_that_a_print_runs_counts_and_an_old_one_does_not() {
     let mut world = World::new();
     world.start();

@@ -173,8 +173,8 @@ impl World {
         let lost = self.tracker.reconnected(&history, now.instant, now.wall);
         if let Some(print) = self.prints.last_mut().filter(|print| !print.over) {
             let running = self.tracker.print().and_then(|print| print.path.as_ref());
-            print.named |= running == Some(&print.file);
-            print.seen |= print.named;
+            let seen = running == Some(&print.file);
+            (print.seen, print.named) = (print.seen || seen, print.named || seen);
         }
         self.find_out(lost);
         self.keep(true);
