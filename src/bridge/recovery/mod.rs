@@ -32,6 +32,9 @@ pub use unclear::Unclear;
 /// Ends of one print as two sources have it are not farther apart, in seconds.
 const SAME: f64 = 1.0;
 
+/// So many ends that were published are remembered.
+const REMEMBERED: usize = 4;
+
 /// A print, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -82,20 +85,25 @@ pub struct Record {
     pub gap: bool,
     /// So many prints ended after that whose end is known.
     pub told: u32,
-    /// The prints whose ends were published last: two, the newest first.
+    /// The prints whose ends were published last, each once, the newest first.
     pub ended: Vec<Print>,
-    /// When they ended, by the server's clock of then: as the log has it, whatever became of the
-    /// clock.
+    /// When prints ended last, by the server's clock of then: as the log has it, whatever became
+    /// of the clock.
     pub ended_at: Vec<f64>,
 }
 
 impl Record {
-    /// The end of `print` is published; it was at `at`, in the server's time.
-    fn note_end(&mut self, print: Print, at: f64) {
+    /// The end of `print` is published.
+    fn note_end(&mut self, print: Print) {
+        self.ended.retain(|ended| *ended != print);
         self.ended.insert(0, print);
-        self.ended.truncate(2);
+        self.ended.truncate(REMEMBERED);
+    }
+
+    /// An end is published that was at `at`, in the server's time.
+    fn note_end_at(&mut self, at: f64) {
         self.ended_at.insert(0, at);
-        self.ended_at.truncate(2);
+        self.ended_at.truncate(REMEMBERED);
         self.last_end = self.last_end.max(at);
     }
 

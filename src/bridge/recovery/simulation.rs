@@ -161,3 +161,15 @@ fn a_print_that_only_the_log_knows_is_told_apart_from_the_next_one() {
         assert_eq!(told, [1, 1, 0]);
     }
 }
+
+/// Found by chance: ends that were found out meanwhile crowded out the one that is said again.
+#[test]
+fn an_end_that_is_said_again_is_known_after_others_were_recovered() {
+    let mut world = World::new();
+    let unseen = [Act::Start(true), Act::Reboot, Act::Start(true), Act::Done, Act::Back];
+    let acts = unseen.into_iter().chain([Act::Start(false), Act::Done, Act::Pass(20), Act::Again]);
+    acts.for_each(|act| world.act(&act));
+    settle(&mut world);
+    world.check();
+    assert!(world.prints.iter().all(|print| print.told == 1));
+}

@@ -154,8 +154,10 @@ impl Tracker {
             // They are of the print before.
             self.record.counts = None;
         }
-        for end in &ends {
-            self.record.note_end(end.print.clone(), end.at);
+        ends.iter().for_each(|end| self.record.note_end_at(end.at));
+        // What is said of it again is no news; the others are older.
+        if let Some(last) = ends.last() {
+            self.record.note_end(last.print.clone());
         }
         ends
     }
@@ -291,7 +293,8 @@ impl Tracker {
     pub fn ended(&mut self, print: &Print, now: Instant) -> bool {
         (self.certain, self.seen) = (false, 0);
         if let Some(open) = self.record.print.take_if(|open| open.may_be(print)) {
-            self.record.note_end(open, self.server_time(now));
+            self.record.note_end(open);
+            self.record.note_end_at(self.server_time(now));
             self.silence = None;
             self.count_end();
             return true;
@@ -306,7 +309,8 @@ impl Tracker {
             let listed = end.is_some_and(|end| (at - end.at).abs() < ON_ITS_WAY);
             self.record.told += u32::from(!listed);
         }
-        self.record.note_end(print.clone(), self.server_time(now));
+        self.record.note_end(print.clone());
+        self.record.note_end_at(self.server_time(now));
         true
     }
 
