@@ -8,8 +8,9 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use octoprint2mqtt::cli::{self, demo};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use octoprint2mqtt::{bridge, config, demo, tls};
+use octoprint2mqtt::{config, tls};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use watcher::{Seen, Watcher};
@@ -47,7 +48,7 @@ impl Bridge {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            bridge::run(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
+            cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
         });
         Self { stop, task }
     }
