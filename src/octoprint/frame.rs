@@ -22,7 +22,7 @@ pub enum Frame {
     Open,
     /// `h`: a sign of life.
     Heartbeat,
-    /// `a[…]`: messages, in their order.
+    /// `a[…]`: messages, in their order; or `m…`, a single one.
     Messages(Decoded),
     /// `c[code,"reason"]`: the server ends the session.
     Close {
@@ -69,29 +69,18 @@ pub enum BadElement {
     NotAnObject,
 }
 
-/// A frame that cannot be read at all.
+/// A frame that cannot be read at all. Its ends are known all the same: skip it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FrameError {
-    /// The text is not UTF-8. The frame's ends are known all the same: skip it.
+    /// The text is not UTF-8.
     #[error("a frame that is not UTF-8")]
     Utf8,
     /// There is no letter.
     #[error("an empty frame")]
     Empty,
-    /// The letter is none of SockJS's: the peer does not speak it.
+    /// The letter is none of SockJS's.
     #[error("a frame that starts with none of SockJS's letters")]
     UnknownLetter,
-}
-
-impl FrameError {
-    /// Whether the framing itself is broken, so that the connection is worth nothing any more.
-    /// `false`: this frame alone is to be skipped.
-    pub fn is_fatal(self) -> bool {
-        match self {
-            Self::Utf8 => false,
-            Self::Empty | Self::UnknownLetter => true,
-        }
-    }
 }
 
 /// Reads one frame.
@@ -107,6 +96,7 @@ pub fn decode(frame: &Bytes) -> Result<Frame, FrameError> {
         b"o" => Ok(Frame::Open),
         [b'h', rest @ ..] if rest.iter().all(|byte| *byte == b'h') => Ok(Frame::Heartbeat),
         [b'a', ..] => Ok(Frame::Messages(elements(frame, &text[1..]))),
+        [b'm', ..] => Ok(Frame::Messages(single(frame, &text[1..]))),
         [b'c', ..] => Ok(close(&text[1..])),
         _ => Err(FrameError::UnknownLetter),
     }
@@ -157,6 +147,20 @@ fn elements_of(frame: &Bytes, text: &str) -> Decoded {
     let read = Elements { frame, decoded: &mut decoded }.deserialize(&mut json);
     if read.is_err() || json.end().is_err() {
         decoded.skipped.push(BadElement::Json);
+    }
+    decoded
+}
+
+/// An element that is not in an array.
+fn single(frame: &Bytes, text: &str) -> Decoded {
+    let mut decoded = Decoded::default();
+    match serde_json::from_str::<&RawValue>(text) {
+        Err(_) => decoded.skipped.push(BadElement::Json),
+        Ok(element) => {
+            if !element_messages(frame, element.get(), &mut decoded.messages) {
+                decoded.skipped.push(BadElement::NotAnObject);
+            }
+        }
     }
     decoded
 }
@@ -283,7 +287,6 @@ mod tests {
         assert_eq!(frame("Not found"), Err(FrameError::UnknownLetter));
         assert_eq!(frame("open"), Err(FrameError::UnknownLetter));
         assert_eq!(decode(&Bytes::from_static(b"a[\xff]")), Err(FrameError::Utf8));
-        assert!(FrameError::UnknownLetter.is_fatal() && !FrameError::Utf8.is_fatal());
     }
 
     #[test]
@@ -341,6 +344,15 @@ mod tests {
         for (_, payload) in pairs(&decoded) {
             assert!(serde_json::from_str::<serde_json::Value>(payload).is_ok());
         }
+    }
+
+    #[test]
+    fn a_single_message_is_one_as_in_an_array() {
+        for text in [r#"m{"event":{}}"#, r#"m"{\"event\":{}}""#, "m {\"event\":{}}\n"] {
+            assert_eq!(pairs(&messages(text)), [("event", "{}")], "{text}");
+        }
+        assert_eq!(messages("m[1]").skipped, [BadElement::NotAnObject]);
+        assert_eq!(messages("m{").skipped, [BadElement::Json]);
     }
 
     #[test]
