@@ -10,6 +10,8 @@ mod emergency;
 mod kept;
 #[path = "octoprint_client/logins.rs"]
 mod logins;
+#[path = "octoprint_client/proofs.rs"]
+mod proofs;
 #[path = "octoprint_client/script.rs"]
 mod script;
 

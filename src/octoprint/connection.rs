@@ -8,18 +8,18 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
 use super::actor::{Actor, Command, Over, Step, Turn};
-use super::frame::{self, Frame, FrameError};
+use super::frame::{self, Decoded, Frame, FrameError};
 use super::http::RestError;
 use super::login::{Login, LoginError};
 use super::message::{Message, ReauthReason};
+use super::options::Subscription;
 use super::rest::CurrentUser;
+use super::socket::relogin::{AllStale, Relogin, knows_subscribe};
 use super::status::SocketState;
 use super::transport::{Link, Received, TransportError};
 
-/// How long a burst of `reauthRequired` is collected.
-const BURST: Duration = Duration::from_secs(1);
-/// How often a session may be called stale in a row before the connection is given up.
-const MAX_STALE: u32 = 3;
+/// After how many unreadable frames in a row the connection is given up.
+const MAX_UNREADABLE: u32 = 20;
 
 /// Why an attempt or a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,13 @@ pub(super) enum Failure {
     #[error("logged in, but OctoPrint sent no state in time")]
     NotProven,
     #[error(
+        "logged in again, but OctoPrint sent no state within {}",
+        humantime::format_duration(*.0)
+    )]
+    NotProvenAgain(Duration),
+    #[error("OctoPrint asks for a new login, which only a new connection can prove")]
+    Unprovable,
+    #[error(
         "the user {0} lacks the permission STATUS, without which OctoPrint pushes nothing: grant \
          it in OctoPrint's access control"
     )]
@@ -43,16 +50,19 @@ pub(super) enum Failure {
     Silent(Duration),
     #[error("OctoPrint closed the session ({code} {reason})")]
     Closed { code: u16, reason: String },
-    #[error("the framing is broken ({0})")]
-    Framing(FrameError),
+    #[error("{MAX_UNREADABLE} frames in a row could not be read, the last one {0}")]
+    Unreadable(String),
 }
 
 impl Failure {
-    /// Whether trying again soon is of no use, because OctoPrint refuses who asks.
+    /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
+    /// does the same again for certain.
     pub(super) fn refused(&self) -> bool {
         match self {
             Self::Login(error) => error.refused(),
-            Self::NoPermission(_) => true,
+            Self::NoPermission(_) | Self::Stale => true,
+            // It sends the same again at once.
+            Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
             _ => false,
         }
     }
@@ -87,6 +97,8 @@ pub(super) enum Phase {
     Authenticating,
     /// Logged in.
     Live,
+    /// Logged in once more on a connection that was live; waiting for the proof.
+    Reproving,
 }
 
 /// A REST call that goes on beside the connection, for its sake.
@@ -112,8 +124,11 @@ struct Connection {
     pinged: bool,
     /// When the connection counts as held.
     held_at: Option<Instant>,
-    reauth: Option<(Instant, ReauthReason)>,
-    stale: u32,
+    relogin: Relogin,
+    /// Whether this OctoPrint answers a new subscription with its state.
+    subscribes: bool,
+    /// Unreadable frames since the last readable one.
+    unreadable: u32,
     aside: Option<BoxFuture<'static, Aside>>,
     /// The throttle factor that OctoPrint knows of: a new socket starts at 1.
     factor: u32,
@@ -140,8 +155,25 @@ impl Connection {
     fn deadline(&self, ping_after: Duration, dead_after: Duration) -> Instant {
         let silence = self.heard + if self.pinged { dead_after } else { ping_after };
         // One login at a time: a burst that comes meanwhile waits for its end.
-        let reauth = self.reauth.filter(|_| self.aside.is_none()).map(|(at, _)| at);
+        let reauth = self.relogin.due().filter(|_| self.aside.is_none());
         [self.phase_ends, self.held_at, reauth].into_iter().flatten().fold(silence, Instant::min)
+    }
+
+    /// The login that was shown last is proven.
+    fn live(&mut self, held_after: Duration) {
+        self.phase = Phase::Live;
+        self.phase_ends = None;
+        self.held_at = Some(Instant::now() + held_after);
+    }
+
+    /// A frame could not be read. Single ones are skipped; where there are only such, the connection
+    /// is worth nothing.
+    fn unreadable(&mut self, what: &impl std::fmt::Display) -> Result<(), Over> {
+        self.unreadable += 1;
+        if self.unreadable < MAX_UNREADABLE {
+            return Ok(());
+        }
+        Err(Failure::Unreadable(what.to_string()).into())
     }
 
     /// The first time for each kind of complaint on this connection.
@@ -165,8 +197,9 @@ impl Actor {
             heard: now,
             pinged: false,
             held_at: None,
-            reauth: None,
-            stale: 0,
+            relogin: Relogin::default(),
+            subscribes: true,
+            unreadable: 0,
             aside: None,
             factor: 1,
             complained: HashSet::new(),
@@ -215,7 +248,7 @@ impl Actor {
                 connection.pinged = false;
                 match received {
                     Received::Alive => Ok(()),
-                    Received::Frame(frame) => self.frame(connection, &frame).await,
+                    Received::Frame(frame) => self.frame(connection, frame).await,
                 }
             }
             Event::Aside(done) => {
@@ -226,65 +259,76 @@ impl Actor {
         }
     }
 
-    async fn frame(&mut self, connection: &mut Connection, bytes: &Bytes) -> Result<(), Over> {
-        let frame = match frame::decode(bytes) {
+    async fn frame(&mut self, connection: &mut Connection, bytes: Bytes) -> Result<(), Over> {
+        let frame = match decode(bytes, self.options.large_message_bytes).await {
             Ok(frame) => frame,
-            Err(error) if error.is_fatal() => {
-                self.shared.count_decode_error();
-                return Err(Failure::Framing(error).into());
-            }
             Err(error) => {
                 self.shared.count_decode_error();
                 connection.complain(&self.url, &error.to_string());
-                return Ok(());
+                return connection.unreadable(&error);
             }
         };
         match frame {
-            Frame::Open if connection.phase == Phase::Opening => {
-                connection.phase = Phase::Greeting;
+            Frame::Messages(decoded) => self.messages(connection, decoded).await,
+            Frame::Open | Frame::Heartbeat => {
+                connection.unreadable = 0;
+                if frame == Frame::Open && connection.phase == Phase::Opening {
+                    connection.phase = Phase::Greeting;
+                }
                 Ok(())
             }
-            Frame::Open | Frame::Heartbeat => Ok(()),
             Frame::Close { code, reason } => {
                 let reason = super::login::shown(&reason);
                 Err(Failure::Closed { code, reason }.into())
             }
-            Frame::Messages(decoded) => {
-                for bad in decoded.skipped {
-                    self.shared.count_decode_error();
-                    connection.complain(&self.url, &bad.to_string());
-                }
-                let (received, received_at) = (connection.heard, SystemTime::now());
-                for raw in decoded.messages {
-                    let number = connection.number;
-                    // A payload is a slice of text between two ASCII characters: always UTF-8.
-                    if let Ok(message) =
-                        Message::new(&raw.kind, raw.payload, received, received_at, number)
-                    {
-                        self.message(connection, message).await?;
-                    }
-                }
-                Ok(())
-            }
         }
     }
 
+    async fn messages(
+        &mut self,
+        connection: &mut Connection,
+        decoded: Decoded,
+    ) -> Result<(), Over> {
+        for bad in &decoded.skipped {
+            self.shared.count_decode_error();
+            connection.complain(&self.url, &bad.to_string());
+        }
+        match decoded.skipped.last() {
+            Some(bad) if decoded.messages.is_empty() => connection.unreadable(bad)?,
+            _ => connection.unreadable = 0,
+        }
+        let (received, received_at) = (connection.heard, SystemTime::now());
+        for raw in decoded.messages {
+            let number = connection.number;
+            // A payload is a slice of text between two ASCII characters: always UTF-8.
+            if let Ok(message) = Message::new(&raw.kind, raw.payload, received, received_at, number)
+            {
+                self.message(connection, message).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn message(&mut self, connection: &mut Connection, message: Message) -> Result<(), Over> {
-        let greeted = connection.phase != Phase::Authenticating
-            && connection.phase != Phase::Live
+        let greeted = matches!(connection.phase, Phase::Opening | Phase::Greeting)
             && message.kind() == "connected";
+        if greeted {
+            connection.subscribes = knows_subscribe(&message);
+        }
         let proof = if self.options.subscription.state { "history" } else { "timelapse" };
         let proven = connection.phase == Phase::Authenticating && message.kind() == proof;
         let reauth = (message.kind() == "reauthRequired").then(|| ReauthReason::of(&message));
         if proven {
             self.proven(connection);
+        } else if connection.phase == Phase::Reproving && message.kind() == proof {
+            connection.live(self.options.held_after);
         }
         let permit = if proven { self.permit.take() } else { None };
         self.dispatch(message, permit).await;
         if let Some(reason) = reauth {
-            let (at, earlier) =
-                connection.reauth.take().unwrap_or((Instant::now() + BURST, reason));
-            connection.reauth = Some((at, earlier.or(reason)));
+            connection.relogin.asked(reason, Instant::now());
+            // Whether it holds is decided by the proof of the next login.
+            connection.held_at = None;
         }
         if greeted { self.introduce(connection).await } else { Ok(()) }
     }
@@ -310,10 +354,26 @@ impl Actor {
         Ok(())
     }
 
+    /// Has OctoPrint prove a login on a connection that was live before. It is silent to a second
+    /// `auth`, but sends a `history` when the state is subscribed to that was not before. A
+    /// subscription that changes nothing has no answer.
+    async fn ask_for_proof(&mut self, connection: &mut Connection) -> Result<(), Over> {
+        if connection.phase != Phase::Reproving {
+            return Ok(());
+        }
+        let subscription = &self.options.subscription;
+        let without_state = Subscription { state: false, ..subscription.clone() };
+        for subscription in [without_state.payload(), subscription.payload()] {
+            connection.link.send(frame::encode("subscribe", &subscription)).await?;
+        }
+        connection.phase_ends = Some(Instant::now() + self.options.proof_timeout);
+        Ok(())
+    }
+
     /// Sends the throttle factor if OctoPrint has another one.
     async fn send_factor(&mut self, connection: &mut Connection) -> Result<(), Over> {
         let factor = self.shared.rate().throttle.factor();
-        let introduced = matches!(connection.phase, Phase::Authenticating | Phase::Live);
+        let introduced = !matches!(connection.phase, Phase::Opening | Phase::Greeting);
         if !introduced || factor == connection.factor {
             return Ok(());
         }
@@ -324,10 +384,7 @@ impl Actor {
 
     /// The login was accepted.
     fn proven(&mut self, connection: &mut Connection) {
-        connection.phase = Phase::Live;
-        connection.phase_ends = None;
-        connection.stale = 0;
-        connection.held_at = Some(Instant::now() + self.options.held_after);
+        connection.live(self.options.held_after);
         self.connected(connection.link.transport());
     }
 
@@ -336,13 +393,22 @@ impl Actor {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(connection.held_at) {
             connection.held_at = None;
+            connection.relogin.held();
             self.backoff.reset();
             self.show(|status| status.attempt = 0);
+        }
+        if connection.link.is_receiving() {
+            // A large message is on its way: it is waited for as long as it moves.
+            connection.heard = now;
+            connection.pinged = false;
+            if due(connection.phase_ends) {
+                connection.phase_ends = Some(now + self.options.connect_timeout);
+            }
         }
         if due(connection.phase_ends) {
             self.phase_is_over(connection)?;
         }
-        if due(connection.reauth.map(|(at, _)| at)) && connection.aside.is_none() {
+        if due(connection.relogin.due()) && connection.aside.is_none() {
             self.log_in_again(connection)?;
         }
         let silent = now.saturating_duration_since(connection.heard);
@@ -358,8 +424,12 @@ impl Actor {
 
     /// A phase has lasted too long.
     fn phase_is_over(&mut self, connection: &mut Connection) -> Result<(), Over> {
-        if connection.phase != Phase::Authenticating {
-            return Err(Failure::NoGreeting.into());
+        match connection.phase {
+            Phase::Opening | Phase::Greeting => return Err(Failure::NoGreeting.into()),
+            Phase::Reproving => {
+                return Err(Failure::NotProvenAgain(self.options.proof_timeout).into());
+            }
+            Phase::Authenticating | Phase::Live => {}
         }
         // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
         connection.phase_ends = None;
@@ -370,17 +440,17 @@ impl Actor {
 
     /// Answers a burst of `reauthRequired` with one login.
     fn log_in_again(&mut self, connection: &mut Connection) -> Result<(), Over> {
-        let Some((_, reason)) = connection.reauth.take() else {
-            return Ok(());
-        };
-        if connection.phase == Phase::Authenticating {
-            connection.stale += 1;
-            if connection.stale > MAX_STALE {
-                return Err(Failure::Stale.into());
+        let begun = connection.relogin.begin().map_err(|AllStale| Failure::Stale)?;
+        let Some(reason) = begun else { return Ok(()) };
+        if connection.phase != Phase::Authenticating {
+            // Only a `history` proves a login, and on this connection none would come.
+            if !connection.subscribes || !self.options.subscription.state {
+                return Err(Failure::Unprovable.into());
             }
-            // The login decides now, not the timer.
-            connection.phase_ends = None;
+            connection.phase = Phase::Reproving;
         }
+        // The login decides now, not the timer.
+        connection.phase_ends = None;
         tracing::info!(url = self.url, ?reason, "OctoPrint asks for the login again");
         let rest = self.rest.clone();
         connection.aside = Some(Box::pin(async move {
@@ -396,10 +466,11 @@ impl Actor {
         match done {
             Aside::LoggedIn(login) => {
                 connection.login = login?;
-                self.authenticate(connection).await
+                self.authenticate(connection).await?;
+                self.ask_for_proof(connection).await
             }
             // The proof came while the question was on its way.
-            Aside::Asked(_) if connection.phase == Phase::Live => Ok(()),
+            Aside::Asked(_) if connection.phase != Phase::Authenticating => Ok(()),
             Aside::Asked(Ok(CurrentUser { name: Some(name), permissions, .. }))
                 if !permissions.iter().any(|permission| permission == "STATUS") =>
             {
@@ -408,4 +479,14 @@ impl Actor {
             Aside::Asked(_) => Err(Failure::NotProven.into()),
         }
     }
+}
+
+/// Reads a frame; a large one on a thread of its own, lest all other printers wait for it.
+async fn decode(bytes: Bytes, large: usize) -> Result<Frame, FrameError> {
+    if bytes.len() <= large {
+        return frame::decode(&bytes);
+    }
+    let decoded = tokio::task::spawn_blocking(move || frame::decode(&bytes)).await;
+    // Fails only at the end of the runtime, when nobody reads on.
+    decoded.unwrap_or(Err(FrameError::Empty))
 }

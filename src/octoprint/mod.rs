@@ -72,6 +72,7 @@ mod transport;
 mod turns;
 mod waiting;
 mod websocket;
+mod wire;
 mod ws_text;
 mod xhr;
 

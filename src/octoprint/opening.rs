@@ -16,8 +16,8 @@ impl Actor {
             return Ok(opened.inspect_err(|_| self.fallback.no_better())?);
         }
         let (rest, limit) = (self.rest.clone(), self.options.connect_timeout);
-        let max_message = self.options.max_message_bytes;
-        let opened = self.obeying(open_websocket(rest.http(), limit, max_message)).await?;
+        let sizes = self.options.sizes();
+        let opened = self.obeying(open_websocket(rest.http(), limit, sizes)).await?;
         let failed = match opened {
             Ok(link) => return Ok(link),
             Err(failed) => failed,
@@ -36,8 +36,8 @@ impl Actor {
 
     async fn open_xhr(&mut self) -> Result<Result<Link, TransportError>, Over> {
         let (rest, limit) = (self.rest.clone(), self.options.connect_timeout);
-        let max_message = self.options.max_message_bytes;
-        let open = async { open_xhr(&rest, limit, max_message).await };
+        let sizes = self.options.sizes();
+        let open = async { open_xhr(&rest, limit, sizes).await };
         self.obeying(open).await
     }
 
@@ -54,7 +54,7 @@ impl Actor {
         match phase {
             Phase::Opening | Phase::Greeting => self.mute = Some(transport),
             Phase::Authenticating => {}
-            Phase::Live => {
+            Phase::Live | Phase::Reproving => {
                 self.lost = true;
                 self.closed_at = failure.closed_by_peer().then(Instant::now);
             }

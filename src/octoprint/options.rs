@@ -44,7 +44,10 @@ pub struct SocketOptions {
     pub proxy: Option<Url>,
     /// What OctoPrint is to push.
     pub subscription: Subscription,
-    /// The largest message that is accepted; a larger one ends the connection.
+    /// A message that is larger waits for its turn: one such is read at a time in the process.
+    pub large_message_bytes: usize,
+    /// The largest message that is accepted; a larger one ends the connection, and the next attempt
+    /// waits as after refused credentials.
     pub max_message_bytes: usize,
     /// While OctoPrint cannot be reached, and the next attempt is not near: ask every 2 s, and
     /// every 5 s after ten minutes, whether it is up again, without logging in.
@@ -57,6 +60,8 @@ pub struct SocketOptions {
     pub dead_after: Duration,
     /// How long after its first `history` a connection counts as held.
     pub held_after: Duration,
+    /// How long OctoPrint may take to prove a new login on a live connection with a `history`.
+    pub proof_timeout: Duration,
 }
 
 impl SocketOptions {
@@ -73,10 +78,11 @@ impl SocketOptions {
     /// | `transport` | [`TransportChoice::Auto`] |
     /// | `headers`, `proxy` | none, whatever the environment says |
     /// | `subscription` | everything |
-    /// | `max_message_bytes` | 16 MiB |
+    /// | `large_message_bytes`, `max_message_bytes` | 16 MiB, 256 MiB |
     /// | `knock` | `true` |
     /// | `refused_pause` | 10 min |
     /// | `ping_after`, `dead_after`, `held_after` | 15 s, 40 s, 10 s |
+    /// | `proof_timeout` | 5 s |
     pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             url,
@@ -92,14 +98,29 @@ impl SocketOptions {
             headers: Vec::new(),
             proxy: None,
             subscription: Subscription::default(),
-            max_message_bytes: 16 * 1024 * 1024,
+            large_message_bytes: 16 * 1024 * 1024,
+            max_message_bytes: 256 * 1024 * 1024,
             knock: true,
             refused_pause: Duration::from_secs(600),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(40),
             held_after: Duration::from_secs(10),
+            proof_timeout: Duration::from_secs(5),
         }
     }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { large: self.large_message_bytes, max: self.max_message_bytes }
+    }
+}
+
+/// Sizes of messages, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// A larger one waits for its turn.
+    pub(super) large: usize,
+    /// A larger one is refused.
+    pub(super) max: usize,
 }
 
 impl fmt::Debug for SocketOptions {

@@ -1,5 +1,7 @@
 //! The push socket's handle.
 
+pub(super) mod relogin;
+
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

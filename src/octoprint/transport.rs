@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::fallback::Miss;
 use super::http::{CallError, Http, RestError};
 use super::net_error::NetError;
+use super::options::Sizes;
 use super::rest::Rest;
 use super::status::Transport;
 use super::websocket::WebSocket;
@@ -55,7 +56,10 @@ pub(super) enum TransportError {
     Io(std::io::Error),
     #[error("the framing is broken ({0})")]
     Protocol(String),
-    #[error("a message is too large ({0})")]
+    #[error(
+        "OctoPrint sends a message that is too large ({0}): mostly the temperatures of many hours, so \
+         lower temperature.cutoff in OctoPrint's settings"
+    )]
     TooLarge(String),
     #[error("OctoPrint accepted nothing for 15 s")]
     SendTimeout,
@@ -138,6 +142,15 @@ impl Link {
         }
     }
 
+    /// Whether a part of a message has come since this was asked last, or a large one waits for its
+    /// turn: the connection is alive then, though nothing was received.
+    pub(super) fn is_receiving(&mut self) -> bool {
+        match self {
+            Self::WebSocket(link) => link.is_receiving(),
+            Self::Xhr(link) => link.is_receiving(),
+        }
+    }
+
     /// Sends a SockJS frame.
     pub(super) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         match self {
@@ -175,9 +188,9 @@ impl Link {
 pub(super) async fn open_websocket(
     http: &Http,
     limit: Duration,
-    max_message: usize,
+    sizes: Sizes,
 ) -> Result<Link, TransportError> {
-    let opened = timeout(limit, WebSocket::open(http, max_message)).await;
+    let opened = timeout(limit, WebSocket::open(http, sizes)).await;
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
 }
 
@@ -185,9 +198,9 @@ pub(super) async fn open_websocket(
 pub(super) async fn open_xhr(
     rest: &Rest,
     limit: Duration,
-    max: usize,
+    sizes: Sizes,
 ) -> Result<Link, TransportError> {
-    let opened = timeout(limit, Xhr::open(rest.clone(), max)).await;
+    let opened = timeout(limit, Xhr::open(rest.clone(), sizes)).await;
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::Xhr(Box::new(link)))
 }
 

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::http::Http;
 use super::login::shown;
+use super::options::Sizes;
 use super::transport::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
 
@@ -36,15 +37,14 @@ type Stream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 pub(super) struct WebSocket {
     /// `None` where it has ended.
     stream: Option<Stream>,
-    /// What may have come in one piece, in bytes.
-    max_message: usize,
+    sizes: Sizes,
     /// Whether the stream has more room than it needs.
     swollen: bool,
 }
 
 impl WebSocket {
     /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
-    pub(super) async fn open(http: &Http, max_message: usize) -> Result<Self, TransportError> {
+    pub(super) async fn open(http: &Http, sizes: Sizes) -> Result<Self, TransportError> {
         let path = format!("{}/websocket", session_path());
         let key = generate_key();
         let request = http
@@ -62,8 +62,8 @@ impl WebSocket {
             return Err(TransportError::NoWebSocket);
         }
         let stream = response.upgrade().await.map_err(|error| TransportError::of_call(&error))?;
-        let stream = Some(begin(stream, max_message).await);
-        Ok(Self { stream, max_message, swollen: false })
+        let stream = Some(begin(stream, sizes).await);
+        Ok(Self { stream, sizes, swollen: false })
     }
 
     /// What comes next. May be dropped and called again without losing anything.
@@ -73,7 +73,7 @@ impl WebSocket {
         match stream.next().await {
             Some(Ok(WsMessage::Binary(bytes))) => {
                 self.swollen = bytes.len() >= LARGE && stream.get_ref().is_between_frames();
-                Ok(Received::Frame(bytes))
+                Ok(Received::Frame(stream.get_mut().attach_turn(bytes)))
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
             // After a close frame the stream ends by itself; its end is the event.
@@ -81,6 +81,11 @@ impl WebSocket {
             Some(Err(error)) => Err(ws_error(error)),
             None => Err(TransportError::Ended),
         }
+    }
+
+    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    pub(super) fn is_receiving(&mut self) -> bool {
+        self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
 
     /// Goes on with a new stream of frames on the same connection. Nothing is lost: the old one
@@ -91,7 +96,7 @@ impl WebSocket {
             && matches!(stream.flush().now_or_never(), Some(Ok(())))
             && let Some(stream) = self.stream.take()
         {
-            self.stream = Some(begin(stream.into_inner().into_inner(), self.max_message).await);
+            self.stream = Some(begin(stream.into_inner().into_inner(), self.sizes).await);
         }
     }
 
@@ -131,12 +136,13 @@ impl WebSocket {
     }
 }
 
-async fn begin(stream: reqwest::Upgraded, max_message: usize) -> Stream {
+async fn begin(stream: reqwest::Upgraded, sizes: Sizes) -> Stream {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message));
-    WebSocketStream::from_raw_socket(TextAsBinary::new(stream), Role::Client, Some(config)).await
+        .max_message_size(Some(sizes.max))
+        .max_frame_size(Some(sizes.max));
+    let stream = TextAsBinary::new(stream, sizes.large);
+    WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await
 }
 
 fn upgrade_headers(key: &str) -> HeaderMap {

@@ -9,26 +9,48 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::wire::large::Turn;
+
+const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
+/// Opcodes from here on are of frames that may come in the midst of a message.
+const CONTROL: u8 = 0x8;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const MASKED: u8 = 0x80;
 
-/// A stream of WebSocket frames in which text frames are read as binary frames.
-#[derive(Debug)]
+/// A stream of WebSocket frames in which text frames are read as binary frames, and large messages
+/// one at a time in the process.
 pub(super) struct TextAsBinary<S> {
     stream: S,
-    at: At,
+    frames: Frames,
+    /// A larger message waits for its turn, in bytes.
+    large: usize,
+    turn: Turn,
+    /// Whether a part of a message has come since that was asked last.
+    moved: bool,
     /// Whether the last read ended where a frame of an earlier read ends.
     between: bool,
 }
 
 impl<S> TextAsBinary<S> {
     /// `stream` must stand at the start of a frame.
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, at: At::Opcode, between: true }
+    pub(super) fn new(stream: S, large: usize) -> Self {
+        let (frames, turn) = (Frames::default(), Turn::default());
+        Self { stream, frames, large, turn, moved: false, between: true }
+    }
+
+    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    pub(super) fn is_receiving(&mut self) -> bool {
+        std::mem::take(&mut self.moved) || self.turn.is_waiting()
+    }
+
+    /// Hands the turn, where this stream has it, over to the message that has just been read.
+    pub(super) fn attach_turn(&mut self, message: Bytes) -> Bytes {
+        self.turn.attach(message)
     }
 
     /// Whether all that was read ends with a frame that took more than one read: who has parsed
@@ -43,9 +65,20 @@ impl<S> TextAsBinary<S> {
     }
 }
 
+/// Where in a message the next byte is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frames {
+    at: At,
+    /// The first byte of the present frame.
+    first: u8,
+    /// The size of the present message as far as it is known.
+    message: u64,
+}
+
 /// Where in a frame the next byte is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum At {
+    #[default]
     Opcode,
     Length,
     /// `left` more bytes of a long length, of which `length` has been read.
@@ -59,42 +92,64 @@ enum At {
     },
 }
 
-impl At {
+impl Frames {
     /// Relabels the frames in `bytes`, which follow what was seen before.
-    fn relabel(mut self, bytes: &mut [u8]) -> Self {
+    fn relabel(&mut self, bytes: &mut [u8]) {
         let mut index = 0;
         while let Some(byte) = bytes.get_mut(index) {
             index += 1;
-            self = match self {
-                Self::Opcode => {
+            match self.at {
+                At::Opcode => {
                     if *byte & OPCODE == TEXT {
                         *byte = (*byte & !OPCODE) | BINARY;
                     }
-                    Self::Length
+                    self.first = *byte;
+                    self.at = At::Length;
                 }
-                Self::Length => Self::after_length(*byte),
-                Self::LongLength { left, length, masked } => {
+                At::Length => self.enter(At::after_length(*byte)),
+                At::LongLength { left, length, masked } => {
                     let length = (length << 8) | u64::from(*byte);
                     match left {
-                        0 | 1 => Self::payload(length, masked),
-                        _ => Self::LongLength { left: left - 1, length, masked },
+                        0 | 1 => self.enter(At::payload(length, masked)),
+                        _ => self.at = At::LongLength { left: left - 1, length, masked },
                     }
                 }
-                Self::Payload { left } => {
+                At::Payload { left } => {
                     // This byte, and all others of the payload that are here, at once.
                     let here =
                         (bytes.len() - index).min(usize::try_from(left - 1).unwrap_or(usize::MAX));
                     index += here;
                     match left - 1 - here as u64 {
-                        0 => Self::Opcode,
-                        left => Self::Payload { left },
+                        0 => self.end(),
+                        left => self.at = At::Payload { left },
                     }
                 }
-            };
+            }
         }
-        self
     }
 
+    /// Goes on after a length, or a part of one.
+    fn enter(&mut self, at: At) {
+        self.at = at;
+        match at {
+            At::Payload { left } if self.first & OPCODE < CONTROL => {
+                self.message = self.message.saturating_add(left);
+            }
+            At::Opcode => self.end(),
+            _ => {}
+        }
+    }
+
+    /// A frame is over.
+    fn end(&mut self) {
+        self.at = At::Opcode;
+        if self.first & FIN != 0 && self.first & OPCODE < CONTROL {
+            self.message = 0;
+        }
+    }
+}
+
+impl At {
     fn after_length(byte: u8) -> Self {
         let masked = byte & MASKED != 0;
         match byte & !MASKED {
@@ -119,8 +174,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.frames.message > self.large as u64 {
+            std::task::ready!(self.turn.poll(cx));
+        }
         // A frame that is under way is read to its end and no further.
-        let (room, continues) = match self.at {
+        let (room, continues) = match self.frames.at {
             At::Payload { left } => (usize::try_from(left).unwrap_or(usize::MAX), true),
             _ => (usize::MAX, false),
         };
@@ -129,8 +187,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
         let filled = part.filled().len();
         if filled > 0 {
-            self.at = self.at.relabel(part.filled_mut());
-            self.between = continues && self.at == At::Opcode;
+            self.frames.relabel(part.filled_mut());
+            self.between = continues && self.frames.at == At::Opcode;
+            self.moved |= self.frames.message > 0;
             buf.advance(filled);
         }
         read
@@ -180,7 +239,7 @@ mod tests {
     /// Reads pieces of `cut` bytes at most until the end, and says for each where it ended and
     /// whether it ended between frames.
     fn read_all(stream: &[u8], cut: usize) -> (Vec<u8>, Vec<(usize, bool)>) {
-        let mut stream = TextAsBinary::new(stream);
+        let mut stream = TextAsBinary::new(stream, usize::MAX);
         let (mut all, mut ends) = (Vec::new(), Vec::new());
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {

@@ -1,6 +1,7 @@
 //! SockJS over XHR streaming, for places where a proxy blocks WebSocket.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,13 +9,17 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
+use super::options::Sizes;
 use super::rest::Rest;
 use super::transport::{Received, TransportError, session_path};
+use super::wire::large::Turn;
 
 /// How long OctoPrint may take to accept a message before the line counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long OctoPrint may take to go on with the stream.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a line of this size the room that it needed is given back.
+const LARGE: usize = 16 * 1024;
 
 type Sending = BoxFuture<'static, Result<(), TransportError>>;
 type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
@@ -25,6 +30,9 @@ pub(super) struct Xhr {
     session: String,
     stream: Stream,
     lines: Lines,
+    /// Of a line that is larger than this, one is read at a time in the process.
+    large: usize,
+    turn: Turn,
     sending: Option<Sending>,
     queue: VecDeque<String>,
 }
@@ -42,11 +50,17 @@ enum Event {
 }
 
 impl Xhr {
-    pub(super) async fn open(rest: Rest, max_message: usize) -> Result<Self, TransportError> {
+    pub(super) async fn open(rest: Rest, sizes: Sizes) -> Result<Self, TransportError> {
         let session = session_path();
         let stream = Stream::Open(stream(rest.clone(), session.clone()).await?);
-        let lines = Lines::new(max_message);
-        Ok(Self { rest, session, stream, lines, sending: None, queue: VecDeque::new() })
+        let (lines, turn) = (Lines::new(sizes.max), Turn::default());
+        let (sending, queue) = (None, VecDeque::new());
+        Ok(Self { rest, session, stream, lines, large: sizes.large, turn, sending, queue })
+    }
+
+    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    pub(super) fn is_receiving(&mut self) -> bool {
+        std::mem::take(&mut self.lines.moved) || self.turn.is_waiting()
     }
 
     /// Puts a frame in the queue; [`Xhr::receive`] sends it.
@@ -58,7 +72,7 @@ impl Xhr {
     pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
         loop {
             if let Some(line) = self.lines.next() {
-                return Ok(Received::Frame(line));
+                return Ok(Received::Frame(self.turn.attach(line)));
             }
             if self.sending.is_none() {
                 self.sending = self.queue.pop_front().map(|text| self.sending(text));
@@ -88,7 +102,11 @@ impl Xhr {
                 None => std::future::pending().await,
             }
         };
+        let large = self.lines.buffer.len() > self.large;
         let stream = async {
+            if large {
+                poll_fn(|cx| self.turn.poll(cx)).await;
+            }
             match &mut self.stream {
                 Stream::Open(response) => match response.chunk().await {
                     Ok(chunk) => Ok(Event::Chunk(chunk)),
@@ -139,15 +157,18 @@ struct Lines {
     /// How much of the buffer is known to hold no line end.
     searched: usize,
     max: usize,
+    /// Whether a part of a line has come since that was asked last.
+    moved: bool,
 }
 
 impl Lines {
     fn new(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, max }
+        Self { buffer: BytesMut::new(), searched: 0, max, moved: false }
     }
 
     fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
         self.buffer.extend_from_slice(chunk);
+        self.moved = true;
         let partial = self.buffer.len() - self.searched;
         if self.searched > self.max && partial > 0 {
             return Err(TransportError::TooLarge(format!("over {} bytes", self.max)));
@@ -161,6 +182,9 @@ impl Lines {
             Some(end) => {
                 let line = self.buffer.split_to(self.searched + end + 1).freeze();
                 self.searched = 0;
+                if line.len() >= LARGE {
+                    self.buffer = BytesMut::from(&self.buffer[..]);
+                }
                 Some(line)
             }
             None => {

@@ -46,7 +46,8 @@ struct Session {
     shared: Arc<Shared>,
     socket: WebSocket,
     authenticated: bool,
-    state: bool,
+    /// The state as it is subscribed to, `false` where it is not.
+    state: Value,
     events: Wanted,
     plugins: Wanted,
     factor: u32,
@@ -65,7 +66,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: WebSocket) {
         shared,
         socket,
         authenticated: false,
-        state: true,
+        state: Value::Bool(true),
         events: Wanted::All,
         plugins: Wanted::All,
         factor: 1,
@@ -158,13 +159,22 @@ impl Session {
         locked(&self.shared.observed).subscriptions.push(payload.clone());
         let get = |key: &str| wanted.get(key).unwrap_or(&Value::Null);
         (self.events, self.plugins) = (Wanted::of(get("events")), Wanted::of(get("plugins")));
-        self.state = match get("state") {
-            Value::Bool(state) => *state,
-            Value::Object(_) => true,
-            _ => false,
+        let state = match get("state") {
+            Value::Bool(true) => json!({"logs": true, "messages": false}),
+            state @ Value::Object(_) => state.clone(),
+            _ => Value::Bool(false),
         };
-        // After the login a subscription with state brings a second history.
-        if self.authenticated && self.state { self.history().await } else { Ok(()) }
+        // After the login a subscription to the state brings a second history where it is another.
+        let changed = std::mem::replace(&mut self.state, state) != self.state;
+        if self.authenticated && changed && self.wants_state() {
+            self.history().await
+        } else {
+            Ok(())
+        }
+    }
+
+    fn wants_state(&self) -> bool {
+        self.state != Value::Bool(false)
     }
 
     async fn authenticate(&mut self, auth: &str) -> Result<(), Gone> {
@@ -181,7 +191,7 @@ impl Session {
         }
         let again = std::mem::replace(&mut self.authenticated, true);
         if !again {
-            if self.state {
+            if self.wants_state() {
                 self.history().await?;
             }
             self.message("timelapse", Value::Null).await?;
@@ -202,7 +212,7 @@ impl Session {
     }
 
     async fn current(&mut self) -> Result<(), Gone> {
-        if !self.authenticated || !self.state {
+        if !self.authenticated || !self.wants_state() {
             return Ok(());
         }
         let current = {

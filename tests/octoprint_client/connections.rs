@@ -117,9 +117,22 @@ async fn rubbish_is_skipped_and_counted() {
     assert_eq!(seen[3..5], ["future=[1, 2]", "event=null"]);
     assert_eq!(socket.counters().decode_errors, 4);
     assert_eq!(socket.status().borrow().state, SocketState::Connected);
+    // A letter that is none, a single message, and a binary one.
     peer.send("what is this").await;
-    let status = until(&socket, |status| status.state == SocketState::Waiting).await;
-    assert!(status.error.unwrap().contains("framing"));
+    peer.send("m{\"single\":1}").await;
+    let binary = tokio_tungstenite::tungstenite::Message::binary(&b"a[{\"binary\":2}]"[..]);
+    peer.stream.send(binary).await.unwrap();
+    peer.stream.send(tokio_tungstenite::tungstenite::Message::binary(vec![0, 159])).await.unwrap();
+    peer.send("a[{\"last\":3}]").await;
+    let done = async {
+        while kinds.lock().unwrap().len() < 9 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), done).await.unwrap();
+    assert_eq!(kinds.lock().unwrap()[6..], ["single=1", "binary=2", "last=3"]);
+    assert_eq!(socket.counters().decode_errors, 6);
+    assert_eq!(socket.status().borrow().state, SocketState::Connected);
 }
 
 #[tokio::test]

@@ -1,0 +1,149 @@
+//! When a connection answers `reauthRequired` with a login, and when it gives up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::octoprint::message::{Message, ReauthReason};
+
+/// How long a burst of `reauthRequired` is collected.
+const BURST: Duration = Duration::from_secs(1);
+/// A burst that follows others closely is collected for longer: `BURST` doubled this often at most.
+const MAX_DOUBLINGS: u32 = 6;
+/// How many sessions in a row OctoPrint may call stale before the connection is given up.
+const MAX_STALE: u32 = 3;
+
+/// What one connection knows of the logins that OctoPrint asks for.
+#[derive(Debug, Default)]
+pub(in crate::octoprint) struct Relogin {
+    /// When the present burst is over, and the reason that asks for the most.
+    due: Option<(Instant, ReauthReason)>,
+    /// Logins since the connection last held, and those of them that replaced a dead session.
+    logins: u32,
+    stale: u32,
+}
+
+/// OctoPrint calls every session stale that it gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::octoprint) struct AllStale;
+
+impl Relogin {
+    /// `reauthRequired` came.
+    pub(in crate::octoprint) fn asked(&mut self, reason: ReauthReason, now: Instant) {
+        let pause = BURST * 2_u32.pow(self.logins.min(MAX_DOUBLINGS));
+        self.due = Some(match self.due {
+            // A dead session carries no messages: it is not made to wait for longer.
+            Some((at, ReauthReason::Modified)) if reason == ReauthReason::LoginNeeded => {
+                (at.min(now + BURST), reason)
+            }
+            Some((at, earlier)) => (at, earlier.or(reason)),
+            None if reason == ReauthReason::LoginNeeded => (now + BURST, reason),
+            None => (now + pause, reason),
+        });
+    }
+
+    /// When a login is due.
+    pub(in crate::octoprint) fn due(&self) -> Option<Instant> {
+        self.due.map(|(at, _)| at)
+    }
+
+    /// Takes the reason for the login that begins now; `None` where none is asked for.
+    pub(in crate::octoprint) fn begin(&mut self) -> Result<Option<ReauthReason>, AllStale> {
+        let Some((_, reason)) = self.due.take() else { return Ok(None) };
+        self.logins += 1;
+        self.stale += u32::from(reason == ReauthReason::LoginNeeded);
+        if self.stale > MAX_STALE { Err(AllStale) } else { Ok(Some(reason)) }
+    }
+
+    /// The connection has held with its present login.
+    pub(in crate::octoprint) fn held(&mut self) {
+        (self.logins, self.stale) = (0, 0);
+    }
+}
+
+/// Whether the OctoPrint that sent this `connected` knows `subscribe`, as 1.8 and later do. One
+/// that does not tell its version is taken for a new one.
+pub(in crate::octoprint) fn knows_subscribe(connected: &Message) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Connected {
+        version: String,
+    }
+    let Ok(Connected { version }) = connected.json() else { return true };
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (1, 8),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ReauthReason::{LoginNeeded, Modified};
+
+    #[test]
+    fn a_burst_is_one_login() {
+        let (mut relogin, now) = (Relogin::default(), Instant::now());
+        assert_eq!(relogin.begin(), Ok(None));
+        for _ in 0..10 {
+            relogin.asked(Modified, now);
+        }
+        assert_eq!(relogin.due(), Some(now + BURST));
+        relogin.asked(LoginNeeded, now + BURST / 2);
+        assert_eq!((relogin.due(), relogin.begin()), (Some(now + BURST), Ok(Some(LoginNeeded))));
+        assert_eq!(relogin.due(), None);
+    }
+
+    #[test]
+    fn sessions_that_are_all_stale_end_it_unless_one_held() {
+        let (mut relogin, now) = (Relogin::default(), Instant::now());
+        let mut stale = |held: bool| {
+            relogin.asked(LoginNeeded, now);
+            let begun = relogin.begin();
+            if held {
+                relogin.held();
+            }
+            begun
+        };
+        for _ in 0..100 {
+            assert_eq!(stale(true), Ok(Some(LoginNeeded)));
+        }
+        for _ in 0..MAX_STALE {
+            assert_eq!(stale(false), Ok(Some(LoginNeeded)));
+        }
+        assert_eq!(stale(false), Err(AllStale));
+    }
+
+    #[test]
+    fn rights_that_change_without_end_are_not_a_login_a_second() {
+        let (mut relogin, mut now) = (Relogin::default(), Instant::now());
+        let start = now;
+        let mut logins = 0;
+        while now - start < Duration::from_secs(3600) {
+            relogin.asked(Modified, now);
+            now = relogin.due().unwrap();
+            assert_eq!(relogin.begin(), Ok(Some(Modified)));
+            logins += 1;
+        }
+        assert!(logins < 70, "{logins}");
+        relogin.asked(Modified, now);
+        relogin.asked(LoginNeeded, now);
+        assert_eq!(relogin.due(), Some(now + BURST), "a dead session does not wait");
+    }
+
+    #[test]
+    fn which_versions_know_subscribe() {
+        let knows = |payload: &'static str| {
+            let (payload, wall) = (payload.as_bytes().into(), std::time::SystemTime::UNIX_EPOCH);
+            let message = Message::new("connected", payload, Instant::now(), wall, 1).unwrap();
+            knows_subscribe(&message)
+        };
+        for old in ["1.5.3", "1.7.3", "1.7.0rc1", "1.4"] {
+            assert!(!knows(&*format!(r#"{{"version":"{old}"}}"#).leak()), "{old}");
+        }
+        for new in ["1.8.0", "1.8.0rc1", "1.11.8", "2.0.0rc7", "0+unknown", "1.x", ""] {
+            assert!(knows(&*format!(r#"{{"version":"{new}"}}"#).leak()), "{new}");
+        }
+        assert!(knows("{}") && knows("null") && knows(r#"{"version":1.5}"#));
+    }
+}

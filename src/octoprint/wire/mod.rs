@@ -1,0 +1,3 @@
+//! Frames, messages, transports.
+
+pub(super) mod large;
