@@ -10,7 +10,9 @@ use serde_json::json;
 use url::Url;
 
 use super::BuildError;
-use super::http::{Answer, Http, RestError, public_url};
+use super::http::{Http, RestError, public_url, success};
+use super::login::{LoginError, in_between};
+use super::rest::answer::Answer;
 use crate::secret::Secret;
 
 const PROBE: &str = "plugin/appkeys/probe";
@@ -59,12 +61,24 @@ pub enum Decision {
 pub enum AppKeysError {
     /// The plugin is not there, or this is not OctoPrint.
     #[error(
-        "{url}: no application keys here: check the address, and that OctoPrint's plugin \
-         \"Application Keys\" is enabled"
+        "{url}: no application keys here ({status}: {text}): check the address, with its path, and \
+         that OctoPrint's plugin \"Application Keys\" is enabled"
     )]
     Missing {
         /// The address, without user and password.
         url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the answer says of itself.
+        text: String,
+    },
+    /// Something in between answers in its place, or OctoPrint fails.
+    #[error("{url}: {cause}")]
+    InBetween {
+        /// The address, without user and password.
+        url: String,
+        /// What was seen, and what to do about it.
+        cause: LoginError,
     },
     /// Asked too often.
     #[error("OctoPrint takes no more requests from this address for now: try again in an hour")]
@@ -98,12 +112,8 @@ impl AppKeys {
             app_token: String,
         }
         let probe = self.call(Method::GET, PROBE, PROBE, None).await?;
-        if probe.status.is_redirection() {
-            probe.success(PROBE)?;
-            return Err(self.missing());
-        }
         if probe.status != StatusCode::NO_CONTENT {
-            return Err(self.missing());
+            return Err(self.missing(&probe));
         }
         let body = match user {
             Some(user) => json!({"app": app, "user": user}),
@@ -113,7 +123,10 @@ impl AppKeys {
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(AppKeysError::TooMany);
         }
-        let body = answer.success(REQUEST)?;
+        if let Some(cause) = in_between(&answer) {
+            return Err(self.in_between(cause));
+        }
+        let body = success(answer, REQUEST)?;
         let created: Created = serde_json::from_slice(&body)
             .map_err(|source| RestError::Shape { path: REQUEST.to_owned(), source })?;
         // OctoPrint names the dialog's address too, but as it sees itself behind its proxies.
@@ -136,7 +149,10 @@ impl AppKeys {
             StatusCode::ACCEPTED => Ok(Decision::Waiting),
             StatusCode::NOT_FOUND => Ok(Decision::Refused),
             _ => {
-                let body = answer.success(POLL)?;
+                if let Some(cause) = in_between(&answer) {
+                    return Err(self.in_between(cause));
+                }
+                let body = success(answer, POLL)?;
                 let granted: Granted = serde_json::from_slice(&body)
                     .map_err(|source| RestError::Shape { path: POLL.to_owned(), source })?;
                 Ok(Decision::Granted(Secret::new(granted.api_key)))
@@ -158,8 +174,20 @@ impl AppKeys {
         self.http.answer(shown, request).await.map_err(|error| error.at(shown))
     }
 
-    fn missing(&self) -> AppKeysError {
-        AppKeysError::Missing { url: public_url(self.http.base()) }
+    /// What an answer to the probe means that is not the plugin's.
+    fn missing(&self, probe: &Answer) -> AppKeysError {
+        match in_between(probe) {
+            Some(cause) => self.in_between(cause),
+            None => AppKeysError::Missing {
+                url: public_url(self.http.base()),
+                status: probe.status.as_u16(),
+                text: probe.seen(),
+            },
+        }
+    }
+
+    fn in_between(&self, cause: LoginError) -> AppKeysError {
+        AppKeysError::InBetween { url: public_url(self.http.base()), cause }
     }
 }
 

@@ -278,7 +278,7 @@ impl Actor {
                 Ok(())
             }
             Frame::Close { code, reason } => {
-                let reason = super::login::shown(&reason);
+                let reason = super::rest::answer::shown(&reason);
                 Err(Failure::Closed { code, reason }.into())
             }
         }

@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::Credentials;
-use super::http::{Answer, Http, HttpBuildError, RestError};
+use super::http::{Http, HttpBuildError, RestError, success};
+use super::rest::answer::Answer;
 use super::rest::{Caller, Rest};
 
 const PATH: &str = "api/printer/command";
@@ -23,7 +24,7 @@ impl Rest {
             // A key is all that there is to be shown.
             Credentials::ApiKey(_) => {
                 let http = self.http().beside(Default::default()).map_err(not_built)?;
-                self.stop(&http).await?.success(PATH).map(drop)
+                success(self.stop(&http).await?, PATH).map(drop)
             }
             Credentials::Password { .. } => self.stop_with_a_session().await,
         }
@@ -34,13 +35,13 @@ impl Rest {
             let http = self.http().beside(cookies).map_err(not_built)?;
             let answer = self.stop(&http).await?;
             if !refused(&answer) {
-                return answer.success(PATH).map(drop);
+                return success(answer, PATH).map(drop);
             }
         }
         let http = self.http().beside(Default::default()).map_err(not_built)?;
         Caller { http: &http, credentials: self.credentials() }.log_in().await?;
         self.remember(&http.cookies);
-        self.stop(&http).await?.success(PATH).map(drop)
+        success(self.stop(&http).await?, PATH).map(drop)
     }
 
     async fn stop(&self, http: &Http) -> Result<Answer, RestError> {

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
 use super::cookies::Cookies;
 use super::lenient;
-use super::login::{LoginError, shown};
+use super::login::{LoginError, proxy_login};
 use super::net_error::{NetError, root_text};
 use super::reach::Reach;
 use super::resolver::Resolver;
+use super::rest::answer::{Answer, challenge, shown};
 use crate::secret::Secret;
 
 /// The largest answer that is read.
@@ -113,14 +113,6 @@ impl RestError {
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unanswered { .. } | Self::Status { status: 502 | 504, .. })
     }
-}
-
-/// An HTTP answer, read whole.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) location: Option<String>,
-    /// Mended where it is JSON as Python writes it.
-    pub(super) body: Bytes,
 }
 
 /// The client: its own cookies, no redirect followed, and a connection of its own for each call.
@@ -283,17 +275,22 @@ impl Http {
     ) -> Result<Answer, CallError> {
         let response = self.send(request).await?;
         let status = response.status();
-        let location = response.headers().get(LOCATION).and_then(|to| self.location(to));
+        let location = response.headers().get(LOCATION).and_then(|to| self.location(to, path));
+        let challenge = challenge(response.headers());
         let body = body(response, MAX_BODY).await.map_err(|reason| CallError::Body {
             status: status.as_u16(),
             reason: format!("{reason} ({})", shown(path)),
         })?;
-        Ok(Answer { status, location, body: lenient::body(body) })
+        Ok(Answer { status, location, challenge, body: lenient::body(body) })
     }
 
-    /// A `Location` fit to be shown: whole, and without what may be secret in it.
-    fn location(&self, header: &HeaderValue) -> Option<String> {
+    /// A `Location` fit to be shown: whole, without what may be secret in it, and without the path
+    /// that was asked for, for who reads it wants OctoPrint's base address.
+    fn location(&self, header: &HeaderValue, path: &str) -> Option<String> {
         let mut url = self.base().join(header.to_str().ok()?).ok()?;
+        if let Some(base) = url.path().strip_suffix(path).map(ToOwned::to_owned) {
+            url.set_path(&base);
+        }
         url.set_query(None);
         url.set_fragment(None);
         Some(public_url(&url))
@@ -345,32 +342,21 @@ impl From<CallError> for LoginError {
     }
 }
 
-impl Answer {
-    /// The body of a success, or the error that the status means.
-    pub(super) fn success(self, path: &str) -> Result<Bytes, RestError> {
-        let (path, status) = (path.to_owned(), self.status.as_u16());
-        if self.status.is_success() {
-            return Ok(self.body);
-        }
-        if self.status.is_redirection() {
-            let location = self.location.unwrap_or_else(|| "(none named)".to_owned());
-            return Err(RestError::Redirected { path, status, location });
-        }
-        let text = self.error_text();
-        Err(RestError::Status { path, status, text })
+/// The body of a success, or the error that the status means.
+pub(super) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
+    let (path, status) = (path.to_owned(), answer.status.as_u16());
+    if answer.status.is_success() {
+        return Ok(answer.body);
     }
-
-    /// OctoPrint's `{"error": text}`, or the name of the status.
-    fn error_text(&self) -> String {
-        #[derive(Deserialize)]
-        struct Body {
-            error: String,
-        }
-        match serde_json::from_slice::<Body>(&self.body) {
-            Ok(body) => shown(&body.error),
-            Err(_) => self.status.canonical_reason().unwrap_or("error").to_owned(),
-        }
+    if answer.status.is_redirection() {
+        let location = answer.location.unwrap_or_else(|| "(none named)".to_owned());
+        return Err(RestError::Redirected { path, status, location });
     }
+    let text = match proxy_login(&answer) {
+        Some(proxy) => proxy.to_string(),
+        None => answer.seen(),
+    };
+    Err(RestError::Status { path, status, text })
 }
 
 /// Why a client could not be built.

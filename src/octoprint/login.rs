@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::net_error::NetError;
+use super::rest::answer::{Answer, shown};
 use crate::secret::Secret;
 
 /// A login: what the socket's `auth` message needs.
@@ -32,11 +33,15 @@ pub enum LoginError {
     /// The API key is wrong or missing. OctoPrint says `400 CSRF validation failed` then.
     #[error("OctoPrint does not know this API key: check it, or create a new one")]
     KeyRefused,
-    /// The key belongs to a user that has been deactivated.
-    #[error("the user of this API key is deactivated: activate the user in OctoPrint's settings")]
-    Deactivated,
-    /// User name or password is wrong.
-    #[error("OctoPrint refuses user name or password: check both")]
+    /// OctoPrint has no active user for the key: the user has been deactivated, or, before 1.8, the
+    /// key is wrong. The answers do not tell which.
+    #[error(
+        "OctoPrint does not know this API key, or its user is deactivated: check the key, and the \
+         user in OctoPrint's settings"
+    )]
+    NoActiveUser,
+    /// User name or password is wrong, or the user has been deactivated: the answers are the same.
+    #[error("OctoPrint refuses user name or password, or the user is deactivated: check all three")]
     WrongPassword,
     /// The user logs in with a second factor, which a daemon does not have.
     #[error("OctoPrint asks for a second factor: use an API key instead of user and password")]
@@ -47,14 +52,27 @@ pub enum LoginError {
          hour; correct the key or password meanwhile"
     )]
     RateLimited,
-    /// Something in front of OctoPrint asks for a login of its own.
+    /// A proxy in front of OctoPrint asks for a login of its own, and says so.
     #[error(
-        "something in front of OctoPrint refuses access ({status}): its own login is needed, for \
-         instance in an extra header"
+        "a proxy in front of OctoPrint wants a login of its own ({status}, {challenge}): give it in \
+         the address as user:password@, or in an extra header"
+    )]
+    ProxyLogin {
+        /// The HTTP status.
+        status: u16,
+        /// The kind of login that it names.
+        challenge: String,
+    },
+    /// Something in front of OctoPrint refuses access.
+    #[error(
+        "something in front of OctoPrint refuses access ({status}: {text}): it may want a login of \
+         its own, in the address as user:password@ or in an extra header"
     )]
     ProxyRefused {
         /// The HTTP status.
         status: u16,
+        /// What the answer says of itself.
+        text: String,
     },
     /// Nothing listens there, or OctoPrint is still starting.
     #[error("OctoPrint is not up ({reason})")]
@@ -95,12 +113,12 @@ pub enum LoginError {
     /// No answer in time.
     #[error("OctoPrint did not answer in time")]
     Timeout,
-    /// An answer that no OctoPrint known today gives.
-    #[error("OctoPrint answers a login with {status}: {text}")]
+    /// An error that is not about who asks.
+    #[error("OctoPrint answered {status}: {text}")]
     Unexpected {
         /// The HTTP status.
         status: u16,
-        /// Its error text.
+        /// Its text.
         text: String,
     },
 }
@@ -112,10 +130,11 @@ impl LoginError {
         matches!(
             self,
             Self::KeyRefused
-                | Self::Deactivated
+                | Self::NoActiveUser
                 | Self::WrongPassword
                 | Self::SecondFactor
                 | Self::RateLimited
+                | Self::ProxyLogin { .. }
                 | Self::ProxyRefused { .. }
         )
     }
@@ -152,27 +171,47 @@ pub(super) enum Attempt {
     Password,
 }
 
-/// An HTTP answer to a login, reduced to what tells the cases apart.
-pub(super) struct Answer<'a> {
-    pub(super) status: StatusCode,
-    /// The `Location` of a redirect, fit to be shown.
-    pub(super) location: Option<String>,
-    pub(super) body: &'a [u8],
+/// Reads the answer to `POST api/login`.
+pub(super) fn read(attempt: Attempt, answer: &Answer) -> Result<Login, LoginError> {
+    if answer.status == StatusCode::OK {
+        return logged_in(attempt, answer);
+    }
+    if attempt == Attempt::Password && is_refusal_of_1_5(answer) {
+        return Err(LoginError::WrongPassword);
+    }
+    Err(in_between(answer).unwrap_or_else(|| refusal(attempt, answer)))
 }
 
-/// Reads the answer to `POST api/login`.
-pub(super) fn read(attempt: Attempt, answer: &Answer<'_>) -> Result<Login, LoginError> {
-    if answer.status == StatusCode::OK {
-        return logged_in(attempt, answer.body);
-    }
+/// What an answer says that is none of OctoPrint's to the question, whatever that was: a redirect,
+/// the refusal of a proxy, a fault of the server.
+pub(super) fn in_between(answer: &Answer) -> Option<LoginError> {
+    let status = answer.status.as_u16();
     if answer.status.is_redirection() {
         let location = answer.location.clone().unwrap_or_else(|| "(none named)".to_owned());
-        return Err(LoginError::Redirected { location });
+        return Some(LoginError::Redirected { location });
     }
-    Err(refusal(attempt, answer))
+    proxy_login(answer).or_else(|| match status {
+        // OctoPrint refuses in its own form.
+        401 | 403 | 407 if !answer.is_object() => {
+            Some(LoginError::ProxyRefused { status, text: answer.seen() })
+        }
+        501..=504 => Some(LoginError::NotUp { reason: format!("HTTP status {status}") }),
+        500.. => Some(LoginError::Unexpected { status, text: answer.seen() }),
+        _ => None,
+    })
 }
 
-fn logged_in(attempt: Attempt, body: &[u8]) -> Result<Login, LoginError> {
+/// A proxy's question for a login of its own.
+pub(super) fn proxy_login(answer: &Answer) -> Option<LoginError> {
+    match (answer.status.as_u16(), &answer.challenge) {
+        (status @ (401 | 407), Some(challenge)) => {
+            Some(LoginError::ProxyLogin { status, challenge: challenge.clone() })
+        }
+        _ => None,
+    }
+}
+
+fn logged_in(attempt: Attempt, answer: &Answer) -> Result<Login, LoginError> {
     #[derive(Deserialize)]
     struct Body {
         name: Option<String>,
@@ -182,43 +221,56 @@ fn logged_in(attempt: Attempt, body: &[u8]) -> Result<Login, LoginError> {
         needs: Option<serde::de::IgnoredAny>,
     }
     let not_octoprint = || LoginError::NotOctoPrint {
-        reason: "its answer to a login is not OctoPrint's".to_owned(),
+        reason: match answer.title() {
+            Some(title) => format!("it answers a login with the page \"{title}\""),
+            None => "its answer to a login is not OctoPrint's".to_owned(),
+        },
     };
-    let body: Body = serde_json::from_slice(body).map_err(|_| not_octoprint())?;
+    let body: Body = serde_json::from_slice(&answer.body).map_err(|_| not_octoprint())?;
     match (body.name, body.session) {
         (Some(name), Some(session)) if !name.is_empty() && !session.is_empty() => {
             Ok(Login { name, session: Secret::new(session), groups: body.groups })
         }
-        // A guest's answer: what a deactivated user, or a session that has ended, is to OctoPrint.
+        // A guest's answer: what a deactivated user, a session that has ended, or, before
+        // 1.8, a wrong key is to OctoPrint.
         _ if body.needs.is_some() => Err(match attempt {
-            Attempt::Key => LoginError::Deactivated,
+            Attempt::Key => LoginError::NoActiveUser,
             Attempt::Cookies | Attempt::Password => LoginError::WrongPassword,
         }),
         _ => Err(not_octoprint()),
     }
 }
 
-fn refusal(attempt: Attempt, answer: &Answer<'_>) -> LoginError {
+fn refusal(attempt: Attempt, answer: &Answer) -> LoginError {
     #[derive(Deserialize)]
     struct Body {
         error: Option<String>,
         mfa: Option<serde::de::IgnoredAny>,
     }
-    let body: Option<Body> = serde_json::from_slice(answer.body).ok();
+    let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
     let status = answer.status.as_u16();
     match (status, body) {
         (429, _) => LoginError::RateLimited,
-        (501..=504, _) => LoginError::NotUp { reason: format!("HTTP status {status}") },
         (_, Some(Body { mfa: Some(_), .. })) => LoginError::SecondFactor,
         (400 | 401 | 403, Some(Body { error: Some(error), .. })) => {
             credentials_refused(attempt, status, &error)
         }
-        (401 | 403 | 407, _) => LoginError::ProxyRefused { status },
         (_, Some(Body { error: Some(error), .. })) if status != 404 => {
             LoginError::Unexpected { status, text: shown(&error) }
         }
-        _ => LoginError::NotOctoPrint { reason: format!("HTTP status {status}") },
+        _ => {
+            LoginError::NotOctoPrint { reason: format!("HTTP status {status}: {}", answer.seen()) }
+        }
     }
+}
+
+/// OctoPrint 1.5 has no JSON for a wrong password, but these texts.
+fn is_refusal_of_1_5(answer: &Answer) -> bool {
+    let text = answer.seen();
+    answer.status == StatusCode::FORBIDDEN
+        && ["User unknown or password", "Your account is deactivated"]
+            .iter()
+            .any(|start| text.starts_with(start))
 }
 
 fn credentials_refused(attempt: Attempt, status: u16, error: &str) -> LoginError {
@@ -232,24 +284,14 @@ fn credentials_refused(attempt: Attempt, status: u16, error: &str) -> LoginError
     }
 }
 
-/// A text from outside, fit for one log line.
-pub(super) fn shown(text: &str) -> String {
-    let mut line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    if text.chars().nth(200).is_some() {
-        line.push('…');
-    }
-    line.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answer(attempt: Attempt, status: u16, body: &str) -> Result<Login, LoginError> {
-        let status = StatusCode::from_u16(status).unwrap();
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), body.to_owned().into());
         let location = status.is_redirection().then(|| "https://octopi.local/".to_owned());
-        read(attempt, &Answer { status, location, body: body.as_bytes() })
+        read(attempt, &Answer { status, location, challenge: None, body })
     }
 
     #[test]
@@ -270,12 +312,16 @@ mod tests {
             assert_eq!(answer(attempt, status, body).unwrap_err(), error, "{status} {body}");
         };
         is(Key, 400, csrf, LoginError::KeyRefused);
-        is(Key, 200, guest, LoginError::Deactivated);
+        is(Key, 200, guest, LoginError::NoActiveUser);
         is(Cookies, 200, guest, LoginError::WrongPassword);
         is(Password, 403, wrong, LoginError::WrongPassword);
         is(Password, 403, r#"{"error":"x","mfa":["totp"]}"#, LoginError::SecondFactor);
+        is(Password, 403, r#"{"mfa":["totp"]}"#, LoginError::SecondFactor);
         is(Key, 429, "", LoginError::RateLimited);
-        is(Key, 401, "<html>", LoginError::ProxyRefused { status: 401 });
+        let text = "Unauthorized".to_owned();
+        is(Key, 401, "<html>", LoginError::ProxyRefused { status: 401, text });
+        is(Password, 403, "User unknown or password incorrect", LoginError::WrongPassword);
+        is(Password, 403, "Your account is deactivated", LoginError::WrongPassword);
         let location = "https://octopi.local/".to_owned();
         is(Key, 301, "", LoginError::Redirected { location });
         let text = "CSRF validation failed".to_owned();
@@ -293,8 +339,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_fits_a_line() {
-        assert_eq!(shown("a\nb\u{7}"), "a b");
-        assert_eq!(shown(&"ä".repeat(300)).chars().count(), 201);
+    fn faults_and_proxies_are_told_as_what_they_are() {
+        let told = |status: u16, challenge: Option<&str>, body: &str| {
+            let (status, body) = (StatusCode::from_u16(status).unwrap(), body.to_owned().into());
+            let challenge = challenge.map(ToOwned::to_owned);
+            let answer = Answer { status, location: None, challenge, body };
+            let error = read(Attempt::Key, &answer).unwrap_err();
+            (error.refused(), error.to_string())
+        };
+        let page = "<html><head><title>500 Internal Server Error</title></head>";
+        let expected = "OctoPrint answered 500: 500 Internal Server Error".to_owned();
+        assert_eq!(told(500, None, page), (false, expected));
+        assert_eq!(told(520, None, ""), (false, "OctoPrint answered 520: error".to_owned()));
+        for body in ["", "<html>", r#"{"error":"unauthorized"}"#] {
+            let (refused, text) = told(401, Some(r#"Basic realm="pi""#), body);
+            assert!(refused && text.contains("a proxy in front of OctoPrint wants a login"));
+            assert!(text.contains(r#"(401, Basic realm="pi")"#), "{text}");
+        }
+        let (refused, text) = told(403, None, "<title>403 Forbidden</title>");
+        assert!(refused && text.contains("refuses access (403: 403 Forbidden)"), "{text}");
+        let (_, text) = told(404, None, "<title>404 page not found</title>");
+        assert!(text.contains("not OctoPrint (HTTP status 404: 404 page not found)"), "{text}");
+        let (_, text) = told(200, None, "<title>Login - Authelia</title>");
+        assert!(text.contains(r#"it answers a login with the page "Login - Authelia""#), "{text}");
     }
 }

@@ -117,7 +117,7 @@ impl Credentials {
         };
         let of_octoprint = matches!(
             error,
-            LoginError::KeyRefused | LoginError::Deactivated | LoginError::WrongPassword
+            LoginError::KeyRefused | LoginError::NoActiveUser | LoginError::WrongPassword
         );
         match of_octoprint {
             true => format!("{error} ({what} of {} characters was sent)", secret.characters()),

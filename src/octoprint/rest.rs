@@ -1,5 +1,7 @@
 //! OctoPrint's REST calls: login, state, commands.
 
+pub(super) mod answer;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +12,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::answer::Answer;
 use super::Credentials;
 use super::cookies::Cookies;
-use super::http::{Answer, Http, RestError, sensitive};
+use super::http::{Http, RestError, sensitive, success};
 use super::login::{self, Attempt, Login, LoginError};
 
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
@@ -191,12 +194,12 @@ impl Rest {
         let answer =
             self.caller().send(method.clone(), path, body).await.map_err(|e| e.at(path))?;
         if !self.session_ended(&answer).await {
-            return answer.success(path);
+            return success(answer, path);
         }
         // It was refused, so it was not carried out: sending it once more is safe.
         self.inner.session.lock().await.logged_in = false;
         self.ensure_session().await?;
-        self.caller().send(method, path, body).await.map_err(|e| e.at(path))?.success(path)
+        success(self.caller().send(method, path, body).await.map_err(|e| e.at(path))?, path)
     }
 
     /// Logs in where calls need cookies and there are none yet.
@@ -263,8 +266,6 @@ impl Caller<'_> {
         if answer.status == StatusCode::OK || self.http.cookies.csrf_token().is_some() {
             return Ok(());
         }
-        let answer =
-            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
         login::read(Attempt::Password, &answer).map(|_| ())
     }
 
@@ -275,8 +276,6 @@ impl Caller<'_> {
             Err(SendError::Call(error)) => return Err(error.into()),
             Err(SendError::Rest(error)) => return Err(not_octoprint(error)),
         };
-        let answer =
-            login::Answer { status: answer.status, location: answer.location, body: &answer.body };
         login::read(attempt, &answer)
     }
 

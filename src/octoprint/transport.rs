@@ -40,7 +40,7 @@ pub(super) enum TransportError {
          pass the headers Upgrade and Connection"
     )]
     Blocked { status: u16, text: String },
-    #[error("the WebSocket upgrade was answered with {status}")]
+    #[error("the WebSocket upgrade was answered with {status}{}", refusal(*.status))]
     Refused { status: u16 },
     #[error("OctoPrint is not up (HTTP status {status} at the WebSocket upgrade)")]
     NotUp { status: u16 },
@@ -48,7 +48,7 @@ pub(super) enum TransportError {
     NoWebSocket,
     #[error("the socket was not opened in time")]
     OpenTimeout,
-    #[error("XHR streaming was answered with {status}")]
+    #[error("XHR streaming was answered with {status}{}", refusal(*.status))]
     XhrRefused { status: u16 },
     #[error("OctoPrint is gone (the connection ended without a close)")]
     Ended,
@@ -65,6 +65,18 @@ pub(super) enum TransportError {
     SendTimeout,
     #[error("nothing could be sent for 10 s")]
     WriteTimeout,
+}
+
+/// What a status may mean: who asks has just been logged in to OctoPrint, so it is hardly OctoPrint
+/// that refuses.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        401 | 403 | 407 => {
+            ": a proxy in front of OctoPrint may want a login of its own, in the address as \
+             user:password@ or in an extra header"
+        }
+        _ => "",
+    }
 }
 
 impl TransportError {

@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
 use super::http::Http;
-use super::login::shown;
 use super::options::Sizes;
+use super::rest::answer::shown;
 use super::transport::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
 

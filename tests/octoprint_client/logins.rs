@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use octoprint2mqtt::octoprint::{Credentials, LoginError, RestError, Socket, SocketState};
+use octoprint2mqtt::octoprint::{
+    AppKeys, Credentials, LoginError, RestError, Socket, SocketState, TransportChoice,
+};
 use octoprint2mqtt::secret::Secret;
 use tokio::time::sleep;
 
-use crate::script::{LOGIN, Server, http, options, reaches, serve};
+use crate::script::{LOGIN, Server, http, options, reaches, serve, tls};
 
 async fn refusal(answer: String) -> (LoginError, Server) {
     let mut server = serve(move |_| Some(answer.clone())).await;
@@ -23,13 +25,75 @@ async fn refusals_are_told_apart() {
     assert_eq!(refusal(http(400, "", csrf)).await.0, LoginError::KeyRefused);
     assert_eq!(refusal(http(429, "", "")).await.0, LoginError::RateLimited);
     let guest = r#"{"needs":{"group":["guests"]},"permissions":[]}"#;
-    assert_eq!(refusal(http(200, "", guest)).await.0, LoginError::Deactivated);
+    assert_eq!(refusal(http(200, "", guest)).await.0, LoginError::NoActiveUser);
     for not_up in ["Not found".to_owned(), String::new(), http(502, "", ""), http(501, "", "x")] {
         let error = refusal(not_up).await.0;
         assert!(matches!(error, LoginError::NotUp { .. }) && !error.refused(), "{error:?}");
     }
     let error = refusal(http(404, "", "<html>")).await.0;
     assert!(matches!(error, LoginError::NotOctoPrint { .. }), "{error:?}");
+}
+
+/// What a proxy answers in OctoPrint's place, and what OctoPrint answers when it fails, is told as
+/// what it is, whatever was asked for.
+#[tokio::test]
+async fn proxies_and_faults_are_told_by_every_call() {
+    let challenge = "WWW-Authenticate: Basic realm=\"the house\"\r\n";
+    let page = |title: &str| format!("<html><title>{title}</title></html>");
+    let wants_login = r#"wants a login of its own (401, Basic realm="the house")"#;
+    let elsewhere = "use https://octopi.local/printer/ in the configuration";
+    for (answer, told) in [
+        (http(401, challenge, &page("401")), wants_login),
+        (http(401, challenge, r#"{"error":"no"}"#), wants_login),
+        (http(403, "", &page("403 Forbidden")), "refuses access (403: 403 Forbidden)"),
+        (http(500, "", &page("500 Oh no")), "OctoPrint answered 500: 500 Oh no"),
+        (http(503, "", ""), "OctoPrint is not up (HTTP status 503)"),
+        (http(404, "", &page("Not here")), "404: Not here"),
+        (http(200, "", &page("Please log in")), "Please log in"),
+        (http(302, "Location: https://octopi.local/printer{path}\r\n", ""), elsewhere),
+    ] {
+        let server = serve(move |request| {
+            let path = request.head.split(' ').nth(1).unwrap();
+            Some(answer.replace("{path}", path))
+        })
+        .await;
+        let error = Socket::new(options(&server.url)).unwrap().rest().login().await.unwrap_err();
+        assert!(error.to_string().contains(told), "{told}: {error}");
+        let (url, tls) = (server.url.parse().unwrap(), tls());
+        let plugin = AppKeys::new(url, &tls, &[], Duration::from_secs(5)).unwrap();
+        let error = plugin.request("test", None).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{told}: {error}");
+        let plugin_is_missing = told.contains("Not here") || told.contains("Please");
+        assert_eq!(error.contains("no application keys here"), plugin_is_missing, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_tells_of_a_proxy_that_wants_a_login() {
+    let server = serve(|request| {
+        Some(if request.is("POST /api/login") {
+            http(200, "", LOGIN)
+        } else if request.is("GET /api/job") {
+            http(401, "WWW-Authenticate: Basic realm=\"pi\"\r\n", "")
+        } else if request.is("GET /api/files") {
+            http(500, "", "<title>500 Oh no</title>")
+        } else {
+            http(401, "", "<html>")
+        })
+    })
+    .await;
+    let mut options = options(&server.url);
+    options.transport = TransportChoice::WebSocket;
+    let socket = Socket::new(options).unwrap();
+    let error = socket.rest().get("api/job").await.unwrap_err();
+    assert!(error.to_string().contains("a proxy in front of OctoPrint"), "{error}");
+    assert_eq!(error.status(), Some(401));
+    let error = socket.rest().get("api/files").await.unwrap_err();
+    assert_eq!(error.to_string(), "api/files: 500 Oh no (500)");
+    socket.connect();
+    let status = reaches(&socket, SocketState::Waiting).await;
+    let error = status.error.unwrap();
+    assert!(error.contains("with 401: a proxy in front of OctoPrint may want"), "{error}");
 }
 
 /// hyper ends its side of a connection that is to be closed before the answer is there, which
