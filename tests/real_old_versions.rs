@@ -32,6 +32,15 @@ async fn nothing_is_wrong(version: &str) {
         let count = alarms.len();
         assert_eq!(count, 0, "{version}: {count} of {TIMES} false alarms:\n{}", alarms.concat());
     }
+    // Before 1.8 a wrong key is answered as that of a deactivated user.
+    for (config, right, wrong, told) in [
+        (&by_key, KEY, "WRONGKEY", "does not know this API key"),
+        (&by_password, PASSWORD, "wrong words", "refuses user name or password"),
+    ] {
+        let (code, text) = run(&config.replace(right, wrong), &["check"]).await;
+        assert_eq!(code, Some(1), "{version}: {text}");
+        assert!(text.contains(told) && !text.contains(wrong), "{version}: {text}");
+    }
     for config in [&by_key, &by_password] {
         let watcher = Watcher::start(broker.port).await;
         let mut bridge = Bridge::start(config);

@@ -416,11 +416,8 @@ impl Actor {
             Failure::Login(error) => self.options.credentials.told(error),
             other => other.to_string(),
         };
-        let pause = if failure.refused() {
-            Some(self.options.refused_pause)
-        } else {
-            self.backoff.next_timeout()
-        };
+        let pause = failure.pause(self.options.refused_pause);
+        let pause = pause.or_else(|| self.backoff.next_timeout());
         if failure.unreached() && !self.lost && pause.is_some() {
             self.knocking.unreached(fastrand::f64(), Instant::now());
         } else {

@@ -21,6 +21,9 @@ use super::transport::{Link, Received, TransportError};
 /// After how many unreadable frames in a row the connection is given up.
 const MAX_UNREADABLE: u32 = 20;
 
+/// How long to wait where only a permission is missing.
+const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
+
 /// Why an attempt or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -64,6 +67,17 @@ impl Failure {
             // It sends the same again at once.
             Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
             _ => false,
+        }
+    }
+
+    /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
+    /// `refused` after refused credentials.
+    pub(super) fn pause(&self, refused: Duration) -> Option<Duration> {
+        match self {
+            // The login worked, so that another one does no harm; and someone may be about to grant
+            // the permission.
+            Self::NoPermission(_) => Some(refused.min(NO_PERMISSION_PAUSE)),
+            _ => self.refused().then_some(refused),
         }
     }
 

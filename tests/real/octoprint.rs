@@ -135,6 +135,20 @@ impl OctoPrint {
         request.send().await.unwrap().status().as_u16()
     }
 
+    /// `POST`, for its answer.
+    pub async fn ask(&self, path: &str, body: Value) -> Value {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.post(url).header("X-Api-Key", KEY).json(&body);
+        let answer = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{path}: {answer}"))
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> u16 {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.put(url).header("X-Api-Key", KEY).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
     pub async fn patch(&self, path: &str, body: Value) -> u16 {
         let url = format!("{}/{path}", self.url());
         let request = self.http.patch(url).header("X-Api-Key", KEY).json(&body);
