@@ -9,6 +9,8 @@ use bytes::Bytes;
 use memchr::{memchr2, memchr3, memmem};
 use serde::de::IgnoredAny;
 
+use super::wire::large;
+
 /// What a half of a surrogate pair becomes, escaped as it was.
 const REPLACEMENT: &str = "\\ufffd";
 /// The length of `\uXXXX`.
@@ -21,6 +23,9 @@ pub(super) fn mended(text: &str) -> Option<String> {
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     let mut in_string = false;
     let mut replace = |from: usize, to: usize, with: &str| {
+        if out.capacity() == 0 {
+            out.reserve(large::room(text.len()));
+        }
         out.push_str(&text[copied..from]);
         out.push_str(with);
         copied = to;

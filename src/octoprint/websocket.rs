@@ -62,7 +62,7 @@ impl WebSocket {
             return Err(TransportError::NoWebSocket);
         }
         let stream = response.upgrade().await.map_err(|error| TransportError::of_call(&error))?;
-        let stream = Some(begin(stream, sizes).await);
+        let stream = Some(begin(TextAsBinary::new(stream, sizes), sizes).await);
         Ok(Self { stream, sizes, swollen: false })
     }
 
@@ -72,8 +72,8 @@ impl WebSocket {
         let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
         match stream.next().await {
             Some(Ok(WsMessage::Binary(bytes))) => {
-                self.swollen = bytes.len() >= LARGE && stream.get_ref().is_between_frames();
-                Ok(Received::Frame(stream.get_mut().attach_turn(bytes)))
+                self.swollen = bytes.len() >= LARGE;
+                Ok(Received::Frame(stream.get_mut().whole(bytes)))
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
             // After a close frame the stream ends by itself; its end is the event.
@@ -88,15 +88,15 @@ impl WebSocket {
         self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
 
-    /// Goes on with a new stream of frames on the same connection. Nothing is lost: the old one
-    /// has read to the end of a frame and no further, and has nothing left to write, else it stays.
+    /// Goes on with a new tungstenite on the same connection. Nothing is lost: the old one has read
+    /// to the end of a frame and no further, and has nothing left to write, else it stays.
     async fn shrink(&mut self) {
         if std::mem::take(&mut self.swollen)
             && let Some(stream) = &mut self.stream
             && matches!(stream.flush().now_or_never(), Some(Ok(())))
             && let Some(stream) = self.stream.take()
         {
-            self.stream = Some(begin(stream.into_inner().into_inner(), self.sizes).await);
+            self.stream = Some(begin(stream.into_inner(), self.sizes).await);
         }
     }
 
@@ -136,12 +136,11 @@ impl WebSocket {
     }
 }
 
-async fn begin(stream: reqwest::Upgraded, sizes: Sizes) -> Stream {
+async fn begin(stream: TextAsBinary<reqwest::Upgraded>, sizes: Sizes) -> Stream {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(sizes.max))
         .max_frame_size(Some(sizes.max));
-    let stream = TextAsBinary::new(stream, sizes.large);
     WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await
 }
 

@@ -1,18 +1,22 @@
-//! Hands WebSocket text over as bytes.
+//! Hands WebSocket text over as bytes, and large messages beside the stream.
 //!
 //! tungstenite ends a connection at the first text message that is not UTF-8. OctoPrint's printers
 //! put odd bytes on the line, and one such message is no reason to lose the connection: its ends
 //! are known, it can be skipped. So incoming text frames are relabelled as binary ones before
 //! tungstenite sees them, and the text is checked where it is decoded.
+//!
+//! tungstenite's buffer grows with a message, and its room is not given back. So a large message is
+//! read into room of its own; where it was, tungstenite finds an empty one.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::wire::large::Turn;
+use super::options::Sizes;
+use super::wire::large::{self, Turn};
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
@@ -21,26 +25,43 @@ const CONTROL: u8 = 0x8;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const MASKED: u8 = 0x80;
+/// Opcode, length, and a long length. A mask counts as payload; servers never send one.
+const MAX_HEADER: usize = 10;
 
-/// A stream of WebSocket frames in which text frames are read as binary frames, and large messages
-/// one at a time in the process.
+/// A stream of WebSocket frames in which text frames are read as binary frames. One read ends where
+/// a frame ends, at the latest: who has parsed that has nothing of the next one yet.
 pub(super) struct TextAsBinary<S> {
     stream: S,
-    frames: Frames,
-    /// A larger message waits for its turn, in bytes.
-    large: usize,
+    at: At,
+    header: Header,
+    sizes: Sizes,
+    /// The size of the present message as far as it is known.
+    message: u64,
     turn: Turn,
+    /// The message whose place an empty one has taken.
+    beside: Option<Bytes>,
     /// Whether a part of a message has come since that was asked last.
     moved: bool,
-    /// Whether the last read ended where a frame of an earlier read ends.
-    between: bool,
+}
+
+/// Where in a frame the stream is.
+enum At {
+    /// In the header.
+    Header,
+    /// The header is read, and handed over from here on.
+    Handing(usize),
+    /// So much of the payload is to come.
+    Payload(u64),
+    /// In the payload of a large message, of which so much is to come.
+    Beside(BytesMut, usize),
 }
 
 impl<S> TextAsBinary<S> {
     /// `stream` must stand at the start of a frame.
-    pub(super) fn new(stream: S, large: usize) -> Self {
-        let (frames, turn) = (Frames::default(), Turn::default());
-        Self { stream, frames, large, turn, moved: false, between: true }
+    pub(super) fn new(stream: S, sizes: Sizes) -> Self {
+        let (header, turn) = (Header::default(), Turn::default());
+        let (message, beside, moved) = (0, None, false);
+        Self { stream, at: At::Header, header, sizes, message, turn, beside, moved }
     }
 
     /// Whether a part of a message has come since this was asked last, or one waits for its turn.
@@ -48,122 +69,131 @@ impl<S> TextAsBinary<S> {
         std::mem::take(&mut self.moved) || self.turn.is_waiting()
     }
 
-    /// Hands the turn, where this stream has it, over to the message that has just been read.
-    pub(super) fn attach_turn(&mut self, message: Bytes) -> Bytes {
+    /// The message that was read as `message`, with the turn where it has one.
+    pub(super) fn whole(&mut self, message: Bytes) -> Bytes {
+        let message = match self.beside.take() {
+            Some(beside) if message.is_empty() => beside,
+            _ => message,
+        };
         self.turn.attach(message)
     }
 
-    /// Whether all that was read ends with a frame that took more than one read: who has parsed
-    /// that frame has nothing of the next one yet.
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.between
-    }
-
-    /// The stream itself.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-/// Where in a message the next byte is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Frames {
-    at: At,
-    /// The first byte of the present frame.
-    first: u8,
-    /// The size of the present message as far as it is known.
-    message: u64,
-}
-
-/// Where in a frame the next byte is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum At {
-    #[default]
-    Opcode,
-    Length,
-    /// `left` more bytes of a long length, of which `length` has been read.
-    LongLength {
-        left: u8,
-        length: u64,
-        masked: bool,
-    },
-    Payload {
-        left: u64,
-    },
-}
-
-impl Frames {
-    /// Relabels the frames in `bytes`, which follow what was seen before.
-    fn relabel(&mut self, bytes: &mut [u8]) {
-        let mut index = 0;
-        while let Some(byte) = bytes.get_mut(index) {
-            index += 1;
-            match self.at {
-                At::Opcode => {
-                    if *byte & OPCODE == TEXT {
-                        *byte = (*byte & !OPCODE) | BINARY;
-                    }
-                    self.first = *byte;
-                    self.at = At::Length;
-                }
-                At::Length => self.enter(At::after_length(*byte)),
-                At::LongLength { left, length, masked } => {
-                    let length = (length << 8) | u64::from(*byte);
-                    match left {
-                        0 | 1 => self.enter(At::payload(length, masked)),
-                        _ => self.at = At::LongLength { left: left - 1, length, masked },
-                    }
-                }
-                At::Payload { left } => {
-                    // This byte, and all others of the payload that are here, at once.
-                    let here =
-                        (bytes.len() - index).min(usize::try_from(left - 1).unwrap_or(usize::MAX));
-                    index += here;
-                    match left - 1 - here as u64 {
-                        0 => self.end(),
-                        left => self.at = At::Payload { left },
-                    }
-                }
+    /// What follows the header that has just been read.
+    fn after_header(&mut self) -> At {
+        let (length, data) = (self.header.payload(), !self.header.is_control());
+        let whole = self.header.is_whole_message() && self.message == 0;
+        if data {
+            self.message = self.message.saturating_add(length);
+        }
+        match usize::try_from(length) {
+            Ok(length) if whole && length > large::KEPT && length <= self.sizes.max => {
+                At::Beside(BytesMut::with_capacity(large::room(length)), length)
             }
+            // One that is too large ends the connection at its header.
+            _ => At::Handing(0),
         }
     }
 
-    /// Goes on after a length, or a part of one.
-    fn enter(&mut self, at: At) {
-        self.at = at;
-        match at {
-            At::Payload { left } if self.first & OPCODE < CONTROL => {
-                self.message = self.message.saturating_add(left);
-            }
-            At::Opcode => self.end(),
-            _ => {}
+    /// The header is handed over.
+    fn after_handing(&mut self) -> At {
+        match self.header.payload() {
+            0 => self.frame_is_over(),
+            left => At::Payload(left),
         }
     }
 
-    /// A frame is over.
-    fn end(&mut self) {
-        self.at = At::Opcode;
-        if self.first & FIN != 0 && self.first & OPCODE < CONTROL {
+    fn frame_is_over(&mut self) -> At {
+        if self.header.ends_message() {
             self.message = 0;
         }
+        self.header = Header::default();
+        At::Header
+    }
+
+    /// A large message is read: an empty one takes its place.
+    fn put_beside(&mut self, message: Bytes) -> At {
+        self.beside = Some(message);
+        self.message = 0;
+        self.header = Header::of_empty_message();
+        At::Handing(0)
     }
 }
 
-impl At {
-    fn after_length(byte: u8) -> Self {
-        let masked = byte & MASKED != 0;
-        match byte & !MASKED {
-            126 => Self::LongLength { left: 2, length: 0, masked },
-            127 => Self::LongLength { left: 8, length: 0, masked },
-            length => Self::payload(u64::from(length), masked),
-        }
+/// The header of a frame, as far as it is read.
+#[derive(Debug, Default)]
+struct Header {
+    bytes: [u8; MAX_HEADER],
+    len: usize,
+}
+
+impl Header {
+    fn of_empty_message() -> Self {
+        let mut header = Self { len: 2, ..Self::default() };
+        header.bytes[0] = FIN | BINARY;
+        header
     }
 
-    /// What follows the length. A mask counts as payload; servers never send one.
-    fn payload(length: u64, masked: bool) -> Self {
-        match length.saturating_add(if masked { 4 } else { 0 }) {
-            0 => Self::Opcode,
-            left => Self::Payload { left },
+    /// How many bytes are missing, as far as that is known.
+    fn missing(&self) -> usize {
+        let whole = match (self.len, self.bytes[1] & !MASKED) {
+            (2.., 126) => 4,
+            (2.., 127) => MAX_HEADER,
+            _ => 2,
+        };
+        whole - self.len
+    }
+
+    /// Adds bytes that were missing. A text frame becomes a binary one.
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        if self.len == 0 && self.bytes[0] & OPCODE == TEXT {
+            self.bytes[0] = (self.bytes[0] & !OPCODE) | BINARY;
+        }
+        self.len += bytes.len();
+    }
+
+    /// How much follows, the mask included.
+    fn payload(&self) -> u64 {
+        let length = match self.len {
+            2 => u64::from(self.bytes[1] & !MASKED),
+            _ => self.bytes[2..self.len]
+                .iter()
+                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        length.saturating_add(if self.is_masked() { 4 } else { 0 })
+    }
+
+    fn is_masked(&self) -> bool {
+        self.bytes[1] & MASKED != 0
+    }
+
+    fn is_control(&self) -> bool {
+        self.bytes[0] & OPCODE >= CONTROL
+    }
+
+    fn ends_message(&self) -> bool {
+        self.bytes[0] & FIN != 0 && !self.is_control()
+    }
+
+    /// Whether it is of a message in one frame, as OctoPrint's are.
+    fn is_whole_message(&self) -> bool {
+        self.bytes[0] == FIN | BINARY && !self.is_masked()
+    }
+}
+
+impl<S: AsyncRead + Unpin> TextAsBinary<S> {
+    /// Reads `to` full, as far as there is something; 0 is the end of the stream.
+    fn poll_into(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let before = to.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, to))?;
+        Poll::Ready(Ok(to.filled().len() - before))
+    }
+
+    /// Waits where the message is so large that it is this connection's turn that counts.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.message > self.sizes.large as u64 {
+            true => self.turn.poll(cx),
+            false => Poll::Ready(()),
         }
     }
 }
@@ -174,25 +204,70 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.frames.message > self.large as u64 {
-            std::task::ready!(self.turn.poll(cx));
+        let this = &mut *self;
+        while buf.remaining() > 0 {
+            match std::mem::replace(&mut this.at, At::Header) {
+                At::Header => {
+                    let mut bytes = [0; MAX_HEADER];
+                    let mut part = ReadBuf::new(&mut bytes[..this.header.missing()]);
+                    if ready!(this.poll_into(cx, &mut part))? == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.header.add(part.filled());
+                    if this.header.missing() == 0 {
+                        this.at = this.after_header();
+                    }
+                }
+                At::Handing(from) => {
+                    let header = &this.header.bytes[from..this.header.len];
+                    let part = header.len().min(buf.remaining());
+                    buf.put_slice(&header[..part]);
+                    this.at = match from + part == this.header.len {
+                        true => this.after_handing(),
+                        false => At::Handing(from + part),
+                    };
+                    return Poll::Ready(Ok(()));
+                }
+                At::Payload(left) => {
+                    this.at = At::Payload(left);
+                    ready!(this.poll_turn(cx));
+                    let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+                    let read = ready!(this.poll_into(cx, &mut part))?;
+                    buf.advance(read);
+                    this.moved |= read > 0;
+                    this.at = match left - read as u64 {
+                        0 => this.frame_is_over(),
+                        left => At::Payload(left),
+                    };
+                    return Poll::Ready(Ok(()));
+                }
+                At::Beside(mut room, length) => {
+                    let read = match this.poll_turn(cx) {
+                        Poll::Ready(()) => {
+                            let mut rest = (&mut room).limit(length);
+                            pin!(this.stream.read_buf(&mut rest)).poll(cx)
+                        }
+                        Poll::Pending => Poll::Pending,
+                    };
+                    let read = match read {
+                        Poll::Ready(read) => read?,
+                        Poll::Pending => {
+                            this.at = At::Beside(room, length);
+                            return Poll::Pending;
+                        }
+                    };
+                    this.moved |= read > 0;
+                    this.at = match (read, length - read) {
+                        // The end of the stream, in the midst of a message.
+                        (0, _) => return Poll::Ready(Ok(())),
+                        (_, 0) => this.put_beside(room.freeze()),
+                        (_, left) => At::Beside(room, left),
+                    };
+                }
+            }
         }
-        // A frame that is under way is read to its end and no further.
-        let (room, continues) = match self.frames.at {
-            At::Payload { left } => (usize::try_from(left).unwrap_or(usize::MAX), true),
-            _ => (usize::MAX, false),
-        };
-        let room = room.min(buf.remaining());
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
-        let filled = part.filled().len();
-        if filled > 0 {
-            self.frames.relabel(part.filled_mut());
-            self.between = continues && self.frames.at == At::Opcode;
-            self.moved |= self.frames.message > 0;
-            buf.advance(filled);
-        }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -236,21 +311,48 @@ mod tests {
         frame
     }
 
-    /// Reads pieces of `cut` bytes at most until the end, and says for each where it ended and
-    /// whether it ended between frames.
-    fn read_all(stream: &[u8], cut: usize) -> (Vec<u8>, Vec<(usize, bool)>) {
-        let mut stream = TextAsBinary::new(stream, usize::MAX);
+    fn sizes(large: usize, max: usize) -> Sizes {
+        Sizes { large, max }
+    }
+
+    /// Reads pieces of `cut` bytes at most until the end, and says where each ended.
+    fn read_all<S: AsyncRead + Unpin>(
+        stream: &mut TextAsBinary<S>,
+        cut: usize,
+    ) -> (Vec<u8>, Vec<usize>) {
         let (mut all, mut ends) = (Vec::new(), Vec::new());
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {
             let mut piece = vec![0; cut];
             let mut buf = ReadBuf::new(&mut piece);
-            assert!(Pin::new(&mut stream).poll_read(&mut cx, &mut buf).is_ready());
+            assert!(Pin::new(&mut *stream).poll_read(&mut cx, &mut buf).is_ready());
             if buf.filled().is_empty() {
                 return (all, ends);
             }
             all.extend(buf.filled());
-            ends.push((all.len(), stream.is_between_frames()));
+            ends.push(all.len());
+        }
+    }
+
+    #[test]
+    fn a_large_message_is_beside_the_stream() {
+        let large = vec![b'x'; large::KEPT + 1];
+        let mut stream = frame(TEXT, b"a[1]");
+        stream.extend(frame(TEXT, &large));
+        stream.extend(frame(0x9, b"ping"));
+        let expected: Vec<u8> =
+            [frame(BINARY, b"a[1]"), frame(BINARY, b""), frame(0x9, b"ping")].concat();
+        for cut in [1, 2, 7, 2048] {
+            let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
+            assert_eq!(read_all(&mut filtered, cut).0, expected);
+            assert_eq!(filtered.whole(Bytes::from_static(b"not it")).len(), 6);
+            let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
+            let _ = read_all(&mut filtered, cut);
+            assert_eq!(filtered.whole(Bytes::new()), large);
+            assert_eq!(filtered.whole(Bytes::new()), "", "it was one message");
+            // One that is too large is for tungstenite to refuse.
+            let mut refused = TextAsBinary::new(&stream[..], sizes(usize::MAX, large::KEPT));
+            assert_eq!(read_all(&mut refused, cut).0.len(), stream.len());
         }
     }
 
@@ -266,12 +368,13 @@ mod tests {
                 let all = frames.iter().flat_map(|(o, n)| frame(opcode(*o), &vec![1; *n]));
                 all.chain(frame(text, &vec![1; long])).collect()
             };
-            let (bytes, ends) = read_all(&stream(TEXT), cut);
-            prop_assert!(bytes == stream(BINARY));
+            let bytes = stream(TEXT);
+            let mut filtered = TextAsBinary::new(&bytes[..], sizes(usize::MAX, usize::MAX));
+            let (read, ends) = read_all(&mut filtered, cut);
+            prop_assert!(read == stream(BINARY));
             let sizes = frames.iter().map(|(_, n)| frame(0, &vec![1; *n]).len());
-            let boundaries: Vec<usize> = sizes.scan(0, |at, n| { *at += n; Some(*at) }).collect();
-            for (end, between) in ends {
-                prop_assert!(!between || end == bytes.len() || boundaries.contains(&end));
+            for boundary in sizes.scan(0, |at, n| { *at += n; Some(*at) }) {
+                prop_assert!(ends.contains(&boundary), "a read goes past the end of a frame");
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::options::Sizes;
 use super::rest::Rest;
 use super::transport::{Received, TransportError, session_path};
-use super::wire::large::Turn;
+use super::wire::large::{self, Turn};
 
 /// How long OctoPrint may take to accept a message before the line counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
@@ -167,6 +167,10 @@ impl Lines {
     }
 
     fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
+        let (used, needed) = (self.buffer.len(), self.buffer.len() + chunk.len());
+        if needed > self.buffer.capacity() {
+            self.buffer.reserve(large::room(needed.max(2 * used)) - used);
+        }
         self.buffer.extend_from_slice(chunk);
         self.moved = true;
         let partial = self.buffer.len() - self.searched;
@@ -208,6 +212,19 @@ mod tests {
             seen.extend(std::iter::from_fn(|| lines.next()));
         }
         assert_eq!(seen, ["hhh\n", "o\n", "a[1]\n", "h\n", "a[2]\n"]);
+    }
+
+    #[test]
+    fn the_room_of_a_large_line_is_given_back() {
+        let mut lines = Lines::new(usize::MAX);
+        lines.add(&[b'x'; large::KEPT]).unwrap();
+        assert!(lines.next().is_none() && lines.buffer.capacity() == large::KEPT);
+        lines.add(b"x").unwrap();
+        assert_eq!(lines.buffer.capacity(), large::room(large::KEPT + 1));
+        lines.add(b"\nh\n").unwrap();
+        assert_eq!(lines.next().map(|line| line.len()), Some(large::KEPT + 2));
+        assert!(lines.buffer.capacity() < 100, "{}", lines.buffer.capacity());
+        assert_eq!(lines.next().as_deref(), Some(&b"h\n"[..]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Large messages: one at a time in the process.
+//! Large messages: room for one that is given back, and one at a time in the process.
 //!
 //! OctoPrint's `history` holds as many minutes of temperatures as its setting `temperature.cutoff`
 //! says: days of them are hundreds of megabytes. A bridge has many connections and one memory, so
@@ -9,6 +9,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// What is smaller than this may stay with the process when it is not needed any more.
+pub(in crate::octoprint) const KEPT: usize = 128 * 1024;
+/// glibc keeps room of up to 32 MiB for later. What is larger is the system's, and given back to it
+/// at once; as long as nothing is written there, it takes no memory.
+const GIVEN_BACK: usize = 33 * 1024 * 1024;
+
+/// How much room to ask for, so that it is given back.
+pub(in crate::octoprint) fn room(bytes: usize) -> usize {
+    if bytes > KEPT { bytes.max(GIVEN_BACK) } else { bytes }
+}
 
 static ONE: Semaphore = Semaphore::const_new(1);
 
