@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
-use super::connection::Failure;
 use super::fallback::Fallback;
 use super::http::{Http, public_url};
 use super::in_flight::{InFlight, Latency};
@@ -22,6 +21,7 @@ use super::message::Message;
 use super::options::SocketOptions;
 use super::rest::Rest;
 use super::shared::Shared;
+use super::socket::failure::Failure;
 use super::socket::{Handle, Socket};
 use super::status::{RateMode, SocketState, Status, Transport};
 use super::throttle::Rate;
@@ -29,7 +29,7 @@ use super::transport::Link;
 use super::turns::Permit;
 
 /// A login is several calls on a host that may be slow; more than this is none.
-const LOGIN_STEPS: u32 = 4;
+pub(super) const LOGIN_STEPS: u32 = 4;
 /// How often the latency in the status is renewed at most.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 

@@ -5,100 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::actor::{Actor, Command, Over, Step, Turn};
+use super::actor::{Actor, Command, LOGIN_STEPS, Over, Step, Turn};
 use super::frame::{self, Decoded, Frame, FrameError};
 use super::http::RestError;
 use super::login::{Login, LoginError};
 use super::message::{Message, ReauthReason};
 use super::options::Subscription;
 use super::rest::CurrentUser;
+use super::socket::failure::{Failure, MAX_UNREADABLE};
 use super::socket::relogin::{AllStale, Relogin, knows_subscribe};
 use super::status::SocketState;
 use super::transport::{Link, Received, TransportError};
-
-/// After how many unreadable frames in a row the connection is given up.
-const MAX_UNREADABLE: u32 = 20;
-
-/// How long to wait where only a permission is missing.
-const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
-
-/// Why an attempt or a connection failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    #[error("the socket was opened, but OctoPrint did not greet in time")]
-    NoGreeting,
-    #[error("logged in, but OctoPrint sent no state in time")]
-    NotProven,
-    #[error(
-        "logged in again, but OctoPrint sent no state within {}",
-        humantime::format_duration(*.0)
-    )]
-    NotProvenAgain(Duration),
-    #[error("OctoPrint asks for a new login, which only a new connection can prove")]
-    Unprovable,
-    #[error(
-        "the user {0} lacks the permission STATUS, without which OctoPrint pushes nothing: grant \
-         it in OctoPrint's access control"
-    )]
-    NoPermission(String),
-    #[error("OctoPrint calls every session stale that it gives")]
-    Stale,
-    #[error("nothing was heard from OctoPrint for {}", humantime::format_duration(*.0))]
-    Silent(Duration),
-    #[error("OctoPrint closed the session ({code} {reason})")]
-    Closed { code: u16, reason: String },
-    #[error("{MAX_UNREADABLE} frames in a row could not be read, the last one {0}")]
-    Unreadable(String),
-}
-
-impl Failure {
-    /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
-    /// does the same again for certain.
-    pub(super) fn refused(&self) -> bool {
-        match self {
-            Self::Login(error) => error.refused(),
-            Self::NoPermission(_) | Self::Stale => true,
-            // It sends the same again at once.
-            Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
-            _ => false,
-        }
-    }
-
-    /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
-    /// `refused` after refused credentials.
-    pub(super) fn pause(&self, refused: Duration) -> Option<Duration> {
-        match self {
-            // The login worked, so that another one does no harm; and someone may be about to grant
-            // the permission.
-            Self::NoPermission(_) => Some(refused.min(NO_PERMISSION_PAUSE)),
-            _ => self.refused().then_some(refused),
-        }
-    }
-
-    /// Whether OctoPrint could not be reached by an attempt.
-    pub(super) fn unreached(&self) -> bool {
-        match self {
-            Self::Login(error) => error.unreached(),
-            Self::Transport(error) => error.unreached(),
-            _ => false,
-        }
-    }
-
-    /// Whether it was OctoPrint that ended a connection.
-    pub(super) fn closed_by_peer(&self) -> bool {
-        match self {
-            Self::Transport(error) => error.closed_by_peer(),
-            Self::Closed { .. } => true,
-            _ => false,
-        }
-    }
-}
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +30,8 @@ pub(super) enum Phase {
     Authenticating,
     /// Logged in.
     Live,
+    /// Logging in once more on a connection that was live. What comes meanwhile proves nothing.
+    Renewing,
     /// Logged in once more on a connection that was live; waiting for the proof.
     Reproving,
 }
@@ -260,6 +181,8 @@ impl Actor {
                 let received = received?;
                 connection.heard = Instant::now();
                 connection.pinged = false;
+                // What moved until now is heard: the next question is for what comes from here on.
+                let _ = connection.link.is_receiving();
                 match received {
                     Received::Alive => Ok(()),
                     Received::Frame(frame) => self.frame(connection, frame).await,
@@ -331,7 +254,10 @@ impl Actor {
         }
         let proof = if self.options.subscription.state { "history" } else { "timelapse" };
         let proven = connection.phase == Phase::Authenticating && message.kind() == proof;
-        let reauth = (message.kind() == "reauthRequired").then(|| ReauthReason::of(&message));
+        // Before a login is shown there is none to be renewed.
+        let introduced = !matches!(connection.phase, Phase::Opening | Phase::Greeting);
+        let reauth =
+            (introduced && message.kind() == "reauthRequired").then(|| ReauthReason::of(&message));
         if proven {
             self.proven(connection);
         } else if connection.phase == Phase::Reproving && message.kind() == proof {
@@ -372,9 +298,13 @@ impl Actor {
     /// `auth`, but sends a `history` when the state is subscribed to that was not before. A
     /// subscription that changes nothing has no answer.
     async fn ask_for_proof(&mut self, connection: &mut Connection) -> Result<(), Over> {
-        if connection.phase != Phase::Reproving {
+        if connection.phase == Phase::Authenticating {
+            // A first login that is accepted has a `history` of its own.
             return Ok(());
         }
+        // The proof of an earlier login may have come during this one.
+        self.is_provable(connection)?;
+        connection.phase = Phase::Reproving;
         let subscription = &self.options.subscription;
         let without_state = Subscription { state: false, ..subscription.clone() };
         for subscription in [without_state.payload(), subscription.payload()] {
@@ -443,7 +373,7 @@ impl Actor {
             Phase::Reproving => {
                 return Err(Failure::NotProvenAgain(self.options.proof_timeout).into());
             }
-            Phase::Authenticating | Phase::Live => {}
+            Phase::Authenticating | Phase::Live | Phase::Renewing => {}
         }
         // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
         connection.phase_ends = None;
@@ -457,23 +387,30 @@ impl Actor {
         let begun = connection.relogin.begin().map_err(|AllStale| Failure::Stale)?;
         let Some(reason) = begun else { return Ok(()) };
         if connection.phase != Phase::Authenticating {
-            // Only a `history` proves a login, and on this connection none would come.
-            if !connection.subscribes || !self.options.subscription.state {
-                return Err(Failure::Unprovable.into());
-            }
-            connection.phase = Phase::Reproving;
+            self.is_provable(connection)?;
+            connection.phase = Phase::Renewing;
         }
         // The login decides now, not the timer.
         connection.phase_ends = None;
         tracing::info!(url = self.url, ?reason, "OctoPrint asks for the login again");
-        let rest = self.rest.clone();
+        let (rest, limit) = (self.rest.clone(), self.options.connect_timeout * LOGIN_STEPS);
         connection.aside = Some(Box::pin(async move {
-            Aside::LoggedIn(match reason {
-                ReauthReason::Modified => rest.passive_login().await,
-                ReauthReason::LoginNeeded => rest.login().await,
-            })
+            let login = async {
+                match reason {
+                    ReauthReason::Modified => rest.passive_login().await,
+                    ReauthReason::LoginNeeded => rest.login().await,
+                }
+            };
+            let login = timeout(limit, login).await;
+            Aside::LoggedIn(login.unwrap_or(Err(LoginError::Timeout)))
         }));
         Ok(())
+    }
+
+    /// Only a `history` proves a new login on a live connection, and not on every one would it come.
+    fn is_provable(&self, connection: &Connection) -> Result<(), Over> {
+        let provable = connection.subscribes && self.options.subscription.state;
+        if provable { Ok(()) } else { Err(Failure::Unprovable.into()) }
     }
 
     async fn aside(&mut self, connection: &mut Connection, done: Aside) -> Result<(), Over> {

@@ -3,8 +3,9 @@
 use tokio::time::Instant;
 
 use super::actor::{Actor, Over};
-use super::connection::{Failure, Phase};
+use super::connection::Phase;
 use super::fallback::Miss;
+use super::socket::failure::Failure;
 use super::status::Transport;
 use super::transport::{Link, TransportError, open_websocket, open_xhr, sockjs_is_there};
 
@@ -54,7 +55,7 @@ impl Actor {
         match phase {
             Phase::Opening | Phase::Greeting => self.mute = Some(transport),
             Phase::Authenticating => {}
-            Phase::Live | Phase::Reproving => {
+            Phase::Live | Phase::Renewing | Phase::Reproving => {
                 self.lost = true;
                 self.closed_at = failure.closed_by_peer().then(Instant::now);
             }

@@ -1,5 +1,6 @@
 //! The push socket's handle.
 
+pub(super) mod failure;
 pub(super) mod relogin;
 
 use std::fmt;

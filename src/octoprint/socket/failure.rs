@@ -1,0 +1,88 @@
+//! Why an attempt or a connection of the socket failed, and how long to wait then.
+
+use std::time::Duration;
+
+use crate::octoprint::login::LoginError;
+use crate::octoprint::transport::TransportError;
+
+/// After how many unreadable frames in a row the connection is given up.
+pub(in crate::octoprint) const MAX_UNREADABLE: u32 = 20;
+
+/// How long to wait where only a permission is missing.
+const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why an attempt or a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::octoprint) enum Failure {
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the socket was opened, but OctoPrint did not greet in time")]
+    NoGreeting,
+    #[error("logged in, but OctoPrint sent no state in time")]
+    NotProven,
+    #[error(
+        "logged in again, but OctoPrint sent no state within {}",
+        humantime::format_duration(*.0)
+    )]
+    NotProvenAgain(Duration),
+    #[error("OctoPrint asks for a new login, which only a new connection can prove")]
+    Unprovable,
+    #[error(
+        "the user {0} lacks the permission STATUS, without which OctoPrint pushes nothing: grant \
+         it in OctoPrint's access control"
+    )]
+    NoPermission(String),
+    #[error("OctoPrint calls every session stale that it gives")]
+    Stale,
+    #[error("nothing was heard from OctoPrint for {}", humantime::format_duration(*.0))]
+    Silent(Duration),
+    #[error("OctoPrint closed the session ({code} {reason})")]
+    Closed { code: u16, reason: String },
+    #[error("{MAX_UNREADABLE} frames in a row could not be read, the last one {0}")]
+    Unreadable(String),
+}
+
+impl Failure {
+    /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
+    /// does the same again for certain.
+    pub(in crate::octoprint) fn refused(&self) -> bool {
+        match self {
+            Self::Login(error) => error.refused(),
+            Self::NoPermission(_) | Self::Stale => true,
+            // It sends the same again at once.
+            Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
+            _ => false,
+        }
+    }
+
+    /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
+    /// `refused` after refused credentials.
+    pub(in crate::octoprint) fn pause(&self, refused: Duration) -> Option<Duration> {
+        match self {
+            // The login worked, so that another one does no harm; and someone may be about to grant
+            // the permission.
+            Self::NoPermission(_) => Some(refused.min(NO_PERMISSION_PAUSE)),
+            _ => self.refused().then_some(refused),
+        }
+    }
+
+    /// Whether OctoPrint could not be reached by an attempt.
+    pub(in crate::octoprint) fn unreached(&self) -> bool {
+        match self {
+            Self::Login(error) => error.unreached(),
+            Self::Transport(error) => error.unreached(),
+            _ => false,
+        }
+    }
+
+    /// Whether it was OctoPrint that ended a connection.
+    pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.closed_by_peer(),
+            Self::Closed { .. } => true,
+            _ => false,
+        }
+    }
+}
