@@ -7,8 +7,9 @@ mod real;
 
 use std::fmt::Write;
 
+use octoprint2mqtt::cli::demo;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use octoprint2mqtt::{demo, tls};
+use octoprint2mqtt::tls;
 use real::bridge::{Bridge, config};
 use real::octoprint::KEY;
 use real::watcher::Watcher;
