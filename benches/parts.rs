@@ -9,8 +9,8 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use octoprint2mqtt::bridge::mapping::Mapping;
-use octoprint2mqtt::bridge::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::homeassistant::{
     Components, Groups, Limits, PrinterDevice, Profile, Settings, printer, published,
 };

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use octoprint2mqtt::bridge::mapping::Mapping;
-use octoprint2mqtt::bridge::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::config;
 use octoprint2mqtt::mqtt::Receipt;
 use octoprint2mqtt::octoprint::Message;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use octoprint2mqtt::bridge::mapping::Mapping;
-use octoprint2mqtt::bridge::socket_state::SocketState;
+use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::socket_state::SocketState;
 use octoprint2mqtt::config;
 use octoprint2mqtt::homeassistant::{
     Components, Groups, Limits, PrinterDevice, Profile, Settings, bridge, printer,

@@ -6,7 +6,7 @@ mod hostile;
 use std::sync::Mutex;
 
 use hostile::session::run;
-use octoprint2mqtt::bridge::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::config;
 use octoprint2mqtt::mqtt::Receipt;
 use octoprint2mqtt::octoprint::Message;

@@ -4,9 +4,9 @@
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use octoprint2mqtt::bridge::command::{Command, Rules, asked, check};
-use octoprint2mqtt::bridge::recovery::History;
-use octoprint2mqtt::bridge::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::commands::{Command, Rules, asked, check};
+use octoprint2mqtt::bridge::printer::prints::History;
+use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::config::{Commands, Limits};
 use octoprint2mqtt::octoprint::{Event, Frame, Plugin, decode};
 use serde_json::Value;

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use octoprint2mqtt::bridge::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::octoprint::{Event, Frame, Message, Plugin, decode};
 
 fuzz_target!(|data: &[u8]| {

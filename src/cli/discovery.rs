@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::runtime::block_on;
-use crate::bridge::discovery::PATIENCE;
-use crate::bridge::facts::{Fact, Question, answer};
 use crate::bridge::hub::identity::{Identity, Owners};
-use crate::bridge::snapshot::assumed;
-use crate::bridge::{home_assistant, setup};
+use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
+use crate::bridge::printer::discovery::home_assistant;
+use crate::bridge::printer::discovery::schedule::PATIENCE;
+use crate::bridge::printer::snapshot::assumed;
+use crate::bridge::setup;
 use crate::config::{Config, Printer};
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
 use crate::mqtt::{self, Lost};

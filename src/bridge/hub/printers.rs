@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::{Pauses, Restarts, Watch, caught};
 use super::{FOUND, LANE};
-use crate::bridge::home_assistant::HomeAssistant;
-use crate::bridge::last_event::LastEvent;
+use crate::bridge::printer::discovery::home_assistant::HomeAssistant;
+use crate::bridge::printer::last_event::LastEvent;
+use crate::bridge::printer::prints::Prints;
+use crate::bridge::printer::rate_memory::RateMemory;
 use crate::bridge::printer::{Ended, Memory, Printer};
-use crate::bridge::prints::Prints;
-use crate::bridge::rate_memory::RateMemory;
 use crate::bridge::setup::SocketMaker;
 use crate::config::{self, Config};
 use crate::metrics::{Latency, Sockets};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Memory, Printer};
-use crate::bridge::command::{self, Command};
+use super::commands::Command;
+use super::{Memory, Printer, commands as command};
 use crate::bridge::hub::FOUND;
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::commands::answers::Failure;

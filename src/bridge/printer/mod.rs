@@ -1,34 +1,41 @@
 //! One printer's task: owns its state, feeds the outbox, takes its commands.
 
-pub(super) mod commands;
+pub mod commands;
+pub mod discovery;
 mod failed;
+pub(in crate::bridge) mod last_event;
+pub mod messages;
+pub mod prints;
+pub(in crate::bridge) mod rate_memory;
+pub mod snapshot;
+pub mod socket_state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use commands::answers::Answers;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::command::Rules;
-use super::executor::{Executor, Factor};
-use super::facts::{self, Fact, Question};
-use super::home_assistant::HomeAssistant;
+use self::commands::Rules;
+use self::commands::executor::{Executor, Factor};
+use self::commands::rate_limit::RateLimit;
+use self::discovery::facts::{self, Fact, Question};
+use self::discovery::home_assistant::HomeAssistant;
+use self::last_event::LastEvent;
+use self::messages::mapping::{Mapping, Odd};
+use self::prints::{Followed, Found, Prints};
+use self::rate_memory::RateMemory;
+use self::snapshot::{Change, Topic as StateTopic};
+use self::socket_state::SocketState;
 use super::hub::watch::{Failures, Watch};
-use super::last_event::LastEvent;
-use super::mapping::{Mapping, Odd};
 use super::oversize;
-use super::prints::{Followed, Found, Prints};
-use super::rate_limit::RateLimit;
-use super::rate_memory::RateMemory;
-use super::snapshot::{Change, Topic as StateTopic};
-use super::socket_state::SocketState;
 use crate::config;
 use crate::metrics::Latency;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
 use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
-use commands::answers::Answers;
 
 /// For how long changes of the files are collected.
 const BURST: std::time::Duration = std::time::Duration::from_secs(1);
@@ -260,7 +267,7 @@ impl Printer {
 
     fn take_time(&mut self, now: Instant) {
         let wall = std::time::SystemTime::now();
-        let change = self.mapping.snapshot.flush(super::snapshot::Now { instant: now, wall });
+        let change = self.mapping.snapshot.flush(self::snapshot::Now { instant: now, wall });
         self.publish_states(change);
         if let Some(payload) = self.socket_state.flush(now) {
             self.publish_socket(payload);

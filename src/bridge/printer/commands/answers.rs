@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bridge::command::Asked;
+use super::Asked;
 use crate::bridge::oversize;
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::RestError;
@@ -165,8 +165,9 @@ fn cut(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     fn asked(value: Value, id: Value) -> Asked {
         Asked { command: "gcode".to_owned(), value, id }

@@ -1,0 +1,247 @@
+//! A command topic and its payload -> a checked command (pure).
+
+mod admission;
+pub mod answers;
+pub mod executor;
+pub(in crate::bridge) mod heat;
+mod job;
+mod motion;
+mod others;
+pub mod rate_limit;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::{Commands, Limits};
+use crate::octoprint::{FilePath, JobAction, Jog, SystemCommand};
+
+/// A command that passed every check that needs no printer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Drop the socket and connect at once.
+    Reconnect,
+    /// Steer the rate at which OctoPrint pushes.
+    Rate(Rate),
+    /// Steer the job.
+    Job(JobAction),
+    /// Select a file, and print it if told so.
+    Select {
+        /// Which file.
+        file: FilePath,
+        /// Print it at once.
+        print: bool,
+    },
+    /// Show a text on the printer's display; one line without control characters.
+    Message(String),
+    /// M112, at once.
+    EmergencyStop,
+    /// Set a heater's target.
+    Temperature {
+        /// `tool<n>`, `bed` or `chamber`.
+        heater: String,
+        /// °C; 0 is off.
+        target: f64,
+    },
+    /// Switch these heaters off; the printer says which it has.
+    HeatersOff(Vec<String>),
+    /// Set a heater's offset.
+    Offset {
+        /// `tool<n>`, `bed` or `chamber`.
+        heater: String,
+        /// °C.
+        offset: f64,
+    },
+    /// Set the feed rate, in percent.
+    Feedrate(u32),
+    /// Set the flow rate, in percent.
+    Flowrate(u32),
+    /// Home these axes.
+    Home(Vec<&'static str>),
+    /// Move the print head.
+    Jog(Jog),
+    /// Extrude so many mm; negative retracts.
+    Extrude(f64),
+    /// Connect OctoPrint to the printer, or disconnect it.
+    Connection {
+        /// Connect.
+        connect: bool,
+    },
+    /// Send G-code, one command each, without line ends.
+    Gcode(Vec<String>),
+    /// Restart OctoPrint, or act on its host.
+    System(SystemCommand),
+}
+
+/// What `rate` can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// Follow the publish latency.
+    Auto,
+    /// A factor that holds, in steps of 500 ms.
+    Factor(u32),
+    /// One step faster, then hold.
+    Faster,
+    /// One step slower, then hold.
+    Slower,
+    /// Hold the present factor.
+    Hold,
+}
+
+impl Command {
+    /// Whether it waits for nothing, not even for a command that came before.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::Reconnect | Self::Rate(_) | Self::EmergencyStop)
+    }
+
+    /// The heater that it is about.
+    pub fn heater(&self) -> Option<&str> {
+        match self {
+            Self::Temperature { heater, .. } | Self::Offset { heater, .. } => Some(heater),
+            _ => None,
+        }
+    }
+}
+
+/// What a command arrived as, for its answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    /// The part of the topic after `set/`.
+    pub command: String,
+    /// The value, as it was understood.
+    pub value: Value,
+    /// The `id` of the wrapper, null without one.
+    pub id: Value,
+}
+
+/// Why a command is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such command.
+    #[error("unknown command {0:?}")]
+    Unknown(String),
+    /// Its group is switched off.
+    #[error(
+        "commands of the group \"{0}\" are not allowed; set commands.{0} = true for this printer to allow them"
+    )]
+    NotAllowed(&'static str),
+    /// The value is no good.
+    #[error("{found} is no value for {command}; expected {expected}")]
+    Value {
+        /// The command.
+        command: String,
+        /// The value as JSON, cut.
+        found: String,
+        /// What it takes.
+        expected: String,
+    },
+}
+
+/// What a printer accepts.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Which groups of commands are obeyed.
+    pub groups: Commands,
+    /// Highest targets, °C.
+    pub limits: Limits,
+    /// Largest factor for `rate`.
+    pub max_rate_factor: u32,
+}
+
+/// Commands whose value is a text: a payload such as `5` or `1e3` is that text and no number.
+const OF_TEXT: &[&str] = &["message", "select", "print", "gcode"];
+
+/// Takes the wrapper off a payload: `{"value":…,"id":…}`; a payload that is no JSON is a text.
+pub fn asked(command: &str, payload: &[u8]) -> Asked {
+    let text = String::from_utf8_lossy(payload);
+    let as_text = || Value::from(text.trim().to_owned());
+    let value = match serde_json::from_str(text.trim()) {
+        Ok(Value::Object(object)) => Value::Object(object),
+        Ok(value) if !OF_TEXT.contains(&command) || value.is_string() => value,
+        _ => as_text(),
+    };
+    let command = command.to_owned();
+    match value {
+        Value::Object(mut object) if object.contains_key("value") => {
+            let id = object.remove("id").unwrap_or(Value::Null);
+            let value = object.remove("value").unwrap_or(Value::Null);
+            Asked { command, value, id }
+        }
+        value => Asked { command, value, id: Value::Null },
+    }
+}
+
+/// Whether an empty payload is a command: for all others it is how a retained one is cleared.
+pub fn empty_is_a_command(command: &str) -> bool {
+    command == "reconnect"
+}
+
+/// Checks a command against what the printer accepts.
+pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
+    let (name, heater) = match asked.command.split_once('/') {
+        Some((name, heater)) => (name, Some(heater)),
+        None => (asked.command.as_str(), None),
+    };
+    let groups = &rules.groups;
+    let group = match name {
+        "reconnect" | "rate" => ("bridge", groups.bridge),
+        "job" | "select" | "print" | "message" | "emergency_stop" => ("job", groups.job),
+        "temperature" | "offset" => ("temperature", groups.temperature),
+        "feedrate" | "flowrate" | "home" | "jog" | "extrude" => ("motion", groups.motion),
+        "connection" => ("connection", groups.connection),
+        "gcode" => ("gcode", groups.gcode),
+        "system" => ("system", groups.system),
+        _ => return Err(Refusal::Unknown(asked.command.clone())),
+    };
+    match (name, heater) {
+        // Only heaters have a second part.
+        ("temperature" | "offset", None) => Err(Refusal::Unknown(asked.command.clone())),
+        ("temperature" | "offset", Some(heater))
+            if !heat::can_be_set(heater) && (name, heater) != ("temperature", heat::ALL) =>
+        {
+            Err(Refusal::Unknown(asked.command.clone()))
+        }
+        (name, Some(_)) if !matches!(name, "temperature" | "offset") => {
+            Err(Refusal::Unknown(asked.command.clone()))
+        }
+        _ if !group.1 => Err(Refusal::NotAllowed(group.0)),
+        ("reconnect", _) => Ok(Command::Reconnect),
+        ("rate", _) => others::rate(asked, rules.max_rate_factor),
+        ("job", _) => job::job(asked),
+        ("select", _) => job::select(asked, false),
+        ("print", _) => job::select(asked, true),
+        ("message", _) => job::message(asked),
+        ("emergency_stop", _) => Ok(Command::EmergencyStop),
+        ("temperature", Some(heat::ALL)) => heat::all(asked),
+        ("temperature", Some(heater)) => heat::temperature(asked, heater, &rules.limits),
+        ("offset", Some(heater)) => heat::offset(asked, heater),
+        ("feedrate", _) => motion::factor(asked).map(Command::Feedrate),
+        ("flowrate", _) => motion::factor(asked).map(Command::Flowrate),
+        ("home", _) => motion::home(asked),
+        ("jog", _) => motion::jog(asked),
+        ("extrude", _) => motion::extrude(asked),
+        ("connection", _) => others::connection(asked),
+        ("gcode", _) => others::gcode(asked),
+        _ => others::system(asked),
+    }
+}
+
+fn no_value(asked: &Asked, expected: impl Into<String>) -> Refusal {
+    let mut found: String = asked.value.to_string().chars().take(80).collect();
+    if found == "\"\"" {
+        found = "an empty text".to_owned();
+    }
+    Refusal::Value { command: asked.command.clone(), found, expected: expected.into() }
+}
+
+/// A number, also where it is written as a text.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+    .filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests;

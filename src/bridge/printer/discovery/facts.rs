@@ -1,0 +1,181 @@
+//! Asks OctoPrint for what its messages do not tell: profile, files, system commands.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::profile::{self, PrinterProfile};
+use crate::bridge::hub::watch::Watch;
+use crate::bridge::printer::snapshot::json::{Raw, member, object};
+use crate::homeassistant::MOST_FILES;
+use crate::octoprint::{Rest, RestError};
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The printer profile in force; `None`: this user may not see it.
+    Profile(Option<PrinterProfile>),
+    /// Paths of all files that can be printed, such as `local/part.gcode`; `None` where they are
+    /// too many or cannot be seen.
+    Files(Option<Vec<String>>),
+    /// The system commands that OctoPrint is able to.
+    SystemCommands(Vec<String>),
+}
+
+/// What to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The printer profile.
+    Profile,
+    /// The files.
+    Files,
+    /// The system commands.
+    SystemCommands,
+}
+
+impl Question {
+    /// What an event of this type leaves unknown.
+    pub fn after(event: &str) -> Option<Self> {
+        match event {
+            // Connecting may select another profile.
+            "Connected" | "PrinterProfileAdded" | "PrinterProfileModified" => Some(Self::Profile),
+            "UpdatedFiles" => Some(Self::Files),
+            _ => None,
+        }
+    }
+}
+
+/// Asks, side by side with all else; the answer goes to `answers`. No answer at all is no fact:
+/// what was known before stays.
+pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>, watch: &Watch) {
+    watch.spawn("question", async move {
+        match answer(question, &rest).await {
+            // Fails only when the printer's task has ended.
+            Ok(fact) => drop(answers.send(Box::new(fact)).await),
+            Err(error) => tracing::debug!(?question, "not known: {error}"),
+        }
+    });
+}
+
+/// Asks and waits for the answer.
+///
+/// # Errors
+/// Where no answer came, or one that cannot be read.
+pub async fn answer(question: Question, rest: &Rest) -> Result<Fact, RestError> {
+    let path = match question {
+        Question::Profile => "api/printerprofiles",
+        Question::Files => "api/files?recursive=true",
+        Question::SystemCommands => "api/system/commands/core",
+    };
+    let body = match rest.get(path).await {
+        Ok(body) => Some(body),
+        Err(RestError::Status { status: 403 | 404, .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(match (question, body) {
+        (Question::Profile, body) => Fact::Profile(body.and_then(|body| profile::in_force(&body))),
+        (Question::Files, body) => Fact::Files(body.and_then(|body| files(&body))),
+        (Question::SystemCommands, body) => {
+            Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct Files<'a> {
+    #[serde(borrow)]
+    files: Vec<&'a RawValue>,
+}
+
+/// Each member by itself: one that is odd costs its file and not the list.
+#[derive(Deserialize, Default)]
+struct Entry<'a> {
+    #[serde(borrow, default)]
+    r#type: Raw<'a>,
+    #[serde(borrow, default)]
+    origin: Raw<'a>,
+    #[serde(borrow, default)]
+    path: Raw<'a>,
+    #[serde(borrow, default)]
+    children: Raw<'a>,
+}
+
+/// The paths in the answer to `GET /api/files?recursive=true`, sorted; `None` where they are more
+/// than [`MOST_FILES`].
+fn files(body: &[u8]) -> Option<Vec<String>> {
+    let answer: Files<'_> = serde_json::from_slice(body).ok()?;
+    let (mut paths, mut entries) = (Vec::new(), answer.files);
+    while let Some(entry) = entries.pop() {
+        let Entry { r#type, origin, path, children } = object(Some(entry));
+        let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
+        let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        if let (true, Some((origin, path))) = (is_printable, place) {
+            paths.push(format!("{origin}/{path}"));
+        }
+        entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
+    }
+    paths.sort();
+    paths.dedup();
+    (paths.len() <= MOST_FILES).then_some(paths)
+}
+
+fn system_commands(body: &[u8]) -> Vec<String> {
+    #[derive(Deserialize, Default)]
+    struct Command<'a> {
+        #[serde(borrow, default)]
+        action: Raw<'a>,
+    }
+    let commands: Vec<&RawValue> = serde_json::from_slice(body).unwrap_or_default();
+    let action = |raw: &&'_ RawValue| member::<String>(object::<Command<'_>>(Some(*raw)).action);
+    let known = |action: &String| matches!(action.as_str(), "restart" | "reboot" | "shutdown");
+    commands.iter().filter_map(action).filter(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_told_by_their_type_alone() {
+        assert_eq!(Question::after("Connected"), Some(Question::Profile));
+        assert_eq!(Question::after("UpdatedFiles"), Some(Question::Files));
+        for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
+            assert_eq!(Question::after(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn files_of_all_folders_and_nothing_else() {
+        let body = br#"{"files":[
+            {"type":"folder","origin":"local","path":"a","children":[
+                {"type":"machinecode","origin":"local","path":"a/two.gcode"},
+                {"type":"folder","origin":"local","path":"a/b","children":[]}]},
+            {"type":"machinecode","origin":"sdcard","path":"ONE.GCO"},
+            {"type":"model","origin":"local","path":"part.stl"}],"free":1}"#;
+        assert_eq!(files(body).unwrap(), ["local/a/two.gcode", "sdcard/ONE.GCO"]);
+        let entry = |n| format!(r#"{{"type":"machinecode","origin":"local","path":"{n}"}}"#);
+        let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
+        assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
+        assert_eq!(files(b"<html>"), None);
+    }
+
+    #[test]
+    fn an_odd_entry_costs_no_other() {
+        let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
+            {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
+            {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},
+            {"type":"machinecode","origin":"local","path":"good.gcode"}]}"#;
+        assert_eq!(files(body).unwrap(), ["local/b\u{fffd}.gcode", "local/good.gcode"]);
+        assert_eq!(system_commands(br#"[null,{"action":5},{"action":"reboot"}]"#), ["reboot"]);
+    }
+
+    #[test]
+    fn known_system_commands() {
+        let body =
+            br#"[{"action":"restart","name":"x"},{"action":"restart_safe"},{"action":"shutdown"}]"#;
+        assert_eq!(system_commands(body), ["restart", "shutdown"]);
+        assert!(system_commands(b"{}").is_empty());
+    }
+}

@@ -1,0 +1,211 @@
+//! OctoPrint's events as the topics carry them (pure).
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::bridge::timestamp;
+use crate::mqtt::{Audience, Kind, Worth};
+use crate::octoprint::Event;
+use crate::splice;
+
+/// Kinds that come often and say little: they are the first to be dropped when too much waits
+/// for the broker, and no `last_event`.
+const CHATTY: &[&str] = &[
+    "CaptureDone",
+    "CaptureStart",
+    "ChartMarked",
+    "ClientAuthed",
+    "ClientClosed",
+    "ClientDeauthed",
+    "ClientOpened",
+    "CommandSuppressed",
+    "Dwelling",
+    "MetadataAnalysisFinished",
+    "MetadataAnalysisStarted",
+    "MetadataStatisticsUpdated",
+    "PositionUpdate",
+    "RegisteredMessageReceived",
+    "ToolChange",
+    "UpdatedFiles",
+    "UserLoggedIn",
+    "UserLoggedOut",
+    "ZChange",
+];
+
+/// Whether events of this type come often and say little.
+pub fn is_chatty(kind: &str) -> bool {
+    CHATTY.binary_search(&kind).is_ok()
+}
+
+/// What events of this type are worth when the outbox is full.
+pub fn worth(kind: &str) -> Worth {
+    match kind {
+        "PrintStarted" | "PrintDone" | "PrintFailed" | "PrintCancelled" => Worth::Print,
+        chatty if is_chatty(chatty) => Worth::Chatty,
+        _ => Worth::Event,
+    }
+}
+
+/// How `B/P/event/<Type>` is treated.
+pub fn event_kind(kind: &str) -> Kind {
+    Kind::Event { worth: worth(kind), audience: Audience::Subscribers, stamped: true }
+}
+
+/// How `B/P/print` is treated, which Home Assistant's automations live on.
+pub const PRINT: Kind =
+    Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
+
+/// The payload for `B/P/event/<Type>`: the event's own bytes with `_event` and `_timestamp`.
+pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
+    let kind = serde_json::Value::from(&*event.kind).to_string();
+    let seconds = timestamp::unix(received).to_string();
+    let added = [("_event", kind.as_str()), ("_timestamp", seconds.as_str())];
+    let raw = event.payload.map_or("null", RawValue::get);
+    let spliced = match raw {
+        "null" => splice::append(b"{}", &added),
+        _ => splice::append(raw.as_bytes(), &added),
+    };
+    spliced
+        .or_else(|| splice::append(format!("{{\"payload\":{raw}}}").as_bytes(), &added))
+        // The last text is an object, so there is always something.
+        .unwrap_or_default()
+}
+
+/// The payload for `B/P/last_event`; `None` for chatty kinds, and for `PrinterStateChanged`, which
+/// follows each event of a print and says what `B/P/printer` says.
+pub fn last_event(kind: &str, received: SystemTime) -> Option<Bytes> {
+    #[derive(Serialize)]
+    struct LastEvent<'a> {
+        event: &'a str,
+        timestamp: u64,
+    }
+    if is_chatty(kind) || kind == "PrinterStateChanged" {
+        return None;
+    }
+    let last = LastEvent { event: kind, timestamp: timestamp::unix(received) };
+    serde_json::to_vec(&last).ok().map(Bytes::from)
+}
+
+/// The payload for `B/P/print`; `None` where the event is no print event. For a cancel OctoPrint
+/// sends PrintCancelled, then PrintFailed with the reason `cancelled`; where only the second one
+/// is heard, it tells of the cancel.
+pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
+    #[derive(Deserialize, Default)]
+    struct Fields<'a> {
+        #[serde(borrow, default)]
+        name: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        path: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        time: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        reason: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        error: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct Print<'a> {
+        event_type: &'static str,
+        file: Option<&'a RawValue>,
+        path: Option<&'a RawValue>,
+        time: Option<&'a RawValue>,
+        reason: Option<&'a RawValue>,
+        timestamp: u64,
+    }
+    let event_type = match &*event.kind {
+        "PrintStarted" => "print_started",
+        "PrintDone" => "print_done",
+        "PrintFailed" => "print_failed",
+        "PrintCancelled" => "print_cancelled",
+        "PrintPaused" => "print_paused",
+        "PrintResumed" => "print_resumed",
+        "FilamentChange" => "filament_change",
+        "Error" => "error",
+        _ => return None,
+    };
+    let Fields { name, path, time, reason, error } = event
+        .payload
+        .and_then(|payload| serde_json::from_str(payload.get()).ok())
+        .unwrap_or_default();
+    let cancelled = reason.is_some_and(|reason| reason.get() == "\"cancelled\"");
+    let event_type = match event_type {
+        "print_failed" if cancelled => "print_cancelled",
+        event_type => event_type,
+    };
+    // The error's text says more than `error` or `firmware`.
+    let reason = error.filter(|text| !matches!(text.get(), "\"\"" | "null")).or(reason);
+    let print =
+        Print { event_type, file: name, path, time, reason, timestamp: timestamp::unix(received) };
+    serde_json::to_vec(&print).ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    }
+
+    fn text(bytes: Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_list_of_chatty_kinds_is_sorted_for_the_search() {
+        assert!(CHATTY.is_sorted());
+        assert!(is_chatty("ZChange") && !is_chatty("PrintDone"));
+    }
+
+    #[test]
+    fn the_events_own_bytes_are_kept() {
+        let event: Event<'_> =
+            serde_json::from_str(r#"{"type":"ZChange","payload":{"new": 0.20, "old":null}}"#)
+                .unwrap();
+        assert_eq!(
+            text(payload(&event, at())),
+            r#"{"new": 0.20, "old":null,"_event":"ZChange","_timestamp":1700000000}"#
+        );
+        for (raw, expected) in [
+            (r#"{"type":"Home","payload":null}"#, r#"{"_event":"Home","_timestamp":1700000000}"#),
+            (r#"{"type":"Home"}"#, r#"{"_event":"Home","_timestamp":1700000000}"#),
+            (
+                r#"{"type":"X\"","payload":[1, 2]}"#,
+                r#"{"payload":[1, 2],"_event":"X\"","_timestamp":1700000000}"#,
+            ),
+            (
+                r#"{"type":"X","payload":"}"}"#,
+                r#"{"payload":"}","_event":"X","_timestamp":1700000000}"#,
+            ),
+        ] {
+            let event: Event<'_> = serde_json::from_str(raw).unwrap();
+            assert_eq!(text(payload(&event, at())), expected);
+        }
+    }
+
+    #[test]
+    fn a_cancel_is_a_print_event_of_its_own() {
+        let cancelled: Event<'_> = serde_json::from_str(
+            r#"{"type":"PrintCancelled","payload":{"name":"a.gcode","path":"d/a.gcode","time":3.5}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            text(print(&cancelled, at()).unwrap()),
+            r#"{"event_type":"print_cancelled","file":"a.gcode","path":"d/a.gcode","time":3.5,"reason":null,"timestamp":1700000000}"#
+        );
+        let failed: Event<'_> =
+            serde_json::from_str(r#"{"type":"PrintFailed","payload":{"reason":"cancelled"}}"#)
+                .unwrap();
+        assert!(text(print(&failed, at()).unwrap()).contains(r#""event_type":"print_cancelled""#));
+        let failed: Event<'_> = serde_json::from_str(
+            r#"{"type":"PrintFailed","payload":{"reason":"error","error":"Too hot"}}"#,
+        )
+        .unwrap();
+        assert!(text(print(&failed, at()).unwrap()).contains(r#""reason":"Too hot""#));
+    }
+}

@@ -1,0 +1,262 @@
+//! One printer's messages -> publications (pure).
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::event;
+use super::plugin_topics::OctoPrintMqtt;
+use crate::bridge::printer::snapshot::{Change, NotAnObject, Now, Snapshot, Topic as StateTopic};
+use crate::config::{Printer, Publish};
+use crate::mqtt::{Kind, Publication, Receipt};
+use crate::octoprint::{Event, Message, Plugin};
+use crate::topics::{PrinterTopics, Topic};
+
+/// A plugin whose messages carry tokens that let anyone grant an application key.
+const SECRET_PLUGIN: &str = "appkeys";
+
+/// A message of a known type with a payload that this type does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum Odd {
+    /// Of `current`, `history` or `connected`.
+    #[error(transparent)]
+    NotAnObject(#[from] NotAnObject),
+    /// Of `event` or `plugin`.
+    #[error("the message has no readable type: {0}")]
+    NoType(#[from] serde_json::Error),
+}
+
+/// Maps the messages of one printer.
+pub struct Mapping {
+    lane: usize,
+    topics: PrinterTopics,
+    /// Of the heaters, which come again and again.
+    heater_topics: HashMap<String, Topic>,
+    publish: Publish,
+    /// Also the plugin's topics, where the user wants them.
+    plugin_topics: Option<OctoPrintMqtt>,
+    /// The printer's state.
+    pub snapshot: Snapshot,
+}
+
+/// The publications of one cause.
+struct Batch<'a> {
+    lane: usize,
+    received: Instant,
+    receipt: &'a Receipt,
+    publications: Vec<Publication>,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, topic: Topic, payload: Bytes, kind: Kind) {
+        self.publications.push(Publication {
+            lane: self.lane,
+            topic,
+            payload,
+            make: None,
+            kind,
+            received: self.received,
+            receipt: (kind != Kind::Unacknowledged).then(|| self.receipt.clone()),
+            oversize: None,
+            along: None,
+        });
+    }
+}
+
+impl Mapping {
+    /// A mapping for a printer of which nothing is known.
+    pub fn new(lane: usize, topics: PrinterTopics, printer: &Printer) -> Self {
+        let plugin_topics = printer.octoprint_mqtt_topic.as_deref().map(OctoPrintMqtt::new);
+        let publish = printer.publish.clone();
+        let heater_topics = HashMap::new();
+        Self { lane, topics, heater_topics, publish, plugin_topics, snapshot: Snapshot::new() }
+    }
+
+    /// The publications that `message` causes; each carries a clone of `receipt`.
+    pub fn map(&mut self, message: &Message, receipt: &Receipt) -> (Vec<Publication>, Option<Odd>) {
+        let now = received(message);
+        let mut batch = self.batch(now, receipt);
+        let mapped = match message.kind() {
+            "event" => match message.json() {
+                Ok(event) => return (self.map_event(message, &event, receipt), None),
+                Err(error) => Err(error.into()),
+            },
+            "plugin" => self.map_plugin(message, &mut batch),
+            "connected" => self.map_connected(message, &mut batch),
+            kind @ ("current" | "history") => self.map_state(kind, message, now, &mut batch),
+            kind => {
+                if self.publish.messages.allows(kind) {
+                    batch.push(self.topics.message(kind), message.payload_bytes(), Kind::MESSAGE);
+                }
+                Ok(())
+            }
+        };
+        (batch.publications, mapped.err())
+    }
+
+    /// The publications that an event causes, which `message` was read as.
+    pub fn map_event(
+        &mut self,
+        message: &Message,
+        event: &Event<'_>,
+        receipt: &Receipt,
+    ) -> Vec<Publication> {
+        let now = received(message);
+        let mut batch = self.batch(now, receipt);
+        self.add_event(event, now.wall, &mut batch);
+        batch.publications
+    }
+
+    fn batch<'a>(&self, now: Now, receipt: &'a Receipt) -> Batch<'a> {
+        Batch { lane: self.lane, received: now.instant, receipt, publications: Vec::new() }
+    }
+
+    /// The publication of a change of state that no message caused.
+    pub fn state(&mut self, change: Change) -> Publication {
+        let Change { topic, payload } = change;
+        let forgotten = match &topic {
+            StateTopic::Temperature(heater) if payload.is_empty() => Some(heater.clone()),
+            _ => None,
+        };
+        let topic = self.state_topic(topic);
+        if let Some(heater) = forgotten {
+            self.heater_topics.remove(&heater);
+        }
+        Publication::new(self.lane, topic, payload, Kind::State)
+    }
+
+    /// Whether OctoPrint is there, on every topic that says so.
+    pub fn availability(&self, online: bool) -> Vec<Publication> {
+        let text = if online { "online" } else { "offline" };
+        let own = (self.topics.availability.clone(), Bytes::from_static(text.as_bytes()));
+        let plugins = self.plugin_topics.as_ref().map(|plugin| plugin.connection(online));
+        [Some(own), plugins]
+            .into_iter()
+            .flatten()
+            .map(|(topic, payload)| Publication::new(self.lane, topic, payload, Kind::State))
+            .collect()
+    }
+
+    fn map_state(
+        &mut self,
+        kind: &str,
+        message: &Message,
+        now: Now,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), Odd> {
+        let applied = match kind {
+            "history" => self.snapshot.apply_history(message.payload(), now),
+            _ => self.snapshot.apply(message.payload(), now),
+        };
+        let (changes, outcome) = match applied {
+            Ok(changes) => (changes, Ok(())),
+            Err(odd) => (Vec::new(), Err(odd.into())),
+        };
+        for Change { topic, payload } in changes {
+            batch.push(self.state_topic(topic), payload, Kind::State);
+        }
+        if let Some(plugin) = &mut self.plugin_topics {
+            let is_heater = |name: &str| self.snapshot.is_heater(name);
+            for (topic, payload) in plugin.state(message.payload(), now.wall, is_heater) {
+                batch.push(topic, payload, Kind::State);
+            }
+        }
+        if self.publish.messages.allows(kind) {
+            let (topic, kind) = match kind {
+                "current" => (&self.topics.current, Kind::Newest),
+                _ => (&self.topics.history, Kind::Unacknowledged),
+            };
+            batch.push(topic.clone(), message.payload_bytes(), kind);
+        }
+        outcome
+    }
+
+    fn add_event(&mut self, event: &Event<'_>, at: SystemTime, batch: &mut Batch<'_>) {
+        let kind = event::event_kind(&event.kind);
+        if self.publish.events.allows(&event.kind) {
+            let payload = event::payload(event, at);
+            if let Some(plugin) = &self.plugin_topics {
+                batch.push(plugin.event_topic(&event.kind), payload.clone(), kind);
+            }
+            batch.push(self.topics.event(&event.kind), payload, kind);
+        }
+        let progress = self.plugin_topics.as_mut().and_then(|p| p.progress_of(event, at));
+        if let Some((topic, payload)) = progress {
+            batch.push(topic, payload, Kind::State);
+        }
+        if let Some(print) = event::print(event, at) {
+            batch.push(self.topics.print.clone(), print, event::PRINT);
+        }
+        if let Some(last) = event::last_event(&event.kind, at) {
+            batch.push(self.topics.last_event.clone(), last, Kind::State);
+        }
+        for change in self.snapshot.event(&event.kind, event.payload) {
+            batch.push(self.state_topic(change.topic), change.payload, Kind::State);
+        }
+    }
+
+    fn map_plugin(&self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
+        let plugin: Plugin<'_> = message.json()?;
+        if plugin.plugin != SECRET_PLUGIN && self.publish.plugins.allows(&plugin.plugin) {
+            let data = plugin.data.map_or(Bytes::from_static(b"null"), |data| {
+                // The data borrows from the payload, so it is a slice of its bytes.
+                message.payload_bytes().slice_ref(data.get().as_bytes())
+            });
+            batch.push(self.topics.plugin(&plugin.plugin), data, Kind::MESSAGE);
+        }
+        Ok(())
+    }
+
+    fn map_connected(&mut self, message: &Message, batch: &mut Batch<'_>) -> Result<(), Odd> {
+        let payload = without_api_key(message)?;
+        if let Some(change) = self.snapshot.apply_server(message.payload())? {
+            batch.push(self.state_topic(change.topic), change.payload, Kind::State);
+        }
+        if self.publish.messages.allows("connected") {
+            batch.push(self.topics.connected.clone(), payload, Kind::State);
+        }
+        Ok(())
+    }
+
+    fn state_topic(&mut self, topic: StateTopic) -> Topic {
+        match topic {
+            StateTopic::Printer => self.topics.printer.clone(),
+            StateTopic::Job => self.topics.job.clone(),
+            StateTopic::Progress => self.topics.progress.clone(),
+            StateTopic::Temperature(heater) => {
+                let make = |heater: &String| self.topics.temperature(heater);
+                self.heater_topics.entry(heater).or_insert_with_key(make).clone()
+            }
+            StateTopic::Position => self.topics.position.clone(),
+            StateTopic::Factors => self.topics.factors.clone(),
+            StateTopic::Resends => self.topics.resends.clone(),
+            StateTopic::Server => self.topics.server.clone(),
+        }
+    }
+}
+
+fn received(message: &Message) -> Now {
+    Now { instant: message.received().into_std(), wall: message.received_at() }
+}
+
+/// The `connected` payload as it came, unless it carries the key, as older versions do.
+fn without_api_key(message: &Message) -> Result<Bytes, Odd> {
+    use std::collections::BTreeMap;
+    let members: BTreeMap<&str, &RawValue> = match message.json() {
+        Ok(members) => members,
+        // Escapes in a name cannot be borrowed; and what is no object is an error.
+        Err(_) => {
+            let mut members: BTreeMap<String, Box<RawValue>> =
+                message.json().map_err(NotAnObject::from)?;
+            members.remove("apikey");
+            return Ok(serde_json::to_vec(&members)?.into());
+        }
+    };
+    if !members.contains_key("apikey") {
+        return Ok(message.payload_bytes());
+    }
+    let rest: BTreeMap<_, _> = members.into_iter().filter(|(name, _)| *name != "apikey").collect();
+    Ok(serde_json::to_vec(&rest)?.into())
+}

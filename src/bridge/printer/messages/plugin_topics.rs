@@ -1,0 +1,208 @@
+//! The topics of the OctoPrint-MQTT plugin, for those who come from it (pure).
+//!
+//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a prefix of the user's
+//! choice, so that what was built on the plugin goes on working.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::bridge::timestamp;
+use crate::octoprint::Event;
+use crate::topics::{Topic, segment};
+
+/// Makes the plugin's messages of one printer.
+#[derive(Debug)]
+pub struct OctoPrintMqtt {
+    /// Ends with a slash.
+    prefix: String,
+    temperatures: BTreeMap<String, (Value, Value)>,
+    progress: Option<(Value, i64)>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Update {
+    temps: Vec<BTreeMap<String, Value>>,
+    job: Job,
+    progress: Progress,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Job {
+    file: File,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct File {
+    origin: Value,
+    path: Value,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Progress {
+    completion: Option<f64>,
+}
+
+impl OctoPrintMqtt {
+    /// Below `prefix`, which ends with a slash.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), temperatures: BTreeMap::new(), progress: None }
+    }
+
+    fn topic(&self, rest: &str) -> Topic {
+        Topic::from(format!("{}{rest}", self.prefix))
+    }
+
+    /// The topic of an event; its payload is the one of `B/P/event/<Type>`.
+    pub fn event_topic(&self, kind: &str) -> Topic {
+        self.topic(&format!("event/{}", segment(kind)))
+    }
+
+    /// The retained `mqtt` topic: whether OctoPrint is there.
+    pub fn connection(&self, online: bool) -> (Topic, Bytes) {
+        let text = if online { "connected" } else { "disconnected" };
+        (self.topic("mqtt"), Bytes::from_static(text.as_bytes()))
+    }
+
+    /// The retained topics that a `current` or `history` payload changes. What is no heater has no
+    /// topic, and no more.
+    pub fn state(
+        &mut self,
+        payload: &str,
+        at: SystemTime,
+        is_heater: impl Fn(&str) -> bool,
+    ) -> Vec<(Topic, Bytes)> {
+        // What cannot be read was complained of where the bridge's own state is made.
+        let update: Update = serde_json::from_str(payload).unwrap_or_default();
+        let mut changes = Vec::new();
+        for (heater, value) in update.temps.last().into_iter().flatten() {
+            let reading = (value["actual"].clone(), value["target"].clone());
+            let silent = !is_heater(heater) || !(reading.0.is_number() || reading.1.is_number());
+            if silent || self.temperatures.get(heater) == Some(&reading) {
+                continue;
+            }
+            let payload = json!({"_timestamp": timestamp::unix(at), "actual": reading.0, "target": reading.1});
+            changes.push((
+                self.topic(&format!("temperature/{}", segment(heater))),
+                Bytes::from(payload.to_string()),
+            ));
+            self.temperatures.insert(heater.clone(), reading);
+        }
+        let none = self.temperatures.keys().filter(|heater| !is_heater(heater));
+        for heater in none.cloned().collect::<Vec<_>>() {
+            changes.push((self.topic(&format!("temperature/{}", segment(&heater))), Bytes::new()));
+            self.temperatures.remove(&heater);
+        }
+        changes.extend(self.printing(update, at));
+        changes
+    }
+
+    /// The progress that an event changes: the plugin starts at 0, and ends at 100.
+    pub fn progress_of(&mut self, event: &Event<'_>, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let percent = match &*event.kind {
+            "PrintStarted" | "FileSelected" => 0,
+            "PrintDone" => 100,
+            _ => return None,
+        };
+        let file: File = serde_json::from_str(event.payload?.get()).ok()?;
+        if event.kind == "PrintStarted" {
+            // Begun anew, it is said anew.
+            self.progress = None;
+        }
+        self.progress(file, percent, at)
+    }
+
+    /// Whole percents, as the plugin has them.
+    fn printing(&mut self, update: Update, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let percent = update.progress.completion?.clamp(0.0, 100.0).floor() as i64;
+        self.progress(update.job.file, percent, at)
+    }
+
+    fn progress(&mut self, file: File, percent: i64, at: SystemTime) -> Option<(Topic, Bytes)> {
+        let File { origin, path } = file;
+        if self.progress.as_ref() == Some(&(path.clone(), percent)) {
+            return None;
+        }
+        let payload = json!({
+            "_timestamp": timestamp::unix(at), "location": origin, "path": path, "progress": percent,
+        });
+        self.progress = Some((path, percent));
+        Some((self.topic("progress/printing"), Bytes::from(payload.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_those_of_the_plugin_and_only_changes_are_published() {
+        let mut plugin = OctoPrintMqtt::new("octoPrint/");
+        let at = SystemTime::UNIX_EPOCH;
+        let current = json!({
+            "temps": [{"time": 1, "tool0": {"actual": 21.3, "target": 0.0},
+                       "chamber": {"actual": null, "target": null}}],
+            "job": {"file": {"origin": "local", "path": "d/a.gcode"}},
+            "progress": {"completion": 41.9}})
+        .to_string();
+        let changes: Vec<(String, Value)> = plugin
+            .state(&current, at, |heater| heater == "tool0")
+            .into_iter()
+            .map(|(topic, payload)| (topic.to_string(), serde_json::from_slice(&payload).unwrap()))
+            .collect();
+        assert_eq!(
+            changes,
+            [
+                (
+                    "octoPrint/temperature/tool0".to_owned(),
+                    json!({"_timestamp": 0, "actual": 21.3, "target": 0.0})
+                ),
+                (
+                    "octoPrint/progress/printing".to_owned(),
+                    json!({"_timestamp": 0, "location": "local", "path": "d/a.gcode", "progress": 41})
+                ),
+            ]
+        );
+        assert_eq!(plugin.state(&current, at, |heater| heater == "tool0"), []);
+        let changes = plugin.state("null", at, |_| false);
+        assert_eq!(changes, [("octoPrint/temperature/tool0".into(), Bytes::new())]);
+        assert_eq!(&*plugin.event_topic("PrintDone"), "octoPrint/event/PrintDone");
+        assert_eq!(&plugin.connection(true).1[..], b"connected");
+    }
+
+    #[test]
+    fn progress_moves_with_whole_percents_and_with_the_ends_of_a_print() {
+        let mut plugin = OctoPrintMqtt::new("octoPrint/");
+        let at = SystemTime::UNIX_EPOCH;
+        let mut told = Vec::new();
+        let mut note = |changes: Vec<(Topic, Bytes)>| {
+            for (topic, payload) in changes {
+                assert_eq!(&*topic, "octoPrint/progress/printing");
+                let payload: Value = serde_json::from_slice(&payload).unwrap();
+                told.push(payload["progress"].as_i64().unwrap());
+            }
+        };
+        let event = |plugin: &mut OctoPrintMqtt, kind: &str| {
+            let text = json!({"type": kind, "payload": {"origin": "local", "path": "a.gcode"}});
+            let text = text.to_string();
+            plugin.progress_of(&serde_json::from_str(&text).unwrap(), at).into_iter().collect()
+        };
+        note(event(&mut plugin, "PrintStarted"));
+        for tenths in 0..31 {
+            let file = json!({"origin": "local", "path": "a.gcode"});
+            let completion = 0.2 * f64::from(tenths);
+            let current = json!({"job": {"file": file}, "progress": {"completion": completion}});
+            note(plugin.state(&current.to_string(), at, |_| true));
+        }
+        note(event(&mut plugin, "PrintDone"));
+        note(event(&mut plugin, "PrintStarted"));
+        assert_eq!(told, [0, 1, 2, 3, 4, 5, 6, 100, 0]);
+    }
+}

@@ -1,0 +1,339 @@
+//! What one printer's task does so that no end of a print is missed.
+
+mod clock;
+mod history;
+mod pending;
+mod publish;
+mod replay;
+mod silence;
+mod tracker;
+mod unclear;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use self::history::FileHistory;
+pub use self::history::{History, print_is_on};
+use self::pending::Lost;
+pub use self::publish::{event_payload, print_payload};
+pub use self::replay::{Verdict, judge};
+pub use self::tracker::{Observed, Tracker};
+use self::unclear::Unclear;
+pub use self::verdict::{End, Outcome, Print, Record};
+use super::messages::event;
+use super::snapshot::Snapshot;
+use crate::bridge::hub::watch::Watch;
+use crate::journal::RECORD;
+use crate::mqtt::Publication;
+use crate::octoprint::{FilePath, Rest, RestError};
+use crate::store::{Known, Store};
+use crate::topics::PrinterTopics;
+
+/// OctoPrint writes a file's history some moments after the end of the print.
+const WRITTEN: Duration = Duration::from_secs(1);
+/// How often a file's history is asked for where no answer comes.
+const ATTEMPTS: u32 = 5;
+/// Two times of one end are not farther apart than this, in seconds.
+const SAME: f64 = 10.0;
+
+/// What was found out.
+#[derive(Debug)]
+pub enum Found {
+    /// How prints ended that nobody saw end, and which question that answers.
+    Ends(u64, Vec<End>),
+    /// Whether a print is on, where OctoPrint said so, and which question that answers.
+    Job(u64, Option<bool>),
+    /// What was known of the file at the start of its print.
+    Counts(Option<String>, FileHistory),
+}
+
+/// What follows from an event.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// What is to be kept along with its publication.
+    pub along: Option<Bytes>,
+    /// The end of this print was told before.
+    pub repeated: bool,
+}
+
+/// Follows the prints of one printer.
+#[derive(Debug)]
+pub struct Prints {
+    tracker: Tracker,
+    store: Store,
+    printer: Arc<str>,
+    found: mpsc::Sender<Box<Found>>,
+    watch: Watch,
+    /// The record as it was kept last.
+    kept: Option<Record>,
+}
+
+impl Prints {
+    /// Goes on from what `known` has; what is found out goes to `found`. `watch` watches how.
+    pub fn new(
+        printer: &str,
+        known: &Known,
+        store: Store,
+        found: mpsc::Sender<Box<Found>>,
+        watch: Watch,
+    ) -> Self {
+        let kept: Option<Record> = known.get(printer, RECORD);
+        let tracker = Tracker::new(kept.clone());
+        Self { tracker, store, printer: printer.into(), found, watch, kept }
+    }
+
+    /// Goes on from what was kept last, as a restart of the bridge would: what was being found out
+    /// is judged and found out again.
+    pub fn again(self, found: mpsc::Sender<Box<Found>>, watch: Watch) -> Self {
+        Self { tracker: Tracker::new(self.kept.clone()), found, watch, ..self }
+    }
+
+    /// The first `history` of a connection.
+    pub fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
+        let Some(history) = History::read(payload) else { return };
+        match self.tracker.reconnected(&history, now, wall) {
+            Some(lost) => self.find_out(rest, lost),
+            None => self.keep(true),
+        }
+    }
+
+    /// A `current`, or a `history` that is not the first of its connection, as `snapshot` has it.
+    pub fn observe(
+        &mut self,
+        payload: &str,
+        snapshot: &Snapshot,
+        fresh: bool,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        let observed = Observed {
+            state: snapshot.state(),
+            standing: snapshot.standing(),
+            server_time: snapshot.server_time(),
+            fresh,
+        };
+        self.tracker.observe(observed, || History::read(payload), now, wall);
+        self.keep(false);
+    }
+
+    /// An event.
+    pub fn event(
+        &mut self,
+        kind: &str,
+        payload: Option<&str>,
+        now: Instant,
+        rest: &Rest,
+    ) -> Followed {
+        let print = || payload.and_then(print_of).unwrap_or_default();
+        match kind {
+            "PrintStarted" => {
+                let print = print();
+                self.ask_counts(&print, rest.clone());
+                if let Some(lost) = self.tracker.started(print, now) {
+                    self.find_out(rest.clone(), lost);
+                }
+                self.keep(true);
+            }
+            "PrintPaused" | "PrintResumed" => {
+                self.tracker.goes_on(now);
+                self.keep(true);
+            }
+            "Disconnected" => self.tracker.disconnected(now),
+            "PrintDone" | "PrintFailed" | "PrintCancelled" => {
+                let repeated = !self.tracker.ended(&print(), now);
+                return Followed { along: self.record(), repeated };
+            }
+            _ => {}
+        }
+        Followed::default()
+    }
+
+    /// Takes in what was found out; yields what is to be published.
+    pub fn take(
+        &mut self,
+        found: Found,
+        topics: &PrinterTopics,
+        lane: usize,
+        now: Instant,
+    ) -> Vec<Publication> {
+        match found {
+            Found::Counts(path, history) => {
+                self.tracker.set_counts(path.as_deref(), &history);
+                self.keep(true);
+                Vec::new()
+            }
+            Found::Job(question, on) => {
+                self.tracker.answered(question, on, now);
+                Vec::new()
+            }
+            Found::Ends(id, ends) => {
+                let ends = self.tracker.found(id, ends);
+                let along = self.record();
+                if ends.is_empty() {
+                    self.keep(true);
+                }
+                let publications = |end: &End| {
+                    let at = self.tracker.by_our_clock(end.at);
+                    recovered(end, at, topics, lane, along.as_ref())
+                };
+                ends.iter().flat_map(publications).collect()
+            }
+        }
+    }
+
+    /// When [`Prints::flush`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.tracker.due()
+    }
+
+    /// Keeps what is to be kept once a minute, and looks after a print that ended in silence.
+    pub fn flush(&mut self, now: Instant, rest: impl FnOnce() -> Rest) {
+        if let Some(lost) = self.tracker.overdue(now) {
+            self.find_out(rest(), lost);
+        } else if let Some(question) = self.tracker.asks(now) {
+            self.ask_job(question, rest());
+        }
+        self.keep(false);
+    }
+
+    fn keep(&mut self, changed: bool) {
+        if let Some(record) = self.tracker.keep(changed, Instant::now()) {
+            self.store.keep(&self.printer, RECORD, record);
+            self.kept = Some(record.clone());
+        }
+    }
+
+    /// What is kept along with an event.
+    fn record(&mut self) -> Option<Bytes> {
+        let record = self.tracker.record()?;
+        self.kept = Some(record.clone());
+        serde_json::to_vec(record).ok().map(Bytes::from)
+    }
+
+    fn ask_counts(&self, print: &Print, rest: Rest) {
+        let (print, found) = (print.clone(), self.found.clone());
+        self.watch.spawn("counts of prints", async move {
+            if let Some(Ok(history)) = ask(&rest, &print).await {
+                // Fails only when the printer's task has ended.
+                let _ = found.send(Box::new(Found::Counts(print.path, history))).await;
+            }
+        });
+    }
+
+    fn ask_job(&self, question: u64, rest: Rest) {
+        let found = self.found.clone();
+        self.watch.spawn("state of the job", async move {
+            let on = match rest.get("api/job").await {
+                Ok(answer) => print_is_on(&answer),
+                Err(error) => {
+                    tracing::debug!("whether a print is on is not known: {error}");
+                    None
+                }
+            };
+            // Fails only when the printer's task has ended.
+            let _ = found.send(Box::new(Found::Job(question, on))).await;
+        });
+    }
+
+    fn find_out(&self, rest: Rest, lost: Lost) {
+        let found = self.found.clone();
+        let Lost { id, ends, unclear } = lost;
+        self.watch.spawn("recovery", async move {
+            tokio::time::sleep(WRITTEN).await;
+            let ends = find_out(&rest, ends, unclear).await;
+            let _ = found.send(Box::new(Found::Ends(id, ends))).await;
+        });
+    }
+}
+
+/// Asks for the histories of the files, which say how long a print took, and whether one that is
+/// unclear ended.
+async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
+    let done = ends.iter_mut().filter(|end| end.outcome == Outcome::Done);
+    join_all(done.map(|end| async {
+        let at = end.at;
+        let history = settled(rest, &end.print, |history| history.reaches(at - SAME)).await;
+        end.took = history.and_then(|history| history.took(at, SAME));
+    }))
+    .await;
+    if let Some(unclear) = unclear {
+        let history = settled(rest, &unclear.print, |_| true).await;
+        ends.extend(unclear.settle(history.as_ref()));
+    }
+    ends
+}
+
+/// A file's history; asked for again while no answer comes, or one that is not `written` yet: an
+/// OctoPrint that has much to do takes its time.
+async fn settled(
+    rest: &Rest,
+    print: &Print,
+    written: impl Fn(&FileHistory) -> bool,
+) -> Option<FileHistory> {
+    for attempt in 1..=ATTEMPTS {
+        match ask(rest, print).await? {
+            Ok(history) if written(&history) || attempt == ATTEMPTS => return Some(history),
+            Ok(_) => tracing::debug!("the history of the file is not written yet"),
+            // No such file, or not for this user to see.
+            Err(RestError::Status { .. }) => return None,
+            Err(error) => tracing::debug!("no history of the file: {error}"),
+        }
+        tokio::time::sleep(WRITTEN * attempt).await;
+    }
+    None
+}
+
+/// `None` where there is nothing to ask: no history is kept of files on the card.
+async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
+    let path = print.path.as_ref()?;
+    let origin = print.origin.as_deref().filter(|origin| *origin == "local")?;
+    let file = FilePath::parse(&format!("{origin}/{path}"))?;
+    Some(match rest.file_info(&file).await {
+        Ok(answer) => Ok(FileHistory::read(&answer).unwrap_or_default()),
+        Err(error) => Err(error),
+    })
+}
+
+fn recovered(
+    end: &End,
+    at: f64,
+    topics: &PrinterTopics,
+    lane: usize,
+    along: Option<&Bytes>,
+) -> Vec<Publication> {
+    let kind = end.outcome.event();
+    tracing::info!(file = end.print.path, event = kind, "a print ended unseen");
+    let publication = |topic, payload: Bytes, kind| Publication {
+        along: along.cloned(),
+        ..Publication::new(lane, topic, payload, kind)
+    };
+    vec![
+        publication(topics.event(kind), event_payload(end, at), event::event_kind(kind)),
+        publication(topics.print.clone(), print_payload(end, at), event::PRINT),
+    ]
+}
+
+/// The print that an event is about; each field by itself.
+fn print_of(payload: &str) -> Option<Print> {
+    let job: serde_json::Value = serde_json::from_str(payload).ok()?;
+    let text = |name: &str| job[name].as_str().map(str::to_owned);
+    Some(Print {
+        name: text("name"),
+        path: text("path"),
+        origin: text("origin"),
+        size: job["size"].as_u64(),
+        user: text("user").or_else(|| text("owner")),
+    })
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tracker_tests;
