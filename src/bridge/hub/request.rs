@@ -44,20 +44,34 @@ pub fn parse(name: &str, payload: &[u8]) -> Asked {
     Asked { request: request(name, &value), transaction }
 }
 
+/// A request's name, and how its value is read.
+type Known = (&'static str, fn(&Value) -> Request);
+
+/// Every request. What is not here is unknown.
+const REQUESTS: &[Known] = &[
+    ("health_check", |_| Request::HealthCheck),
+    ("info", |_| Request::Info),
+    ("republish", |_| Request::Republish),
+    ("log_level", log_level),
+];
+
 fn request(name: &str, value: &Value) -> Request {
-    match name {
-        "health_check" => Request::HealthCheck,
-        "info" => Request::Info,
-        "republish" => Request::Republish,
-        "log_level" => match value.as_str().filter(|level| !level.is_empty()) {
-            Some(level) => Request::LogLevel(level.to_owned()),
-            None => Request::Refused(
-                "no log level given; expected error, warn, info, debug, trace or a filter".into(),
-            ),
-        },
-        _ => Request::Refused(format!(
-            "unknown request {name:?}; known are health_check, info, republish, log_level"
-        )),
+    match REQUESTS.iter().find(|(known, _)| *known == name) {
+        Some((_, read)) => read(value),
+        None => {
+            let known: Vec<&str> = REQUESTS.iter().map(|(known, _)| *known).collect();
+            let known = known.join(", ");
+            Request::Refused(format!("unknown request {name:?}; known are {known}"))
+        }
+    }
+}
+
+fn log_level(value: &Value) -> Request {
+    match value.as_str().filter(|level| !level.is_empty()) {
+        Some(level) => Request::LogLevel(level.to_owned()),
+        None => Request::Refused(
+            "no log level given; expected error, warn, info, debug, trace or a filter".into(),
+        ),
     }
 }
 

@@ -117,7 +117,7 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such command.
-    #[error("unknown command {0:?}")]
+    #[error("unknown command {0:?}; known are {known}", known = known())]
     Unknown(String),
     /// Its group is switched off.
     #[error(
@@ -145,6 +145,36 @@ pub struct Rules {
     pub limits: Limits,
     /// Largest factor for `rate`.
     pub max_rate_factor: u32,
+}
+
+/// A group of commands: its name, whether it is allowed, and its commands.
+type Group = (&'static str, fn(&Commands) -> bool, &'static [&'static str]);
+
+/// Every command, by group: what is not here is unknown, and the answer to that lists these.
+const GROUPS: &[Group] = &[
+    ("bridge", |groups| groups.bridge, &["reconnect", "rate"]),
+    ("job", |groups| groups.job, &["job", "select", "print", "message", "emergency_stop"]),
+    (
+        "temperature",
+        |groups| groups.temperature,
+        &["temperature/<heater>", "temperature/all", "offset/<heater>"],
+    ),
+    ("motion", |groups| groups.motion, &["feedrate", "flowrate", "home", "jog", "extrude"]),
+    ("connection", |groups| groups.connection, &["connection"]),
+    ("gcode", |groups| groups.gcode, &["gcode"]),
+    ("system", |groups| groups.system, &["system"]),
+];
+
+/// The names of all commands, for an answer.
+fn known() -> String {
+    let names: Vec<&str> = GROUPS.iter().flat_map(|(_, _, names)| *names).copied().collect();
+    names.join(", ")
+}
+
+/// The group of the command whose topic begins with `name`.
+fn group_of(name: &str) -> Option<&'static Group> {
+    let is = |known: &str| known.split('/').next() == Some(name);
+    GROUPS.iter().find(|(_, _, names)| names.iter().any(|known| is(known)))
 }
 
 /// Commands whose value is a text: a payload such as `5` or `1e3` is that text and no number.
@@ -181,16 +211,8 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         Some((name, heater)) => (name, Some(heater)),
         None => (asked.command.as_str(), None),
     };
-    let groups = &rules.groups;
-    let group = match name {
-        "reconnect" | "rate" => ("bridge", groups.bridge),
-        "job" | "select" | "print" | "message" | "emergency_stop" => ("job", groups.job),
-        "temperature" | "offset" => ("temperature", groups.temperature),
-        "feedrate" | "flowrate" | "home" | "jog" | "extrude" => ("motion", groups.motion),
-        "connection" => ("connection", groups.connection),
-        "gcode" => ("gcode", groups.gcode),
-        "system" => ("system", groups.system),
-        _ => return Err(Refusal::Unknown(asked.command.clone())),
+    let Some((group, is_allowed, _)) = group_of(name) else {
+        return Err(Refusal::Unknown(asked.command.clone()));
     };
     match (name, heater) {
         // Only heaters have a second part.
@@ -203,7 +225,7 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         (name, Some(_)) if !matches!(name, "temperature" | "offset") => {
             Err(Refusal::Unknown(asked.command.clone()))
         }
-        _ if !group.1 => Err(Refusal::NotAllowed(group.0)),
+        _ if !is_allowed(&rules.groups) => Err(Refusal::NotAllowed(group)),
         ("reconnect", _) => Ok(Command::Reconnect),
         ("rate", _) => others::rate(asked, rules.max_rate_factor),
         ("job", _) => job::job(asked),
@@ -221,7 +243,8 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         ("extrude", _) => motion::extrude(asked),
         ("connection", _) => others::connection(asked),
         ("gcode", _) => others::gcode(asked),
-        _ => others::system(asked),
+        ("system", _) => others::system(asked),
+        _ => Err(Refusal::Unknown(asked.command.clone())),
     }
 }
 
