@@ -173,7 +173,7 @@ async fn the_dashboard_names_entities_that_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Chromium too, and writes homeassistant/pictures: ./tests/run pictures"]
+#[ignore = "needs Chromium too, and writes docs/src/pictures: ./tests/run pictures"]
 async fn pictures_of_the_device_page_and_the_dashboard() {
     let world = World::start_named("MK3", "").await;
     let (home, octoprint) = (&world.home, &world.octoprint);
@@ -189,7 +189,7 @@ async fn pictures_of_the_device_page_and_the_dashboard() {
         "url": format!("http://127.0.0.1:{}", home.port),
         "token": home.token,
         "client_id": real::homeassistant::CLIENT_ID,
-        "directory": concat!(env!("CARGO_MANIFEST_DIR"), "/homeassistant/pictures"),
+        "directory": concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/pictures"),
         "pages": {
             "dashboard": "/printers-3d/mk3",
             "device": format!("/config/devices/device/{}", device.as_str().unwrap()),
