@@ -1,0 +1,17 @@
+//! The documentation held against the program: what lists keys, topics, commands, entities and
+//! metrics has what there is, and nothing else.
+
+#[path = "docs/book.rs"]
+mod book;
+#[path = "docs/configuration.rs"]
+mod configuration;
+#[path = "docs/entities.rs"]
+mod entities;
+#[path = "docs/links.rs"]
+mod links;
+#[path = "docs/program.rs"]
+mod program;
+// It talks to the broker that the demo embeds.
+#[cfg(feature = "demo")]
+#[path = "docs/running.rs"]
+mod running;
