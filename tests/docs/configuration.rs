@@ -103,21 +103,29 @@ fn keys_without_a_listed_default_have_none() {
     }
 }
 
+/// An example with its files, which are not here, replaced by one that is.
+fn with_files(example: &str, file: &str) -> String {
+    let parts = example.split('"').enumerate();
+    let parts = parts.map(|(at, part)| match at % 2 {
+        1 if part.starts_with('/') => file,
+        _ => part,
+    });
+    parts.collect::<Vec<_>>().join("\"")
+}
+
 #[test]
 fn examples_are_taken_by_the_program() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "content").unwrap();
     let mut read_in = 0;
     for page in pages() {
         for block in blocks(&read(&page), "toml") {
             let whole = block.contains("[printers.");
             let text = if whole { block } else { format!("{}{block}", whole_but("")) };
-            let errors = match config::from_toml(&text) {
-                Ok(_) => Vec::new(),
-                Err(errors) => errors.mistakes().to_vec(),
-            };
-            // The files of an example are not here.
-            let wrong: Vec<_> =
-                errors.iter().filter(|m| !m.found.contains("cannot be read")).collect();
-            assert!(wrong.is_empty(), "{}:\n{text}\n{wrong:#?}", page.display());
+            let text = with_files(&text, file.path().to_str().unwrap());
+            if let Err(errors) = config::from_toml(&text) {
+                panic!("{}:\n{text}\n{errors}", page.display());
+            }
             read_in += 1;
         }
     }
