@@ -3,6 +3,7 @@
 mod real;
 
 use real::bridge::{Bridge, config, run};
+use real::left_out;
 use real::mosquitto::Mosquitto;
 use real::octoprint::{KEY, OctoPrint};
 use real::watcher::Watcher;
@@ -92,4 +93,35 @@ async fn a_wrong_key_and_a_deactivated_user_are_told_as_what_they_may_be() {
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(told) && !text.contains(key), "{text}");
     }
+}
+
+/// It has no subscriptions, so that nothing but a new connection proves a new login.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 1.7.3: ./tests/run --long real"]
+async fn long_octoprint_1_7_3_takes_a_new_connection() {
+    let Some(octoprint) = OctoPrint::start_version("1.7.3").await else {
+        left_out("1.7.3", "this OctoPrint is not installed: ./tests/run --long real");
+        return;
+    };
+    let broker = Mosquitto::start().await;
+    let key = user(&octoprint).await;
+    let config = config(&broker.url(), &octoprint.url(), "").replace(KEY, &key);
+    let watcher = Watcher::start(broker.port).await;
+    let _bridge = Bridge::start(&config);
+    let state = |state: &'static str| move |socket: &serde_json::Value| socket["state"] == state;
+    watcher.wait_json(0, SOCKET, state("connected")).await;
+    let mark = watcher.mark();
+    grant(&octoprint, &["STATUS", "FILES_LIST", "CONNECTION"]).await;
+    let waiting = watcher.wait_json(mark, SOCKET, state("waiting")).await;
+    let error = waiting["error"].as_str().unwrap();
+    assert!(error.contains("only a new connection can prove"), "{waiting}");
+    watcher.wait_json(mark, SOCKET, state("connected")).await;
+    let mark = watcher.mark();
+    grant(&octoprint, &["FILES_LIST"]).await;
+    watcher
+        .wait_json(mark, SOCKET, |socket| {
+            let error = socket["error"].as_str().unwrap_or_default();
+            socket["state"] == "waiting" && error.contains("STATUS")
+        })
+        .await;
 }
