@@ -405,7 +405,6 @@ impl Tracker {
         let Some(server_time) = server_time else { return };
         if let Some(jump) = self.clock.hear(server_time, now, wall) {
             self.record.last_end += jump;
-            self.record.began += jump;
             self.sign_at += jump;
         }
         self.record.server_time = server_time;

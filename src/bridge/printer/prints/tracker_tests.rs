@@ -368,6 +368,41 @@ fn clocks_that_are_set_invent_and_swallow_nothing() {
 }
 
 #[test]
+fn a_server_that_was_set_back_hides_no_end_in_the_files_history() {
+    let settle = |world: &World, lost: Lost| {
+        let last = Some((world.server_time() - 3.0, true, Some(60.0)));
+        let history = FileHistory { success: 2, failure: 0, last };
+        lost.unclear.unwrap().settle(Some(&history)).unwrap().outcome
+    };
+    // While the line stands: the end of the print before is of a time to come now.
+    let mut world = World::new();
+    world.start();
+    world.current(PrinterState::Printing);
+    world.mark("done");
+    assert!(world.end());
+    world.start();
+    world.current(PrinterState::Starting);
+    world.clock -= 3_600.0;
+    world.pass(1.0);
+    world.current(PrinterState::Printing);
+    world.pass(10.0);
+    (0..2).for_each(|_| world.current(PrinterState::Operational));
+    world.pass(5.0);
+    let lost = world.tracker.overdue(world.now).unwrap();
+    assert_eq!(settle(&world, lost), Outcome::Done);
+    // While it is broken.
+    let mut world = World::new();
+    world.start();
+    world.current(PrinterState::Printing);
+    world.clock -= 3_600.0;
+    world.pass(600.0);
+    let whole = history(&[], PrinterState::Operational, world.server_time());
+    let without_log = History { markings: None, ..whole };
+    let lost = world.tracker.reconnected(&without_log, world.now, WALL).unwrap();
+    assert_eq!(settle(&world, lost), Outcome::Done);
+}
+
+#[test]
 fn a_field_that_is_missing_costs_that_field_alone() {
     let mut world = World::new();
     world.start();

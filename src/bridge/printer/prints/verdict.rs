@@ -63,7 +63,7 @@ pub struct Record {
     pub standing: Option<Standing>,
     /// The print that runs began after that, so the log's last end is not its own.
     pub begun: bool,
-    /// The server's time when it did.
+    /// The server's time when it did, by its clock of then, which is the log's.
     pub began: f64,
     /// A connection began without a log since: nobody knows what of it is told.
     pub gap: bool,

@@ -108,9 +108,8 @@ pub struct Snapshot {
     job: Published,
     progress: Progress,
     last_markings: Last,
-    /// How OctoPrint's log stood when it came last, and whether it came with the last message.
+    /// How OctoPrint's log stands, as the last message had it.
     standing: Option<Standing>,
-    listed: bool,
     heaters: Heaters,
     position: Published,
     z: Option<f64>,
@@ -290,17 +289,12 @@ impl Snapshot {
 
     /// How OctoPrint's log stands; `None` where the last message had none, or an empty one.
     pub fn standing(&self) -> Option<&Standing> {
-        self.standing.as_ref().filter(|_| self.listed)
+        self.standing.as_ref()
     }
 
     fn take_markings(&mut self, raw: Raw<'_>) {
         if self.last_markings.differs(raw) {
-            let markings = markings::read(raw);
-            self.listed = markings.is_some();
-            // What is no log leaves the one that was known.
-            if let Some(markings) = markings {
-                self.standing = Standing::of(&markings);
-            }
+            self.standing = markings::read(raw).as_deref().and_then(Standing::of);
         }
     }
 

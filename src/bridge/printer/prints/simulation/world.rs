@@ -22,13 +22,15 @@ enum State {
 
 /// A print as it really was.
 #[derive(Debug, Clone)]
-pub(in crate::bridge::printer::prints::simulation) struct Truth {
+pub(super) struct Truth {
     file: String,
-    pub(in crate::bridge::printer::prints::simulation) over: bool,
+    pub(super) over: bool,
+    /// The server's time of its end, by its clock of then.
+    ended_at: f64,
     /// What was told of its end.
-    pub(in crate::bridge::printer::prints::simulation) told: u32,
+    pub(super) told: u32,
     /// Whether the bridge must know of its end: it saw it run.
-    pub(in crate::bridge::printer::prints::simulation) seen: bool,
+    pub(super) seen: bool,
     /// Whether the bridge knows its name: it saw it run.
     named: bool,
 }
@@ -40,7 +42,7 @@ enum Answer {
     Ends(u64, Vec<End>),
 }
 
-pub(in crate::bridge::printer::prints::simulation) struct World {
+pub(super) struct World {
     tracker: Tracker,
     kept: Option<Record>,
     snapshot: Snapshot,
@@ -48,7 +50,7 @@ pub(in crate::bridge::printer::prints::simulation) struct World {
     now: Instant,
     clocks: (f64, f64),
     state: State,
-    pub(in crate::bridge::printer::prints::simulation) prints: Vec<Truth>,
+    pub(super) prints: Vec<Truth>,
     markings: Vec<(&'static str, f64)>,
     histories: BTreeMap<String, FileHistory>,
     connected: bool,
@@ -65,7 +67,7 @@ pub(in crate::bridge::printer::prints::simulation) struct World {
 const STEP: Duration = Duration::from_millis(100);
 
 impl World {
-    pub(in crate::bridge::printer::prints::simulation) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let start = Instant::now();
         let mut world = Self {
             tracker: Tracker::new(None),
@@ -244,7 +246,7 @@ impl World {
     fn over(&mut self, kind: &'static str, next: State, written: Option<bool>) {
         let now = self.server_time();
         let print = self.prints.last_mut().unwrap();
-        print.over = true;
+        (print.over, print.ended_at) = (true, now);
         if let Some(success) = written {
             let history = self.histories.entry(print.file.clone()).or_default();
             history.success += u64::from(success);
@@ -255,13 +257,20 @@ impl World {
         self.mark(kind);
     }
 
-    pub(in crate::bridge::printer::prints::simulation) fn act(&mut self, act: &Act) {
+    pub(super) fn act(&mut self, act: &Act) {
         let prints = matches!(self.state, State::Printing | State::Paused);
         match *act {
             Act::Pass(tenths) => (0..tenths).for_each(|_| self.pass()),
             Act::Start(other) if self.state == State::Operational => {
                 let file = if other { "a.gcode" } else { "b.gcode" }.to_owned();
-                self.prints.push(Truth { file, over: false, told: 0, seen: false, named: false });
+                self.prints.push(Truth {
+                    file,
+                    over: false,
+                    ended_at: 0.0,
+                    told: 0,
+                    seen: false,
+                    named: false,
+                });
                 self.state = State::Printing;
                 self.mark("print");
                 self.event("start");
@@ -314,8 +323,9 @@ impl World {
             }
             Act::Reboot => {
                 self.connected = false;
-                if let Some(print) = self.prints.last_mut() {
-                    print.over = true;
+                let now = self.server_time();
+                if let Some(print) = self.prints.last_mut().filter(|print| !print.over) {
+                    (print.over, print.ended_at) = (true, now);
                 }
                 self.markings.clear();
                 self.state = State::Operational;
@@ -388,14 +398,16 @@ impl World {
             print.over && print.told == 0 && path.is_none_or(|path| path == print.file)
         };
         // One without a name is one that both started and ended unseen.
-        let named = |print: &Truth| print.named == path.is_some();
-        let named = self.prints.iter().position(|print| fits(print) && named(print));
-        let index = named.or_else(|| self.prints.iter().position(fits));
+        let far = |print: &Truth| {
+            (print.named != path.is_some(), (print.ended_at - end.at).abs().round() as u64)
+        };
+        let all = self.prints.iter().enumerate().filter(|(_, print)| fits(print));
+        let index = all.min_by_key(|(_, print)| far(print)).map(|(index, _)| index);
         assert!(index.is_some(), "no print ended so: {end:?}");
         self.prints[index.unwrap()].told += 1;
     }
 
-    pub(in crate::bridge::printer::prints::simulation) fn check(&self) {
+    pub(super) fn check(&self) {
         for print in &self.prints {
             assert!(print.told <= 1, "told {} times: {print:?}", print.told);
             assert!(print.over || print.told == 0, "it still runs: {print:?}");
