@@ -3,13 +3,13 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
+use tracing_subscriber::{Layer, fmt, reload};
 
 use crate::bridge::SetLogLevel;
-use crate::config::{Log, LogFormat, is_log_level};
+use crate::config::{Log, LogFormat, log_filter};
 
 /// Said by libraries at `info` and below: no news to a user unless asked for by name.
 const QUIET: &str = "rumqttc=warn,rumqttd=off,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
@@ -20,14 +20,6 @@ pub enum LogError {
     /// It is neither a level nor a filter.
     #[error("{0:?} is no log level; expected error, warn, info, debug, trace or a filter")]
     Level(String),
-    /// It is a filter that cannot be read.
-    #[error("{level:?} is no log level or filter: {source}")]
-    Filter {
-        /// What was given.
-        level: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
     /// The level that was set at the start cannot be changed any more.
     #[error(transparent)]
     Reload(#[from] reload::Error),
@@ -54,11 +46,7 @@ pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
     Ok(Arc::new(move |level: &str| set(level).map_err(Into::into)))
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    if !is_log_level(level) {
-        return Err(LogError::Level(level.to_owned()));
-    }
+fn filter(level: &str) -> Result<Targets, LogError> {
     // What the user asks for comes last, so that it wins.
-    EnvFilter::try_new(format!("{QUIET},{level}"))
-        .map_err(|source| LogError::Filter { level: level.to_owned(), source })
+    log_filter(&format!("{QUIET},{level}")).ok_or_else(|| LogError::Level(level.to_owned()))
 }

@@ -7,6 +7,7 @@ mod address;
 mod clashes;
 mod headers;
 mod in_force;
+mod log_filter;
 mod mistake;
 mod parts;
 mod printer;
@@ -19,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 pub use address::{OctoPrintAddress, octoprint_address};
 pub use headers::header_line;
+pub(crate) use log_filter::log_filter;
 pub use mistake::{ConfigErrors, Mistake};
 pub use printer::Access;
-pub(crate) use read::is_log_level;
 use source::Sources;
 pub(crate) use types::STATUS_TOPIC;
 pub use types::{

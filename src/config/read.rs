@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::address::{BrokerAddress, broker_address};
+use super::log_filter::log_filter;
 use super::source::{Section, Sources};
 use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds};
 use super::values::{strict_text, text};
@@ -208,20 +209,11 @@ fn log(section: &Section<'_>) -> Log {
     let level = section
         .optional("level", "error, warn, info, debug, trace, or a tracing filter", |value| {
             let level = strict_text(value)?;
-            is_log_level(&level).then_some(level)
+            log_filter(&level).map(|_| level)
         })
         .unwrap_or_else(|| "info".to_owned());
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     Log { level, format: section.word("format", &formats, LogFormat::Text) }
-}
-
-/// A filter reads every word without `=` as the name of a module, so `verbose` would be taken and
-/// silence everything.
-pub(crate) fn is_log_level(level: &str) -> bool {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let plain = |word: &str| levels.contains(&word.trim().to_ascii_lowercase().as_str());
-    level.split(',').all(|part| plain(part) || part.contains('='))
-        && tracing_subscriber::EnvFilter::try_new(level).is_ok()
 }
 
 fn outbox(section: &Section<'_>) -> OutboxBounds {
