@@ -512,6 +512,22 @@ async fn health_and_metrics_are_served_where_configured() {
     });
     watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
     cli::health::ask(listen).await.unwrap();
+    let client = reqwest::Client::new();
+    for (method, path, status, of_text) in [
+        (reqwest::Method::GET, "/health?verbose", 200, Some("{\"healthy\":true}")),
+        (reqwest::Method::HEAD, "/health", 200, Some("")),
+        (reqwest::Method::POST, "/health", 405, None),
+        (reqwest::Method::GET, "/health/", 404, None),
+        (reqwest::Method::HEAD, "/metrics", 200, Some("")),
+        (reqwest::Method::POST, "/", 404, None),
+    ] {
+        let call = format!("{method} {path}");
+        let answer = client.request(method, format!("http://{listen}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{call}");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{call}");
+        let text = answer.text().await.unwrap();
+        assert!(of_text.is_none_or(|expected| text == expected), "{call}: {text}");
+    }
     // A port that is taken is an error that names the key.
     let again = config::from_toml(&text).unwrap();
     let taken =

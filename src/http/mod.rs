@@ -1,18 +1,24 @@
 //! Health and metrics over HTTP, off unless `[http]` is configured.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
-use axum::routing::get;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::Vitals;
+
+/// How long to wait after a connection that could not be taken, as where too many files are open.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why health and metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +41,58 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, vitals: Vitals) {
-    let router = Router::new()
-        .route("/health", get(health))
-        .route("/metrics", get(metrics))
-        .with_state(Arc::new(vitals));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!("health and metrics are not served any more: {error}");
+    let vitals = Arc::new(vitals);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // It ends with its client, and a panic in it with its connection.
+                tokio::spawn(connection(stream, Arc::clone(&vitals)));
+            }
+            Err(error) => {
+                tracing::debug!("http.listen: a connection could not be taken: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
     }
 }
 
-async fn health(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+async fn connection(stream: TcpStream, vitals: Arc<Vitals>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let vitals = Arc::clone(&vitals);
+        async move { Ok::<_, Infallible>(answer(&request, &vitals).await) }
+    });
+    // For the time that a client may take to send its request.
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new());
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!("http.listen: a connection failed: {error}");
+    }
+}
+
+async fn answer(request: &Request<Incoming>, vitals: &Vitals) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if !matches!(path, "/health" | "/metrics") {
+        let text = "there are /health and /metrics\n".to_owned();
+        return respond(StatusCode::NOT_FOUND, "text/plain", text);
+    }
+    // hyper leaves out the body of an answer to HEAD.
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let text = "GET and HEAD alone are known\n".to_owned();
+        let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+        return response;
+    }
+    if path == "/health" { health(vitals).await } else { metrics(vitals).await }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+async fn health(vitals: &Vitals) -> Response<Full<Bytes>> {
     let (status, body) = match vitals.unwell().await {
         None => {
             let degraded = vitals.degraded();
@@ -58,13 +106,13 @@ async fn health(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
             (StatusCode::SERVICE_UNAVAILABLE, json!({"healthy": false, "reason": reason}))
         }
     };
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string())
+    respond(status, "application/json", body.to_string())
 }
 
-async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+async fn metrics(vitals: &Vitals) -> Response<Full<Bytes>> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match vitals.metrics().await {
-        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, kind)], text),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, kind)], String::new()),
+        Ok(text) => respond(StatusCode::OK, kind, text),
+        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, kind, String::new()),
     }
 }
