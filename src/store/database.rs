@@ -187,8 +187,12 @@ impl Database {
                 for (key, value) in pending {
                     match (key, value) {
                         (Key::All(printer), _) => {
-                            kept.retain(|(of, _), _| of != &**printer)?;
-                            events.retain(|(of, _), _| of != &**printer)?;
+                            for what in whats(&kept, printer)? {
+                                kept.remove((&**printer, &*what))?;
+                            }
+                            for sequence in sequences(&events, printer)? {
+                                events.remove((&**printer, sequence))?;
+                            }
                         }
                         (Key::Kept(printer, what), Some(value)) => {
                             kept.insert((&**printer, *what), &value[..])?;
@@ -210,6 +214,38 @@ impl Database {
         })
         .map_err(|error| error.to_string())
     }
+}
+
+/// The names of what is kept of `printer`.
+fn whats(
+    kept: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
+    printer: &str,
+) -> Result<Vec<String>, redb::Error> {
+    let mut whats = Vec::new();
+    for entry in kept.range((printer, "")..)? {
+        let (key, _) = entry?;
+        match key.value() {
+            (of, what) if of == printer => whats.push(what.to_owned()),
+            _ => break,
+        }
+    }
+    Ok(whats)
+}
+
+/// The sequence numbers of the events of `printer`.
+fn sequences(
+    events: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
+    printer: &str,
+) -> Result<Vec<u64>, redb::Error> {
+    let mut sequences = Vec::new();
+    for entry in events.range((printer, 0)..)? {
+        let (key, _) = entry?;
+        match key.value() {
+            (of, sequence) if of == printer => sequences.push(sequence),
+            _ => break,
+        }
+    }
+    Ok(sequences)
 }
 
 /// Why a file could not be read.
