@@ -5,7 +5,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -86,7 +86,7 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             builder.dangerous().with_custom_certificate_verifier(verifier)
         }
     };
-    let config =
+    let mut config =
         match (&tls.cert_file, &tls.key_file) {
             (Some(certificates), Some(key)) => {
                 let chain = read_certificates(certificates)?;
@@ -99,6 +99,10 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             }
             _ => builder.with_no_client_auth(),
         };
+    if !wanted {
+        // Nothing is ever resumed, and the room for it is 14 kB.
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
 
