@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod names;
 pub mod octoprint;
+mod ordered;
 pub mod secret;
 pub mod shard;
 #[cfg(feature = "simulator")]

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::mqtt::Broker;
 use crate::octoprint::{Socket, SocketState};
+use crate::ordered;
 
 /// Upper bounds of the publish latency, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
@@ -160,7 +161,7 @@ impl Collector for Bridge {
         )?;
         let sockets = self.sockets.all();
         let each = |value: fn(&Socket) -> u64| -> BTreeMap<&str, u64> {
-            sockets.iter().map(|(id, socket)| (&**id, value(socket))).collect()
+            ordered::map(sockets.iter().map(|(id, socket)| (&**id, value(socket))))
         };
         let mut family = |name: &str, help: &str, gauge: bool, values: BTreeMap<&str, u64>| {
             let kind = if gauge { MetricType::Gauge } else { MetricType::Counter };
@@ -179,7 +180,7 @@ impl Collector for Bridge {
         };
         let queues = self.queues.get();
         let ids = sockets.iter().map(|(id, _)| &**id);
-        let waiting = ids.zip(queues.into_iter().map(|waiting| waiting as u64)).collect();
+        let waiting = ordered::map(ids.zip(queues.into_iter().map(|waiting| waiting as u64)));
         family("printer_waiting", "Publications of a printer that wait", true, waiting)?;
         let connected =
             |socket: &Socket| u64::from(socket.status().borrow().state == SocketState::Connected);

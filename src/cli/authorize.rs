@@ -1,5 +1,6 @@
 //! `octoprint2mqtt authorize`: asks OctoPrint for an application key.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -95,13 +96,14 @@ fn access(arguments: &Arguments, file: Option<&Path>) -> Result<Access, Failure>
         }
         (None, url) => {
             let address = url.as_deref().and_then(config::octoprint_address).ok_or_else(|| wrong("--url: expected the address of OctoPrint such as http://octopi.local, without query or fragment"))?;
-            let login = address.authorization.map(|login| ("authorization".to_owned(), login));
+            let mut headers = BTreeMap::new();
+            headers.extend(address.authorization.map(|login| ("authorization".to_owned(), login)));
             let tls = config::Tls {
                 ca_file: ca_file.clone(),
                 insecure: *insecure,
                 ..config::Tls::default()
             };
-            Access { url: address.url, tls, headers: login.into_iter().collect() }
+            Access { url: address.url, tls, headers }
         }
     };
     for line in header {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::types::{Config, Filter, Mqtt, Printer, STATUS_TOPIC, Tls};
 use crate::octoprint::{Credentials, TransportChoice};
+use crate::ordered;
 
 fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
@@ -26,11 +27,8 @@ impl Config {
     /// The configuration in force in the shape of the file. Secrets, and values of headers, are
     /// left out.
     pub fn without_secrets(&self) -> Value {
-        let printers: Map<String, Value> = self
-            .printers
-            .iter()
-            .map(|printer| (printer.id.clone(), printer.without_secrets()))
-            .collect();
+        let named = |printer: &Printer| (printer.id.clone(), printer.without_secrets());
+        let printers: Map<String, Value> = ordered::map(self.printers.iter().map(named));
         json!({
             "data_dir": self.data_dir.as_ref().map(|path| path.display().to_string()),
             "mqtt": self.mqtt.without_secrets(),

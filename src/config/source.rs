@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::mistake::Mistake;
+use crate::ordered;
 
 /// What the variables begin with.
 const PREFIX: &str = "OCTOPRINT2MQTT";
@@ -121,10 +122,9 @@ fn variables(
         .into_iter()
         .filter(|(name, _)| name.to_ascii_uppercase().starts_with(&start))
         .collect();
-    let names: BTreeMap<String, String> = mine
-        .keys()
-        .map(|name| (name[start.len()..].to_lowercase().replace("__", "."), name.clone()))
-        .collect();
+    let key_of = |name: &String| name[start.len()..].to_lowercase().replace("__", ".");
+    let names: BTreeMap<String, String> =
+        ordered::map(mine.keys().map(|name| (key_of(name), name.clone())));
     // Never `try_parsing`: it would change a password of digits.
     let values = Environment::with_prefix(PREFIX)
         .separator("__")
@@ -132,13 +132,10 @@ fn variables(
         .source(Some(mine))
         .collect()
         .unwrap_or_default();
-    values
-        .into_iter()
-        .map(|(key, value)| {
-            let name = names.get(&key).cloned().unwrap_or_else(|| key.clone());
-            (key, (name, value))
-        })
-        .collect()
+    ordered::map(values.into_iter().map(|(key, value)| {
+        let name = names.get(&key).cloned().unwrap_or_else(|| key.clone());
+        (key, (name, value))
+    }))
 }
 
 /// One table of the configuration, in both sources.

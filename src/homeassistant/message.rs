@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::component::Component;
 use super::device::{Components, Discovery, Published, Settings};
+use crate::ordered;
 use crate::topics::Topic;
 
 /// The name under which Home Assistant shows where the discovery comes from.
@@ -132,7 +133,7 @@ pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
     let platform = |(key, component): (&String, &Value)| {
         Some((key.clone(), component["platform"].as_str()?.to_owned()))
     };
-    let components = components.iter().filter_map(platform).collect();
+    let components = ordered::map(components.iter().filter_map(platform));
     let heaters = heaters.into_iter().collect();
     Some(Published { printer, components, identity, bridge_state, heaters })
 }

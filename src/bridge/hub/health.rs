@@ -12,6 +12,7 @@ use crate::bridge::timestamp;
 use crate::config::Config;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
+use crate::ordered;
 
 /// When the bridge was started, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -104,10 +105,9 @@ pub fn health(
             rejected: counts.rejected,
         },
         delivery: delivery(*broker.held().borrow()),
-        printers: sockets
-            .iter()
-            .map(|(id, socket)| (&**id, printer(socket, restarts.of(id))))
-            .collect(),
+        printers: ordered::map(
+            sockets.iter().map(|(id, socket)| (&**id, printer(socket, restarts.of(id)))),
+        ),
     };
     // Numbers and texts only: it always has a JSON form.
     serde_json::to_vec(&health).unwrap_or_default()

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::mqtt::Incoming;
+use crate::ordered;
 use crate::store::{BRIDGE, Known, Store};
 
 const IDENTITIES: &str = "identities";
@@ -71,7 +72,7 @@ impl Owners {
             place.starts_with("bridge").then(|| (place.to_owned(), what.to_owned()))
         };
         let told: BTreeMap<(String, String), &Incoming> =
-            retained.iter().filter_map(|m| Some((of(&m.topic)?, m))).collect();
+            ordered::map(retained.iter().filter_map(|m| Some((of(&m.topic)?, m))));
         let lives = |place: &String| {
             let state = told.get(&(place.clone(), "state".to_owned()));
             state.is_some_and(|state| &state.payload[..] == b"online")

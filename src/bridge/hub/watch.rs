@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::ordered;
+
 /// A task that ran this long is begun anew as if it had never failed.
 const HELD: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
@@ -134,7 +136,7 @@ impl Restarts {
         };
         let printers = self.lock();
         let printers = printers.iter().filter(|(_, failed)| lately(failed));
-        printers.map(|(printer, failed)| (printer.clone(), told(failed))).collect()
+        ordered::map(printers.map(|(printer, failed)| (printer.clone(), told(failed))))
     }
 }
 

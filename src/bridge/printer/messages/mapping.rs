@@ -244,7 +244,7 @@ fn received(message: &Message) -> Now {
 /// The `connected` payload as it came, unless it carries the key, as older versions do.
 fn without_api_key(message: &Message) -> Result<Bytes, Odd> {
     use std::collections::BTreeMap;
-    let members: BTreeMap<&str, &RawValue> = match message.json() {
+    let mut members: BTreeMap<&str, &RawValue> = match message.json() {
         Ok(members) => members,
         // Escapes in a name cannot be borrowed; and what is no object is an error.
         Err(_) => {
@@ -254,9 +254,8 @@ fn without_api_key(message: &Message) -> Result<Bytes, Odd> {
             return Ok(serde_json::to_vec(&members)?.into());
         }
     };
-    if !members.contains_key("apikey") {
+    if members.remove("apikey").is_none() {
         return Ok(message.payload_bytes());
     }
-    let rest: BTreeMap<_, _> = members.into_iter().filter(|(name, _)| *name != "apikey").collect();
-    Ok(serde_json::to_vec(&rest)?.into())
+    Ok(serde_json::to_vec(&members)?.into())
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::json::{Last, Raw, last_element, members, number, object};
 use super::roster::Roster;
 use super::{Change, PrinterState, Published, Topic};
+use crate::ordered;
 
 /// How far the actual temperature moves, in °C, before it is published.
 const MOVED: f64 = 0.2;
@@ -67,7 +68,7 @@ impl Heaters {
             let read = |(name, raw): (std::borrow::Cow<'_, str>, _)| {
                 Some((name.into_owned(), number(Some(raw), OFFSET)?))
             };
-            self.offsets = offsets.into_iter().filter_map(read).collect();
+            self.offsets = ordered::map(offsets.into_iter().filter_map(read));
         }
         self.read(temps, state, current);
         if state.is_closed() {
