@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use octoprint2mqtt::mqtt::{
     Audience, Audiences, Bounds, Broker, Incoming, Keep, Keeper, KeptEvent, Kind, MAX_INCOMING,
-    Make, Options, PacketLimit, Publication, Worth,
+    Make, Options, PACKET_IDS, PacketLimit, Publication, Worth,
 };
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
@@ -121,6 +121,7 @@ impl Server {
             keep_alive: Duration::from_secs(20),
             last_will: Some(("state".to_owned(), "offline".to_owned())),
             max_incoming: MAX_INCOMING,
+            packet_ids: PACKET_IDS,
             limit: PacketLimit::new(LIMIT),
         };
         let bounds = Bounds { max_events: 100_000, max_bytes: 1 << 30 };

@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
-use crate::mqtt::{MAX_INCOMING, Options, PacketLimit};
+use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
 use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription, Turns};
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
@@ -63,6 +63,7 @@ pub fn broker_options(
         keep_alive: mqtt.keep_alive,
         last_will,
         max_incoming: MAX_INCOMING,
+        packet_ids: PACKET_IDS,
         limit: PacketLimit::new(mqtt.max_packet_size),
     })
 }

@@ -13,6 +13,8 @@ use crate::topics::Topic;
 
 /// Largest message that is read back, in bytes: other programs' messages are not ours to bound.
 const MAX_INCOMING: usize = 64 * 1024 * 1024;
+/// Packet ids, at least: one publication is in flight at a time.
+const PACKET_IDS: u16 = 16;
 /// For how long nothing comes when all retained messages have come. Some brokers send them some
 /// time after the acknowledgement of the subscription.
 const QUIET: Duration = Duration::from_millis(50);
@@ -25,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Why it could not be read.
 pub async fn retained(options: &Options, filters: &[&str]) -> Result<Vec<Incoming>, Lost> {
     within(async {
-        let mut connection = open(options).await?;
+        let mut connection = open(options, filters.len()).await?;
         let filters: BTreeSet<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
         connection.subscribe(&filters).await?;
         let mut read = connection.take_early();
@@ -45,7 +47,7 @@ pub async fn retained(options: &Options, filters: &[&str]) -> Result<Vec<Incomin
 /// Why it could not be cleared.
 pub async fn clear(options: &Options, topics: &[Topic]) -> Result<(), Lost> {
     within(async {
-        let mut connection = open(options).await?;
+        let mut connection = open(options, 0).await?;
         for (topic, sequence) in topics.iter().zip(0..) {
             let token = Some(Token { lane: 0, slot: Slot::Passing { sequence } });
             let topic = topic.clone();
@@ -59,11 +61,13 @@ pub async fn clear(options: &Options, topics: &[Topic]) -> Result<(), Lost> {
     .await
 }
 
-async fn open(options: &Options) -> Result<Connection, Lost> {
+/// `filters` is how many will be subscribed to, with all packets in flight together.
+async fn open(options: &Options, filters: usize) -> Result<Connection, Lost> {
     let mut options = options.clone();
     options.client_id = short_lived_client_id(&options.client_id);
     options.last_will = None;
     options.max_incoming = MAX_INCOMING;
+    options.packet_ids = u16::try_from(filters).unwrap_or(u16::MAX).max(PACKET_IDS);
     Connection::open(&options, &BTreeSet::new(), false).await
 }
 

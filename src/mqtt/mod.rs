@@ -9,7 +9,7 @@ mod receipt;
 
 pub use brief::{clear, retained};
 pub use broker::lost::Lost;
-pub use broker::options::{MAX_INCOMING, Options};
+pub use broker::options::{MAX_INCOMING, Options, PACKET_IDS};
 pub use broker::{Audiences, Broker, BrokerStatus, Held, KeepEvents, Keeper};
 pub use outbox::admission::{Attendance, Subscribed, Verdict};
 pub use outbox::entry::{Bounds, Counts, Keep, KeptEvent, Outgoing, Token};

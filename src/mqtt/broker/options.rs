@@ -13,9 +13,8 @@ pub const MAX_INCOMING: usize = 1024 * 1024;
 /// The library ends the connection at a larger packet than it was told. That never happens to a
 /// PUBLISH, and other packets are not bounded: one of eight filters has a few thousand bytes.
 const OTHER_PACKETS: usize = 64 * 1024;
-/// Packet ids in turn: far more than are ever in flight, so that none is met twice. rumqttc keeps
-/// room of 64 bytes for each.
-const PACKET_IDS: u16 = 1024;
+/// Packet ids in turn: far more than are ever in flight, so that none is met twice.
+pub const PACKET_IDS: u16 = 1024;
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -37,6 +36,8 @@ pub struct Options {
     pub last_will: Option<(String, String)>,
     /// Largest packet that is taken in, in bytes; a larger one ends the connection.
     pub max_incoming: usize,
+    /// How many packet ids there are; rumqttc keeps room of 64 bytes for each.
+    pub packet_ids: u16,
     /// Larger packets are never sent.
     pub limit: PacketLimit,
 }
@@ -68,7 +69,7 @@ impl Options {
         options
             .set_keep_alive(self.keep_alive)
             .set_clean_session(true)
-            .set_inflight(PACKET_IDS)
+            .set_inflight(self.packet_ids)
             .set_max_packet_size(self.max_incoming, self.limit.bytes() + OTHER_PACKETS);
         if let Some((username, password)) = &self.login {
             options.set_credentials(username, password.expose());

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::mqtt::broker::options::MAX_INCOMING;
+use crate::mqtt::broker::options::{MAX_INCOMING, PACKET_IDS};
 use crate::mqtt::packet::PacketLimit;
 
 struct Peer {
@@ -72,6 +72,7 @@ async fn listen() -> (TcpListener, Options) {
         keep_alive: Duration::from_secs(20),
         last_will: None,
         max_incoming: MAX_INCOMING,
+        packet_ids: PACKET_IDS,
         limit: PacketLimit::new(1_000),
     };
     (listener, options)
