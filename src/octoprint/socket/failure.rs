@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::octoprint::login::LoginError;
-use crate::octoprint::transport::TransportError;
+use crate::octoprint::rest::login::LoginError;
+use crate::octoprint::wire::received::TransportError;
 
 /// After how many unreadable frames in a row the connection is given up.
 pub(in crate::octoprint) const MAX_UNREADABLE: u32 = 20;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::octoprint::message::{Message, ReauthReason};
+use crate::octoprint::wire::message::{Message, ReauthReason};
 
 /// How long a burst of `reauthRequired` is collected.
 const BURST: Duration = Duration::from_secs(1);
@@ -78,8 +78,9 @@ pub(in crate::octoprint) fn knows_subscribe(connected: &Message) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ReauthReason::{LoginNeeded, Modified};
+
+    use super::*;
 
     #[test]
     fn a_burst_is_one_login() {

@@ -1,3 +1,11 @@
-//! Frames, messages, transports.
+//! What goes over the wire: frames, the messages in them, and the transports that carry them.
 
+pub(super) mod frame;
 pub(super) mod large;
+pub(super) mod lenient;
+pub(super) mod message;
+pub(super) mod received;
+pub(super) mod transport;
+mod websocket;
+mod ws_text;
+mod xhr;

@@ -4,14 +4,14 @@ use tokio::time::Instant;
 
 use super::actor::{Actor, Over};
 use super::connection::Phase;
-use super::fallback::Miss;
-use super::socket::failure::Failure;
+use super::failure::Failure;
 use super::status::Transport;
-use super::transport::{Link, TransportError, open_websocket, open_xhr, sockjs_is_there};
+use crate::octoprint::wire::received::{Miss, TransportError};
+use crate::octoprint::wire::transport::{Link, open_websocket, open_xhr, sockjs_is_there};
 
 impl Actor {
     /// Opens the transport that is to be tried, and the other one where that is blocked.
-    pub(super) async fn open_transport(&mut self) -> Result<Link, Over> {
+    pub(in crate::octoprint) async fn open_transport(&mut self) -> Result<Link, Over> {
         if self.fallback.transport(Instant::now()) == Transport::XhrStreaming {
             let opened = self.open_xhr().await?;
             return Ok(opened.inspect_err(|_| self.fallback.no_better())?);
@@ -51,7 +51,12 @@ impl Actor {
     }
 
     /// A connection that was open has failed.
-    pub(super) fn ended(&mut self, transport: Transport, phase: Phase, failure: &Failure) {
+    pub(in crate::octoprint) fn ended(
+        &mut self,
+        transport: Transport,
+        phase: Phase,
+        failure: &Failure,
+    ) {
         match phase {
             Phase::Opening | Phase::Greeting => self.mute = Some(transport),
             Phase::Authenticating => {}
@@ -63,7 +68,7 @@ impl Actor {
     }
 
     /// Draws the conclusion from a connection that carried not even `connected`.
-    pub(super) async fn learn_of_mute(&mut self) -> Result<(), Over> {
+    pub(in crate::octoprint) async fn learn_of_mute(&mut self) -> Result<(), Over> {
         match self.mute.take() {
             Some(Transport::WebSocket) => {
                 let moves = self.missed(Miss::Mute).await?;

@@ -14,7 +14,7 @@ const LATELY: Duration = Duration::from_secs(2);
 /// The last exchange that did not reach OctoPrint, unless one did since. All clients of one
 /// OctoPrint share it: its own calls, the socket's, the knocks.
 #[derive(Debug, Default)]
-pub(super) struct Reach(Mutex<Option<Missed>>);
+pub(in crate::octoprint) struct Reach(Mutex<Option<Missed>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Missed {
@@ -26,7 +26,7 @@ struct Missed {
 
 impl Reach {
     /// An HTTP answer came.
-    pub(super) fn answered(&self, status: u16, now: Instant) {
+    pub(in crate::octoprint) fn answered(&self, status: u16, now: Instant) {
         let missed = not_up(status).then(|| Missed {
             at: now,
             reason: format!("HTTP status {status}"),
@@ -36,7 +36,7 @@ impl Reach {
     }
 
     /// No HTTP answer came.
-    pub(super) fn unanswered(&self, error: &CallError, now: Instant) {
+    pub(in crate::octoprint) fn unanswered(&self, error: &CallError, now: Instant) {
         let cause = match error {
             CallError::NotSent(cause) => cause,
             // Slow, but there: it has taken the call.
@@ -48,7 +48,7 @@ impl Reach {
     }
 
     /// Why OctoPrint cannot be reached, where an attempt of the last two seconds found that.
-    pub(super) fn missed_lately(&self, now: Instant) -> Option<String> {
+    pub(in crate::octoprint) fn missed_lately(&self, now: Instant) -> Option<String> {
         let missed = self.lock();
         let lately = |missed: &&Missed| now.saturating_duration_since(missed.at) < LATELY;
         missed.as_ref().filter(lately).map(|missed| missed.reason.clone())
@@ -56,7 +56,7 @@ impl Reach {
 
     /// Whether OctoPrint has been found gone since `since`: nothing listens at its address, or a
     /// proxy there says that it is not up. Silence is no such finding.
-    pub(super) fn gone_since(&self, since: Instant) -> bool {
+    pub(in crate::octoprint) fn gone_since(&self, since: Instant) -> bool {
         self.lock().as_ref().is_some_and(|missed| missed.gone && missed.at >= since)
     }
 
@@ -67,12 +67,12 @@ impl Reach {
 
 /// Whether a status says that OctoPrint is not up: OctoPrint's stand-in server, which is there
 /// while it starts, answers 501, and proxies answer the others.
-pub(super) fn not_up(status: u16) -> bool {
+pub(in crate::octoprint) fn not_up(status: u16) -> bool {
     status == 501 || is_proxy(status)
 }
 
 /// Whether a status is a proxy's, which has no OctoPrint to ask.
-pub(super) fn is_proxy(status: u16) -> bool {
+pub(in crate::octoprint) fn is_proxy(status: u16) -> bool {
     matches!(status, 502..=504)
 }
 

@@ -25,7 +25,7 @@ impl Turns {
     }
 
     /// Waits for a turn, in order. It ends when it is dropped, and after [`LONGEST`].
-    pub(super) async fn take(&self) -> Permit {
+    pub(in crate::octoprint) async fn take(&self) -> Permit {
         // The semaphore is never closed; if it were, nobody would have to wait.
         let permit = Arc::clone(&self.0).acquire_owned().await;
         // It waits and lets go, and would let go by a panic, too.
@@ -38,17 +38,19 @@ impl Turns {
 
 /// One socket's turn.
 #[derive(Debug)]
-pub(super) struct Permit(
+pub(in crate::octoprint) struct Permit(
     #[expect(dead_code, reason = "its end is what matters")] AbortOnDropHandle<()>,
 );
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::future::poll_fn;
     use std::pin::pin;
     use std::task::Poll;
+
     use tokio::time::{Instant, timeout};
+
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn so_many_at_a_time() {

@@ -6,34 +6,34 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Socket;
 use super::handlers::Handlers;
 use super::status::{Counters, RateMode, Status};
 use super::throttle::{Rate, Throttle};
+use crate::octoprint::Socket;
 
 /// What is called when the rate does not fit: the socket, the measured time, and the limit.
 type RateHook = Arc<dyn Fn(&Socket, Duration, Duration) + Send + Sync>;
 
 /// The throttle and who steers it.
 #[derive(Debug)]
-pub(super) struct RateControl {
-    pub(super) throttle: Throttle,
-    pub(super) mode: RateMode,
+pub(in crate::octoprint) struct RateControl {
+    pub(in crate::octoprint) throttle: Throttle,
+    pub(in crate::octoprint) mode: RateMode,
     restarts: u64,
 }
 
 impl RateControl {
     /// Changes with everything that makes earlier messages unfit to be measured.
-    pub(super) fn generation(&self) -> u64 {
+    pub(in crate::octoprint) fn generation(&self) -> u64 {
         self.throttle.generation() + self.restarts
     }
 
-    pub(super) fn restart(&mut self) {
+    pub(in crate::octoprint) fn restart(&mut self) {
         self.throttle.restart();
         self.restarts += 1;
     }
 
-    pub(super) fn set_mode(&mut self, mode: RateMode) {
+    pub(in crate::octoprint) fn set_mode(&mut self, mode: RateMode) {
         if let RateMode::Manual(factor) = mode {
             self.throttle.set_factor(factor);
         }
@@ -42,7 +42,7 @@ impl RateControl {
         self.keep_manual();
     }
 
-    pub(super) fn step(&mut self, step: impl FnOnce(&mut Throttle)) {
+    pub(in crate::octoprint) fn step(&mut self, step: impl FnOnce(&mut Throttle)) {
         step(&mut self.throttle);
         self.keep_manual();
     }
@@ -60,9 +60,9 @@ struct Hooks {
     too_high: RateHook,
 }
 
-pub(super) struct Shared {
-    pub(super) handlers: Handlers,
-    pub(super) status: watch::Sender<Status>,
+pub(in crate::octoprint) struct Shared {
+    pub(in crate::octoprint) handlers: Handlers,
+    pub(in crate::octoprint) status: watch::Sender<Status>,
     rate: Mutex<RateControl>,
     hooks: Mutex<Hooks>,
     messages: AtomicU64,
@@ -71,7 +71,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(window: usize, max_factor: u32) -> Self {
+    pub(in crate::octoprint) fn new(window: usize, max_factor: u32) -> Self {
         let throttle = Throttle::new(window, max_factor);
         let hooks = Hooks {
             too_low: Arc::new(|socket, _, _| socket.increase_rate()),
@@ -88,12 +88,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn rate(&self) -> MutexGuard<'_, RateControl> {
+    pub(in crate::octoprint) fn rate(&self) -> MutexGuard<'_, RateControl> {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the rate and shows what is in force then.
-    pub(super) fn change_rate(&self, change: impl FnOnce(&mut RateControl)) {
+    pub(in crate::octoprint) fn change_rate(&self, change: impl FnOnce(&mut RateControl)) {
         let mut rate = self.rate();
         change(&mut rate);
         let (mode, factor) = (rate.mode, rate.throttle.factor());
@@ -104,16 +104,16 @@ impl Shared {
         });
     }
 
-    pub(super) fn set_too_low(&self, hook: RateHook) {
+    pub(in crate::octoprint) fn set_too_low(&self, hook: RateHook) {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).too_low = hook;
     }
 
-    pub(super) fn set_too_high(&self, hook: RateHook) {
+    pub(in crate::octoprint) fn set_too_high(&self, hook: RateHook) {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).too_high = hook;
     }
 
     /// Calls the hook that a rate asks for. No lock is held meanwhile: it may use the socket.
-    pub(super) fn call_hook(&self, socket: &Socket, rate: Rate) {
+    pub(in crate::octoprint) fn call_hook(&self, socket: &Socket, rate: Rate) {
         let hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         let (hook, measured, limit) = match rate {
             Rate::TooLow { measured, minimum } => (Arc::clone(&hooks.too_low), measured, minimum),
@@ -123,19 +123,19 @@ impl Shared {
         hook(socket, measured, limit);
     }
 
-    pub(super) fn count_message(&self) {
+    pub(in crate::octoprint) fn count_message(&self) {
         self.messages.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn count_decode_error(&self) {
+    pub(in crate::octoprint) fn count_decode_error(&self) {
         self.decode_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn count_reconnect(&self) {
+    pub(in crate::octoprint) fn count_reconnect(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(in crate::octoprint) fn counters(&self) -> Counters {
         Counters {
             messages: self.messages.load(Ordering::Relaxed),
             decode_errors: self.decode_errors.load(Ordering::Relaxed),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use memchr::{memchr2, memchr3, memmem};
 use serde::de::IgnoredAny;
 
-use super::wire::large;
+use super::large;
 
 /// What a half of a surrogate pair becomes, escaped as it was.
 const REPLACEMENT: &str = "\\ufffd";
@@ -18,7 +18,7 @@ const ESCAPE: usize = 6;
 
 /// `text` with what is not JSON replaced; `None` where there is nothing to replace. Text that is
 /// broken in other ways stays broken.
-pub(super) fn mended(text: &str) -> Option<String> {
+pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     let mut in_string = false;
@@ -65,7 +65,7 @@ pub(super) fn mended(text: &str) -> Option<String> {
 }
 
 /// Whether `text` may have half of a surrogate pair: the reader of raw JSON takes it for good.
-pub(super) fn may_have_half(text: &[u8]) -> bool {
+pub(in crate::octoprint) fn may_have_half(text: &[u8]) -> bool {
     memmem::find_iter(text, b"\\u").any(|at| {
         matches!(
             text.get(at + 2..at + 4),
@@ -75,7 +75,7 @@ pub(super) fn may_have_half(text: &[u8]) -> bool {
 }
 
 /// The body of an answer, mended where that makes it JSON. What is no JSON stays as it is.
-pub(super) fn body(body: Bytes) -> Bytes {
+pub(in crate::octoprint) fn body(body: Bytes) -> Bytes {
     let has = |token: &[u8]| memmem::find(&body, token).is_some();
     if !has(b"NaN") && !has(b"Infinity") && !may_have_half(&body) {
         return body;
@@ -120,9 +120,10 @@ fn number(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use serde_json::Value;
+
+    use super::*;
 
     #[test]
     fn numbers_that_are_none_become_null() {

@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::options::Sizes;
-use super::rest::Rest;
-use super::transport::{Received, TransportError, session_path};
-use super::wire::large::{self, Turn};
+use super::large::{self, Turn};
+use super::received::{Received, TransportError, session_path};
+use crate::octoprint::rest::client::Rest;
+use crate::octoprint::socket::options::Sizes;
 
 /// How long OctoPrint may take to accept a message before the line counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ type Sending = BoxFuture<'static, Result<(), TransportError>>;
 type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
 
 /// A session: a stream of frames in, and calls out, one after another.
-pub(super) struct Xhr {
+pub(in crate::octoprint) struct Xhr {
     rest: Rest,
     session: String,
     stream: Stream,
@@ -50,7 +50,10 @@ enum Event {
 }
 
 impl Xhr {
-    pub(super) async fn open(rest: Rest, sizes: Sizes) -> Result<Self, TransportError> {
+    pub(in crate::octoprint) async fn open(
+        rest: Rest,
+        sizes: Sizes,
+    ) -> Result<Self, TransportError> {
         let session = session_path();
         let stream = Stream::Open(stream(rest.clone(), session.clone()).await?);
         let (lines, turn) = (Lines::new(sizes.max), Turn::default());
@@ -59,17 +62,17 @@ impl Xhr {
     }
 
     /// Whether a part of a message has come since this was asked last, or one waits for its turn.
-    pub(super) fn is_receiving(&mut self) -> bool {
+    pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         std::mem::take(&mut self.lines.moved) || self.turn.is_waiting()
     }
 
     /// Puts a frame in the queue; [`Xhr::receive`] sends it.
-    pub(super) fn send(&mut self, text: String) {
+    pub(in crate::octoprint) fn send(&mut self, text: String) {
         self.queue.push_back(text);
     }
 
     /// What comes next; also sends what is in the queue. May be dropped and called again.
-    pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
+    pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         loop {
             if let Some(line) = self.lines.next() {
                 return Ok(Received::Frame(self.turn.attach(line)));

@@ -1,22 +1,20 @@
 //! OctoPrint's REST calls: login, state, commands.
 
-pub(super) mod answer;
-
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::answer::Answer;
-use super::Credentials;
+use super::answer::Answer;
 use super::cookies::Cookies;
 use super::http::{Http, RestError, sensitive, success};
-use super::login::{self, Attempt, Login, LoginError};
+use super::login::{self, Attempt, Credentials, Login, LoginError};
 
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
 ///
@@ -64,12 +62,16 @@ pub struct CurrentUser {
 }
 
 impl Rest {
-    pub(super) fn new(http: Http, credentials: Credentials, refused_pause: Duration) -> Self {
+    pub(in crate::octoprint) fn new(
+        http: Http,
+        credentials: Credentials,
+        refused_pause: Duration,
+    ) -> Self {
         let (session, worked) = Default::default();
         Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, worked }) }
     }
 
-    pub(super) fn http(&self) -> &Http {
+    pub(in crate::octoprint) fn http(&self) -> &Http {
         &self.inner.http
     }
 
@@ -115,12 +117,12 @@ impl Rest {
     }
 
     /// Remembers the cookies of a login that worked.
-    pub(super) fn remember(&self, cookies: &Cookies) {
+    pub(in crate::octoprint) fn remember(&self, cookies: &Cookies) {
         *self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(cookies.copy());
     }
 
     /// The cookies of the last login that worked.
-    pub(super) fn remembered(&self) -> Option<Cookies> {
+    pub(in crate::octoprint) fn remembered(&self) -> Option<Cookies> {
         let worked = self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner);
         worked.as_ref().map(Cookies::copy)
     }
@@ -131,7 +133,7 @@ impl Rest {
         self.inner.http.reach().missed_lately(Instant::now())
     }
 
-    pub(super) fn credentials(&self) -> &Credentials {
+    pub(in crate::octoprint) fn credentials(&self) -> &Credentials {
         &self.inner.credentials
     }
 
@@ -178,7 +180,10 @@ impl Rest {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    pub(super) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
+    pub(in crate::octoprint) async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, RestError> {
         let body = self.get(path).await?;
         serde_json::from_slice(&body)
             .map_err(|source| RestError::Shape { path: path.to_owned(), source })
@@ -238,14 +243,14 @@ impl Rest {
 }
 
 /// One client with one login, for one call after another.
-pub(super) struct Caller<'a> {
-    pub(super) http: &'a Http,
-    pub(super) credentials: &'a Credentials,
+pub(in crate::octoprint) struct Caller<'a> {
+    pub(in crate::octoprint) http: &'a Http,
+    pub(in crate::octoprint) credentials: &'a Credentials,
 }
 
 impl Caller<'_> {
     /// Logs in from the start.
-    pub(super) async fn log_in(&self) -> Result<Login, LoginError> {
+    pub(in crate::octoprint) async fn log_in(&self) -> Result<Login, LoginError> {
         match self.credentials {
             Credentials::ApiKey(_) => self.post_login(Attempt::Key, &passive()).await,
             Credentials::Password { username, password } => {
@@ -279,7 +284,7 @@ impl Caller<'_> {
         login::read(attempt, &answer)
     }
 
-    pub(super) async fn send(
+    pub(in crate::octoprint) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -313,13 +318,13 @@ fn passive() -> Value {
     json!({"passive": true})
 }
 
-pub(super) enum SendError {
+pub(in crate::octoprint) enum SendError {
     Rest(RestError),
     Call(super::http::CallError),
 }
 
 impl SendError {
-    pub(super) fn at(self, path: &str) -> RestError {
+    pub(in crate::octoprint) fn at(self, path: &str) -> RestError {
         match self {
             Self::Rest(error) => error,
             Self::Call(error) => error.at(path),
@@ -327,7 +332,7 @@ impl SendError {
     }
 }
 
-pub(super) fn argument(path: &str, reason: &str) -> RestError {
+pub(in crate::octoprint) fn argument(path: &str, reason: &str) -> RestError {
     RestError::Argument { path: path.to_owned(), reason: reason.to_owned() }
 }
 

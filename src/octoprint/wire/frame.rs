@@ -111,7 +111,7 @@ pub fn encode(kind: &str, payload: &serde_json::Value) -> String {
 }
 
 /// The text of an `auth` message.
-pub(super) fn auth(user: &str, session: &Secret) -> String {
+pub(in crate::octoprint) fn auth(user: &str, session: &Secret) -> String {
     encode("auth", &serde_json::Value::String(format!("{user}:{}", session.expose())))
 }
 
@@ -252,8 +252,9 @@ impl<'de> Visitor<'de> for Keys<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn frame(text: &str) -> Result<Frame, FrameError> {
         decode(&Bytes::copy_from_slice(text.as_bytes()))
@@ -370,7 +371,7 @@ mod tests {
     #[test]
     fn captured_frames_decode_whole() {
         let mut kinds = std::collections::BTreeSet::new();
-        for line in include_str!("../../tests/captures/frames_sockjs_websocket.jsonl").lines() {
+        for line in include_str!("../../../tests/captures/frames_sockjs_websocket.jsonl").lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             if line["dir"] != "in" {
                 continue;

@@ -141,8 +141,9 @@ impl Throttle {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

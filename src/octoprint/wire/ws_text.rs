@@ -15,8 +15,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::options::Sizes;
-use super::wire::large::{self, Turn};
+use super::large::{self, Turn};
+use crate::octoprint::socket::options::Sizes;
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
@@ -30,7 +30,7 @@ const MAX_HEADER: usize = 10;
 
 /// A stream of WebSocket frames in which text frames are read as binary frames. One read ends where
 /// a frame ends, at the latest: who has parsed that has nothing of the next one yet.
-pub(super) struct TextAsBinary<S> {
+pub(in crate::octoprint) struct TextAsBinary<S> {
     stream: S,
     at: At,
     header: Header,
@@ -58,19 +58,19 @@ enum At {
 
 impl<S> TextAsBinary<S> {
     /// `stream` must stand at the start of a frame.
-    pub(super) fn new(stream: S, sizes: Sizes) -> Self {
+    pub(in crate::octoprint) fn new(stream: S, sizes: Sizes) -> Self {
         let (header, turn) = (Header::default(), Turn::default());
         let (message, beside, moved) = (0, None, false);
         Self { stream, at: At::Header, header, sizes, message, turn, beside, moved }
     }
 
     /// Whether a part of a message has come since this was asked last, or one waits for its turn.
-    pub(super) fn is_receiving(&mut self) -> bool {
+    pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         std::mem::take(&mut self.moved) || self.turn.is_waiting()
     }
 
     /// The message that was read as `message`, with the turn where it has one.
-    pub(super) fn whole(&mut self, message: Bytes) -> Bytes {
+    pub(in crate::octoprint) fn whole(&mut self, message: Bytes) -> Bytes {
         let message = match self.beside.take() {
             Some(beside) if message.is_empty() => beside,
             _ => message,
@@ -291,8 +291,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TextAsBinary<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![0x80 | opcode];

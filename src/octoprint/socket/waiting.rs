@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::actor::{Actor, Step};
-use super::http::Http;
 use super::knocking::Answer;
-use super::reach::not_up;
-use super::transport::sockjs_info;
+use crate::octoprint::rest::http::Http;
+use crate::octoprint::rest::reach::not_up;
+use crate::octoprint::wire::transport::sockjs_info;
 
 impl Actor {
     /// Waits for `pause` at most. Where OctoPrint could not be reached, asks meanwhile whether it
     /// is back; where a connection has just been lost, asks at once whether it is still there.
-    pub(super) async fn wait(&mut self, pause: Duration) -> Step {
+    pub(in crate::octoprint) async fn wait(&mut self, pause: Duration) -> Step {
         let ends = Instant::now() + pause;
         let mut at = std::mem::take(&mut self.lost).then(Instant::now);
         loop {
@@ -65,7 +65,7 @@ impl Actor {
     }
 
     /// Shows that OctoPrint is gone, where it closed the connection and is not there any more.
-    pub(super) fn show_gone(&self) {
+    pub(in crate::octoprint) fn show_gone(&self) {
         let reach = self.rest.http().reach();
         if self.closed_at.is_some_and(|closed| reach.gone_since(closed)) {
             self.show(|status| status.gone = true);

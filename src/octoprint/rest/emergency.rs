@@ -3,10 +3,10 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::Credentials;
+use super::answer::Answer;
+use super::client::{Caller, Rest};
 use super::http::{Http, HttpBuildError, RestError, success};
-use super::rest::answer::Answer;
-use super::rest::{Caller, Rest};
+use super::login::Credentials;
 
 const PATH: &str = "api/printer/command";
 

@@ -9,13 +9,13 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use tokio::time::Instant;
 use url::Url;
 
+use super::answer::{Answer, challenge, shown};
 use super::cookies::Cookies;
-use super::lenient;
 use super::login::{LoginError, proxy_login};
 use super::net_error::{NetError, root_text};
 use super::reach::Reach;
 use super::resolver::Resolver;
-use super::rest::answer::{Answer, challenge, shown};
+use crate::octoprint::wire::lenient;
 use crate::secret::Secret;
 
 /// The largest answer that is read.
@@ -121,10 +121,10 @@ impl RestError {
 /// may: a call on a connection that was used before can be lost, and whether a command was can not
 /// be told. So none is used twice.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(in crate::octoprint) struct Http {
     client: reqwest::Client,
     line: Arc<Line>,
-    pub(super) cookies: Arc<Cookies>,
+    pub(in crate::octoprint) cookies: Arc<Cookies>,
     /// Whether OctoPrint could be reached lately; of all clients on this line.
     reach: Arc<Reach>,
 }
@@ -172,7 +172,7 @@ impl Line {
 }
 
 impl Http {
-    pub(super) fn new(
+    pub(in crate::octoprint) fn new(
         base: Url,
         tls: &Arc<rustls::ClientConfig>,
         headers: &[(String, Secret)],
@@ -192,13 +192,13 @@ impl Http {
     }
 
     /// Another client on the same line, with other cookies.
-    pub(super) fn beside(&self, cookies: Cookies) -> Result<Self, HttpBuildError> {
+    pub(in crate::octoprint) fn beside(&self, cookies: Cookies) -> Result<Self, HttpBuildError> {
         self.another(cookies, |builder| builder)
     }
 
     /// A client that knocks: without cookies, impatient, and it keeps the host's address for a
     /// while.
-    pub(super) fn knocker(&self) -> Result<Self, HttpBuildError> {
+    pub(in crate::octoprint) fn knocker(&self) -> Result<Self, HttpBuildError> {
         let limit = self.line.connect_timeout.min(KNOCK_CONNECT);
         self.another(Cookies::default(), |builder| {
             builder.connect_timeout(limit).dns_resolver(Resolver::default())
@@ -216,17 +216,17 @@ impl Http {
     }
 
     /// Whether OctoPrint could be reached lately.
-    pub(super) fn reach(&self) -> &Reach {
+    pub(in crate::octoprint) fn reach(&self) -> &Reach {
         &self.reach
     }
 
     /// The base address.
-    pub(super) fn base(&self) -> &Url {
+    pub(in crate::octoprint) fn base(&self) -> &Url {
         &self.line.base
     }
 
     /// The address of `path` under the base address, never outside of it.
-    pub(super) fn url(&self, path: &str) -> Result<Url, RestError> {
+    pub(in crate::octoprint) fn url(&self, path: &str) -> Result<Url, RestError> {
         let outside =
             || RestError::Argument { path: shown(path), reason: "no path of OctoPrint".to_owned() };
         let base = self.base();
@@ -237,7 +237,7 @@ impl Http {
     }
 
     /// A request for `path`, to which credentials and body may be added.
-    pub(super) fn request(
+    pub(in crate::octoprint) fn request(
         &self,
         method: Method,
         path: &str,
@@ -246,7 +246,7 @@ impl Http {
     }
 
     /// A request whose answer may go on for ever.
-    pub(super) fn endless(
+    pub(in crate::octoprint) fn endless(
         &self,
         method: Method,
         path: &str,
@@ -255,7 +255,7 @@ impl Http {
     }
 
     /// Sends the request and waits for the head of the answer, whatever its status.
-    pub(super) async fn send(
+    pub(in crate::octoprint) async fn send(
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, CallError> {
@@ -268,7 +268,7 @@ impl Http {
     }
 
     /// Sends the request and reads the whole answer, whatever its status.
-    pub(super) async fn answer(
+    pub(in crate::octoprint) async fn answer(
         &self,
         path: &str,
         request: reqwest::RequestBuilder,
@@ -298,7 +298,7 @@ impl Http {
 }
 
 /// An address without user and password.
-pub(super) fn public_url(url: &Url) -> String {
+pub(in crate::octoprint) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for addresses that cannot have either.
     let _ = url.set_username("");
@@ -307,14 +307,14 @@ pub(super) fn public_url(url: &Url) -> String {
 }
 
 /// Why an exchange gave no whole answer; the caller knows the path.
-pub(super) enum CallError {
+pub(in crate::octoprint) enum CallError {
     NotSent(NetError),
     Unanswered(NetError),
     Body { status: u16, reason: String },
 }
 
 impl CallError {
-    pub(super) fn of_send(error: &reqwest::Error) -> Self {
+    pub(in crate::octoprint) fn of_send(error: &reqwest::Error) -> Self {
         let cause = NetError::of(error);
         if error.is_connect() || error.is_builder() {
             Self::NotSent(cause)
@@ -323,7 +323,7 @@ impl CallError {
         }
     }
 
-    pub(super) fn at(self, path: &str) -> RestError {
+    pub(in crate::octoprint) fn at(self, path: &str) -> RestError {
         let path = path.to_owned();
         match self {
             Self::NotSent(cause) => RestError::NotSent { path, reason: cause.to_string() },
@@ -343,7 +343,7 @@ impl From<CallError> for LoginError {
 }
 
 /// The body of a success, or the error that the status means.
-pub(super) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
+pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
     let (path, status) = (path.to_owned(), answer.status.as_u16());
     if answer.status.is_success() {
         return Ok(answer.body);
@@ -361,7 +361,7 @@ pub(super) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
 
 /// Why a client could not be built.
 #[derive(Debug)]
-pub(super) enum HttpBuildError {
+pub(in crate::octoprint) enum HttpBuildError {
     Header(String),
     Client(String),
 }
@@ -377,7 +377,7 @@ fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, HttpBuildError>
 }
 
 /// A header value that no `Debug` shows; `None` where the text cannot be one.
-pub(super) fn sensitive(value: &Secret) -> Option<HeaderValue> {
+pub(in crate::octoprint) fn sensitive(value: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)

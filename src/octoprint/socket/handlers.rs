@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 
-use super::message::Message;
+use crate::octoprint::wire::message::Message;
 
 /// The kind that stands for every message.
 const EVERY: &str = "*";
@@ -54,13 +54,13 @@ impl Entry {
 
 /// All handlers, `*` first, each group in order of registration.
 #[derive(Default)]
-pub(super) struct Handlers {
+pub(in crate::octoprint) struct Handlers {
     entries: Mutex<Arc<Vec<Arc<Entry>>>>,
     last_id: AtomicU64,
 }
 
 impl Handlers {
-    pub(super) fn add<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
+    pub(in crate::octoprint) fn add<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
     where
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
@@ -75,7 +75,7 @@ impl Handlers {
         id
     }
 
-    pub(super) fn remove(&self, kind: &str, id: HandlerId) -> bool {
+    pub(in crate::octoprint) fn remove(&self, kind: &str, id: HandlerId) -> bool {
         self.change(|entries| {
             let known = entries.len();
             entries.retain(|entry| !(entry.id == id && *entry.kind == *kind));
@@ -90,7 +90,7 @@ impl Handlers {
 
     /// Calls the handlers of a message. What comes back resolves when all of them are done, to the
     /// longest time that one of them wants measured. `None`: nobody wants the message.
-    pub(super) fn call(
+    pub(in crate::octoprint) fn call(
         &self,
         message: &Arc<Message>,
     ) -> Option<BoxFuture<'static, Option<Duration>>> {
@@ -123,10 +123,12 @@ async fn measured(handled: BoxFuture<'static, Handled>, message: Arc<Message>) -
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use bytes::Bytes;
     use std::time::SystemTime;
+
+    use bytes::Bytes;
     use tokio::time::Instant;
+
+    use super::*;
 
     fn message(kind: &str) -> Arc<Message> {
         let payload = Bytes::from_static(b"null");

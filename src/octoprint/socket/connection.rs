@@ -8,20 +8,21 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::actor::{Actor, Command, LOGIN_STEPS, Over, Step, Turn};
-use super::frame::{self, Decoded, Frame, FrameError};
-use super::http::RestError;
-use super::login::{Login, LoginError};
-use super::message::{Message, ReauthReason};
+use super::failure::{Failure, MAX_UNREADABLE};
 use super::options::Subscription;
-use super::rest::CurrentUser;
-use super::socket::failure::{Failure, MAX_UNREADABLE};
-use super::socket::relogin::{AllStale, Relogin, knows_subscribe};
+use super::relogin::{AllStale, Relogin, knows_subscribe};
 use super::status::SocketState;
-use super::transport::{Link, Received, TransportError};
+use crate::octoprint::rest::client::CurrentUser;
+use crate::octoprint::rest::http::RestError;
+use crate::octoprint::rest::login::{Login, LoginError};
+use crate::octoprint::wire::frame::{self, Decoded, Frame, FrameError};
+use crate::octoprint::wire::message::{Message, ReauthReason};
+use crate::octoprint::wire::received::{Received, TransportError};
+use crate::octoprint::wire::transport::Link;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::octoprint) enum Phase {
     /// Waiting for `o`.
     Opening,
     /// Waiting for `connected`.
@@ -121,7 +122,7 @@ impl Connection {
 
 impl Actor {
     /// Runs a connection to its end.
-    pub(super) async fn serve(&mut self, link: Link, login: Login) -> Over {
+    pub(in crate::octoprint) async fn serve(&mut self, link: Link, login: Login) -> Over {
         let now = Instant::now();
         let mut connection = Connection {
             link,
@@ -215,7 +216,7 @@ impl Actor {
                 Ok(())
             }
             Frame::Close { code, reason } => {
-                let reason = super::rest::answer::shown(&reason);
+                let reason = crate::octoprint::rest::answer::shown(&reason);
                 Err(Failure::Closed { code, reason }.into())
             }
         }

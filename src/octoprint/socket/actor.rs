@@ -12,29 +12,29 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::failure::Failure;
 use super::fallback::Fallback;
-use super::http::{Http, public_url};
+use super::handle::{Handle, Socket};
 use super::in_flight::{InFlight, Latency};
 use super::knocking::Knocking;
-use super::login::LoginError;
-use super::message::Message;
 use super::options::SocketOptions;
-use super::rest::Rest;
 use super::shared::Shared;
-use super::socket::failure::Failure;
-use super::socket::{Handle, Socket};
 use super::status::{RateMode, SocketState, Status, Transport};
 use super::throttle::Rate;
-use super::transport::Link;
 use super::turns::Permit;
+use crate::octoprint::rest::client::Rest;
+use crate::octoprint::rest::http::{Http, public_url};
+use crate::octoprint::rest::login::LoginError;
+use crate::octoprint::wire::message::Message;
+use crate::octoprint::wire::transport::Link;
 
 /// A login is several calls on a host that may be slow; more than this is none.
-pub(super) const LOGIN_STEPS: u32 = 4;
+pub(in crate::octoprint) const LOGIN_STEPS: u32 = 4;
 /// How often the latency in the status is renewed at most.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 
 /// What a handle asks of the task.
-pub(super) enum Command {
+pub(in crate::octoprint) enum Command {
     Connect,
     Reconnect,
     Disconnect,
@@ -49,7 +49,7 @@ pub(super) enum Command {
 
 /// What the task does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::octoprint) enum Step {
     Idle,
     Connect,
     Wait(Duration),
@@ -57,13 +57,13 @@ pub(super) enum Step {
 }
 
 /// What a turn of the task brought.
-pub(super) enum Turn<T> {
+pub(in crate::octoprint) enum Turn<T> {
     Ready(T),
     Command(Command),
 }
 
 /// Why an attempt or a connection is over: told so, or failed.
-pub(super) enum Over {
+pub(in crate::octoprint) enum Over {
     Told(Step),
     Failed(Failure),
 }
@@ -74,26 +74,26 @@ impl<E: Into<Failure>> From<E> for Over {
     }
 }
 
-pub(super) struct Actor {
-    pub(super) options: SocketOptions,
-    pub(super) rest: Rest,
-    pub(super) shared: Arc<Shared>,
-    pub(super) backoff: Backoff,
-    pub(super) url: String,
+pub(in crate::octoprint) struct Actor {
+    pub(in crate::octoprint) options: SocketOptions,
+    pub(in crate::octoprint) rest: Rest,
+    pub(in crate::octoprint) shared: Arc<Shared>,
+    pub(in crate::octoprint) backoff: Backoff,
+    pub(in crate::octoprint) url: String,
     handle: Weak<Handle>,
     inbox: mpsc::UnboundedReceiver<Command>,
-    pub(super) fallback: Fallback,
-    pub(super) knocking: Knocking,
+    pub(in crate::octoprint) fallback: Fallback,
+    pub(in crate::octoprint) knocking: Knocking,
     /// The client that knocks, from the first knock of an absence to its end.
-    pub(super) knocker: Option<Arc<Http>>,
+    pub(in crate::octoprint) knocker: Option<Arc<Http>>,
     /// When OctoPrint closed the last connection that was logged in, until the next one is.
-    pub(super) closed_at: Option<Instant>,
+    pub(in crate::octoprint) closed_at: Option<Instant>,
     /// A connection that was logged in has just been lost.
-    pub(super) lost: bool,
+    pub(in crate::octoprint) lost: bool,
     /// The transport of a connection that has just ended without so much as `connected`.
-    pub(super) mute: Option<Transport>,
+    pub(in crate::octoprint) mute: Option<Transport>,
     /// While it is this socket's turn to connect.
-    pub(super) permit: Option<Permit>,
+    pub(in crate::octoprint) permit: Option<Permit>,
     running: FuturesUnordered<BoxFuture<'static, (u64, Option<Duration>)>>,
     in_flight: InFlight,
     latency: Latency,
@@ -105,7 +105,7 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    pub(super) fn new(
+    pub(in crate::octoprint) fn new(
         options: SocketOptions,
         rest: Rest,
         shared: Arc<Shared>,
@@ -143,7 +143,7 @@ impl Actor {
     }
 
     /// Boxed: a future holds its arguments twice.
-    pub(super) async fn run(mut self: Box<Self>) {
+    pub(in crate::octoprint) async fn run(mut self: Box<Self>) {
         let mut step = Step::Idle;
         loop {
             step = match step {
@@ -200,7 +200,7 @@ impl Actor {
     }
 
     /// Logs in and opens a transport, when it is this socket's turn.
-    async fn open(&mut self) -> Result<(Link, super::Login), Over> {
+    async fn open(&mut self) -> Result<(Link, crate::octoprint::Login), Over> {
         if let Some(turns) = self.options.turns.clone() {
             self.permit = Some(self.obeying(turns.take()).await?);
         }
@@ -212,7 +212,10 @@ impl Actor {
     }
 
     /// Runs a future while obeying commands: one that ends the attempt ends the future too.
-    pub(super) async fn obeying<F: Future>(&mut self, future: F) -> Result<F::Output, Over> {
+    pub(in crate::octoprint) async fn obeying<F: Future>(
+        &mut self,
+        future: F,
+    ) -> Result<F::Output, Over> {
         let mut future = pin!(future);
         loop {
             match self.turn(&mut future).await {
@@ -229,7 +232,10 @@ impl Actor {
     }
 
     /// Runs a future until it is done or a command says what to do instead.
-    pub(super) async fn until<F: Future>(&mut self, future: F) -> Result<F::Output, Step> {
+    pub(in crate::octoprint) async fn until<F: Future>(
+        &mut self,
+        future: F,
+    ) -> Result<F::Output, Step> {
         let mut future = pin!(future);
         loop {
             match self.turn(&mut future).await {
@@ -267,7 +273,7 @@ impl Actor {
     }
 
     /// One turn: drives the handlers' futures until `future` is done or a command comes.
-    pub(super) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
+    pub(in crate::octoprint) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
         let mut future = pin!(future);
         loop {
             self.follow_rate();
@@ -289,7 +295,11 @@ impl Actor {
     }
 
     /// Hands a message to its handlers, and keeps `permit` until they are done.
-    pub(super) async fn dispatch(&mut self, message: Message, permit: Option<Permit>) {
+    pub(in crate::octoprint) async fn dispatch(
+        &mut self,
+        message: Message,
+        permit: Option<Permit>,
+    ) {
         self.shared.count_message();
         let message = Arc::new(message);
         let Some(mut handled) = self.shared.handlers.call(&message) else {
@@ -370,7 +380,7 @@ impl Actor {
     }
 
     /// Changes the status; who watches it is woken only if it did change.
-    pub(super) fn show(&self, change: impl FnOnce(&mut Status)) {
+    pub(in crate::octoprint) fn show(&self, change: impl FnOnce(&mut Status)) {
         self.shared.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);
@@ -379,13 +389,13 @@ impl Actor {
     }
 
     /// A new connection's number.
-    pub(super) fn next_connection(&mut self) -> u64 {
+    pub(in crate::octoprint) fn next_connection(&mut self) -> u64 {
         self.connections += 1;
         self.connections
     }
 
     /// The login is proven.
-    pub(super) fn connected(&mut self, transport: Transport) {
+    pub(in crate::octoprint) fn connected(&mut self, transport: Transport) {
         if self.connected_before {
             self.shared.count_reconnect();
         }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::BuildError;
+use super::answer::Answer;
 use super::http::{Http, RestError, public_url, success};
 use super::login::{LoginError, in_between};
-use super::rest::answer::Answer;
+use crate::octoprint::BuildError;
 use crate::secret::Secret;
 
 const PROBE: &str = "plugin/appkeys/probe";

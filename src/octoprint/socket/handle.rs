@@ -1,8 +1,5 @@
 //! The push socket's handle.
 
-pub(super) mod failure;
-pub(super) mod relogin;
-
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -15,15 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use super::actor::{Actor, Command};
-use super::frame;
 use super::handlers::{Handled, HandlerId};
-use super::http::{Http, HttpBuildError};
-use super::message::Message;
 use super::options::SocketOptions;
-use super::rest::Rest;
 use super::shared::Shared;
 use super::status::{Counters, RateMode, SocketState, Status};
-use super::{Credentials, http};
+use crate::octoprint::rest::client::Rest;
+use crate::octoprint::rest::http::{self, Http, HttpBuildError};
+use crate::octoprint::rest::login::Credentials;
+use crate::octoprint::wire::frame;
+use crate::octoprint::wire::message::Message;
 use crate::secret::Secret;
 
 /// OctoPrint's push socket. A cheap handle: clones stand for the same socket.
@@ -36,7 +33,7 @@ pub struct Socket {
 }
 
 /// What all clones of a socket hold; the task holds it weakly.
-pub(super) struct Handle {
+pub(in crate::octoprint) struct Handle {
     shared: Arc<Shared>,
     rest: Rest,
     commands: mpsc::UnboundedSender<Command>,
@@ -94,7 +91,7 @@ impl Socket {
         Ok(Self { handle })
     }
 
-    pub(super) fn upgrade(handle: &Weak<Handle>) -> Option<Self> {
+    pub(in crate::octoprint) fn upgrade(handle: &Weak<Handle>) -> Option<Self> {
         handle.upgrade().map(|handle| Self { handle })
     }
 
@@ -173,12 +170,12 @@ impl Socket {
 
     /// One step of 500 ms faster: the throttle factor less one, never under 1.
     pub fn increase_rate(&self) {
-        self.change_rate(|rate| rate.step(super::Throttle::increase_rate));
+        self.change_rate(|rate| rate.step(crate::octoprint::Throttle::increase_rate));
     }
 
     /// One step of 500 ms slower: the throttle factor and one, never over the maximum.
     pub fn decrease_rate(&self) {
-        self.change_rate(|rate| rate.step(super::Throttle::decrease_rate));
+        self.change_rate(|rate| rate.step(crate::octoprint::Throttle::decrease_rate));
     }
 
     /// Says who sets the throttle factor. [`RateMode::Manual`] sets it (kept between 1 and the

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// The interval that they are measured against is the same for all of them, so that the first one
 /// in the queue is always the first one to be late.
 #[derive(Debug)]
-pub(super) struct InFlight {
+pub(in crate::octoprint) struct InFlight {
     generation: u64,
     limit: Duration,
     waiting: VecDeque<Waiting>,
@@ -26,23 +26,23 @@ struct Waiting {
 impl InFlight {
     /// No messages yet; those to come are measured against `limit`. To begin anew with another
     /// interval, after which what was received before is not measured any more, make a new one.
-    pub(super) fn new(generation: u64, limit: Duration) -> Self {
+    pub(in crate::octoprint) fn new(generation: u64, limit: Duration) -> Self {
         Self { generation, limit, waiting: VecDeque::new() }
     }
 
     /// The generation of the throttle that these messages belong to.
-    pub(super) fn generation(&self) -> u64 {
+    pub(in crate::octoprint) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Notes a message, with a serial number greater than all before.
-    pub(super) fn received(&mut self, serial: u64, received: Instant) {
+    pub(in crate::octoprint) fn received(&mut self, serial: u64, received: Instant) {
         self.waiting.push_back(Waiting { serial, received, done: false });
     }
 
     /// Notes that a message's handlers are done. `true`: its time may be recorded; it is of this
     /// generation and has not been reported late.
-    pub(super) fn finished(&mut self, serial: u64) -> bool {
+    pub(in crate::octoprint) fn finished(&mut self, serial: u64) -> bool {
         let Ok(index) = self.waiting.binary_search_by_key(&serial, |waiting| waiting.serial) else {
             return false;
         };
@@ -55,13 +55,13 @@ impl InFlight {
     }
 
     /// When the next message will be late.
-    pub(super) fn next_late(&self) -> Option<Instant> {
+    pub(in crate::octoprint) fn next_late(&self) -> Option<Instant> {
         // Just over the limit: exactly the limit is not late.
         self.waiting.front().map(|w| w.received + self.limit + Duration::from_millis(1))
     }
 
     /// Takes a message that is late now, and how long it has been waiting.
-    pub(super) fn take_late(&mut self, now: Instant) -> Option<Duration> {
+    pub(in crate::octoprint) fn take_late(&mut self, now: Instant) -> Option<Duration> {
         if self.next_late()? > now {
             return None;
         }
@@ -75,24 +75,24 @@ impl InFlight {
 
 /// The processing times of the last messages, for show.
 #[derive(Debug)]
-pub(super) struct Latency {
+pub(in crate::octoprint) struct Latency {
     window: usize,
     times: VecDeque<Duration>,
 }
 
 impl Latency {
-    pub(super) fn new(window: usize) -> Self {
+    pub(in crate::octoprint) fn new(window: usize) -> Self {
         Self { window: window.max(1), times: VecDeque::new() }
     }
 
-    pub(super) fn record(&mut self, took: Duration) {
+    pub(in crate::octoprint) fn record(&mut self, took: Duration) {
         if self.times.len() >= self.window {
             self.times.pop_front();
         }
         self.times.push_back(took);
     }
 
-    pub(super) fn median(&self) -> Option<Duration> {
+    pub(in crate::octoprint) fn median(&self) -> Option<Duration> {
         let mut sorted: Vec<_> = self.times.iter().copied().collect();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()

@@ -12,23 +12,23 @@ use url::Url;
 /// A client of this module talks to one base address and follows no redirect, so that neither
 /// domain nor path of a cookie need be looked at.
 #[derive(Default)]
-pub(super) struct Cookies(Mutex<BTreeMap<String, String>>);
+pub(in crate::octoprint) struct Cookies(Mutex<BTreeMap<String, String>>);
 
 impl Cookies {
     /// The token that OctoPrint wants to see again in `X-CSRF-Token`.
-    pub(super) fn csrf_token(&self) -> Option<String> {
+    pub(in crate::octoprint) fn csrf_token(&self) -> Option<String> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let token = cookies.iter().find(|(name, _)| name.starts_with("csrf_token"));
         token.map(|(_, value)| value.clone())
     }
 
     /// The same cookies, for another client.
-    pub(super) fn copy(&self) -> Self {
+    pub(in crate::octoprint) fn copy(&self) -> Self {
         Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 
     /// Forgets all, for a login from the start.
-    pub(super) fn clear(&self) {
+    pub(in crate::octoprint) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -88,8 +88,9 @@ fn expired(attributes: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use reqwest::cookie::CookieStore;
+
+    use super::*;
 
     fn cookies(headers: &[&'static str]) -> Cookies {
         let cookies = Cookies::default();

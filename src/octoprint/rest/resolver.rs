@@ -16,7 +16,7 @@ const KEPT: Duration = Duration::from_secs(60);
 /// One look-up at a time, which goes on when nobody waits for it any more: it cannot be stopped,
 /// occupies a thread, and takes seconds where a name is unknown.
 #[derive(Debug, Default)]
-pub(super) struct Resolver {
+pub(in crate::octoprint) struct Resolver {
     known: Arc<Mutex<Option<Known>>>,
 }
 

@@ -8,9 +8,22 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::backoff::DEFAULT_TIMEOUTS;
-use super::http::public_url;
-use super::{Credentials, TransportChoice, Turns};
+use crate::octoprint::Turns;
+use crate::octoprint::rest::http::public_url;
+use crate::octoprint::rest::login::Credentials;
 use crate::secret::Secret;
+
+/// Which transport the socket may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransportChoice {
+    /// WebSocket, and XHR streaming where WebSocket is blocked.
+    #[default]
+    Auto,
+    /// WebSocket only.
+    WebSocket,
+    /// XHR streaming only.
+    XhrStreaming,
+}
 
 /// Options of a [`Socket`](super::Socket).
 #[derive(Clone)]
@@ -109,18 +122,18 @@ impl SocketOptions {
         }
     }
 
-    pub(super) fn sizes(&self) -> Sizes {
+    pub(in crate::octoprint) fn sizes(&self) -> Sizes {
         Sizes { large: self.large_message_bytes, max: self.max_message_bytes }
     }
 }
 
 /// Sizes of messages, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(in crate::octoprint) struct Sizes {
     /// A larger one waits for its turn.
-    pub(super) large: usize,
+    pub(in crate::octoprint) large: usize,
     /// A larger one is refused.
-    pub(super) max: usize,
+    pub(in crate::octoprint) max: usize,
 }
 
 impl fmt::Debug for SocketOptions {
@@ -161,7 +174,7 @@ impl Default for Subscription {
 
 impl Subscription {
     /// The payload of the `subscribe` message.
-    pub(super) fn payload(&self) -> Value {
+    pub(in crate::octoprint) fn payload(&self) -> Value {
         let state = match self.state {
             true => json!({"logs": self.logs, "messages": self.messages}),
             false => json!(false),

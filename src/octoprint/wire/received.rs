@@ -1,23 +1,24 @@
-//! The transports under the socket: WebSocket, and XHR streaming where WebSocket is blocked.
-
-use std::time::Duration;
+//! What a transport yields, and why it could not be opened or ended.
 
 use bytes::Bytes;
-use reqwest::Method;
-use tokio::time::timeout;
 
-use super::fallback::Miss;
-use super::http::{CallError, Http, RestError};
-use super::net_error::NetError;
-use super::options::Sizes;
-use super::rest::Rest;
-use super::status::Transport;
-use super::websocket::WebSocket;
-use super::xhr::Xhr;
+use crate::octoprint::rest::http::CallError;
+use crate::octoprint::rest::net_error::NetError;
+
+/// How a WebSocket failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::octoprint) enum Miss {
+    /// The upgrade was refused, or the connection broke over it.
+    Blocked,
+    /// It was not opened in time, or it ended before it carried so much as `connected`.
+    Mute,
+    /// OctoPrint was not there to be asked. This says nothing of WebSocket.
+    Down,
+}
 
 /// What a transport yields.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(in crate::octoprint) enum Received {
     /// A SockJS frame.
     Frame(Bytes),
     /// A sign of life with nothing in it.
@@ -26,7 +27,7 @@ pub(super) enum Received {
 
 /// Why a transport could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TransportError {
+pub(in crate::octoprint) enum TransportError {
     #[error("no connection ({cause})")]
     Call {
         cause: NetError,
@@ -80,12 +81,12 @@ fn refusal(status: u16) -> &'static str {
 }
 
 impl TransportError {
-    pub(super) fn of_call(error: &reqwest::Error) -> Self {
+    pub(in crate::octoprint) fn of_call(error: &reqwest::Error) -> Self {
         CallError::of_send(error).into()
     }
 
     /// Whether OctoPrint could not be reached.
-    pub(super) fn unreached(&self) -> bool {
+    pub(in crate::octoprint) fn unreached(&self) -> bool {
         match self {
             Self::NotUp { .. } => true,
             Self::Call { cause, .. } => cause.unreached(),
@@ -94,7 +95,7 @@ impl TransportError {
     }
 
     /// Whether it was the other side that ended an open connection: closed it, or reset it.
-    pub(super) fn closed_by_peer(&self) -> bool {
+    pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
         use std::io::ErrorKind;
         match self {
             Self::Ended | Self::Call { cause: NetError::Down(_), .. } => true,
@@ -110,7 +111,7 @@ impl TransportError {
     }
 
     /// What it says of WebSocket, where it is why none was opened.
-    pub(super) fn miss(&self) -> Miss {
+    pub(in crate::octoprint) fn miss(&self) -> Miss {
         match self {
             Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => Miss::Blocked,
             Self::Call { cause: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
@@ -132,105 +133,8 @@ impl From<CallError> for TransportError {
     }
 }
 
-/// An open connection: SockJS frames in, text out.
-pub(super) enum Link {
-    WebSocket(Box<WebSocket>),
-    Xhr(Box<Xhr>),
-}
-
-impl Link {
-    pub(super) fn transport(&self) -> Transport {
-        match self {
-            Self::WebSocket(_) => Transport::WebSocket,
-            Self::Xhr(_) => Transport::XhrStreaming,
-        }
-    }
-
-    /// What comes next. May be dropped and called again without losing anything.
-    pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
-        match self {
-            Self::WebSocket(link) => link.receive().await,
-            Self::Xhr(link) => link.receive().await,
-        }
-    }
-
-    /// Whether a part of a message has come since this was asked last, or a large one waits for its
-    /// turn: the connection is alive then, though nothing was received.
-    pub(super) fn is_receiving(&mut self) -> bool {
-        match self {
-            Self::WebSocket(link) => link.is_receiving(),
-            Self::Xhr(link) => link.is_receiving(),
-        }
-    }
-
-    /// Sends a SockJS frame.
-    pub(super) async fn send(&mut self, text: String) -> Result<(), TransportError> {
-        match self {
-            Self::WebSocket(link) => link.send(text).await,
-            Self::Xhr(link) => {
-                link.send(text);
-                Ok(())
-            }
-        }
-    }
-
-    /// Asks for a sign of life. XHR streaming has no ping: the throttle factor in force is sent
-    /// once more, and its being accepted is the sign.
-    pub(super) async fn ping(&mut self, factor: u32) -> Result<(), TransportError> {
-        match self {
-            Self::WebSocket(link) => link.ping().await,
-            Self::Xhr(link) => {
-                link.send(super::frame::encode("throttle", &factor.into()));
-                Ok(())
-            }
-        }
-    }
-
-    /// Closes: WebSocket with code 1000. XHR streaming has no close; the session ends with the
-    /// stream.
-    pub(super) async fn close(self) {
-        match self {
-            Self::WebSocket(link) => link.close().await,
-            Self::Xhr(_) => {}
-        }
-    }
-}
-
-/// Opens a WebSocket within `limit`.
-pub(super) async fn open_websocket(
-    http: &Http,
-    limit: Duration,
-    sizes: Sizes,
-) -> Result<Link, TransportError> {
-    let opened = timeout(limit, WebSocket::open(http, sizes)).await;
-    opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
-}
-
-/// Opens a stream within `limit`.
-pub(super) async fn open_xhr(
-    rest: &Rest,
-    limit: Duration,
-    sizes: Sizes,
-) -> Result<Link, TransportError> {
-    let opened = timeout(limit, Xhr::open(rest.clone(), sizes)).await;
-    opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::Xhr(Box::new(link)))
-}
-
-/// Whether OctoPrint's SockJS answers, so that a failed upgrade means a blocked one.
-pub(super) async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
-    matches!(timeout(limit, sockjs_info(http)).await, Ok(Ok(200)))
-}
-
-/// Asks for `sockjs/info`, which anyone may; yields the status of the answer.
-pub(super) async fn sockjs_info(http: &Http) -> Result<u16, RestError> {
-    let path = "sockjs/info";
-    let request = http.request(Method::GET, path)?;
-    let answer = http.answer(path, request).await.map_err(|error| error.at(path))?;
-    Ok(answer.status.as_u16())
-}
-
 /// A fresh server and session id: SockJS would take a known one for the old session.
-pub(super) fn session_path() -> String {
+pub(in crate::octoprint) fn session_path() -> String {
     let session: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     format!("sockjs/{:03}/{session}", fastrand::u16(0..1000))
 }

@@ -4,28 +4,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::TransportChoice;
+use super::options::TransportChoice;
 use super::status::Transport;
+use crate::octoprint::wire::received::Miss;
 
 /// How long XHR streaming is used before WebSocket is tried again.
 const REMEMBER: Duration = Duration::from_secs(600);
 /// A slow moment of OctoPrint's host makes one WebSocket mute; whatever makes two is in the way.
 const MUTE_IN_A_ROW: u32 = 2;
 
-/// How a WebSocket failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Miss {
-    /// The upgrade was refused, or the connection broke over it.
-    Blocked,
-    /// It was not opened in time, or it ended before it carried so much as `connected`.
-    Mute,
-    /// OctoPrint was not there to be asked. This says nothing of WebSocket.
-    Down,
-}
-
 /// Which transport to try, and what is known of WebSocket.
 #[derive(Debug)]
-pub(super) struct Fallback {
+pub(in crate::octoprint) struct Fallback {
     choice: TransportChoice,
     /// When WebSocket turned out to be blocked.
     blocked: Option<Instant>,
@@ -33,12 +23,12 @@ pub(super) struct Fallback {
 }
 
 impl Fallback {
-    pub(super) fn new(choice: TransportChoice) -> Self {
+    pub(in crate::octoprint) fn new(choice: TransportChoice) -> Self {
         Self { choice, blocked: None, mute: 0 }
     }
 
     /// What to try now.
-    pub(super) fn transport(&self, now: Instant) -> Transport {
+    pub(in crate::octoprint) fn transport(&self, now: Instant) -> Transport {
         let blocked = |since: Instant| now.saturating_duration_since(since) < REMEMBER;
         match self.choice {
             TransportChoice::WebSocket => Transport::WebSocket,
@@ -49,13 +39,18 @@ impl Fallback {
     }
 
     /// Whether it matters, for a WebSocket that failed like this, that SockJS answers otherwise.
-    pub(super) fn asks(&self, miss: Miss) -> bool {
+    pub(in crate::octoprint) fn asks(&self, miss: Miss) -> bool {
         self.choice == TransportChoice::Auto && miss != Miss::Down
     }
 
     /// A WebSocket failed; `sockjs_answers` says whether `sockjs/info` was answered with 200 in
     /// the same attempt. Yields whether to move to XHR streaming.
-    pub(super) fn missed(&mut self, miss: Miss, sockjs_answers: bool, now: Instant) -> bool {
+    pub(in crate::octoprint) fn missed(
+        &mut self,
+        miss: Miss,
+        sockjs_answers: bool,
+        now: Instant,
+    ) -> bool {
         if !self.asks(miss) || !sockjs_answers {
             self.mute = 0;
             return false;
@@ -70,12 +65,12 @@ impl Fallback {
     }
 
     /// XHR streaming failed, having been tried: it is no way around either.
-    pub(super) fn no_better(&mut self) {
+    pub(in crate::octoprint) fn no_better(&mut self) {
         self.blocked = None;
     }
 
     /// OctoPrint's `connected` came over `transport`.
-    pub(super) fn greeted(&mut self, transport: Transport) {
+    pub(in crate::octoprint) fn greeted(&mut self, transport: Transport) {
         self.mute = 0;
         if transport == Transport::WebSocket {
             self.blocked = None;
@@ -85,9 +80,10 @@ impl Fallback {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use Miss::{Blocked, Down, Mute};
     use Transport::{WebSocket, XhrStreaming};
+
+    use super::*;
 
     fn auto() -> (Fallback, Instant) {
         (Fallback::new(TransportChoice::Auto), Instant::now())

@@ -5,8 +5,8 @@ use std::fmt;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use super::answer::{Answer, shown};
 use super::net_error::NetError;
-use super::rest::answer::{Answer, shown};
 use crate::secret::Secret;
 
 /// A login: what the socket's `auth` message needs.
@@ -140,7 +140,7 @@ impl LoginError {
     }
 
     /// Whether OctoPrint could not be reached: it is not up, or it is not known where it is.
-    pub(super) fn unreached(&self) -> bool {
+    pub(in crate::octoprint) fn unreached(&self) -> bool {
         matches!(
             self,
             Self::NotUp { .. } | Self::Timeout | Self::Unreachable { .. } | Self::Dns { .. }
@@ -162,7 +162,7 @@ impl From<NetError> for LoginError {
 
 /// Which credentials an answer was given to; the same status means different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(in crate::octoprint) enum Attempt {
     /// Passive login with an API key.
     Key,
     /// Passive login with a session's cookies.
@@ -172,7 +172,7 @@ pub(super) enum Attempt {
 }
 
 /// Reads the answer to `POST api/login`.
-pub(super) fn read(attempt: Attempt, answer: &Answer) -> Result<Login, LoginError> {
+pub(in crate::octoprint) fn read(attempt: Attempt, answer: &Answer) -> Result<Login, LoginError> {
     if answer.status == StatusCode::OK {
         return logged_in(attempt, answer);
     }
@@ -184,7 +184,7 @@ pub(super) fn read(attempt: Attempt, answer: &Answer) -> Result<Login, LoginErro
 
 /// What an answer says that is none of OctoPrint's to the question, whatever that was: a redirect,
 /// the refusal of a proxy, a fault of the server.
-pub(super) fn in_between(answer: &Answer) -> Option<LoginError> {
+pub(in crate::octoprint) fn in_between(answer: &Answer) -> Option<LoginError> {
     let status = answer.status.as_u16();
     if answer.status.is_redirection() {
         let location = answer.location.clone().unwrap_or_else(|| "(none named)".to_owned());
@@ -202,7 +202,7 @@ pub(super) fn in_between(answer: &Answer) -> Option<LoginError> {
 }
 
 /// A proxy's question for a login of its own.
-pub(super) fn proxy_login(answer: &Answer) -> Option<LoginError> {
+pub(in crate::octoprint) fn proxy_login(answer: &Answer) -> Option<LoginError> {
     match (answer.status.as_u16(), &answer.challenge) {
         (status @ (401 | 407), Some(challenge)) => {
             Some(LoginError::ProxyLogin { status, challenge: challenge.clone() })
@@ -280,6 +280,39 @@ fn credentials_refused(attempt: Attempt, status: u16, error: &str) -> LoginError
         Attempt::Cookies | Attempt::Password if status != 400 => LoginError::WrongPassword,
         Attempt::Key | Attempt::Cookies | Attempt::Password => {
             LoginError::Unexpected { status, text: shown(error) }
+        }
+    }
+}
+
+/// How to log in to OctoPrint.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// An application key or a user's API key.
+    ApiKey(Secret),
+    /// A user's name and password.
+    Password {
+        /// The user's name; never has a colon (OctoPrint's `auth` message forbids it).
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+}
+
+impl Credentials {
+    /// What a failed login says, and of a refusal how many characters of the secret were sent:
+    /// quotes or white space that crept in show in that, and the secret does not.
+    pub fn told(&self, error: &LoginError) -> String {
+        let (what, secret) = match self {
+            Self::ApiKey(key) => ("a key", key),
+            Self::Password { password, .. } => ("a password", password),
+        };
+        let of_octoprint = matches!(
+            error,
+            LoginError::KeyRefused | LoginError::NoActiveUser | LoginError::WrongPassword
+        );
+        match of_octoprint {
+            true => format!("{error} ({what} of {} characters was sent)", secret.characters()),
+            false => error.to_string(),
         }
     }
 }
@@ -362,5 +395,14 @@ mod tests {
         assert!(text.contains("not OctoPrint (HTTP status 404: 404 page not found)"), "{text}");
         let (_, text) = told(200, None, "<title>Login - Authelia</title>");
         assert!(text.contains(r#"it answers a login with the page "Login - Authelia""#), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_says_how_many_characters_were_sent() {
+        let key = Credentials::ApiKey(Secret::new("\"MARKER\""));
+        let told = key.told(&LoginError::KeyRefused);
+        assert!(told.contains("a key of 8 characters was sent"), "{told}");
+        assert!(!told.contains("MARKER"), "{told}");
+        assert_eq!(key.told(&LoginError::Timeout), LoginError::Timeout.to_string());
     }
 }

@@ -51,8 +51,9 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn seconds(list: &[u64]) -> Vec<Duration> {
         list.iter().map(|s| Duration::from_secs(*s)).collect()

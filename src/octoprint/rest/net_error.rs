@@ -5,7 +5,7 @@ use std::io;
 
 /// Why no usable HTTP answer came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NetError {
+pub(in crate::octoprint) enum NetError {
     #[error("timed out")]
     Timeout,
     #[error("the host name cannot be resolved ({0})")]
@@ -23,7 +23,7 @@ pub(super) enum NetError {
 }
 
 impl NetError {
-    pub(super) fn of(error: &reqwest::Error) -> Self {
+    pub(in crate::octoprint) fn of(error: &reqwest::Error) -> Self {
         if let Some(text) = tls_text(error) {
             return Self::Tls(text);
         }
@@ -46,14 +46,14 @@ impl NetError {
     }
 
     /// Whether a new attempt may find what this one did not: OctoPrint could not be reached.
-    pub(super) fn unreached(&self) -> bool {
+    pub(in crate::octoprint) fn unreached(&self) -> bool {
         // Who answers with a TLS alert is there.
         !matches!(self, Self::Tls(_))
     }
 }
 
 /// The text of the innermost cause; the outer ones would repeat the address.
-pub(super) fn root_text(error: &(dyn Error + 'static)) -> String {
+pub(in crate::octoprint) fn root_text(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

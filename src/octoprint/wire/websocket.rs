@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
-use super::http::Http;
-use super::options::Sizes;
-use super::rest::answer::shown;
-use super::transport::{Received, TransportError, session_path};
+use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
+use crate::octoprint::rest::answer::shown;
+use crate::octoprint::rest::http::Http;
+use crate::octoprint::socket::options::Sizes;
 
 /// How long a write may take before the line counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const LARGE: usize = 16 * 1024;
 type Stream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
 /// An open connection: frames in, text out.
-pub(super) struct WebSocket {
+pub(in crate::octoprint) struct WebSocket {
     /// `None` where it has ended.
     stream: Option<Stream>,
     sizes: Sizes,
@@ -44,7 +44,10 @@ pub(super) struct WebSocket {
 
 impl WebSocket {
     /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
-    pub(super) async fn open(http: &Http, sizes: Sizes) -> Result<Self, TransportError> {
+    pub(in crate::octoprint) async fn open(
+        http: &Http,
+        sizes: Sizes,
+    ) -> Result<Self, TransportError> {
         let path = format!("{}/websocket", session_path());
         let key = generate_key();
         let request = http
@@ -67,7 +70,7 @@ impl WebSocket {
     }
 
     /// What comes next. May be dropped and called again without losing anything.
-    pub(super) async fn receive(&mut self) -> Result<Received, TransportError> {
+    pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         self.shrink().await;
         let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
         match stream.next().await {
@@ -84,7 +87,7 @@ impl WebSocket {
     }
 
     /// Whether a part of a message has come since this was asked last, or one waits for its turn.
-    pub(super) fn is_receiving(&mut self) -> bool {
+    pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
 
@@ -101,12 +104,12 @@ impl WebSocket {
     }
 
     /// Sends a SockJS frame.
-    pub(super) async fn send(&mut self, text: String) -> Result<(), TransportError> {
+    pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         self.write(WsMessage::Text(text.into())).await
     }
 
     /// Asks for a sign of life.
-    pub(super) async fn ping(&mut self) -> Result<(), TransportError> {
+    pub(in crate::octoprint) async fn ping(&mut self) -> Result<(), TransportError> {
         self.write(WsMessage::Ping(Bytes::new())).await
     }
 
@@ -119,7 +122,7 @@ impl WebSocket {
     }
 
     /// Closes with code 1000 and waits a moment for the echo.
-    pub(super) async fn close(self) {
+    pub(in crate::octoprint) async fn close(self) {
         let Some(mut stream) = self.stream else { return };
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let closing = async {

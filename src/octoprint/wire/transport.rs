@@ -1,0 +1,111 @@
+//! The transports under the socket: WebSocket, and XHR streaming where WebSocket is blocked.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::time::timeout;
+
+use super::received::{Received, TransportError};
+use super::websocket::WebSocket;
+use super::xhr::Xhr;
+use crate::octoprint::rest::client::Rest;
+use crate::octoprint::rest::http::{Http, RestError};
+use crate::octoprint::socket::options::Sizes;
+use crate::octoprint::socket::status::Transport;
+
+/// An open connection: SockJS frames in, text out.
+pub(in crate::octoprint) enum Link {
+    WebSocket(Box<WebSocket>),
+    Xhr(Box<Xhr>),
+}
+
+impl Link {
+    pub(in crate::octoprint) fn transport(&self) -> Transport {
+        match self {
+            Self::WebSocket(_) => Transport::WebSocket,
+            Self::Xhr(_) => Transport::XhrStreaming,
+        }
+    }
+
+    /// What comes next. May be dropped and called again without losing anything.
+    pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
+        match self {
+            Self::WebSocket(link) => link.receive().await,
+            Self::Xhr(link) => link.receive().await,
+        }
+    }
+
+    /// Whether a part of a message has come since this was asked last, or a large one waits for its
+    /// turn: the connection is alive then, though nothing was received.
+    pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
+        match self {
+            Self::WebSocket(link) => link.is_receiving(),
+            Self::Xhr(link) => link.is_receiving(),
+        }
+    }
+
+    /// Sends a SockJS frame.
+    pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
+        match self {
+            Self::WebSocket(link) => link.send(text).await,
+            Self::Xhr(link) => {
+                link.send(text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for a sign of life. XHR streaming has no ping: the throttle factor in force is sent
+    /// once more, and its being accepted is the sign.
+    pub(in crate::octoprint) async fn ping(&mut self, factor: u32) -> Result<(), TransportError> {
+        match self {
+            Self::WebSocket(link) => link.ping().await,
+            Self::Xhr(link) => {
+                link.send(super::frame::encode("throttle", &factor.into()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Closes: WebSocket with code 1000. XHR streaming has no close; the session ends with the
+    /// stream.
+    pub(in crate::octoprint) async fn close(self) {
+        match self {
+            Self::WebSocket(link) => link.close().await,
+            Self::Xhr(_) => {}
+        }
+    }
+}
+
+/// Opens a WebSocket within `limit`.
+pub(in crate::octoprint) async fn open_websocket(
+    http: &Http,
+    limit: Duration,
+    sizes: Sizes,
+) -> Result<Link, TransportError> {
+    let opened = timeout(limit, WebSocket::open(http, sizes)).await;
+    opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
+}
+
+/// Opens a stream within `limit`.
+pub(in crate::octoprint) async fn open_xhr(
+    rest: &Rest,
+    limit: Duration,
+    sizes: Sizes,
+) -> Result<Link, TransportError> {
+    let opened = timeout(limit, Xhr::open(rest.clone(), sizes)).await;
+    opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::Xhr(Box::new(link)))
+}
+
+/// Whether OctoPrint's SockJS answers, so that a failed upgrade means a blocked one.
+pub(in crate::octoprint) async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
+    matches!(timeout(limit, sockjs_info(http)).await, Ok(Ok(200)))
+}
+
+/// Asks for `sockjs/info`, which anyone may; yields the status of the answer.
+pub(in crate::octoprint) async fn sockjs_info(http: &Http) -> Result<u16, RestError> {
+    let path = "sockjs/info";
+    let request = http.request(Method::GET, path)?;
+    let answer = http.answer(path, request).await.map_err(|error| error.at(path))?;
+    Ok(answer.status.as_u16())
+}
