@@ -128,7 +128,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     let key = options.api_key.clone();
     let simulator = Simulator::start(options).await.map_err(DemoError::Simulator)?;
     let config = config::from_toml(&format!(
-        "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[outbox]\nsettle = \"0s\"\n[printers.demo]\nname = \"Simulated printer\"\nurl = \"{}\"\napi_key = \"{key}\"\n",
+        "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[outbox]\nsettle = \"0s\"\n[homeassistant]\nwait = \"0s\"\n[printers.demo]\nname = \"Simulated printer\"\nurl = \"{}\"\napi_key = \"{key}\"\n",
         simulator.url()
     ))?;
     println!("broker:    mqtt://127.0.0.1:{port}");

@@ -54,6 +54,10 @@ impl HomeAssistantAttendance {
 }
 
 impl Attendance for HomeAssistantAttendance {
+    fn waits(&self) -> bool {
+        self.presence.waits()
+    }
+
     fn subscribed(&mut self, subscribed: Subscribed, now: Instant) {
         self.presence.subscribed(subscribed, now);
     }

@@ -109,8 +109,13 @@ impl Presence {
         }
     }
 
+    /// Whether Home Assistant may ever be awaited.
+    pub fn waits(&self) -> bool {
+        !self.wait.is_zero()
+    }
+
     fn is_awaited_at_all(&self) -> bool {
-        self.record.seen && !self.record.given_up && !self.wait.is_zero()
+        self.record.seen && !self.record.given_up && self.waits()
     }
 
     /// A connection is there and subscribed.

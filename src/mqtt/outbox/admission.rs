@@ -34,6 +34,8 @@ pub struct Verdict {
 
 /// Whether Home Assistant is there to hear events.
 pub trait Attendance: Send {
+    /// Whether events may ever wait for it.
+    fn waits(&self) -> bool;
     /// A connection is there and subscribed.
     fn subscribed(&mut self, subscribed: Subscribed, now: Instant);
     /// A message came; `true` where it was one for this.
@@ -96,12 +98,12 @@ impl Admission {
 
     /// Whether it matters how long the broker runs.
     pub(in crate::mqtt) fn wants_uptime(&self) -> bool {
-        self.settle > Duration::ZERO || self.attendance.is_some()
+        self.settle > Duration::ZERO || self.attendance.as_ref().is_some_and(|home| home.waits())
     }
 
     /// A connection is there, and it is not known yet how long the broker runs.
     pub(in crate::mqtt) fn connected(&mut self) {
-        self.known = !self.wants_uptime();
+        self.known = !self.wants_uptime() && self.attendance.is_none();
         self.announcing = false;
     }
 
@@ -274,6 +276,10 @@ mod tests {
     struct Scripted(Verdict);
 
     impl Attendance for Scripted {
+        fn waits(&self) -> bool {
+            true
+        }
+
         fn subscribed(&mut self, _: Subscribed, _: Instant) {}
         fn hear(&mut self, message: &Incoming, _: Instant) -> bool {
             self.0.republish = true;
