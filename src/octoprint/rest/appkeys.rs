@@ -10,9 +10,9 @@ use serde_json::json;
 use url::Url;
 
 use super::answer::Answer;
-use super::http::{Http, RestError, public_url, success};
+use super::error::{BuildError, RestError};
+use super::http::{Http, public_url, success};
 use super::login::{LoginError, in_between};
-use crate::octoprint::BuildError;
 use crate::secret::Secret;
 
 const PROBE: &str = "plugin/appkeys/probe";

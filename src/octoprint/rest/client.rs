@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cookies::Cookies;
-use super::http::{Http, RestError, sensitive, success};
+use super::error::{CallError, RestError};
+use super::http::{Http, sensitive, success};
 use super::login::{self, Attempt, Credentials, Login, LoginError};
 
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
@@ -320,7 +321,7 @@ fn passive() -> Value {
 
 pub(in crate::octoprint) enum SendError {
     Rest(RestError),
-    Call(super::http::CallError),
+    Call(CallError),
 }
 
 impl SendError {

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::client::{Caller, Rest};
-use super::http::{Http, HttpBuildError, RestError, success};
+use super::error::{BuildError, RestError};
+use super::http::{Http, success};
 use super::login::Credentials;
 
 const PATH: &str = "api/printer/command";
@@ -61,10 +62,6 @@ fn refused(answer: &Answer) -> bool {
     }
 }
 
-fn not_built(error: HttpBuildError) -> RestError {
-    let reason = match error {
-        HttpBuildError::Header(name) => format!("header {name:?} cannot be sent"),
-        HttpBuildError::Client(reason) => reason,
-    };
-    RestError::NotSent { path: PATH.to_owned(), reason }
+fn not_built(error: BuildError) -> RestError {
+    RestError::NotSent { path: PATH.to_owned(), reason: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! HTTP to one OctoPrint: one client, its addresses, its limits, its errors.
+//! HTTP to one OctoPrint: one client, its addresses, its limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use url::Url;
 
 use super::answer::{Answer, challenge, shown};
 use super::cookies::Cookies;
-use super::login::{LoginError, proxy_login};
-use super::net_error::{NetError, root_text};
+use super::error::{BuildError, CallError, RestError};
+use super::login::proxy_login;
+use super::net_error::root_text;
 use super::reach::Reach;
 use super::resolver::Resolver;
 use crate::octoprint::wire::lenient;
@@ -24,96 +25,6 @@ const MAX_BODY: usize = 8 * 1024 * 1024;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a knock may take to get through: shorter than the pause between two.
 const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
-
-/// Why a REST call failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestError {
-    /// OctoPrint answered with an error status.
-    #[error("{path}: {text} ({status})")]
-    Status {
-        /// The path of the call.
-        path: String,
-        /// The HTTP status.
-        status: u16,
-        /// OctoPrint's own text where it gave one.
-        text: String,
-    },
-    /// The server sends its visitors elsewhere. Not followed.
-    #[error("{path}: OctoPrint is at another address: {location}")]
-    Redirected {
-        /// The path of the call.
-        path: String,
-        /// The HTTP status.
-        status: u16,
-        /// The address it names, without query and user.
-        location: String,
-    },
-    /// No connection came about: the call was not sent.
-    #[error("{path}: not sent: {reason}")]
-    NotSent {
-        /// The path of the call.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The call was sent, or may have been, and no HTTP answer came.
-    #[error("{path}: sent, but no answer came: {reason}")]
-    Unanswered {
-        /// The path of the call.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The status came, the rest of the answer did not.
-    #[error("{path}: the answer broke off ({status}): {reason}")]
-    Broken {
-        /// The path of the call.
-        path: String,
-        /// The HTTP status.
-        status: u16,
-        /// Why.
-        reason: String,
-    },
-    /// The answer has another shape than OctoPrint gives it.
-    #[error("{path}: the answer cannot be read")]
-    Shape {
-        /// The path of the call.
-        path: String,
-        /// What was wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The call is not one that can be made.
-    #[error("{path}: {reason}")]
-    Argument {
-        /// The path of the call.
-        path: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The call needed a login first, and that failed.
-    #[error("login failed: {0}")]
-    Login(#[from] LoginError),
-}
-
-impl RestError {
-    /// The HTTP status, where there was an HTTP answer.
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Status { status, .. }
-            | Self::Redirected { status, .. }
-            | Self::Broken { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Whether the call reached OctoPrint, or may have, with no answer of OctoPrint's to tell what
-    /// became of it: none came, or only that of a proxy that got none either.
-    pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unanswered { .. } | Self::Status { status: 502 | 504, .. })
-    }
-}
 
 /// The client: its own cookies, no redirect followed, and a connection of its own for each call.
 ///
@@ -149,10 +60,10 @@ impl Line {
         &self,
         cookies: &Arc<Cookies>,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> Result<reqwest::Client, HttpBuildError> {
+    ) -> Result<reqwest::Client, BuildError> {
         // Never the proxy of the environment: OctoPrint is mostly in the house.
         let mut builder = reqwest::Client::builder().no_proxy();
-        let failed = |error: reqwest::Error| HttpBuildError::Client(root_text(&error));
+        let failed = |error: reqwest::Error| BuildError::Client { reason: root_text(&error) };
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(failed)?);
         }
@@ -178,7 +89,7 @@ impl Http {
         headers: &[(String, Secret)],
         proxy: Option<&Url>,
         connect_timeout: Duration,
-    ) -> Result<Self, HttpBuildError> {
+    ) -> Result<Self, BuildError> {
         let line = Arc::new(Line {
             base,
             tls: Arc::clone(tls),
@@ -192,13 +103,13 @@ impl Http {
     }
 
     /// Another client on the same line, with other cookies.
-    pub(in crate::octoprint) fn beside(&self, cookies: Cookies) -> Result<Self, HttpBuildError> {
+    pub(in crate::octoprint) fn beside(&self, cookies: Cookies) -> Result<Self, BuildError> {
         self.another(cookies, |builder| builder)
     }
 
     /// A client that knocks: without cookies, impatient, and it keeps the host's address for a
     /// while.
-    pub(in crate::octoprint) fn knocker(&self) -> Result<Self, HttpBuildError> {
+    pub(in crate::octoprint) fn knocker(&self) -> Result<Self, BuildError> {
         let limit = self.line.connect_timeout.min(KNOCK_CONNECT);
         self.another(Cookies::default(), |builder| {
             builder.connect_timeout(limit).dns_resolver(Resolver::default())
@@ -209,7 +120,7 @@ impl Http {
         &self,
         cookies: Cookies,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
-    ) -> Result<Self, HttpBuildError> {
+    ) -> Result<Self, BuildError> {
         let (line, reach) = (Arc::clone(&self.line), Arc::clone(&self.reach));
         let cookies = Arc::new(cookies);
         Ok(Self { client: line.client(&cookies, change)?, line, cookies, reach })
@@ -306,42 +217,6 @@ pub(in crate::octoprint) fn public_url(url: &Url) -> String {
     url.to_string()
 }
 
-/// Why an exchange gave no whole answer; the caller knows the path.
-pub(in crate::octoprint) enum CallError {
-    NotSent(NetError),
-    Unanswered(NetError),
-    Body { status: u16, reason: String },
-}
-
-impl CallError {
-    pub(in crate::octoprint) fn of_send(error: &reqwest::Error) -> Self {
-        let cause = NetError::of(error);
-        if error.is_connect() || error.is_builder() {
-            Self::NotSent(cause)
-        } else {
-            Self::Unanswered(cause)
-        }
-    }
-
-    pub(in crate::octoprint) fn at(self, path: &str) -> RestError {
-        let path = path.to_owned();
-        match self {
-            Self::NotSent(cause) => RestError::NotSent { path, reason: cause.to_string() },
-            Self::Unanswered(cause) => RestError::Unanswered { path, reason: cause.to_string() },
-            Self::Body { status, reason } => RestError::Broken { path, status, reason },
-        }
-    }
-}
-
-impl From<CallError> for LoginError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NotSent(cause) | CallError::Unanswered(cause) => cause.into(),
-            CallError::Body { reason, .. } => Self::NotUp { reason },
-        }
-    }
-}
-
 /// The body of a success, or the error that the status means.
 pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
     let (path, status) = (path.to_owned(), answer.status.as_u16());
@@ -359,17 +234,10 @@ pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes,
     Err(RestError::Status { path, status, text })
 }
 
-/// Why a client could not be built.
-#[derive(Debug)]
-pub(in crate::octoprint) enum HttpBuildError {
-    Header(String),
-    Client(String),
-}
-
-fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, HttpBuildError> {
+fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, BuildError> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        let bad = || HttpBuildError::Header(name.clone());
+        let bad = || BuildError::NotSendable { name: format!("header {name:?}") };
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
         map.append(parsed, sensitive(value).ok_or_else(bad)?);
     }

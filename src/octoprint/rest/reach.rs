@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::http::CallError;
+use super::error::CallError;
 use super::net_error::NetError;
 
 /// For how long a failed attempt tells that OctoPrint cannot be reached.

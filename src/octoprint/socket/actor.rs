@@ -19,14 +19,14 @@ use super::in_flight::{InFlight, Latency};
 use super::knocking::Knocking;
 use super::options::SocketOptions;
 use super::shared::Shared;
-use super::status::{RateMode, SocketState, Status, Transport};
+use super::status::{RateMode, SocketState, Status};
 use super::throttle::Rate;
 use super::turns::Permit;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::{Http, public_url};
 use crate::octoprint::rest::login::LoginError;
 use crate::octoprint::wire::message::Message;
-use crate::octoprint::wire::transport::Link;
+use crate::octoprint::wire::transport::{Link, Transport};
 
 /// A login is several calls on a host that may be slow; more than this is none.
 pub(in crate::octoprint) const LOGIN_STEPS: u32 = 4;

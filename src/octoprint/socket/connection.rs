@@ -13,7 +13,7 @@ use super::options::Subscription;
 use super::relogin::{AllStale, Relogin, knows_subscribe};
 use super::status::SocketState;
 use crate::octoprint::rest::client::CurrentUser;
-use crate::octoprint::rest::http::RestError;
+use crate::octoprint::rest::error::RestError;
 use crate::octoprint::rest::login::{Login, LoginError};
 use crate::octoprint::wire::frame::{self, Decoded, Frame, FrameError};
 use crate::octoprint::wire::message::{Message, ReauthReason};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::options::TransportChoice;
-use super::status::Transport;
 use crate::octoprint::wire::received::Miss;
+use crate::octoprint::wire::transport::Transport;
 
 /// How long XHR streaming is used before WebSocket is tried again.
 const REMEMBER: Duration = Duration::from_secs(600);

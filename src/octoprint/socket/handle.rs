@@ -17,7 +17,8 @@ use super::options::SocketOptions;
 use super::shared::Shared;
 use super::status::{Counters, RateMode, SocketState, Status};
 use crate::octoprint::rest::client::Rest;
-use crate::octoprint::rest::http::{self, Http, HttpBuildError};
+use crate::octoprint::rest::error::BuildError;
+use crate::octoprint::rest::http::{self, Http};
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::frame;
 use crate::octoprint::wire::message::Message;
@@ -37,33 +38,6 @@ pub(in crate::octoprint) struct Handle {
     shared: Arc<Shared>,
     rest: Rest,
     commands: mpsc::UnboundedSender<Command>,
-}
-
-/// Why a socket could not be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The base address is not one of OctoPrint.
-    #[error("{url}: the base address must be http or https and its path must end with /")]
-    Url {
-        /// The address, without user and password.
-        url: String,
-    },
-    /// The API key, user name or a header cannot be sent.
-    #[error("{name}: holds characters that cannot be sent")]
-    NotSendable {
-        /// What it is: never its value.
-        name: String,
-    },
-    /// There is no tokio runtime to run the socket.
-    #[error("a socket must be made within a tokio runtime")]
-    NoRuntime,
-    /// The HTTP client could not be built.
-    #[error("the HTTP client could not be built: {reason}")]
-    Client {
-        /// Why.
-        reason: String,
-    },
 }
 
 impl Socket {
@@ -252,15 +226,6 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.handle.shared.status.borrow();
         f.debug_struct("Socket").field("state", &status.state).finish_non_exhaustive()
-    }
-}
-
-impl From<HttpBuildError> for BuildError {
-    fn from(error: HttpBuildError) -> Self {
-        match error {
-            HttpBuildError::Header(name) => Self::NotSendable { name: format!("header {name:?}") },
-            HttpBuildError::Client(reason) => Self::Client { reason },
-        }
     }
 }
 

@@ -5,9 +5,10 @@ use tokio::time::Instant;
 use super::actor::{Actor, Over};
 use super::connection::Phase;
 use super::failure::Failure;
-use super::status::Transport;
 use crate::octoprint::wire::received::{Miss, TransportError};
-use crate::octoprint::wire::transport::{Link, open_websocket, open_xhr, sockjs_is_there};
+use crate::octoprint::wire::transport::{
+    Link, Transport, open_websocket, open_xhr, sockjs_is_there,
+};
 
 impl Actor {
     /// Opens the transport that is to be tried, and the other one where that is blocked.

@@ -11,6 +11,7 @@ use super::backoff::DEFAULT_TIMEOUTS;
 use crate::octoprint::Turns;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
+use crate::octoprint::wire::large::Sizes;
 use crate::secret::Secret;
 
 /// Which transport the socket may use.
@@ -125,15 +126,6 @@ impl SocketOptions {
     pub(in crate::octoprint) fn sizes(&self) -> Sizes {
         Sizes { large: self.large_message_bytes, max: self.max_message_bytes }
     }
-}
-
-/// Sizes of messages, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::octoprint) struct Sizes {
-    /// A larger one waits for its turn.
-    pub(in crate::octoprint) large: usize,
-    /// A larger one is refused.
-    pub(in crate::octoprint) max: usize,
 }
 
 impl fmt::Debug for SocketOptions {

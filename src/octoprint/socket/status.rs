@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::octoprint::wire::transport::Transport;
+
 /// What a socket is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketState {
@@ -29,25 +31,6 @@ impl SocketState {
             Self::Connected => "connected",
             Self::Waiting => "waiting",
             Self::Failed => "failed",
-        }
-    }
-}
-
-/// The transport in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// WebSocket.
-    WebSocket,
-    /// XHR streaming.
-    XhrStreaming,
-}
-
-impl Transport {
-    /// The transport's name, as in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WebSocket => "websocket",
-            Self::XhrStreaming => "xhr-streaming",
         }
     }
 }

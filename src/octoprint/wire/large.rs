@@ -10,6 +10,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// Sizes of messages, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::octoprint) struct Sizes {
+    /// A larger one waits for its turn.
+    pub(in crate::octoprint) large: usize,
+    /// A larger one is refused.
+    pub(in crate::octoprint) max: usize,
+}
+
 /// What is smaller than this may stay with the process when it is not needed any more.
 pub(in crate::octoprint) const KEPT: usize = 128 * 1024;
 /// glibc keeps room of up to 32 MiB for later. What is larger is the system's, and given back to it

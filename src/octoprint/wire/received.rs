@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::octoprint::rest::http::CallError;
+use crate::octoprint::rest::error::CallError;
 use crate::octoprint::rest::net_error::NetError;
 
 /// How a WebSocket failed.

@@ -5,13 +5,32 @@ use std::time::Duration;
 use reqwest::Method;
 use tokio::time::timeout;
 
+use super::large::Sizes;
 use super::received::{Received, TransportError};
 use super::websocket::WebSocket;
 use super::xhr::Xhr;
 use crate::octoprint::rest::client::Rest;
-use crate::octoprint::rest::http::{Http, RestError};
-use crate::octoprint::socket::options::Sizes;
-use crate::octoprint::socket::status::Transport;
+use crate::octoprint::rest::error::RestError;
+use crate::octoprint::rest::http::Http;
+
+/// The transport in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket.
+    WebSocket,
+    /// XHR streaming.
+    XhrStreaming,
+}
+
+impl Transport {
+    /// The transport's name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::XhrStreaming => "xhr-streaming",
+        }
+    }
+}
 
 /// An open connection: SockJS frames in, text out.
 pub(in crate::octoprint) enum Link {

@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
+use super::large::Sizes;
 use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
 use crate::octoprint::rest::answer::shown;
 use crate::octoprint::rest::http::Http;
-use crate::octoprint::socket::options::Sizes;
 
 /// How long a write may take before the line counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

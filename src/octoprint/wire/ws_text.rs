@@ -15,8 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::large::{self, Turn};
-use crate::octoprint::socket::options::Sizes;
+use super::large::{self, Sizes, Turn};
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;

@@ -9,10 +9,9 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::large::{self, Turn};
+use super::large::{self, Sizes, Turn};
 use super::received::{Received, TransportError, session_path};
 use crate::octoprint::rest::client::Rest;
-use crate::octoprint::socket::options::Sizes;
 
 /// How long OctoPrint may take to accept a message before the line counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
