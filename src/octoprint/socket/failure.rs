@@ -6,14 +6,14 @@ use crate::octoprint::rest::login::LoginError;
 use crate::octoprint::wire::received::TransportError;
 
 /// After how many unreadable frames in a row the connection is given up.
-pub(in crate::octoprint) const MAX_UNREADABLE: u32 = 20;
+pub(super) const MAX_UNREADABLE: u32 = 20;
 
 /// How long to wait where only a permission is missing.
 const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an attempt or a connection failed.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::octoprint) enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Login(#[from] LoginError),
     #[error(transparent)]
@@ -47,7 +47,7 @@ pub(in crate::octoprint) enum Failure {
 impl Failure {
     /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
     /// does the same again for certain.
-    pub(in crate::octoprint) fn refused(&self) -> bool {
+    pub(super) fn refused(&self) -> bool {
         match self {
             Self::Login(error) => error.refused(),
             Self::NoPermission(_) | Self::Stale => true,
@@ -59,7 +59,7 @@ impl Failure {
 
     /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
     /// `refused` after refused credentials.
-    pub(in crate::octoprint) fn pause(&self, refused: Duration) -> Option<Duration> {
+    pub(super) fn pause(&self, refused: Duration) -> Option<Duration> {
         match self {
             // The login worked, so that another one does no harm; and someone may be about to grant
             // the permission.
@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// Whether OctoPrint could not be reached by an attempt.
-    pub(in crate::octoprint) fn unreached(&self) -> bool {
+    pub(super) fn unreached(&self) -> bool {
         match self {
             Self::Login(error) => error.unreached(),
             Self::Transport(error) => error.unreached(),
@@ -78,7 +78,7 @@ impl Failure {
     }
 
     /// Whether it was OctoPrint that ended a connection.
-    pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
+    pub(super) fn closed_by_peer(&self) -> bool {
         match self {
             Self::Transport(error) => error.closed_by_peer(),
             Self::Closed { .. } => true,

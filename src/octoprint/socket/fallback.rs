@@ -15,7 +15,7 @@ const MUTE_IN_A_ROW: u32 = 2;
 
 /// Which transport to try, and what is known of WebSocket.
 #[derive(Debug)]
-pub(in crate::octoprint) struct Fallback {
+pub(super) struct Fallback {
     choice: TransportChoice,
     /// When WebSocket turned out to be blocked.
     blocked: Option<Instant>,
@@ -23,12 +23,12 @@ pub(in crate::octoprint) struct Fallback {
 }
 
 impl Fallback {
-    pub(in crate::octoprint) fn new(choice: TransportChoice) -> Self {
+    pub(super) fn new(choice: TransportChoice) -> Self {
         Self { choice, blocked: None, mute: 0 }
     }
 
     /// What to try now.
-    pub(in crate::octoprint) fn transport(&self, now: Instant) -> Transport {
+    pub(super) fn transport(&self, now: Instant) -> Transport {
         let blocked = |since: Instant| now.saturating_duration_since(since) < REMEMBER;
         match self.choice {
             TransportChoice::WebSocket => Transport::WebSocket,
@@ -39,18 +39,13 @@ impl Fallback {
     }
 
     /// Whether it matters, for a WebSocket that failed like this, that SockJS answers otherwise.
-    pub(in crate::octoprint) fn asks(&self, miss: Miss) -> bool {
+    pub(super) fn asks(&self, miss: Miss) -> bool {
         self.choice == TransportChoice::Auto && miss != Miss::Down
     }
 
     /// A WebSocket failed; `sockjs_answers` says whether `sockjs/info` was answered with 200 in
     /// the same attempt. Yields whether to move to XHR streaming.
-    pub(in crate::octoprint) fn missed(
-        &mut self,
-        miss: Miss,
-        sockjs_answers: bool,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn missed(&mut self, miss: Miss, sockjs_answers: bool, now: Instant) -> bool {
         if !self.asks(miss) || !sockjs_answers {
             self.mute = 0;
             return false;
@@ -65,12 +60,12 @@ impl Fallback {
     }
 
     /// XHR streaming failed, having been tried: it is no way around either.
-    pub(in crate::octoprint) fn no_better(&mut self) {
+    pub(super) fn no_better(&mut self) {
         self.blocked = None;
     }
 
     /// OctoPrint's `connected` came over `transport`.
-    pub(in crate::octoprint) fn greeted(&mut self, transport: Transport) {
+    pub(super) fn greeted(&mut self, transport: Transport) {
         self.mute = 0;
         if transport == Transport::WebSocket {
             self.blocked = None;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,11 +12,12 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
-use super::actor::{Actor, Command};
-use super::handlers::{Handled, HandlerId};
+use super::connector::Connector;
+use super::dispatcher::{Command, Dispatcher, Order};
+use super::handlers::{Entry, Handled, HandlerId};
 use super::options::SocketOptions;
-use super::shared::Shared;
-use super::status::{Counters, RateMode, SocketState, Status};
+use super::rate::{RateChange, RateHook};
+use super::status::{Counters, Counts, RateMode, SocketState, Status};
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::BuildError;
 use crate::octoprint::rest::http::{self, Http};
@@ -33,11 +35,16 @@ pub struct Socket {
     handle: Arc<Handle>,
 }
 
-/// What all clones of a socket hold; the task holds it weakly.
-pub(in crate::octoprint) struct Handle {
-    shared: Arc<Shared>,
+/// What all clones of a socket hold.
+struct Handle {
     rest: Rest,
     commands: mpsc::UnboundedSender<Command>,
+    /// The task's; watched from here for as long as there is a handle.
+    status: watch::Sender<Status>,
+    counts: Arc<Counts>,
+    /// Which handlers there are, and of which kind; the task has the handlers.
+    registered: Mutex<Vec<(HandlerId, Box<str>)>>,
+    last_id: AtomicU64,
 }
 
 impl Socket {
@@ -56,17 +63,14 @@ impl Socket {
             options.connect_timeout,
         )?;
         let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
-        let shared =
-            Arc::new(Shared::new(options.rate_sliding_window_size, options.max_rate_factor));
         let (commands, inbox) = mpsc::unbounded_channel();
-        let handle = Arc::new(Handle { shared: Arc::clone(&shared), rest: rest.clone(), commands });
-        let actor = Actor::new(options, rest, shared.clone(), Arc::downgrade(&handle), inbox);
-        runtime.spawn(watched(shared, Box::new(actor).run()).in_current_span());
-        Ok(Self { handle })
-    }
-
-    pub(in crate::octoprint) fn upgrade(handle: &Weak<Handle>) -> Option<Self> {
-        handle.upgrade().map(|handle| Self { handle })
+        let (status, counts) = (watch::Sender::new(Status::default()), Arc::<Counts>::default());
+        let dispatcher = Dispatcher::new(&options, inbox, status.clone(), Arc::clone(&counts));
+        let connector = Box::new(Connector::new(options, rest.clone(), dispatcher));
+        runtime.spawn(watched(status.clone(), connector.run()).in_current_span());
+        let (registered, last_id) = Default::default();
+        let handle = Handle { rest, commands, status, counts, registered, last_id };
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// Connects, unless connected or connecting already. From then on the connection is kept up:
@@ -77,18 +81,18 @@ impl Socket {
     /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`]: they hold
     /// for the REST calls too, so they belong to the socket and not to one attempt.
     pub fn connect(&self) {
-        self.command(Command::Connect);
+        self.command(Command::Order(Order::Connect));
     }
 
     /// Drops the connection, if there is one, and connects at once, in whatever state; the list of
     /// timeouts starts anew.
     pub fn reconnect(&self) {
-        self.command(Command::Reconnect);
+        self.command(Command::Order(Order::Reconnect));
     }
 
     /// Closes the connection with code 1000 and stays disconnected.
     pub fn disconnect(&self) {
-        self.command(Command::Disconnect);
+        self.command(Command::Order(Order::Disconnect));
     }
 
     /// Registers a handler for messages of type `kind`, or for every message with `"*"`.
@@ -102,12 +106,23 @@ impl Socket {
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
     {
-        self.handle.shared.handlers.add(kind, handler)
+        let id = HandlerId(self.handle.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        self.registered(|registered| registered.push((id, kind.into())));
+        self.command(Command::Add(Box::new(Entry::new(id, kind, handler))));
+        id
     }
 
     /// Removes a handler. `false`: there is none of that kind and id.
     pub fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
-        self.handle.shared.handlers.remove(kind, id)
+        let is_it = |entry: &(HandlerId, Box<str>)| entry.0 == id && *entry.1 == *kind;
+        let known = self.registered(|registered| {
+            let known = registered.iter().position(is_it);
+            known.map(|index| registered.swap_remove(index)).is_some()
+        });
+        if known {
+            self.command(Command::Remove(id));
+        }
+        known
     }
 
     /// Sends `{kind: payload}` to OctoPrint. Dropped when there is no connection.
@@ -129,7 +144,7 @@ impl Socket {
         &self,
         hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
     ) {
-        self.handle.shared.set_too_low(Arc::new(hook));
+        self.change_rate(RateChange::OnTooLow(self.hook(hook)));
     }
 
     /// Replaces what happens when messages come faster than they are dealt with: called with the
@@ -139,52 +154,58 @@ impl Socket {
         &self,
         hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
     ) {
-        self.handle.shared.set_too_high(Arc::new(hook));
+        self.change_rate(RateChange::OnTooHigh(self.hook(hook)));
     }
 
     /// One step of 500 ms faster: the throttle factor less one, never under 1.
     pub fn increase_rate(&self) {
-        self.change_rate(|rate| rate.step(crate::octoprint::Throttle::increase_rate));
+        self.change_rate(RateChange::Increase);
     }
 
     /// One step of 500 ms slower: the throttle factor and one, never over the maximum.
     pub fn decrease_rate(&self) {
-        self.change_rate(|rate| rate.step(crate::octoprint::Throttle::decrease_rate));
+        self.change_rate(RateChange::Decrease);
     }
 
     /// Says who sets the throttle factor. [`RateMode::Manual`] sets it (kept between 1 and the
     /// maximum) and nothing changes it by itself; [`RateMode::Auto`] goes on from the factor in
     /// force. Either survives a reconnect.
     pub fn set_rate(&self, mode: RateMode) {
-        self.change_rate(|rate| rate.set_mode(mode));
+        self.change_rate(RateChange::Mode(mode));
     }
 
-    /// Who sets the throttle factor, and the factor in force.
+    /// From now on nothing but [`Socket::set_rate`], [`Socket::increase_rate`] and
+    /// [`Socket::decrease_rate`] changes the throttle factor that is in force.
+    pub fn hold_rate(&self) {
+        self.change_rate(RateChange::Hold);
+    }
+
+    /// Who sets the throttle factor, and the factor in force, as in the status: what has just been
+    /// asked for may not be in force yet.
     pub fn rate(&self) -> (RateMode, u32) {
-        let rate = self.handle.shared.rate();
-        (rate.mode, rate.throttle.factor())
+        let status = self.handle.status.borrow();
+        (status.rate_mode, status.rate_factor)
     }
 
     /// Forgets the measurements: what was received until now is not measured any more. For when
     /// what the handlers wait for was away and has come back.
     pub fn restart_measurements(&self) {
-        self.handle.shared.rate().restart();
-        self.command(Command::RateChanged);
+        self.change_rate(RateChange::Restart);
     }
 
     /// The socket's status, as it changes.
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.handle.shared.status.subscribe()
+        self.handle.status.subscribe()
     }
 
     /// Counts a message that a handler could not read among the decode errors.
     pub fn count_decode_error(&self) {
-        self.handle.shared.count_decode_error();
+        self.handle.counts.decode_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What has been counted so far.
     pub fn counters(&self) -> Counters {
-        self.handle.shared.counters()
+        self.handle.counts.read()
     }
 
     /// REST calls that share this socket's login.
@@ -195,7 +216,7 @@ impl Socket {
     /// Closes the connection, ends the socket's task and waits for that. Handlers that are not
     /// done by then are dropped. Afterwards every call is without effect.
     pub async fn close(&self) {
-        self.command(Command::Close);
+        self.command(Command::Order(Order::Close));
         self.handle.commands.closed().await;
     }
 
@@ -211,9 +232,22 @@ impl Socket {
         self.command(Command::Fail);
     }
 
-    fn change_rate(&self, change: impl FnOnce(&mut super::shared::RateControl)) {
-        self.handle.shared.change_rate(change);
-        self.command(Command::RateChanged);
+    fn registered<T>(&self, change: impl FnOnce(&mut Vec<(HandlerId, Box<str>)>) -> T) -> T {
+        change(&mut self.handle.registered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A hook as the task calls it: it must not keep the socket alive.
+    fn hook(&self, hook: impl Fn(&Socket, Duration, Duration) + Send + 'static) -> RateHook {
+        let handle = Arc::downgrade(&self.handle);
+        Box::new(move |measured, limit| {
+            if let Some(handle) = Weak::upgrade(&handle) {
+                hook(&Self { handle }, measured, limit);
+            }
+        })
+    }
+
+    fn change_rate(&self, change: RateChange) {
+        self.command(Command::Rate(change));
     }
 
     fn command(&self, command: Command) {
@@ -224,15 +258,15 @@ impl Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.handle.shared.status.borrow();
+        let status = self.handle.status.borrow();
         f.debug_struct("Socket").field("state", &status.state).finish_non_exhaustive()
     }
 }
 
 /// Runs the task of a socket; its status must not stay what it was where it panics.
-async fn watched(shared: Arc<Shared>, task: impl Future<Output = ()>) {
+async fn watched(status: watch::Sender<Status>, task: impl Future<Output = ()>) {
     if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-        shared.status.send_modify(|status| {
+        status.send_modify(|status| {
             status.state = SocketState::Failed;
             status.transport = None;
             status.next_attempt_in = None;

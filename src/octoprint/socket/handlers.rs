@@ -2,8 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -25,26 +24,32 @@ pub enum Handled {
 
 /// A registered handler, for [`Socket::remove_message`](super::Socket::remove_message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HandlerId(u64);
+pub struct HandlerId(pub(super) u64);
 
 type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 
-struct Entry {
+/// One handler and what it is for.
+pub(super) struct Entry {
     id: HandlerId,
     kind: Box<str>,
-    /// Locked by the one task that calls handlers; only makes the entry shareable.
-    handler: Mutex<Handler>,
+    handler: Handler,
 }
 
 impl Entry {
+    pub(super) fn new<F, Fut>(id: HandlerId, kind: &str, handler: F) -> Self
+    where
+        F: Fn(Arc<Message>) -> Fut + Send + 'static,
+        Fut: Future<Output = Handled> + Send + 'static,
+    {
+        Self { id, kind: kind.into(), handler: Box::new(move |message| handler(message).boxed()) }
+    }
+
     fn wants(&self, kind: &str) -> bool {
         *self.kind == *EVERY || *self.kind == *kind
     }
 
     fn call(&self, message: &Arc<Message>) -> Option<BoxFuture<'static, Handled>> {
-        // A panic leaves a lock poisoned, and the handler as it was.
-        let handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
-        let called = catch_unwind(AssertUnwindSafe(|| (*handler)(Arc::clone(message))));
+        let called = catch_unwind(AssertUnwindSafe(|| (self.handler)(Arc::clone(message))));
         if called.is_err() {
             tracing::error!(kind = message.kind(), "a message handler panicked; going on");
         }
@@ -54,49 +59,25 @@ impl Entry {
 
 /// All handlers, `*` first, each group in order of registration.
 #[derive(Default)]
-pub(in crate::octoprint) struct Handlers {
-    entries: Mutex<Arc<Vec<Arc<Entry>>>>,
-    last_id: AtomicU64,
-}
+pub(super) struct Handlers(Vec<Entry>);
 
 impl Handlers {
-    pub(in crate::octoprint) fn add<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
-    where
-        F: Fn(Arc<Message>) -> Fut + Send + 'static,
-        Fut: Future<Output = Handled> + Send + 'static,
-    {
-        let id = HandlerId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        let handler: Handler = Box::new(move |message| handler(message).boxed());
-        let entry = Arc::new(Entry { id, kind: kind.into(), handler: Mutex::new(handler) });
-        self.change(|entries| {
-            let every = entries.iter().take_while(|entry| *entry.kind == *EVERY).count();
-            entries.insert(if kind == EVERY { every } else { entries.len() }, entry);
-        });
-        id
+    pub(super) fn add(&mut self, entry: Entry) {
+        let every = self.0.iter().take_while(|entry| *entry.kind == *EVERY).count();
+        self.0.insert(if *entry.kind == *EVERY { every } else { self.0.len() }, entry);
     }
 
-    pub(in crate::octoprint) fn remove(&self, kind: &str, id: HandlerId) -> bool {
-        self.change(|entries| {
-            let known = entries.len();
-            entries.retain(|entry| !(entry.id == id && *entry.kind == *kind));
-            entries.len() < known
-        })
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Entry>>) -> T) -> T {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut entries))
+    pub(super) fn remove(&mut self, id: HandlerId) {
+        self.0.retain(|entry| entry.id != id);
     }
 
     /// Calls the handlers of a message. What comes back resolves when all of them are done, to the
     /// longest time that one of them wants measured. `None`: nobody wants the message.
-    pub(in crate::octoprint) fn call(
+    pub(super) fn call(
         &self,
         message: &Arc<Message>,
     ) -> Option<BoxFuture<'static, Option<Duration>>> {
-        // A copy of the list, so that a handler may register and remove others.
-        let entries = Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner));
-        let wanted = entries.iter().filter(|entry| entry.wants(message.kind()));
+        let wanted = self.0.iter().filter(|entry| entry.wants(message.kind()));
         let mut running: Vec<_> = wanted
             .filter_map(|entry| entry.call(message))
             .map(|handled| measured(handled, Arc::clone(message)))
@@ -123,6 +104,7 @@ async fn measured(handled: BoxFuture<'static, Handled>, message: Arc<Message>) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::time::SystemTime;
 
     use bytes::Bytes;
@@ -130,14 +112,25 @@ mod tests {
 
     use super::*;
 
+    type Log = Arc<Mutex<Vec<&'static str>>>;
+
     fn message(kind: &str) -> Arc<Message> {
         let payload = Bytes::from_static(b"null");
         let now = Instant::now();
         Arc::new(Message::new(kind, payload, now, SystemTime::UNIX_EPOCH, 1).unwrap())
     }
 
+    /// Handlers of these kinds that write down their names.
+    fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Handlers {
+        let mut handlers = Handlers::default();
+        for (id, (kind, name)) in (1..).zip(named) {
+            handlers.add(Entry::new(HandlerId(id), kind, noted(log, name)));
+        }
+        handlers
+    }
+
     fn noted(
-        log: &Arc<Mutex<Vec<&'static str>>>,
+        log: &Log,
         name: &'static str,
     ) -> impl Fn(Arc<Message>) -> std::future::Ready<Handled> + Send + 'static {
         let log = Arc::clone(log);
@@ -149,16 +142,12 @@ mod tests {
 
     #[tokio::test]
     async fn stars_first_then_in_order_and_removable() {
-        let (handlers, log) = (Handlers::default(), Arc::default());
-        let a = handlers.add("event", noted(&log, "a"));
-        handlers.add("event", noted(&log, "b"));
-        handlers.add("*", noted(&log, "*1"));
-        handlers.add("plugin", noted(&log, "p"));
-        handlers.add("*", noted(&log, "*2"));
+        let log = Log::default();
+        let named = [("event", "a"), ("event", "b"), ("*", "*1"), ("plugin", "p"), ("*", "*2")];
+        let mut handlers = handlers(&log, &named);
         assert!(handlers.call(&message("event")).unwrap().await.is_some());
         assert_eq!(*log.lock().unwrap(), ["*1", "*2", "a", "b"]);
-        assert!(!handlers.remove("plugin", a));
-        assert!(handlers.remove("event", a) && !handlers.remove("event", a));
+        handlers.remove(HandlerId(1));
         log.lock().unwrap().clear();
         handlers.call(&message("event")).unwrap().await;
         assert_eq!(*log.lock().unwrap(), ["*1", "*2", "b"]);
@@ -166,10 +155,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_takes_nothing_else_down() {
-        let (handlers, log) = (Handlers::default(), Arc::default());
-        handlers.add("*", |_| -> std::future::Ready<Handled> { panic!("at the call") });
-        handlers.add("*", |_| async { panic!("later") });
-        handlers.add("*", noted(&log, "survivor"));
+        let log = Log::default();
+        let mut handlers = handlers(&log, &[("*", "survivor")]);
+        let at_once = |_| -> std::future::Ready<Handled> { panic!("at the call") };
+        handlers.add(Entry::new(HandlerId(2), "*", at_once));
+        let later = |_| async { panic!("later") };
+        handlers.add(Entry::new(HandlerId(3), "*", later));
         for _ in 0..2 {
             assert!(handlers.call(&message("event")).unwrap().await.is_some());
         }
@@ -178,8 +169,9 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_and_unmeasured() {
-        let handlers = Handlers::default();
-        handlers.add("event", |_| async { Handled::Unmeasured });
+        let mut handlers = Handlers::default();
+        let unmeasured = |_| async { Handled::Unmeasured };
+        handlers.add(Entry::new(HandlerId(1), "event", unmeasured));
         assert!(handlers.call(&message("plugin")).is_none());
         assert_eq!(handlers.call(&message("event")).unwrap().await, None);
     }

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 /// The interval that they are measured against is the same for all of them, so that the first one
 /// in the queue is always the first one to be late.
 #[derive(Debug)]
-pub(in crate::octoprint) struct InFlight {
-    generation: u64,
+pub(super) struct InFlight {
     limit: Duration,
     waiting: VecDeque<Waiting>,
 }
@@ -26,23 +25,18 @@ struct Waiting {
 impl InFlight {
     /// No messages yet; those to come are measured against `limit`. To begin anew with another
     /// interval, after which what was received before is not measured any more, make a new one.
-    pub(in crate::octoprint) fn new(generation: u64, limit: Duration) -> Self {
-        Self { generation, limit, waiting: VecDeque::new() }
-    }
-
-    /// The generation of the throttle that these messages belong to.
-    pub(in crate::octoprint) fn generation(&self) -> u64 {
-        self.generation
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, waiting: VecDeque::new() }
     }
 
     /// Notes a message, with a serial number greater than all before.
-    pub(in crate::octoprint) fn received(&mut self, serial: u64, received: Instant) {
+    pub(super) fn received(&mut self, serial: u64, received: Instant) {
         self.waiting.push_back(Waiting { serial, received, done: false });
     }
 
     /// Notes that a message's handlers are done. `true`: its time may be recorded; it is of this
     /// generation and has not been reported late.
-    pub(in crate::octoprint) fn finished(&mut self, serial: u64) -> bool {
+    pub(super) fn finished(&mut self, serial: u64) -> bool {
         let Ok(index) = self.waiting.binary_search_by_key(&serial, |waiting| waiting.serial) else {
             return false;
         };
@@ -55,13 +49,13 @@ impl InFlight {
     }
 
     /// When the next message will be late.
-    pub(in crate::octoprint) fn next_late(&self) -> Option<Instant> {
+    pub(super) fn next_late(&self) -> Option<Instant> {
         // Just over the limit: exactly the limit is not late.
         self.waiting.front().map(|w| w.received + self.limit + Duration::from_millis(1))
     }
 
     /// Takes a message that is late now, and how long it has been waiting.
-    pub(in crate::octoprint) fn take_late(&mut self, now: Instant) -> Option<Duration> {
+    pub(super) fn take_late(&mut self, now: Instant) -> Option<Duration> {
         if self.next_late()? > now {
             return None;
         }
@@ -75,24 +69,24 @@ impl InFlight {
 
 /// The processing times of the last messages, for show.
 #[derive(Debug)]
-pub(in crate::octoprint) struct Latency {
+pub(super) struct Latency {
     window: usize,
     times: VecDeque<Duration>,
 }
 
 impl Latency {
-    pub(in crate::octoprint) fn new(window: usize) -> Self {
+    pub(super) fn new(window: usize) -> Self {
         Self { window: window.max(1), times: VecDeque::new() }
     }
 
-    pub(in crate::octoprint) fn record(&mut self, took: Duration) {
+    pub(super) fn record(&mut self, took: Duration) {
         if self.times.len() >= self.window {
             self.times.pop_front();
         }
         self.times.push_back(took);
     }
 
-    pub(in crate::octoprint) fn median(&self) -> Option<Duration> {
+    pub(super) fn median(&self) -> Option<Duration> {
         let mut sorted: Vec<_> = self.times.iter().copied().collect();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()
@@ -106,7 +100,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(500);
 
     fn in_flight(count: u64) -> (InFlight, Instant) {
-        let (mut in_flight, start) = (InFlight::new(0, LIMIT), Instant::now());
+        let (mut in_flight, start) = (InFlight::new(LIMIT), Instant::now());
         (0..count).for_each(|n| in_flight.received(n, start + Duration::from_millis(n)));
         (in_flight, start)
     }
@@ -128,7 +122,7 @@ mod tests {
         assert!(in_flight.finished(1) && !in_flight.finished(1));
         assert!(in_flight.take_late(start + 2 * LIMIT).is_some());
         assert_eq!(in_flight.waiting.len(), 1);
-        in_flight = InFlight::new(1, LIMIT);
+        in_flight = InFlight::new(LIMIT);
         assert!(!in_flight.finished(2));
     }
 

@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_millis(400);
 
 /// What came of a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::octoprint) enum Answer {
+pub(super) enum Answer {
     /// 200: OctoPrint is there.
     There,
     /// Nothing came, or an answer that says that OctoPrint is not up.
@@ -32,7 +32,7 @@ pub(in crate::octoprint) enum Answer {
 
 /// When to knock, and whether an answer ends the wait.
 #[derive(Debug)]
-pub(in crate::octoprint) struct Knocking {
+pub(super) struct Knocking {
     enabled: bool,
     /// Since when OctoPrint could not be reached; `None`: knocking is out of place.
     since: Option<Instant>,
@@ -45,33 +45,33 @@ pub(in crate::octoprint) struct Knocking {
 }
 
 impl Knocking {
-    pub(in crate::octoprint) fn new(enabled: bool) -> Self {
+    pub(super) fn new(enabled: bool) -> Self {
         Self { enabled, since: None, last: None, phase: 0.0, heeded: true }
     }
 
     /// A wait begins because OctoPrint could not be reached. `phase`, 0 to 1, is by chance.
-    pub(in crate::octoprint) fn unreached(&mut self, phase: f64, now: Instant) {
+    pub(super) fn unreached(&mut self, phase: f64, now: Instant) {
         self.since.get_or_insert(now);
         self.phase = phase.clamp(0.0, 1.0);
     }
 
     /// A wait begins for another reason: OctoPrint has answered, and refused, or the line was lost.
-    pub(in crate::octoprint) fn out_of_place(&mut self) {
+    pub(super) fn out_of_place(&mut self) {
         self.since = None;
     }
 
     /// Whether OctoPrint is known not to be reached.
-    pub(in crate::octoprint) fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         self.since.is_some()
     }
 
     /// Connected: all is forgotten.
-    pub(in crate::octoprint) fn connected(&mut self) {
+    pub(super) fn connected(&mut self) {
         *self = Self::new(self.enabled);
     }
 
     /// When to knock next in a wait that `ends` with an attempt.
-    pub(in crate::octoprint) fn next(&self, now: Instant, ends: Instant) -> Option<Instant> {
+    pub(super) fn next(&self, now: Instant, ends: Instant) -> Option<Instant> {
         let since = self.since.filter(|_| self.enabled)?;
         let long = now.saturating_duration_since(since) >= LONG;
         let every = if long { SELDOM } else { OFTEN };
@@ -84,7 +84,7 @@ impl Knocking {
     }
 
     /// A knock that began at `at` has come to this. Whether it ends the wait.
-    pub(in crate::octoprint) fn knocked(&mut self, answer: Answer, at: Instant) -> bool {
+    pub(super) fn knocked(&mut self, answer: Answer, at: Instant) -> bool {
         self.last = Some(at);
         match answer {
             Answer::There if self.since.is_some() => std::mem::take(&mut self.heeded),

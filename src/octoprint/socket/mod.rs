@@ -1,19 +1,19 @@
 //! The push socket: its handle, the life of a connection, back-off, throttling, handlers.
 
-mod actor;
+mod absence;
 pub(super) mod backoff;
 mod connection;
+mod connector;
+mod dispatcher;
 mod failure;
 mod fallback;
 pub(super) mod handle;
 pub(super) mod handlers;
 mod in_flight;
 mod knocking;
-mod opening;
 pub(super) mod options;
+mod rate;
 mod relogin;
-mod shared;
 pub(super) mod status;
 pub(super) mod throttle;
 pub(super) mod turns;
-mod waiting;

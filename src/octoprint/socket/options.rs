@@ -123,7 +123,7 @@ impl SocketOptions {
         }
     }
 
-    pub(in crate::octoprint) fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self) -> Sizes {
         Sizes { large: self.large_message_bytes, max: self.max_message_bytes }
     }
 }
@@ -166,7 +166,7 @@ impl Default for Subscription {
 
 impl Subscription {
     /// The payload of the `subscribe` message.
-    pub(in crate::octoprint) fn payload(&self) -> Value {
+    pub(super) fn payload(&self) -> Value {
         let state = match self.state {
             true => json!({"logs": self.logs, "messages": self.messages}),
             false => json!(false),

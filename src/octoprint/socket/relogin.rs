@@ -15,7 +15,7 @@ const MAX_STALE: u32 = 3;
 
 /// What one connection knows of the logins that OctoPrint asks for.
 #[derive(Debug, Default)]
-pub(in crate::octoprint) struct Relogin {
+pub(super) struct Relogin {
     /// When the present burst is over, and the reason that asks for the most.
     due: Option<(Instant, ReauthReason)>,
     /// Logins since the connection last held, and those of them that replaced a dead session.
@@ -25,11 +25,11 @@ pub(in crate::octoprint) struct Relogin {
 
 /// OctoPrint calls every session stale that it gives.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::octoprint) struct AllStale;
+pub(super) struct AllStale;
 
 impl Relogin {
     /// `reauthRequired` came.
-    pub(in crate::octoprint) fn asked(&mut self, reason: ReauthReason, now: Instant) {
+    pub(super) fn asked(&mut self, reason: ReauthReason, now: Instant) {
         let pause = BURST * 2_u32.pow(self.logins.min(MAX_DOUBLINGS));
         self.due = Some(match self.due {
             // A dead session carries no messages: it is not made to wait for longer.
@@ -43,12 +43,12 @@ impl Relogin {
     }
 
     /// When a login is due.
-    pub(in crate::octoprint) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.due.map(|(at, _)| at)
     }
 
     /// Takes the reason for the login that begins now; `None` where none is asked for.
-    pub(in crate::octoprint) fn begin(&mut self) -> Result<Option<ReauthReason>, AllStale> {
+    pub(super) fn begin(&mut self) -> Result<Option<ReauthReason>, AllStale> {
         let Some((_, reason)) = self.due.take() else { return Ok(None) };
         self.logins += 1;
         self.stale += u32::from(reason == ReauthReason::LoginNeeded);
@@ -56,14 +56,14 @@ impl Relogin {
     }
 
     /// The connection has held with its present login.
-    pub(in crate::octoprint) fn held(&mut self) {
+    pub(super) fn held(&mut self) {
         (self.logins, self.stale) = (0, 0);
     }
 }
 
 /// Whether the OctoPrint that sent this `connected` knows `subscribe`, as 1.8 and later do. One
 /// that does not tell its version is taken for a new one.
-pub(in crate::octoprint) fn knows_subscribe(connected: &Message) -> bool {
+pub(super) fn knows_subscribe(connected: &Message) -> bool {
     #[derive(serde::Deserialize)]
     struct Connected {
         version: String,

@@ -1,5 +1,6 @@
 //! What a socket shows of itself.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::octoprint::wire::transport::Transport;
@@ -81,6 +82,24 @@ impl Default for Status {
             rate_mode: RateMode::Auto,
             rate_factor: 1,
             publish_latency: None,
+        }
+    }
+}
+
+/// What a socket's task and its handlers count, and its handles read.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) messages: AtomicU64,
+    pub(super) decode_errors: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn read(&self) -> Counters {
+        Counters {
+            messages: self.messages.load(Ordering::Relaxed),
+            decode_errors: self.decode_errors.load(Ordering::Relaxed),
+            reconnects: self.reconnects.load(Ordering::Relaxed),
         }
     }
 }

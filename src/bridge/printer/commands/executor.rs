@@ -90,16 +90,20 @@ impl Executor {
     }
 
     fn set_rate(&self, rate: Rate) {
-        let (_, factor) = self.socket.rate();
-        let mode = match rate {
-            Rate::Auto => RateMode::Auto,
-            Rate::Factor(factor) => RateMode::Manual(factor),
-            Rate::Hold => RateMode::Manual(factor),
-            // The socket keeps the factor within its bounds.
-            Rate::Faster => RateMode::Manual(factor.saturating_sub(1).max(1)),
-            Rate::Slower => RateMode::Manual(factor.saturating_add(1)),
-        };
-        self.socket.set_rate(mode);
+        // The socket keeps the factor within its bounds.
+        match rate {
+            Rate::Auto => self.socket.set_rate(RateMode::Auto),
+            Rate::Factor(factor) => self.socket.set_rate(RateMode::Manual(factor)),
+            Rate::Hold => self.socket.hold_rate(),
+            Rate::Faster => {
+                self.socket.hold_rate();
+                self.socket.increase_rate();
+            }
+            Rate::Slower => {
+                self.socket.hold_rate();
+                self.socket.decrease_rate();
+            }
+        }
     }
 
     /// Drops what waits, and stops beside whatever is under way, wherever OctoPrint is thought to

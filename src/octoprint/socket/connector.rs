@@ -1,0 +1,252 @@
+//! The task of a socket: connects, again and again, as the list of timeouts says.
+
+use tokio::time::{Instant, timeout};
+
+use super::absence::Absence;
+use super::backoff::Backoff;
+use super::connection::{Connection, LOGIN_STEPS, Over, Phase};
+use super::dispatcher::{Dispatcher, Order};
+use super::failure::Failure;
+use super::fallback::Fallback;
+use super::options::SocketOptions;
+use super::status::SocketState;
+use crate::octoprint::rest::client::Rest;
+use crate::octoprint::rest::http::public_url;
+use crate::octoprint::rest::login::{Login, LoginError};
+use crate::octoprint::wire::received::{Miss, TransportError};
+use crate::octoprint::wire::transport::{
+    Link, Transport, open_websocket, open_xhr, sockjs_is_there,
+};
+
+pub(super) struct Connector {
+    options: SocketOptions,
+    rest: Rest,
+    url: String,
+    dispatcher: Dispatcher,
+    backoff: Backoff,
+    fallback: Fallback,
+    absence: Absence,
+    connections: u64,
+    connected_before: bool,
+    last_failure: Option<String>,
+}
+
+impl Connector {
+    pub(super) fn new(options: SocketOptions, rest: Rest, dispatcher: Dispatcher) -> Self {
+        Self {
+            url: public_url(&options.url),
+            dispatcher,
+            backoff: Backoff::new(options.timeouts.clone(), options.give_up),
+            fallback: Fallback::new(options.transport),
+            absence: Absence::new(rest.clone(), options.connect_timeout, options.knock),
+            connections: 0,
+            connected_before: false,
+            last_failure: None,
+            options,
+            rest,
+        }
+    }
+
+    /// Boxed: a future holds its arguments twice.
+    pub(super) async fn run(mut self: Box<Self>) {
+        let mut order = Order::Disconnect;
+        loop {
+            order = match order {
+                Order::Disconnect => self.idle().await,
+                Order::Connect | Order::Reconnect => self.stay_connected().await,
+                Order::Close => break,
+            };
+        }
+        self.dispatcher.show(|status| {
+            status.state = SocketState::Disconnected;
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+    }
+
+    /// Does nothing but obey. Who has given up shows that until told something.
+    async fn idle(&mut self) -> Order {
+        self.dispatcher.show(|status| {
+            if status.state != SocketState::Failed {
+                status.state = SocketState::Disconnected;
+                status.error = None;
+            }
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+        let told = self.dispatcher.until(false, std::future::pending::<()>()).await;
+        let order = told.err().unwrap_or(Order::Disconnect);
+        if order == Order::Disconnect {
+            self.dispatcher.show(|status| status.state = SocketState::Disconnected);
+        }
+        order
+    }
+
+    /// Connects, and again whenever that fails, until told something else or given up.
+    async fn stay_connected(&mut self) -> Order {
+        self.backoff.reset();
+        loop {
+            let failure = match self.attempt().await {
+                Over::Failed(failure) => failure,
+                Over::Told(order) => {
+                    match order {
+                        Order::Connect | Order::Reconnect => {
+                            tracing::info!(url = self.url, "reconnecting as told");
+                        }
+                        _ => tracing::info!(url = self.url, "disconnected as told"),
+                    }
+                    self.last_failure = None;
+                    return order;
+                }
+            };
+            let Some(pause) = self.failed(&failure) else { return Order::Disconnect };
+            if let Err(order) = self.absence.wait(&mut self.dispatcher, pause).await {
+                return order;
+            }
+        }
+    }
+
+    /// One attempt, and the life of the connection that comes of it.
+    async fn attempt(&mut self) -> Over {
+        self.dispatcher.show(|status| {
+            status.state = SocketState::Connecting;
+            status.transport = None;
+            status.next_attempt_in = None;
+        });
+        let (link, login) = match self.open().await {
+            Ok(opened) => opened,
+            Err(over) => return over,
+        };
+        self.absence.opened();
+        self.connections += 1;
+        let (transport, number) = (link.transport(), self.connections);
+        let mut connection = Connection::new(
+            link,
+            login,
+            number,
+            &self.options,
+            &self.rest,
+            &mut self.dispatcher,
+            self.connected_before,
+        );
+        let over = connection.run().await;
+        let Connection { phase, proven, held, .. } = connection;
+        if let Over::Told(_) = over {
+            connection.close().await;
+        }
+        if held {
+            self.backoff.reset();
+        }
+        if proven {
+            self.connected_before = true;
+            self.last_failure = None;
+            self.absence.was_connected();
+        }
+        let is_mute = matches!(phase, Phase::Opening | Phase::Greeting);
+        if !is_mute {
+            self.fallback.greeted(transport);
+        }
+        match &over {
+            Over::Failed(_) if is_mute => self.learn_of_mute(transport).await.err().unwrap_or(over),
+            Over::Failed(failure) if phase != Phase::Authenticating => {
+                self.absence.lost(failure);
+                over
+            }
+            _ => over,
+        }
+    }
+
+    /// Logs in and opens a transport, when it is this socket's turn.
+    async fn open(&mut self) -> Result<(Link, Login), Over> {
+        let (limit, rest) = (self.options.connect_timeout, self.rest.clone());
+        if let Some(turns) = &self.options.turns {
+            self.dispatcher.until(true, turns.take()).await?;
+        }
+        let login = timeout(limit * LOGIN_STEPS, rest.login());
+        let login =
+            self.dispatcher.until(true, login).await?.map_err(|_| LoginError::Timeout)??;
+        Ok((self.open_transport().await?, login))
+    }
+
+    /// Opens the transport that is to be tried, and the other one where that is blocked.
+    async fn open_transport(&mut self) -> Result<Link, Over> {
+        if self.fallback.transport(Instant::now()) == Transport::XhrStreaming {
+            let opened = self.open_xhr().await?;
+            return Ok(opened.inspect_err(|_| self.fallback.no_better())?);
+        }
+        let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
+        let open = open_websocket(self.rest.http(), limit, sizes);
+        let failed = match self.dispatcher.until(true, open).await? {
+            Ok(link) => return Ok(link),
+            Err(failed) => failed,
+        };
+        if !self.missed(failed.miss()).await? {
+            return Err(failed.into());
+        }
+        tracing::warn!(url = self.url, "{failed}; trying XHR streaming");
+        // The first failure is the one worth telling.
+        let opened = self.open_xhr().await?;
+        Ok(opened.map_err(|_| {
+            self.fallback.no_better();
+            failed
+        })?)
+    }
+
+    async fn open_xhr(&mut self) -> Result<Result<Link, TransportError>, Order> {
+        let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
+        self.dispatcher.until(true, open_xhr(&self.rest, limit, sizes)).await
+    }
+
+    /// A WebSocket failed. Yields whether to move to XHR streaming.
+    async fn missed(&mut self, miss: Miss) -> Result<bool, Order> {
+        let asked = sockjs_is_there(self.rest.http(), self.options.connect_timeout);
+        let there = self.fallback.asks(miss) && self.dispatcher.until(true, asked).await?;
+        Ok(self.fallback.missed(miss, there, Instant::now()))
+    }
+
+    /// Draws the conclusion from a connection that carried not even `connected`.
+    async fn learn_of_mute(&mut self, transport: Transport) -> Result<(), Over> {
+        match transport {
+            Transport::WebSocket => {
+                let moves = self.missed(Miss::Mute).await?;
+                if moves {
+                    let url = &self.url;
+                    tracing::warn!(url, "two WebSockets carried nothing: XHR streaming is next");
+                }
+            }
+            Transport::XhrStreaming => self.fallback.no_better(),
+        }
+        Ok(())
+    }
+
+    /// Says once what went wrong and what comes next: how long to wait, or `None` to give up.
+    fn failed(&mut self, failure: &Failure) -> Option<std::time::Duration> {
+        let text = match failure {
+            Failure::Login(error) => self.options.credentials.told(error),
+            other => other.to_string(),
+        };
+        let pause = failure.pause(self.options.refused_pause);
+        let pause = pause.or_else(|| self.backoff.next_timeout());
+        self.absence.begin(failure, pause.is_some());
+        let next = match pause {
+            Some(pause) => format!("next attempt in {}", humantime::format_duration(pause)),
+            None => "giving up until told to reconnect".to_owned(),
+        };
+        if self.last_failure.as_ref() == Some(&text) && pause.is_some() {
+            tracing::debug!(url = self.url, "{text}; {next}");
+        } else {
+            tracing::warn!(url = self.url, "{text}; {next}");
+        }
+        let attempt = self.backoff.attempts();
+        self.dispatcher.show(|status| {
+            status.state = if pause.is_some() { SocketState::Waiting } else { SocketState::Failed };
+            status.transport = None;
+            status.attempt = attempt;
+            status.next_attempt_in = pause;
+            status.error = Some(text.clone());
+        });
+        self.absence.show_gone(&self.dispatcher);
+        self.last_failure = Some(text);
+        pause
+    }
+}
