@@ -15,5 +15,5 @@ pub use outbox::admission::{Attendance, Subscribed, Verdict};
 pub use outbox::entry::{Bounds, Counts, Keep, KeptEvent, Outgoing, Token};
 pub use outbox::queue::{Outbox, WINDOW};
 pub use packet::{PacketLimit, packet_bytes};
-pub use publication::{Audience, Incoming, Kind, Make, Publication, Worth};
+pub use publication::{Audience, Incoming, Kind, Make, OWN_LANE, Publication, Worth};
 pub use receipt::{Receipt, Settled};

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::receipt::Receipt;
 use crate::topics::Topic;
 
+/// The bridge's own lane, which goes first; printers follow from 1 on.
+pub const OWN_LANE: usize = 0;
+
 /// What waits, what is replaced and what is given up while the broker is slow or away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -106,7 +109,7 @@ impl fmt::Debug for Make {
 /// A message for the broker.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Whose it is; lanes take turns and have bounds of their own. Lane 0 goes first.
+    /// Whose it is; lanes take turns and have bounds of their own, after [`OWN_LANE`].
     pub lane: usize,
     /// Where it goes.
     pub topic: Topic,

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::identity::{Identity, Owners, complaint};
 use crate::homeassistant::{self, Components, Published, Settings};
-use crate::mqtt::{self, Broker, Incoming, Kind, Options, Publication};
+use crate::mqtt::{self, Broker, Incoming, Kind, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
 /// How often what is retained is asked for; after that the bridge goes on without it.
@@ -161,7 +161,7 @@ impl Announcer {
     }
 
     fn publish(&self, topic: Topic, payload: bytes::Bytes) {
-        self.broker.publish(Publication::new(super::LANE, topic, payload, Kind::State));
+        self.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
     }
 
     /// What is retained of bridges, and of their devices.

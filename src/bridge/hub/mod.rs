@@ -36,12 +36,12 @@ use crate::config::Config;
 use crate::homeassistant::Settings;
 use crate::journal;
 use crate::metrics::{self, Latencies, Queues, Sockets};
-use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, Options, Publication};
+use crate::mqtt::{
+    Attendance, Audiences, Bounds, Broker, Incoming, Kind, OWN_LANE, Options, Publication,
+};
 use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
-/// The bridge's own lane in the outbox; printers follow from 1 on.
-pub(in crate::bridge) const LANE: usize = 0;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a clean stop may take to flush what waits.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -54,8 +54,6 @@ const ECHO: Duration = Duration::from_secs(10);
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages from the broker that wait to be looked at.
 const INCOMING: usize = 4096;
-/// Most answers about its prints that wait for a printer.
-pub(in crate::bridge) const FOUND: usize = 16;
 /// Most of them for one printer.
 const INCOMING_A_PRINTER: usize = 256;
 
@@ -199,7 +197,7 @@ impl Hub {
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
         let fit = |event| oversize::fit_kept(event, options.limit);
-        let keeper = journal::keeper(&store, &mut known, &ids, LANE + 1, fit);
+        let keeper = journal::keeper(&store, &mut known, &ids, OWN_LANE + 1, fit);
         let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
         identity.keep(&store);
@@ -282,7 +280,7 @@ impl Hub {
     /// That the bridge is there, and what it is.
     fn greeting(&self) -> Vec<Publication> {
         let state = |topic: &Topic, payload: String| {
-            Publication::new(LANE, topic.clone(), payload, Kind::State)
+            Publication::new(OWN_LANE, topic.clone(), payload, Kind::State)
         };
         vec![
             state(&self.topics.state, "online".to_owned()),
@@ -399,7 +397,7 @@ impl Hub {
         };
         let answer = request::answer(outcome, transaction);
         self.broker.publish(Publication::new(
-            LANE,
+            OWN_LANE,
             self.topics.response(name),
             answer,
             Kind::ANSWER,
@@ -416,7 +414,7 @@ impl Hub {
     }
 
     fn publish_state(&self, topic: Topic, payload: impl Into<bytes::Bytes>) {
-        self.broker.publish(Publication::new(LANE, topic, payload, Kind::State));
+        self.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
     }
 
     async fn stop(self) {

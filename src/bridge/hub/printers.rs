@@ -9,16 +9,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::watch::{Pauses, Restarts, Watch, caught};
-use super::{FOUND, LANE};
 use crate::bridge::printer::discovery::home_assistant::HomeAssistant;
 use crate::bridge::printer::last_event::LastEvent;
-use crate::bridge::printer::prints::Prints;
+use crate::bridge::printer::prints::{self, Prints};
 use crate::bridge::printer::rate_memory::RateMemory;
 use crate::bridge::printer::{Ended, Memory, Printer};
 use crate::bridge::setup::SocketMaker;
 use crate::config::{self, Config};
 use crate::metrics::{Latency, Sockets};
-use crate::mqtt::{Broker, Incoming};
+use crate::mqtt::{Broker, Incoming, OWN_LANE};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
@@ -51,7 +50,7 @@ pub fn recalled(
     latency: Latency,
 ) -> Memory {
     let (watch, failures) = Watch::new();
-    let (tell, found) = mpsc::channel(FOUND);
+    let (tell, found) = mpsc::channel(prints::FOUND);
     let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
     let rate = RateMemory::restore(printer, known, store.clone());
     let last_event = LastEvent::restore(printer, known, store.clone());
@@ -66,7 +65,7 @@ impl Place {
 
     /// The printer, with its socket as it is now.
     pub fn printer(&self, memory: Memory) -> Box<Printer> {
-        let (lane, socket) = (LANE + 1 + self.index, self.sockets.get(self.index));
+        let (lane, socket) = (OWN_LANE + 1 + self.index, self.sockets.get(self.index));
         memory.rate.apply(&socket);
         let (topics, broker) = (self.topics.clone(), self.broker.clone());
         Box::new(Printer::new(self.settings(), lane, topics, broker, socket, memory))

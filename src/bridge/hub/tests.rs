@@ -235,7 +235,7 @@ async fn without_its_hub_the_bridge_says_offline_and_ends() {
 async fn without_its_brokers_task_the_bridge_ends_and_its_last_will_says_offline() {
     let world = World::start().await;
     let make = Make::new(|| panic!("a test"));
-    world.broker.publish(Publication::made(LANE, "octoprint2mqtt/x".into(), make));
+    world.broker.publish(Publication::made(OWN_LANE, "octoprint2mqtt/x".into(), make));
     world.ends_with("broker's task").await;
 }
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::commands::Command;
-use super::{Memory, Printer, commands as command};
-use crate::bridge::hub::FOUND;
+use super::{Memory, Printer, commands as command, prints};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::commands::answers::Failure;
 use crate::metrics::Latency;
@@ -73,7 +72,7 @@ impl Printer {
     /// that were received and not looked at.
     pub fn dissolve(mut self: Box<Self>, latency: Latency) -> Memory {
         let (watch, failures) = Watch::new();
-        let (tell, found) = mpsc::channel(FOUND);
+        let (tell, found) = mpsc::channel(prints::FOUND);
         let mut left = std::mem::take(&mut self.left);
         while let Ok(received) = self.messages.try_recv() {
             left.push_back(received);

@@ -1,6 +1,6 @@
 //! Commands about heaters.
 
-use super::{Asked, Command, Refusal, no_value, number};
+use super::command::{Asked, Command, Refusal, no_value, number};
 use crate::config::Limits;
 
 /// What OctoPrint takes as an offset, in °C either way.

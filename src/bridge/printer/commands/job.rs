@@ -1,6 +1,6 @@
 //! Commands about the job and the printer's display.
 
-use super::{Asked, Command, Refusal, no_value};
+use super::command::{Asked, Command, Refusal, no_value};
 use crate::octoprint::{FilePath, JobAction};
 
 /// Longest text on the display, in characters.

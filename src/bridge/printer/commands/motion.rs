@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Asked, Command, Refusal, no_value, number};
+use super::command::{Asked, Command, Refusal, no_value, number};
 use crate::octoprint::Jog;
 
 /// The axes, in the order in which they are homed.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Asked, Command, Rate, Refusal, no_value, number};
+use super::command::{Asked, Command, Rate, Refusal, no_value, number};
 use crate::octoprint::SystemCommand;
 
 /// Most lines of G-code in one command.

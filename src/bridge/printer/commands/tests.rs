@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::octoprint::{FilePath, JobAction, Jog};
 
 fn rules() -> Rules {
     Rules {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::facts::Fact;
 use crate::bridge::printer::snapshot;
 use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
-use crate::mqtt::{Make, Publication};
+use crate::mqtt::{Make, OWN_LANE, Publication};
 use crate::topics::PrinterTopics;
 
 /// Home Assistant loses parts of a message that follows another one closely.
@@ -129,7 +129,7 @@ impl Discovery {
         self.sent = Some((hash, now));
         self.published = Some(Packed::new(&message.components));
         // In the bridge's own lane, which goes first: discovery precedes state.
-        Some(Publication::made(crate::bridge::hub::LANE, message.topic, self.maker(message.gone)))
+        Some(Publication::made(OWN_LANE, message.topic, self.maker(message.gone)))
     }
 
     /// Makes the message as it is now: with a thousand printers these messages would take more

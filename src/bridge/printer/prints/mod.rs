@@ -34,6 +34,8 @@ use crate::octoprint::{FilePath, Rest, RestError};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
+/// Most findings about its prints that wait for a printer.
+pub const FOUND: usize = 16;
 /// OctoPrint writes a file's history some moments after the end of the print.
 const WRITTEN: Duration = Duration::from_secs(1);
 /// How often a file's history is asked for where no answer comes.

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Change, Topic};
 use super::json::{Last, Raw, last_element, members, number, object};
+use super::printer_state::PrinterState;
+use super::published::Published;
 use super::roster::Roster;
-use super::{Change, PrinterState, Published, Topic};
 use crate::ordered;
 
 /// How far the actual temperature moves, in °C, before it is published.

@@ -8,6 +8,11 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
+/// A longer time than ten years is none.
+pub(super) const MOST_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
+/// A larger file than this is none, and a larger number than this is not exact.
+pub(super) const MOST_BYTES: f64 = 9e15;
+
 /// A member of an object that is wanted as raw JSON, `None` where missing or null.
 pub(in crate::bridge) type Raw<'a> = Option<&'a RawValue>;
 

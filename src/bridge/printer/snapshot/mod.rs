@@ -3,6 +3,7 @@
 //! Every field is decoded by itself: one that OctoPrint sends in a form unknown today costs that
 //! field, not the others.
 
+mod change;
 mod heaters;
 pub(in crate::bridge) mod json;
 pub mod markings;
@@ -11,16 +12,17 @@ mod progress;
 mod published;
 mod roster;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::change::{Change, Now, Topic};
 use self::heaters::Heaters;
 pub use self::json::NotAnObject;
 use self::json::{
-    Last, Raw, member, number, object, raw_number, raw_object, raw_text, whole_object,
+    Last, MOST_BYTES, MOST_SECONDS, Raw, member, number, object, raw_number, raw_object, raw_text,
+    whole_object,
 };
 use self::markings::Standing;
 pub use self::printer_state::PrinterState;
@@ -28,51 +30,8 @@ use self::progress::Progress;
 use self::published::Published;
 pub use self::roster::assumed;
 
-/// A longer time than ten years is none.
-const MOST_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
-/// A larger file than this is none, and a larger number than this is not exact.
-const MOST_BYTES: f64 = 9e15;
 /// Heights that can be, in mm.
 const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
-
-/// A state topic of one printer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Topic {
-    /// `printer`
-    Printer,
-    /// `job`
-    Job,
-    /// `progress`
-    Progress,
-    /// `temperature/<heater>`
-    Temperature(String),
-    /// `position`
-    Position,
-    /// `factors`
-    Factors,
-    /// `resends`
-    Resends,
-    /// `server`
-    Server,
-}
-
-/// A state topic and its new payload; an empty payload clears the topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Which topic.
-    pub topic: Topic,
-    /// Its payload.
-    pub payload: Bytes,
-}
-
-/// When a message was received, on both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For pauses and ages.
-    pub instant: Instant,
-    /// For times of day.
-    pub wall: SystemTime,
-}
 
 /// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
 /// are not.

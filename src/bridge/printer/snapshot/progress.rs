@@ -4,8 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::json::{Raw, member, number, object};
-use super::{Change, MOST_BYTES, MOST_SECONDS, Now, PrinterState, Published, Topic};
+use super::change::{Change, Now, Topic};
+use super::json::{MOST_BYTES, MOST_SECONDS, Raw, member, number, object};
+use super::printer_state::PrinterState;
+use super::published::Published;
 use crate::bridge::timestamp;
 
 /// The longest that a change of times alone waits.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Change, Topic};
+use super::change::{Change, Topic};
 
 /// A value's JSON as last published.
 #[derive(Debug, Default)]

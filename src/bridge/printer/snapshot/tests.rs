@@ -198,7 +198,7 @@ fn heaters_that_leave_the_profile_are_cleared() {
     snapshot.set_profile_heaters(Some(names(&["tool0"])));
     let cleared = snapshot.take_cleared();
     let gone = Topic::Temperature("tool1".to_owned());
-    assert_eq!(cleared, [Change { topic: gone.clone(), payload: Bytes::new() }]);
+    assert_eq!(cleared, [Change { topic: gone.clone(), payload: bytes::Bytes::new() }]);
     let changes = snapshot.apply(&two(50.0), clock.at(1.0)).unwrap();
     assert!(changes.iter().all(|change| change.topic != gone), "{changes:?}");
     assert_eq!(snapshot.take_cleared(), []);
