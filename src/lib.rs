@@ -28,6 +28,7 @@
 
 pub mod bridge;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod homeassistant;
 pub mod http;

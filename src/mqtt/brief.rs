@@ -2,12 +2,13 @@
 //! so that they never disturb a running bridge.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::broker::connection::Connection;
 use super::broker::lost::Lost;
 use super::broker::options::Options;
 use super::outbox::entry::{Outgoing, Slot, Token};
+use crate::clock;
 use crate::mqtt::publication::Incoming;
 use crate::topics::Topic;
 
@@ -52,7 +53,7 @@ pub async fn clear(options: &Options, topics: &[Topic]) -> Result<(), Lost> {
             let token = Some(Token { lane: 0, slot: Slot::Passing { sequence } });
             let topic = topic.clone();
             let payload = bytes::Bytes::new();
-            connection.publish(Outgoing { token, topic, payload, retain: true }, Instant::now())?;
+            connection.publish(Outgoing { token, topic, payload, retain: true }, clock::now())?;
             while connection.next().await?.acknowledged.is_none() {}
         }
         connection.disconnect().await;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::watch::Restarts;
 use crate::bridge::timestamp;
+use crate::clock;
 use crate::config::Config;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
@@ -120,7 +121,7 @@ fn delivery(held: Held) -> Delivery {
         Audience::HomeAssistant => None,
     };
     let until = held.until.and_then(|until| {
-        timestamp::rfc3339(SystemTime::now() + until.saturating_duration_since(Instant::now()))
+        timestamp::rfc3339(SystemTime::now() + until.saturating_duration_since(clock::now()))
     });
     Delivery {
         waits_for,

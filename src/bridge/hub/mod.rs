@@ -32,6 +32,7 @@ use self::watch::{Failures, Restarts, Watch};
 use super::oversize;
 use super::printer::discovery::home_assistant::HomeAssistant;
 use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
+use crate::clock;
 use crate::config::Config;
 use crate::homeassistant::Settings;
 use crate::journal;
@@ -154,7 +155,7 @@ impl Hub {
                 }
                 () = sleep_until(self.held_due), if self.held_due.is_some() => {
                     self.held_due = None;
-                    self.held_told = Instant::now();
+                    self.held_told = clock::now();
                     self.publish_health();
                 }
                 Some(incoming) = self.incoming.recv() => self.route(incoming),
@@ -167,7 +168,7 @@ impl Hub {
     /// # Errors
     /// Where TLS or a socket cannot be set up.
     pub fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
-        let start = Start { instant: Instant::now(), wall: SystemTime::now() };
+        let start = Start { instant: clock::now(), wall: SystemTime::now() };
         let (ping, pings) = mpsc::channel(1);
         let (store, mut known) = Store::open(config.data_dir.as_deref());
         store.forget_others(&mut known, &config.all_printers);
@@ -318,7 +319,7 @@ impl Hub {
     fn expect_echo(&mut self, connected: bool, since: Option<Instant>) {
         // It may have come back before this was heard of.
         let there = since.is_some_and(|since| self.echoed.is_some_and(|at| at >= since));
-        self.echo_due = (connected && !there).then(|| Instant::now() + ECHO);
+        self.echo_due = (connected && !there).then(|| clock::now() + ECHO);
     }
 
     fn no_echo(&mut self) {
@@ -337,7 +338,7 @@ impl Hub {
         }
         if &incoming.payload[..] == b"online" {
             self.echo_due = None;
-            self.echoed = Some(Instant::now());
+            self.echoed = Some(clock::now());
         } else {
             // The will of a connection that the broker has only now found dead, or another bridge
             // with the same topics, whose end leaves ours to be told again.

@@ -1,7 +1,7 @@
 //! What is left to do for a printer one of whose tasks has panicked.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -9,6 +9,7 @@ use super::commands::Command;
 use super::{Memory, Printer, commands as command, prints};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::commands::answers::Failure;
+use crate::clock;
 use crate::metrics::Latency;
 use crate::mqtt::{Incoming, Kind, Publication};
 use crate::octoprint::{SocketState as State, Status};
@@ -29,7 +30,7 @@ impl Printer {
             error: Some("a task of this printer failed; see the bridge's log".to_owned()),
             ..status
         };
-        if let Some(payload) = self.socket_state.update(&waiting, Instant::now()) {
+        if let Some(payload) = self.socket_state.update(&waiting, clock::now()) {
             self.publish_socket(payload);
         }
         if let Some(incoming) = self.in_hand.take()

@@ -31,6 +31,7 @@ use self::snapshot::{Change, Topic as StateTopic};
 use self::socket_state::SocketState;
 use super::hub::watch::{Failures, Watch};
 use super::oversize;
+use crate::clock;
 use crate::config;
 use crate::metrics::Latency;
 use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
@@ -154,7 +155,7 @@ impl Printer {
             mapping: Mapping::new(lane, topics.clone(), printer),
             executor: Executor::start(socket.clone(), answers, obeyed, watch.clone()),
             factors,
-            commands: RateLimit::new(Instant::now()),
+            commands: RateLimit::new(clock::now()),
             topics,
             broker,
             socket,
@@ -232,7 +233,7 @@ impl Printer {
                     self.publish_states(change);
                 }
                 Some(found) = self.found.recv() => {
-                    let publications = self.prints.take(*found, &self.topics, self.lane, Instant::now());
+                    let publications = self.prints.take(*found, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.facts.1.recv() => self.learn(*fact),
@@ -250,7 +251,7 @@ impl Printer {
                     let connected = broker.borrow_and_update().connected;
                     self.take_broker(connected);
                 }
-                () = sleep_until(due), if due.is_some() => self.take_time(Instant::now()),
+                () = sleep_until(due), if due.is_some() => self.take_time(clock::now()),
             }
         }
         self.online = false;
@@ -339,7 +340,7 @@ impl Printer {
         match Question::after(&event.kind) {
             // Changes of the files come in bursts.
             Some(Question::Files) if self.home_assistant.is_some() => {
-                self.files_due.get_or_insert(Instant::now() + BURST);
+                self.files_due.get_or_insert(clock::now() + BURST);
             }
             Some(Question::Files) | None => {}
             Some(question) => self.ask(question),
@@ -391,7 +392,7 @@ impl Printer {
             _ => false,
         });
         // Cleared only when their entities are gone.
-        let now = Instant::now();
+        let now = clock::now();
         cleared.into_iter().for_each(|change| home_assistant.clear_later(change, now));
         if !snapshot.known_heaters().eq(self.announced.iter().map(String::as_str)) {
             self.announced = snapshot.known_heaters().map(str::to_owned).collect();
@@ -465,10 +466,10 @@ impl Printer {
         } else if status.gone && self.online {
             self.go_offline();
         } else if self.online && self.offline_at.is_none() {
-            self.offline_at = Some(Instant::now() + self.offline_after);
+            self.offline_at = Some(clock::now() + self.offline_after);
         }
         self.rate.update(status.rate_mode);
-        if let Some(payload) = self.socket_state.update(&status, Instant::now()) {
+        if let Some(payload) = self.socket_state.update(&status, clock::now()) {
             self.publish_socket(payload);
         }
     }

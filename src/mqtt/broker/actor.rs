@@ -14,6 +14,7 @@ use super::options::Options;
 use super::request::{BrokerStatus, Held, KeepEvents, Request};
 use super::retry::Retry;
 use super::said::{self, Said, hint};
+use crate::clock;
 use crate::mqtt::outbox::admission;
 use crate::mqtt::outbox::admission::{Absence, Admission};
 use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
@@ -75,9 +76,9 @@ impl Actor {
     pub(super) async fn run(mut self) {
         let mut retry = Retry::new();
         let flushed = loop {
-            let started = Instant::now();
+            let started = clock::now();
             let next = self.one_life().await;
-            self.outbox.disconnected(Instant::now());
+            self.outbox.disconnected(clock::now());
             self.keep();
             self.publish_counts();
             let lost = match next {
@@ -94,7 +95,7 @@ impl Actor {
             self.status.send_modify(|status| {
                 // One failed attempt after the other is one absence.
                 if status.connected || status.since.is_none() {
-                    status.since = Some(Instant::now());
+                    status.since = Some(clock::now());
                 }
                 status.connected = false;
                 status.error = Some(lost);
@@ -140,7 +141,7 @@ impl Actor {
                 opened = &mut connecting => match opened {
                     Ok(connection) => break connection,
                     Err(lost) => {
-                        self.cause = self.quarantine.ended(end(&lost), &[], Instant::now());
+                        self.cause = self.quarantine.ended(end(&lost), &[], clock::now());
                         return Next::Retry(lost);
                     }
                 },
@@ -156,13 +157,13 @@ impl Actor {
         tracing::info!(broker = %options.address(), "connected to the broker");
         self.outbox.connected();
         self.admission.connected();
-        self.quarantine.connected(Instant::now());
+        self.quarantine.connected(clock::now());
         self.restart_unknown = true;
         self.status.send_modify(|status| {
             status.connected = true;
             status.connections += 1;
             status.error = None;
-            status.since = Some(Instant::now());
+            status.since = Some(clock::now());
         });
         self.admit(&connection);
         for incoming in connection.take_early() {
@@ -172,14 +173,14 @@ impl Actor {
         self.heard = Some(connection.heard());
         if let Next::Retry(lost) = &next {
             let in_flight = connection.in_flight();
-            self.cause = self.quarantine.ended(end(lost), &in_flight, Instant::now());
+            self.cause = self.quarantine.ended(end(lost), &in_flight, clock::now());
         }
         next
     }
 
     /// Finds out who can hear events now, and lets them go as far as that.
     fn admit(&mut self, connection: &Connection) {
-        let now = Instant::now();
+        let now = clock::now();
         if self.admission.is_open_question() {
             let uptime = match connection.uptime() {
                 Uptime::Awaited { .. } => None,
@@ -219,13 +220,13 @@ impl Actor {
             self.publish_counts();
             if let Some(closing) = &self.closing {
                 let flushed = self.outbox.is_flushed() && self.held.is_empty();
-                if flushed || Instant::now() >= closing.deadline {
+                if flushed || clock::now() >= closing.deadline {
                     connection.disconnect().await;
                     return Next::End { flushed };
                 }
             }
             let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
-            let due = self.admission.due(Instant::now()).map(Into::into);
+            let due = self.admission.due(clock::now()).map(Into::into);
             tokio::select! {
                 count = self.queue.recv_many(&mut requests, 64) => {
                     if count == 0 {
@@ -241,17 +242,17 @@ impl Actor {
                         if let Some(one) = event.acknowledged {
                             self.outbox.acknowledge(one.token);
                             let whose = || Some(Suspect::new(one.token, &one.topic));
-                            self.quarantine.acknowledged(whose, Instant::now());
+                            self.quarantine.acknowledged(whose, clock::now());
                         }
                         event.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
                     }
                     Err(lost) => return Next::Retry(lost),
                 },
-                _ = look.tick() => if let Some(lost) = connection.stalled(Instant::now()) {
+                _ = look.tick() => if let Some(lost) = connection.stalled(clock::now()) {
                     return Next::Retry(lost);
                 },
                 Some((lane, sequence)) = self.held.next() => self.outbox.release(lane, sequence),
-                _ = keep.tick(), if self.keep.is_some() => self.outbox.look(Instant::now()),
+                _ = keep.tick(), if self.keep.is_some() => self.outbox.look(clock::now()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
             }
@@ -275,7 +276,7 @@ impl Actor {
     }
 
     fn hand_over(&mut self, connection: &mut Connection) -> Result<(), Lost> {
-        let now = Instant::now();
+        let now = clock::now();
         if !self.look_into(connection, now) {
             return Ok(());
         }
@@ -369,15 +370,15 @@ impl Actor {
                 let _ = alive.send(());
             }
             Some(Request::Close { within, done }) => {
-                self.outbox.keep_all(Instant::now());
-                self.closing = Some(Closing { deadline: Instant::now() + within, done });
+                self.outbox.keep_all(clock::now());
+                self.closing = Some(Closing { deadline: clock::now() + within, done });
             }
         }
         std::ops::ControlFlow::Continue(())
     }
 
     fn deliver(&mut self, incoming: Incoming) {
-        if self.admission.hear(&incoming, Instant::now()) {
+        if self.admission.hear(&incoming, clock::now()) {
             return;
         }
         // A hub that is so far behind is better served by a refusal than by endless memory.
@@ -408,7 +409,7 @@ impl Actor {
         if !self.status.borrow().connected || self.admission.is_open_question() {
             return Held { home_assistant, ..Held::default() };
         }
-        let (now, counts) = (Instant::now(), self.outbox.counts());
+        let (now, counts) = (clock::now(), self.outbox.counts());
         let open = self.admission.open(now);
         let waiting = |audience, count| if audience > open { count } else { 0 };
         Held {

@@ -15,6 +15,7 @@ use super::dial;
 use super::lost::{Lost, ended_by_peer};
 use super::options::{Options, bracketed};
 use super::tunnel::{Cause, Tunnel};
+use crate::clock;
 use crate::mqtt::outbox::entry::Outgoing;
 use crate::mqtt::outbox::quarantine::InFlight;
 use crate::mqtt::outbox::queue::WINDOW;
@@ -190,13 +191,13 @@ impl Connection {
             // Where it panics, `events` ends, and the connection with it.
             poller: tokio::spawn(poll(eventloop, forward, cause)),
             way,
-            started: Instant::now(),
+            started: clock::now(),
             unsent: VecDeque::new(),
             owed: HashMap::new(),
             ended: false,
             early: Vec::new(),
             uptime: Uptime::Unknown,
-            heard: Instant::now(),
+            heard: clock::now(),
         }
     }
 
@@ -204,7 +205,7 @@ impl Connection {
     async fn expect_connack(&mut self, password: Option<usize>) -> Result<(), Lost> {
         match self.events.recv().await {
             Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
-                self.started = Instant::now();
+                self.started = clock::now();
                 Ok(())
             }
             Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".to_owned())),
@@ -358,7 +359,7 @@ impl Connection {
     fn arrived(&mut self, event: Event) -> Arrived {
         let mut arrived = Arrived::default();
         if matches!(event, Event::Incoming(_)) {
-            self.heard = Instant::now();
+            self.heard = clock::now();
         }
         match event {
             Event::Outgoing(Sent::Publish(id)) => {

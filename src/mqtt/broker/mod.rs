@@ -16,7 +16,7 @@ mod tunnel;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +32,7 @@ use super::outbox::quarantine::{Cause, Quarantine};
 use super::outbox::queue::Outbox;
 use super::packet::PacketLimit;
 use super::publication::{Incoming, Publication};
+use crate::clock;
 
 /// The way to the broker; cheap to clone. The connection lives until [`Broker::close`], or until
 /// the last handle is gone.
@@ -64,7 +65,7 @@ impl Broker {
         let keep = keeper.map(|Keeper { restored, away, keep }| {
             absence = Absence::Start { restored: !restored.is_empty(), away };
             outbox.keep_events();
-            let now = Instant::now();
+            let now = clock::now();
             for (lane, sequence, event) in restored {
                 outbox.restore(lane, sequence, event, now);
             }

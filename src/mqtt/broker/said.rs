@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::mqtt::outbox::quarantine::{Cause, Sentence, Verdict};
 use crate::mqtt::packet::Told;
 use crate::topic::Topic;
@@ -28,13 +29,13 @@ impl Said {
             tracing::debug!(%broker, "{lost}; next attempt in {pause:.1} s");
             return;
         }
-        self.lost = Some(Instant::now());
+        self.lost = Some(clock::now());
         tracing::warn!(%broker, "{lost}; next attempt in {pause:.1} s");
     }
 
     /// Says that a message is too large, once a topic and hour.
     pub(super) fn oversize(&mut self, topic: &Topic, bytes: usize, limit: usize, left_out: bool) {
-        if !self.oversize.tell(topic, Instant::now()) {
+        if !self.oversize.tell(topic, clock::now()) {
             return;
         }
         let max_packet_size = limit;
@@ -50,7 +51,7 @@ impl Said {
         let quiet = self.drops.is_some_and(|(_, at)| at.elapsed() < INTERVAL);
         let told = self.drops.map_or(0, |(told, _)| told);
         if dropped > told && !quiet {
-            self.drops = Some((dropped, Instant::now()));
+            self.drops = Some((dropped, clock::now()));
             tracing::warn!(
                 dropped = dropped - told,
                 "the outbox is full: events were dropped, the least worth first; see outbox.max_events and outbox.max_bytes"

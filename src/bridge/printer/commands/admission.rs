@@ -1,10 +1,9 @@
 //! The commands to one printer: which of them run.
 
-use std::time::Instant;
-
 use super::answers::Failure;
 use super::rate_limit;
 use crate::bridge::printer::{Printer, commands as command};
+use crate::clock;
 use crate::mqtt::{Incoming, Kind, Publication};
 use crate::octoprint::SocketState as State;
 
@@ -43,7 +42,7 @@ impl Printer {
     fn checked(&mut self, asked: &command::Asked) -> Result<(command::Command, bool), Failure> {
         let mut command = command::check(asked, &self.rules)
             .map_err(|refusal| Failure::new(refusal.to_string()))?;
-        if !command.is_urgent() && !self.commands.allows(Instant::now()) {
+        if !command.is_urgent() && !self.commands.allows(clock::now()) {
             return Err(Failure::new(rate_limit::REFUSAL));
         }
         let connected = self.socket.status().borrow().state == State::Connected;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::facts::Fact;
 use super::schedule::Discovery;
 use crate::bridge::printer::snapshot::{Change, Topic};
+use crate::clock;
 use crate::config;
 use crate::homeassistant::{Groups, Limits, PrinterDevice, Profile, Published, Settings};
 use crate::mqtt::Publication;
@@ -45,7 +46,7 @@ impl HomeAssistant {
         let profile: Option<Profile> = known.get(&printer.id, PROFILE);
         let kept = profile.clone().unwrap_or_default();
         let device = device(printer, kept.clone());
-        let now = Instant::now();
+        let now = clock::now();
         let mut discovery = Discovery::new(settings, topics, device, profile.is_some(), now);
         if let Some(components) = known.get(&printer.id, COMPONENTS) {
             discovery.read_back(components);
@@ -56,7 +57,7 @@ impl HomeAssistant {
 
     /// The same begun anew, from what was kept.
     pub fn again(self) -> Self {
-        let discovery = self.discovery.again(self.kept.clone(), Instant::now());
+        let discovery = self.discovery.again(self.kept.clone(), clock::now());
         Self { discovery, ..self }
     }
 

@@ -204,7 +204,7 @@ impl Prints {
     }
 
     fn keep(&mut self, changed: bool) {
-        if let Some(record) = self.tracker.keep(changed, Instant::now()) {
+        if let Some(record) = self.tracker.keep(changed, crate::clock::now()) {
             self.store.keep(&self.printer, RECORD, record);
             self.kept = Some(record.clone());
         }
