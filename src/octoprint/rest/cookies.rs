@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::HeaderValue;
-use url::Url;
 
 /// The cookies of one OctoPrint, by the names it gave them (they carry a suffix of its choice).
 ///
@@ -32,7 +31,20 @@ impl Cookies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn set(&self, header: &HeaderValue) {
+    /// The header `Cookie` of a request; `None` where there are none.
+    pub(in crate::octoprint) fn header(&self) -> Option<HeaderValue> {
+        let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cookies.is_empty() {
+            return None;
+        }
+        let pairs: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut header = HeaderValue::from_str(&pairs.join("; ")).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+
+    /// Takes a `Set-Cookie` in.
+    pub(in crate::octoprint) fn set(&self, header: &HeaderValue) {
         let Some((name, value, attributes)) = header.to_str().ok().and_then(parts) else {
             return;
         };
@@ -42,23 +54,6 @@ impl Cookies {
         } else {
             cookies.insert(name.to_owned(), value.to_owned());
         }
-    }
-}
-
-impl reqwest::cookie::CookieStore for Cookies {
-    fn set_cookies(&self, headers: &mut dyn Iterator<Item = &HeaderValue>, _: &Url) {
-        headers.for_each(|header| self.set(header));
-    }
-
-    fn cookies(&self, _: &Url) -> Option<HeaderValue> {
-        let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cookies.is_empty() {
-            return None;
-        }
-        let pairs: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut header = HeaderValue::from_str(&pairs.join("; ")).ok()?;
-        header.set_sensitive(true);
-        Some(header)
     }
 }
 
@@ -88,8 +83,6 @@ fn expired(attributes: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::cookie::CookieStore;
-
     use super::*;
 
     fn cookies(headers: &[&'static str]) -> Cookies {
@@ -100,7 +93,6 @@ mod tests {
 
     #[test]
     fn names_are_taken_as_received() {
-        let url = Url::parse("http://octopi.local/").unwrap();
         let jar = cookies(&[
             "csrf_token_P5000=abc.def; Path=/; SameSite=Lax",
             "session_P5000=s1; HttpOnly",
@@ -109,11 +101,11 @@ mod tests {
             "garbage",
         ]);
         assert_eq!(jar.csrf_token().as_deref(), Some("abc.def"));
-        let header = jar.cookies(&url).unwrap();
+        let header = jar.header().unwrap();
         assert_eq!(header, "csrf_token_P5000=abc.def; session_P5000=s2");
         assert!(!format!("{header:?} {jar:?}").contains("abc"));
         jar.clear();
-        assert_eq!(jar.cookies(&url), None);
+        assert_eq!(jar.header(), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use tokio::time::Instant;
 use url::Url;
 
@@ -35,7 +35,7 @@ const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
 pub(in crate::octoprint) struct Http {
     client: reqwest::Client,
     line: Arc<Line>,
-    pub(in crate::octoprint) cookies: Arc<Cookies>,
+    pub(in crate::octoprint) cookies: Cookies,
     /// Whether OctoPrint could be reached lately; of all clients on this line.
     reach: Arc<Reach>,
 }
@@ -58,7 +58,6 @@ impl std::fmt::Debug for Line {
 impl Line {
     fn client(
         &self,
-        cookies: &Arc<Cookies>,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<reqwest::Client, BuildError> {
         // Never the proxy of the environment: OctoPrint is mostly in the house.
@@ -76,8 +75,7 @@ impl Line {
             .connect_timeout(self.connect_timeout)
             .pool_max_idle_per_host(0)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .default_headers(self.headers.clone())
-            .cookie_provider(Arc::clone(cookies));
+            .default_headers(self.headers.clone());
         change(builder).build().map_err(failed)
     }
 }
@@ -97,9 +95,8 @@ impl Http {
             proxy: proxy.cloned(),
             connect_timeout,
         });
-        let cookies = Arc::new(Cookies::default());
-        let client = line.client(&cookies, |builder| builder)?;
-        Ok(Self { client, line, cookies, reach: Arc::default() })
+        let client = line.client(|builder| builder)?;
+        Ok(Self { client, line, cookies: Cookies::default(), reach: Arc::default() })
     }
 
     /// Another client on the same line, with other cookies.
@@ -122,8 +119,7 @@ impl Http {
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<Self, BuildError> {
         let (line, reach) = (Arc::clone(&self.line), Arc::clone(&self.reach));
-        let cookies = Arc::new(cookies);
-        Ok(Self { client: line.client(&cookies, change)?, line, cookies, reach })
+        Ok(Self { client: line.client(change)?, line, cookies, reach })
     }
 
     /// Whether OctoPrint could be reached lately.
@@ -162,7 +158,13 @@ impl Http {
         method: Method,
         path: &str,
     ) -> Result<reqwest::RequestBuilder, RestError> {
-        Ok(self.client.request(method, self.url(path)?))
+        let request = self.client.request(method, self.url(path)?);
+        // A cookie that the user gave, for a proxy, is the only one.
+        let ours = self.cookies.header().filter(|_| !self.line.headers.contains_key(COOKIE));
+        Ok(match ours {
+            Some(cookies) => request.header(COOKIE, cookies),
+            None => request,
+        })
     }
 
     /// Sends the request and waits for the head of the answer, whatever its status.
@@ -172,7 +174,10 @@ impl Http {
     ) -> Result<reqwest::Response, CallError> {
         let sent = request.send().await.map_err(|error| CallError::of_send(&error));
         match &sent {
-            Ok(response) => self.reach.answered(response.status().as_u16(), Instant::now()),
+            Ok(response) => {
+                response.headers().get_all(SET_COOKIE).iter().for_each(|set| self.cookies.set(set));
+                self.reach.answered(response.status().as_u16(), Instant::now());
+            }
             Err(error) => self.reach.unanswered(error, Instant::now()),
         }
         sent

@@ -20,7 +20,7 @@ pub(in crate::octoprint) struct Sizes {
 }
 
 /// What is smaller than this may stay with the process when it is not needed any more.
-pub(in crate::octoprint) const KEPT: usize = 128 * 1024;
+pub(in crate::octoprint) const KEPT: usize = 64 * 1024;
 /// glibc keeps room of up to 32 MiB for later. What is larger is the system's, and given back to it
 /// at once; as long as nothing is written there, it takes no memory.
 const GIVEN_BACK: usize = 33 * 1024 * 1024;
