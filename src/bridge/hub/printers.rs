@@ -90,7 +90,7 @@ impl Place {
             let pause = pauses.after(started.elapsed());
             self.tell(task, pause);
             printer.leave(pause).await;
-            let paused = self.pause(&mut printer, &mut commands, pause);
+            let paused = self.pause(&printer, &mut commands, pause);
             if stop.run_until_cancelled(paused).await.is_none() {
                 return;
             }
@@ -117,7 +117,7 @@ impl Place {
     /// Refuses commands meanwhile: they are not kept for later.
     async fn pause(
         &self,
-        printer: &mut Printer,
+        printer: &Printer,
         commands: &mut mpsc::Receiver<Box<Incoming>>,
         pause: Duration,
     ) {
@@ -128,7 +128,7 @@ impl Place {
                 () = &mut ends => return,
                 Some(incoming) = commands.recv() => {
                     // One that makes this panic is dropped: the others still are to be refused.
-                    let _ = caught(async { printer.refuse(*incoming) }).await;
+                    let _ = caught(async { printer.refuse(&incoming) }).await;
                 }
             }
         }

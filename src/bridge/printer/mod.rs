@@ -2,7 +2,6 @@
 
 pub mod commands;
 pub mod discovery;
-mod failed;
 pub(in crate::bridge) mod last_event;
 pub mod messages;
 pub mod prints;
@@ -12,15 +11,14 @@ pub mod socket_state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use commands::answers::Answers;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::commands::Rules;
-use self::commands::executor::{Executor, Factor};
-use self::commands::rate_limit::RateLimit;
+use self::commands::executor::Factor;
+use self::commands::intake::Intake;
 use self::discovery::facts::{self, Fact, Question};
 use self::discovery::home_assistant::HomeAssistant;
 use self::last_event::LastEvent;
@@ -39,7 +37,9 @@ use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, St
 use crate::topics::PrinterTopics;
 
 /// For how long changes of the files are collected.
-const BURST: std::time::Duration = std::time::Duration::from_secs(1);
+const BURST: Duration = Duration::from_secs(1);
+/// How long a socket may take to let go.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// A message and who waits for its publications.
 pub type Received = (Arc<Message>, Receipt);
@@ -80,24 +80,20 @@ pub struct Printer {
     id: String,
     lane: usize,
     topics: PrinterTopics,
-    offline_after: std::time::Duration,
-    rules: Rules,
+    offline_after: Duration,
     broker: Broker,
     socket: Socket,
     mapping: Mapping,
     socket_state: SocketState,
     rate: RateMemory,
     last_event: LastEvent,
-    executor: Executor,
     factors: mpsc::UnboundedReceiver<Factor>,
-    commands: RateLimit,
+    commands: Intake,
     messages: mpsc::UnboundedReceiver<Received>,
     /// Messages from before a failure.
     left: VecDeque<Received>,
     watch: Watch,
     failures: Failures,
-    /// The command that is being looked at.
-    in_hand: Option<Incoming>,
     // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
     facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
     /// When the files are asked for: changes come in bursts.
@@ -113,8 +109,6 @@ pub struct Printer {
     offline_at: Option<Instant>,
     /// Connection whose first `history` was seen.
     greeted: u64,
-    /// Empty `reconnect` messages that the bridge's own clearing will send back.
-    echoes: u32,
     /// Kinds of messages that were complained of on this connection.
     odd: Vec<String>,
 }
@@ -141,21 +135,20 @@ impl Printer {
             failures,
         } = memory;
         let messages = listen(&socket, latency);
-        let (obeyed, factors) = mpsc::unbounded_channel();
-        let answers = answers(lane, &topics, &broker);
+        let rules = Rules {
+            groups: printer.commands,
+            limits: printer.limits,
+            max_rate_factor: printer.socket.max_rate_factor,
+        };
+        let (to, by) = (broker.clone(), socket.clone());
+        let (commands, factors) = Intake::start(rules, lane, topics.clone(), to, by, watch.clone());
         Self {
             id: printer.id.clone(),
             lane,
             offline_after: printer.offline_after,
-            rules: Rules {
-                groups: printer.commands,
-                limits: printer.limits,
-                max_rate_factor: printer.socket.max_rate_factor,
-            },
             mapping: Mapping::new(lane, topics.clone(), printer),
-            executor: Executor::start(socket.clone(), answers, obeyed, watch.clone()),
             factors,
-            commands: RateLimit::new(clock::now()),
+            commands,
             topics,
             broker,
             socket,
@@ -166,7 +159,6 @@ impl Printer {
             left,
             watch,
             failures,
-            in_hand: None,
             facts: mpsc::channel(4),
             files_due: None,
             home_assistant,
@@ -176,7 +168,6 @@ impl Printer {
             online: false,
             offline_at: None,
             greeted: 0,
-            echoes: 0,
             odd: Vec::new(),
         }
     }
@@ -218,11 +209,7 @@ impl Printer {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
                 Some(incoming) = commands.recv() => {
-                    self.in_hand = Some((*incoming).clone());
-                    #[cfg(test)]
-                    assert!(!incoming.topic.ends_with("/set/panic"), "a test");
-                    self.take_command(*incoming);
-                    self.in_hand = None;
+                    self.commands.take(*incoming, &self.mapping.snapshot);
                 }
                 Some(task) = self.failures.recv() => return Ended::Failed(task),
                 Some(factor) = self.factors.recv() => {
@@ -258,6 +245,50 @@ impl Printer {
         self.publish_availability();
         self.socket.close().await;
         Ended::Told
+    }
+
+    /// Says offline, answers the command that was in hand, and lets the socket go.
+    pub async fn leave(&mut self, pause: Duration) {
+        self.online = false;
+        self.publish_availability();
+        let status = self.socket.status().borrow().clone();
+        let waiting = Status {
+            state: State::Waiting,
+            transport: None,
+            next_attempt_in: Some(pause),
+            error: Some("a task of this printer failed; see the bridge's log".to_owned()),
+            ..status
+        };
+        if let Some(payload) = self.socket_state.update(&waiting, clock::now()) {
+            self.publish_socket(payload);
+        }
+        self.commands.fail();
+        // Told or not: what holds on to it goes with the task.
+        let _ = tokio::time::timeout(LEAVE, self.socket.close()).await;
+    }
+
+    /// Refuses a command while the printer's tasks are away.
+    pub fn refuse(&self, incoming: &Incoming) {
+        self.commands.refuse(incoming);
+    }
+
+    /// What the next one goes on from: what a restart of the bridge would find, and the messages
+    /// that were received and not looked at.
+    pub fn dissolve(mut self: Box<Self>, latency: Latency) -> Memory {
+        let (watch, failures) = Watch::new();
+        let (tell, found) = mpsc::channel(prints::FOUND);
+        let mut left = std::mem::take(&mut self.left);
+        while let Ok(received) = self.messages.try_recv() {
+            left.push_back(received);
+        }
+        // What only shows the state of an earlier connection says nothing any more.
+        let lasting = |kind: &str| !matches!(kind, "connected" | "current" | "history");
+        let left: VecDeque<_> =
+            left.into_iter().filter(|(message, _)| lasting(message.kind())).collect();
+        let Self { rate, last_event, home_assistant, prints, .. } = *self;
+        let prints = prints.again(tell, watch.clone());
+        let home_assistant = home_assistant.map(|home_assistant| home_assistant.again());
+        Memory { rate, last_event, home_assistant, prints, found, latency, left, watch, failures }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -301,8 +332,7 @@ impl Printer {
             // What waited for the broker says nothing of how fast it is now.
             self.socket.restart_measurements();
         } else {
-            // What was owed on the old connection never comes back.
-            self.echoes = 0;
+            self.commands.forget_echoes();
         }
     }
 
@@ -444,7 +474,7 @@ impl Printer {
             self.ask(Question::Profile);
             if self.home_assistant.is_some() {
                 self.ask(Question::Files);
-                if self.rules.groups.system {
+                if self.commands.allows_system() {
                     self.ask(Question::SystemCommands);
                 }
             }
@@ -474,10 +504,6 @@ impl Printer {
         }
     }
 
-    fn answers(&self) -> Answers {
-        answers(self.lane, &self.topics, &self.broker)
-    }
-
     fn publish_states(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             let publication = self.mapping.state(change);
@@ -496,11 +522,6 @@ impl Printer {
     fn publish(&self, publication: Publication) {
         self.broker.publish(oversize::fit(publication, &self.topics, self.broker.limit()));
     }
-}
-
-fn answers(lane: usize, topics: &PrinterTopics, broker: &Broker) -> Answers {
-    let (topic, last) = (topics.result.clone(), topics.last_command.clone());
-    Answers { lane, topic, last, broker: broker.clone() }
 }
 
 /// Registers the bridge for all messages of `socket`.

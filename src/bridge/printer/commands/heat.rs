@@ -10,7 +10,7 @@ const OFFSET: f64 = 50.0;
 pub(super) const ALL: &str = "all";
 
 /// `tool0`, `tool1` …, `bed`, `chamber`: the only heaters that OctoPrint can set.
-pub(in crate::bridge) fn can_be_set(heater: &str) -> bool {
+pub(super) fn can_be_set(heater: &str) -> bool {
     let is_tool = heater.strip_prefix("tool").is_some_and(|index| {
         (1..=2).contains(&index.len()) && index.bytes().all(|byte| byte.is_ascii_digit())
     });

@@ -4,11 +4,12 @@ mod admission;
 pub mod answers;
 mod command;
 pub mod executor;
-pub(in crate::bridge) mod heat;
+mod heat;
+pub mod intake;
 mod job;
 mod motion;
 mod others;
-pub mod rate_limit;
+mod rate_limit;
 
 use serde_json::Value;
 
