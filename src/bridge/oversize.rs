@@ -13,7 +13,7 @@ const DELAYED: usize = 32;
 /// Longest text of what is made whole from cut texts, in bytes.
 const TEXT: usize = 1024;
 
-type Members<'a> = BTreeMap<String, &'a RawValue>;
+type ObjectMembers<'a> = BTreeMap<String, &'a RawValue>;
 
 /// `publication`, of the printer with these `topics`, or what is sent in its place: an event
 /// without its fields, a print event or a state whole but with its texts cut, of anything else how
@@ -73,7 +73,7 @@ fn replace(
     Publication { payload, oversize: Some(bytes), ..publication }
 }
 
-fn members(payload: &[u8]) -> Option<Members<'_>> {
+fn members(payload: &[u8]) -> Option<ObjectMembers<'_>> {
     serde_json::from_slice(payload).ok()
 }
 

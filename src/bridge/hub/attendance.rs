@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::presence::{Presence, Record, Status};
+use super::presence::{LifeSign, Presence, PresenceRecord};
 use crate::config;
 use crate::mqtt::{Attendance, Incoming, Subscribed, Verdict};
 use crate::store::{BRIDGE, Known, Store};
@@ -19,7 +19,7 @@ pub struct HomeAssistantAttendance {
     online: String,
     offline: String,
     store: Store,
-    kept: Record,
+    kept: PresenceRecord,
 }
 
 impl HomeAssistantAttendance {
@@ -28,7 +28,7 @@ impl HomeAssistantAttendance {
         if !settings.enabled {
             return None;
         }
-        let kept: Record = known.get(BRIDGE, PRESENCE).unwrap_or_default();
+        let kept: PresenceRecord = known.get(BRIDGE, PRESENCE).unwrap_or_default();
         Some(Self {
             presence: Presence::new(settings.wait, kept),
             topics: status_topics(settings),
@@ -68,8 +68,8 @@ impl Attendance for HomeAssistantAttendance {
         }
         let says = |word: &str| message.payload == word.as_bytes();
         let status = match () {
-            () if says(&self.online) => Some(Status::Birth),
-            () if says(&self.offline) => Some(Status::Will),
+            () if says(&self.online) => Some(LifeSign::Birth),
+            () if says(&self.offline) => Some(LifeSign::Will),
             () => None,
         };
         if let Some(status) = status {

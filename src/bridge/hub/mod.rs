@@ -383,7 +383,7 @@ impl Hub {
     }
 
     fn answer(&self, name: &str, payload: &[u8]) {
-        let request::Asked { request, transaction } = request::parse(name, payload);
+        let request::Parsed { request, transaction } = request::parse(name, payload);
         let outcome = match request {
             Request::HealthCheck => Ok(json!({"healthy": true})),
             Request::Info => Ok(self.info()),

@@ -34,7 +34,7 @@ const DISCOVERED: Duration = Duration::from_secs(2);
 /// What is known of Home Assistant over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub struct PresenceRecord {
     /// It was seen, ever.
     pub seen: bool,
     /// It was away.
@@ -45,7 +45,7 @@ pub struct Record {
 
 /// What its status topic says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum LifeSign {
     /// It has started, or is connected again.
     Birth,
     /// It is gone.
@@ -53,7 +53,7 @@ pub enum Status {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Phase {
     /// There, or not waited for.
     Open,
     /// Awaited since then, at most until then.
@@ -76,8 +76,8 @@ enum Step {
 #[derive(Debug)]
 pub struct Presence {
     wait: Duration,
-    record: Record,
-    state: State,
+    record: PresenceRecord,
+    state: Phase,
     /// A birth while nothing waits: discovery and state are published again then.
     republish_at: Option<Instant>,
     /// When the last birth was heard.
@@ -86,12 +86,12 @@ pub struct Presence {
 
 impl Presence {
     /// Goes on from `record`. Home Assistant is awaited for `wait`; zero is not at all.
-    pub fn new(wait: Duration, record: Record) -> Self {
-        Self { wait, record, state: State::Open, republish_at: None, birth: None }
+    pub fn new(wait: Duration, record: PresenceRecord) -> Self {
+        Self { wait, record, state: Phase::Open, republish_at: None, birth: None }
     }
 
     /// What is to be kept over a restart.
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> PresenceRecord {
         self.record
     }
 
@@ -99,13 +99,13 @@ impl Presence {
     /// `given_up`.
     pub fn word(&self) -> &'static str {
         match self.state {
-            State::Awaited { certain: true, .. } => "away",
-            State::Awaited { certain: false, .. } => "perhaps_away",
-            State::Returning { .. } => "returning",
-            State::Open if !self.record.seen => "unknown",
-            State::Open if self.record.given_up => "given_up",
-            State::Open if self.record.away => "away",
-            State::Open => "online",
+            Phase::Awaited { certain: true, .. } => "away",
+            Phase::Awaited { certain: false, .. } => "perhaps_away",
+            Phase::Returning { .. } => "returning",
+            Phase::Open if !self.record.seen => "unknown",
+            Phase::Open if self.record.given_up => "given_up",
+            Phase::Open if self.record.away => "away",
+            Phase::Open => "online",
         }
     }
 
@@ -135,19 +135,19 @@ impl Presence {
         }
         self.state = match self.state {
             // A birth may have been missed in the gap.
-            State::Awaited { since, until, .. } => {
+            Phase::Awaited { since, until, .. } => {
                 let until = until.min(now + PERHAPS);
-                State::Awaited { certain: false, since, until }
+                Phase::Awaited { certain: false, since, until }
             }
             // A new connection publishes all of it again.
-            State::Returning { until, .. } => {
-                State::Returning { step: Step::Collecting(now), until }
+            Phase::Returning { until, .. } => {
+                Phase::Returning { step: Step::Collecting(now), until }
             }
-            State::Open if self.record.away => {
+            Phase::Open if self.record.away => {
                 self.await_from(now, false, now);
                 return;
             }
-            State::Open => State::Open,
+            Phase::Open => Phase::Open,
         };
     }
 
@@ -160,32 +160,32 @@ impl Presence {
     fn await_from(&mut self, since: Instant, certain: bool, now: Instant) {
         let limit = if certain { self.wait } else { self.wait.min(PERHAPS) };
         self.record.away = true;
-        self.state = State::Awaited { certain, since, until: since + limit };
+        self.state = Phase::Awaited { certain, since, until: since + limit };
         self.expire(now);
     }
 
     /// Its status topic says something.
-    pub fn hear(&mut self, status: Status, retained: bool, now: Instant) {
+    pub fn hear(&mut self, status: LifeSign, retained: bool, now: Instant) {
         match status {
             // One of some time or other.
-            Status::Birth if retained => {}
-            Status::Birth => self.born(now),
-            Status::Will => self.lost(retained, now),
+            LifeSign::Birth if retained => {}
+            LifeSign::Birth => self.born(now),
+            LifeSign::Will => self.lost(retained, now),
         }
     }
 
     fn born(&mut self, now: Instant) {
-        self.record = Record { seen: true, away: false, given_up: false };
+        self.record = PresenceRecord { seen: true, away: false, given_up: false };
         self.republish_at = None;
         self.birth = Some(now);
         let step = Step::Collecting(now + BIRTHS);
         self.state = match self.state {
-            State::Awaited { until, .. } | State::Returning { until, .. } => {
-                State::Returning { step, until }
+            Phase::Awaited { until, .. } | Phase::Returning { until, .. } => {
+                Phase::Returning { step, until }
             }
-            State::Open => {
+            Phase::Open => {
                 self.republish_at = Some(now + BIRTHS);
-                State::Open
+                Phase::Open
             }
         };
     }
@@ -198,7 +198,7 @@ impl Presence {
         }
         let since = match self.state {
             // Known already: the wait goes on.
-            State::Awaited { since, certain, .. } if retained || certain => since,
+            Phase::Awaited { since, certain, .. } if retained || certain => since,
             _ => now,
         };
         self.await_from(since, true, now);
@@ -206,20 +206,20 @@ impl Presence {
 
     /// The broker has what was to be published again.
     pub fn announced(&mut self, now: Instant) {
-        if let State::Returning { step: step @ Step::Announcing, .. } = &mut self.state {
+        if let Phase::Returning { step: step @ Step::Announcing, .. } = &mut self.state {
             *step = Step::Discovering(now + DISCOVERED);
         }
     }
 
     fn expire(&mut self, now: Instant) {
         match self.state {
-            State::Awaited { until, .. } if until <= now => {
-                self.state = State::Open;
+            Phase::Awaited { until, .. } if until <= now => {
+                self.state = Phase::Open;
                 self.record.given_up = true;
             }
-            State::Returning { until, .. } if until <= now => self.state = State::Open,
-            State::Returning { step: Step::Discovering(at), .. } if at <= now => {
-                self.state = State::Open;
+            Phase::Returning { until, .. } if until <= now => self.state = Phase::Open,
+            Phase::Returning { step: Step::Discovering(at), .. } if at <= now => {
+                self.state = Phase::Open;
             }
             _ => {}
         }
@@ -229,7 +229,7 @@ impl Presence {
     pub fn verdict(&mut self, now: Instant) -> Verdict {
         self.expire(now);
         let mut republish = false;
-        if let State::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state
+        if let Phase::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state
             && matches!(step, Step::Collecting(at) if *at <= now)
         {
             *step = Step::Announcing;
@@ -240,15 +240,15 @@ impl Presence {
             republish = true;
         }
         let due = match self.state {
-            State::Open => None,
-            State::Awaited { until, .. } => Some(until),
-            State::Returning { step, until } => Some(match step {
+            Phase::Open => None,
+            Phase::Awaited { until, .. } => Some(until),
+            Phase::Returning { step, until } => Some(match step {
                 Step::Collecting(at) | Step::Discovering(at) => at.min(until),
                 Step::Announcing => until,
             }),
         };
         let due = [due, self.republish_at].into_iter().flatten().min();
-        Verdict { present: self.state == State::Open, republish, due }
+        Verdict { present: self.state == Phase::Open, republish, due }
     }
 }
 

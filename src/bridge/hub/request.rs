@@ -21,7 +21,7 @@ pub enum Request {
 
 /// A request and the `transaction` that its answer gives back.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
+pub struct Parsed {
     /// What is asked.
     pub request: Request,
     /// Any JSON; `None` where none was given.
@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// Reads a request: `name` from the topic; the payload is empty, a bare value or JSON.
-pub fn parse(name: &str, payload: &[u8]) -> Asked {
+pub fn parse(name: &str, payload: &[u8]) -> Parsed {
     let text = String::from_utf8_lossy(payload);
     let text = text.trim();
     let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
@@ -41,7 +41,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Asked {
         }
         value => (value, None),
     };
-    Asked { request: request(name, &value), transaction }
+    Parsed { request: request(name, &value), transaction }
 }
 
 /// A request's name, and how its value is read.
@@ -97,7 +97,7 @@ mod tests {
         let level = Request::LogLevel("debug".to_owned());
         assert_eq!(parse("log_level", b"debug").request, level);
         let asked = parse("log_level", br#"{"value":"debug","transaction":7}"#);
-        assert_eq!(asked, Asked { request: level, transaction: Some(Value::from(7)) });
+        assert_eq!(asked, Parsed { request: level, transaction: Some(Value::from(7)) });
         assert!(matches!(parse("log_level", b"{}").request, Request::Refused(_)));
         assert!(matches!(parse("restart", b"").request, Request::Refused(_)));
     }

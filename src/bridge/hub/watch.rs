@@ -96,7 +96,7 @@ impl Watch {
 
 /// One printer's failures.
 #[derive(Debug, Clone, Copy)]
-struct Failed {
+struct FailedTask {
     times: u64,
     task: &'static str,
     at: Instant,
@@ -105,10 +105,10 @@ struct Failed {
 
 /// The failures of all printers' tasks; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Restarts(Arc<Mutex<BTreeMap<String, Failed>>>);
+pub struct Restarts(Arc<Mutex<BTreeMap<String, FailedTask>>>);
 
 impl Restarts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Failed>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, FailedTask>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,7 +116,7 @@ impl Restarts {
     pub fn note(&self, printer: &str, task: &'static str, pause: Duration) {
         let at = Instant::now();
         let times = self.of(printer) + 1;
-        self.lock().insert(printer.to_owned(), Failed { times, task, at, next: at + pause });
+        self.lock().insert(printer.to_owned(), FailedTask { times, task, at, next: at + pause });
     }
 
     /// How often the tasks of `printer` were begun anew.
@@ -128,8 +128,8 @@ impl Restarts {
     /// begun anew, in seconds.
     pub fn lately(&self) -> Map<String, Value> {
         let now = Instant::now();
-        let lately = |failed: &Failed| now < failed.next.max(failed.at + HELD);
-        let told = |failed: &Failed| {
+        let lately = |failed: &FailedTask| now < failed.next.max(failed.at + HELD);
+        let told = |failed: &FailedTask| {
             let next = failed.next.saturating_duration_since(now);
             let next = (!next.is_zero()).then(|| next.as_secs_f64().ceil() as u64);
             json!({"restarts": failed.times, "failed": failed.task, "next_attempt_in": next})

@@ -2,10 +2,10 @@
 
 pub mod commands;
 pub mod discovery;
-pub(in crate::bridge) mod last_event;
+pub(crate) mod last_event;
 pub mod messages;
 pub mod prints;
-pub(in crate::bridge) mod rate_memory;
+pub(crate) mod rate_memory;
 pub mod snapshot;
 pub mod socket_state;
 
@@ -25,7 +25,7 @@ use self::last_event::LastEvent;
 use self::messages::mapping::{Mapping, Odd};
 use self::prints::{Followed, Found, Prints};
 use self::rate_memory::RateMemory;
-use self::snapshot::{Change, Topic as StateTopic};
+use self::snapshot::{StateChange, StateTopic};
 use self::socket_state::SocketState;
 use super::hub::watch::{Failures, Watch};
 use super::oversize;
@@ -504,7 +504,7 @@ impl Printer {
         }
     }
 
-    fn publish_states(&mut self, changes: impl IntoIterator<Item = Change>) {
+    fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {
         for change in changes {
             let publication = self.mapping.state(change);
             self.publish(publication);

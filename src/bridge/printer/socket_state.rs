@@ -13,7 +13,7 @@ const LATENCY_INTERVAL: Duration = Duration::from_secs(10);
 const STEP_MS: u64 = 500;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Values {
+struct SocketValues {
     state: &'static str,
     transport: Option<&'static str>,
     attempt: u32,
@@ -25,7 +25,7 @@ struct Values {
     publish_latency_ms: Option<f64>,
 }
 
-impl Values {
+impl SocketValues {
     fn of(status: &Status) -> Self {
         Self {
             state: status.state.as_str(),
@@ -54,14 +54,14 @@ impl Values {
 /// Decides when the socket's status is published.
 #[derive(Debug, Default)]
 pub struct SocketState {
-    now: Option<Values>,
-    out: Option<(Values, Instant)>,
+    now: Option<SocketValues>,
+    out: Option<(SocketValues, Instant)>,
 }
 
 impl SocketState {
     /// Takes in a status; yields the payload if it is to be published now.
     pub fn update(&mut self, status: &Status, now: Instant) -> Option<Bytes> {
-        self.now = Some(Values::of(status));
+        self.now = Some(SocketValues::of(status));
         self.flush(now)
     }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const WAIT: Duration = Duration::from_secs(600);
-const SEEN: Record = Record { seen: true, away: false, given_up: false };
+const SEEN: PresenceRecord = PresenceRecord { seen: true, away: false, given_up: false };
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    fn new(record: Record) -> Self {
+    fn new(record: PresenceRecord) -> Self {
         let presence = Presence::new(WAIT, record);
         Self { presence, now: Instant::now(), republished: 0 }
     }
@@ -39,11 +39,11 @@ impl World {
     }
 
     fn birth(&mut self) {
-        self.presence.hear(Status::Birth, false, self.now);
+        self.presence.hear(LifeSign::Birth, false, self.now);
     }
 
     fn will(&mut self) {
-        self.presence.hear(Status::Will, false, self.now);
+        self.presence.hear(LifeSign::Will, false, self.now);
     }
 
     fn present(&mut self) -> bool {
@@ -80,22 +80,22 @@ impl World {
 
 #[test]
 fn a_home_assistant_that_was_never_seen_is_not_waited_for() {
-    let mut world = World::new(Record::default());
+    let mut world = World::new(PresenceRecord::default());
     for (uptime, restarted) in [(Some(0), true), (None, true), (Some(50), true), (Some(0), false)] {
         world.connect(uptime, restarted);
         assert!(world.present());
     }
     assert_eq!(world.presence.word(), "unknown");
     // A retained birth is one of some time or other.
-    world.presence.hear(Status::Birth, true, world.now);
+    world.presence.hear(LifeSign::Birth, true, world.now);
     world.connect(Some(0), true);
     assert!(world.present());
-    assert_eq!(world.presence.record(), Record::default());
+    assert_eq!(world.presence.record(), PresenceRecord::default());
 }
 
 #[test]
 fn a_birth_is_kept_and_has_everything_published_again_once() {
-    let mut world = World::new(Record::default());
+    let mut world = World::new(PresenceRecord::default());
     world.connect(Some(9999), false);
     world.birth();
     world.pass(seconds(1) / 10);
@@ -191,7 +191,7 @@ fn a_wait_that_ran_out_is_not_repeated_until_a_birth() {
     // Nor after a restart of the bridge.
     let mut after = World::new(world.presence.record());
     after.connect(Some(0), true);
-    after.presence.hear(Status::Will, true, after.now);
+    after.presence.hear(LifeSign::Will, true, after.now);
     assert!(after.present());
     after.birth();
     after.pass(seconds(10));
@@ -224,7 +224,7 @@ fn a_gap_makes_an_absence_uncertain_and_its_wait_no_longer() {
 
 #[test]
 fn a_remembered_will_is_awaited_for_two_minutes_at_the_start() {
-    let mut world = World::new(Record { away: true, ..SEEN });
+    let mut world = World::new(PresenceRecord { away: true, ..SEEN });
     assert!(world.present(), "before there is a connection nothing goes out anyway");
     world.connect(Some(9999), false);
     assert_eq!(world.waits(), Some(120));
@@ -247,13 +247,13 @@ fn a_host_that_was_restarted_waits_for_it() {
 
 #[test]
 fn a_retained_will_is_a_will_and_counts_from_the_start_of_the_wait() {
-    let mut world = World::new(Record::default());
+    let mut world = World::new(PresenceRecord::default());
     world.connect(Some(9999), false);
-    world.presence.hear(Status::Will, true, world.now);
+    world.presence.hear(LifeSign::Will, true, world.now);
     assert_eq!(world.presence.word(), "away");
     world.pass(seconds(100));
     world.connect(Some(9999), false);
-    world.presence.hear(Status::Will, true, world.now);
+    world.presence.hear(LifeSign::Will, true, world.now);
     assert_eq!(world.waits(), Some(500));
 }
 
@@ -281,10 +281,10 @@ fn a_gap_while_it_returns_begins_with_discovery_again() {
 fn a_wait_of_zero_is_none() {
     let mut presence = Presence::new(Duration::ZERO, SEEN);
     let now = Instant::now();
-    presence.hear(Status::Will, false, now);
+    presence.hear(LifeSign::Will, false, now);
     presence.subscribed(Subscribed { uptime: Some(seconds(0)), restarted: true }, now);
     assert!(presence.verdict(now).present);
-    presence.hear(Status::Birth, false, now);
+    presence.hear(LifeSign::Birth, false, now);
     assert!(presence.verdict(now + seconds(1)).republish, "it is still told everything again");
 }
 
@@ -300,10 +300,10 @@ proptest! {
             match step {
                 0 => world.birth(),
                 1 => world.will(),
-                2 => world.presence.hear(Status::Will, true, world.now),
+                2 => world.presence.hear(LifeSign::Will, true, world.now),
                 3 => world.connect(Some(9999), false),
                 4 => world.presence.announced(world.now),
-                5 => world.presence.hear(Status::Birth, true, world.now),
+                5 => world.presence.hear(LifeSign::Birth, true, world.now),
                 _ => {}
             }
             let fresh = matches!(step, 0..=1) || (step == 2 && !awaited);

@@ -17,8 +17,8 @@ const ERROR: usize = 1024;
 /// Why a command was not carried out.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    pub(in crate::bridge) error: String,
-    pub(in crate::bridge) status: Option<u16>,
+    pub(super) error: String,
+    pub(super) status: Option<u16>,
 }
 
 impl Failure {
@@ -88,7 +88,7 @@ struct Done<'a> {
 }
 
 #[derive(Serialize)]
-struct Failed<'a> {
+struct NotDone<'a> {
     #[serde(flatten)]
     asked: &'a Asked,
     ok: bool,
@@ -120,7 +120,7 @@ fn whole(asked: &Asked, outcome: &Result<(), Failure>) -> Vec<u8> {
     match outcome {
         Ok(()) => serde_json::to_vec(&Done { asked, ok: true }),
         Err(Failure { error, status }) => {
-            serde_json::to_vec(&Failed { asked, ok: false, error, status: *status })
+            serde_json::to_vec(&NotDone { asked, ok: false, error, status: *status })
         }
     }
     .unwrap_or_default()

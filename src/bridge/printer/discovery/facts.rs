@@ -91,7 +91,7 @@ struct Files<'a> {
 
 /// Each member by itself: one that is odd costs its file and not the list.
 #[derive(Deserialize, Default)]
-struct Entry<'a> {
+struct FileEntry<'a> {
     #[serde(borrow, default)]
     r#type: Raw<'a>,
     #[serde(borrow, default)]
@@ -108,7 +108,7 @@ fn files(body: &[u8]) -> Option<Vec<String>> {
     let answer: Files<'_> = serde_json::from_slice(body).ok()?;
     let (mut paths, mut entries) = (Vec::new(), answer.files);
     while let Some(entry) = entries.pop() {
-        let Entry { r#type, origin, path, children } = object(Some(entry));
+        let FileEntry { r#type, origin, path, children } = object(Some(entry));
         let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
         let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
         if let (true, Some((origin, path))) = (is_printable, place) {
@@ -123,12 +123,13 @@ fn files(body: &[u8]) -> Option<Vec<String>> {
 
 fn system_commands(body: &[u8]) -> Vec<String> {
     #[derive(Deserialize, Default)]
-    struct Command<'a> {
+    struct CoreCommand<'a> {
         #[serde(borrow, default)]
         action: Raw<'a>,
     }
     let commands: Vec<&RawValue> = serde_json::from_slice(body).unwrap_or_default();
-    let action = |raw: &&'_ RawValue| member::<String>(object::<Command<'_>>(Some(*raw)).action);
+    let action =
+        |raw: &&'_ RawValue| member::<String>(object::<CoreCommand<'_>>(Some(*raw)).action);
     let known = |action: &String| matches!(action.as_str(), "restart" | "reboot" | "shutdown");
     commands.iter().filter_map(action).filter(known).collect()
 }

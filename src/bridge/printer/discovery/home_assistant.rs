@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::facts::Fact;
 use super::schedule::Discovery;
-use crate::bridge::printer::snapshot::{Change, Topic};
+use crate::bridge::printer::snapshot::{StateChange, StateTopic};
 use crate::clock;
 use crate::config;
 use crate::homeassistant::{Groups, Limits, PrinterDevice, Profile, Published, Settings};
@@ -30,7 +30,7 @@ pub struct HomeAssistant {
     kept: Profile,
     /// Yields what was published before the start, once.
     read_back: Option<oneshot::Receiver<Published>>,
-    clears: Vec<(Instant, Change)>,
+    clears: Vec<(Instant, StateChange)>,
 }
 
 impl HomeAssistant {
@@ -93,12 +93,12 @@ impl HomeAssistant {
     }
 
     /// A topic that is wanted again is not cleared.
-    pub fn cancel_clears(&mut self, wanted: impl Fn(&Topic) -> bool) {
+    pub fn cancel_clears(&mut self, wanted: impl Fn(&StateTopic) -> bool) {
         self.clears.retain(|(_, change)| !wanted(&change.topic));
     }
 
     /// Keeps the clearing of a state topic until its entity is gone.
-    pub fn clear_later(&mut self, change: Change, now: Instant) {
+    pub fn clear_later(&mut self, change: StateChange, now: Instant) {
         self.clears.push((now + CLEAR_AFTER, change));
     }
 
@@ -111,7 +111,7 @@ impl HomeAssistant {
     }
 
     /// What is to be published now: the discovery message, and state topics to be cleared.
-    pub fn flush(&mut self, now: Instant) -> (Option<Publication>, Vec<Change>) {
+    pub fn flush(&mut self, now: Instant) -> (Option<Publication>, Vec<StateChange>) {
         let discovery = if self.read_back.is_none() { self.discovery.flush(now) } else { None };
         if discovery.is_some() {
             self.keep();

@@ -78,14 +78,14 @@ pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
 /// follows each event of a print and says what `B/P/printer` says.
 pub fn last_event(kind: &str, received: SystemTime) -> Option<Bytes> {
     #[derive(Serialize)]
-    struct LastEvent<'a> {
+    struct LastEventPayload<'a> {
         event: &'a str,
         timestamp: u64,
     }
     if is_chatty(kind) || kind == "PrinterStateChanged" {
         return None;
     }
-    let last = LastEvent { event: kind, timestamp: timestamp::unix(received) };
+    let last = LastEventPayload { event: kind, timestamp: timestamp::unix(received) };
     serde_json::to_vec(&last).ok().map(Bytes::from)
 }
 
@@ -107,7 +107,7 @@ pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
         error: Option<&'a RawValue>,
     }
     #[derive(Serialize)]
-    struct Print<'a> {
+    struct PrintPayload<'a> {
         event_type: &'static str,
         file: Option<&'a RawValue>,
         path: Option<&'a RawValue>,
@@ -137,8 +137,14 @@ pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
     };
     // The error's text says more than `error` or `firmware`.
     let reason = error.filter(|text| !matches!(text.get(), "\"\"" | "null")).or(reason);
-    let print =
-        Print { event_type, file: name, path, time, reason, timestamp: timestamp::unix(received) };
+    let print = PrintPayload {
+        event_type,
+        file: name,
+        path,
+        time,
+        reason,
+        timestamp: timestamp::unix(received),
+    };
     serde_json::to_vec(&print).ok().map(Bytes::from)
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::event;
 use super::plugin_topics::OctoPrintMqtt;
-use crate::bridge::printer::snapshot::{Change, NotAnObject, Now, Snapshot, Topic as StateTopic};
+use crate::bridge::printer::snapshot::{NotAnObject, Now, Snapshot, StateChange, StateTopic};
 use crate::config::{Printer, Publish};
 use crate::mqtt::{Kind, Publication, Receipt};
 use crate::octoprint::{Event, Message, Plugin};
@@ -114,8 +114,8 @@ impl Mapping {
     }
 
     /// The publication of a change of state that no message caused.
-    pub fn state(&mut self, change: Change) -> Publication {
-        let Change { topic, payload } = change;
+    pub fn state(&mut self, change: StateChange) -> Publication {
+        let StateChange { topic, payload } = change;
         let forgotten = match &topic {
             StateTopic::Temperature(heater) if payload.is_empty() => Some(heater.clone()),
             _ => None,
@@ -154,7 +154,7 @@ impl Mapping {
             Ok(changes) => (changes, Ok(())),
             Err(odd) => (Vec::new(), Err(odd.into())),
         };
-        for Change { topic, payload } in changes {
+        for StateChange { topic, payload } in changes {
             batch.push(self.state_topic(topic), payload, Kind::State);
         }
         if let Some(plugin) = &mut self.plugin_topics {

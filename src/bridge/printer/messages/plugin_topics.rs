@@ -25,28 +25,28 @@ pub struct OctoPrintMqtt {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Update {
+struct PluginUpdate {
     temps: Vec<BTreeMap<String, Value>>,
-    job: Job,
-    progress: Progress,
+    job: PluginJob,
+    progress: PluginProgress,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Job {
-    file: File,
+struct PluginJob {
+    file: PluginFile,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct File {
+struct PluginFile {
     origin: Value,
     path: Value,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Progress {
+struct PluginProgress {
     completion: Option<f64>,
 }
 
@@ -80,7 +80,7 @@ impl OctoPrintMqtt {
         is_heater: impl Fn(&str) -> bool,
     ) -> Vec<(Topic, Bytes)> {
         // What cannot be read was complained of where the bridge's own state is made.
-        let update: Update = serde_json::from_str(payload).unwrap_or_default();
+        let update: PluginUpdate = serde_json::from_str(payload).unwrap_or_default();
         let mut changes = Vec::new();
         for (heater, value) in update.temps.last().into_iter().flatten() {
             let reading = (value["actual"].clone(), value["target"].clone());
@@ -111,7 +111,7 @@ impl OctoPrintMqtt {
             "PrintDone" => 100,
             _ => return None,
         };
-        let file: File = serde_json::from_str(event.payload?.get()).ok()?;
+        let file: PluginFile = serde_json::from_str(event.payload?.get()).ok()?;
         if event.kind == "PrintStarted" {
             // Begun anew, it is said anew.
             self.progress = None;
@@ -120,13 +120,18 @@ impl OctoPrintMqtt {
     }
 
     /// Whole percents, as the plugin has them.
-    fn printing(&mut self, update: Update, at: SystemTime) -> Option<(Topic, Bytes)> {
+    fn printing(&mut self, update: PluginUpdate, at: SystemTime) -> Option<(Topic, Bytes)> {
         let percent = update.progress.completion?.clamp(0.0, 100.0).floor() as i64;
         self.progress(update.job.file, percent, at)
     }
 
-    fn progress(&mut self, file: File, percent: i64, at: SystemTime) -> Option<(Topic, Bytes)> {
-        let File { origin, path } = file;
+    fn progress(
+        &mut self,
+        file: PluginFile,
+        percent: i64,
+        at: SystemTime,
+    ) -> Option<(Topic, Bytes)> {
+        let PluginFile { origin, path } = file;
         if self.progress.as_ref() == Some(&(path.clone(), percent)) {
             return None;
         }

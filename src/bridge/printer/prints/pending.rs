@@ -17,13 +17,13 @@ pub struct Lost {
 /// What is being found out, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    questions: Vec<Question>,
+    questions: Vec<Search>,
     ids: u64,
 }
 
 /// Ends that are being found out.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Search {
     id: u64,
     /// The last print of them.
     pub(super) print: Print,
@@ -35,7 +35,7 @@ pub(super) struct Question {
     pub(super) told: bool,
 }
 
-impl Question {
+impl Search {
     fn may_go_on(&self) -> bool {
         self.doubtful && !self.told
     }
@@ -50,7 +50,7 @@ impl Pending {
     pub(super) fn ask(&mut self, ends: Vec<End>, unclear: Option<Unclear>) -> Lost {
         self.ids += 1;
         let last = unclear.as_ref().map(|unclear| &unclear.print);
-        self.questions.push(Question {
+        self.questions.push(Search {
             id: self.ids,
             print: last.or(ends.last().map(|end| &end.print)).cloned().unwrap_or_default(),
             counts: unclear.as_ref().and_then(|unclear| unclear.counts),
@@ -61,26 +61,26 @@ impl Pending {
     }
 
     /// The question that is answered now; `None` where it was withdrawn: the print goes on.
-    pub(super) fn answered(&mut self, id: u64) -> Option<Question> {
+    pub(super) fn answered(&mut self, id: u64) -> Option<Search> {
         let index = self.questions.iter().position(|question| question.id == id)?;
         Some(self.questions.remove(index))
     }
 
     /// An event tells of the end of `print`. Yields whether that was being found out.
     pub(super) fn told(&mut self, print: &Print) -> bool {
-        let is_it = |question: &&mut Question| !question.told && question.print.may_be(print);
+        let is_it = |question: &&mut Search| !question.told && question.print.may_be(print);
         let question = self.questions.iter_mut().rev().find(is_it);
         question.map(|question| question.told = true).is_some()
     }
 
     /// Whether a print may go on after all.
     pub(super) fn may_go_on(&self) -> bool {
-        self.questions.iter().any(Question::may_go_on)
+        self.questions.iter().any(Search::may_go_on)
     }
 
     /// A print of the file in `job` is on: withdraws the question whether that one ended.
-    pub(super) fn goes_on(&mut self, job: &Print) -> Option<Question> {
-        let is_it = |question: &Question| question.may_go_on() && question.print.may_be(job);
+    pub(super) fn goes_on(&mut self, job: &Print) -> Option<Search> {
+        let is_it = |question: &Search| question.may_go_on() && question.print.may_be(job);
         let index = self.questions.iter().rposition(is_it)?;
         Some(self.questions.remove(index))
     }

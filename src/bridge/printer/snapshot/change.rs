@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// A state topic of one printer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Topic {
+pub enum StateTopic {
     /// `printer`
     Printer,
     /// `job`
@@ -27,9 +27,9 @@ pub enum Topic {
 
 /// A state topic and its new payload; an empty payload clears the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct StateChange {
     /// Which topic.
-    pub topic: Topic,
+    pub topic: StateTopic,
     /// Its payload.
     pub payload: Bytes,
 }

@@ -32,7 +32,7 @@ impl World {
         let wall = UNIX_EPOCH + Duration::from_secs_f64(self.clocks.0 + seconds);
         let now = Now { instant: self.start + since, wall };
         for change in self.snapshot.apply(&message.to_string(), now).unwrap() {
-            if change.topic == Topic::Progress {
+            if change.topic == StateTopic::Progress {
                 self.published = serde_json::from_slice(&change.payload).unwrap();
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, Topic};
+use super::change::{StateChange, StateTopic};
 use super::json::{Last, Raw, last_element, members, number, object};
 use super::printer_state::PrinterState;
 use super::published::Published;
@@ -28,7 +28,7 @@ pub(super) struct Heaters {
     /// The heaters that were known last.
     known: Vec<String>,
     /// Topics of what is no heater any more.
-    cleared: Vec<Change>,
+    cleared: Vec<StateChange>,
     last_offsets: Last,
     offsets: BTreeMap<String, f64>,
 }
@@ -63,7 +63,7 @@ impl Heaters {
         offsets: Raw<'_>,
         state: PrinterState,
         current: Option<Instant>,
-    ) -> Vec<Change> {
+    ) -> Vec<StateChange> {
         if self.last_offsets.differs(offsets)
             && let Some(offsets) = members(offsets)
         {
@@ -125,8 +125,8 @@ impl Heaters {
 
     fn clear(&mut self, name: String) {
         self.heaters.remove(&name);
-        let topic = Topic::Temperature(name);
-        self.cleared.push(Change { topic, payload: bytes::Bytes::new() });
+        let topic = StateTopic::Temperature(name);
+        self.cleared.push(StateChange { topic, payload: bytes::Bytes::new() });
     }
 
     pub(super) fn restore(&mut self, heaters: Vec<String>) {
@@ -140,7 +140,7 @@ impl Heaters {
         self.sweep();
     }
 
-    pub(super) fn take_cleared(&mut self) -> Vec<Change> {
+    pub(super) fn take_cleared(&mut self) -> Vec<StateChange> {
         std::mem::take(&mut self.cleared)
     }
 
@@ -160,7 +160,7 @@ impl Reading {
 }
 
 impl Heater {
-    fn change(&mut self, name: &str) -> Option<Change> {
+    fn change(&mut self, name: &str) -> Option<StateChange> {
         let moved = match (self.now.actual, self.out.actual) {
             // Both are multiples of a tenth; the small margin absorbs their binary form.
             (Some(now), Some(out)) => (now - out).abs() >= MOVED - 1e-6,
@@ -171,7 +171,7 @@ impl Heater {
             return None;
         }
         self.out = self.now;
-        self.published.change(Topic::Temperature(name.to_owned()), &self.out)
+        self.published.change(StateTopic::Temperature(name.to_owned()), &self.out)
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const MOST_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
 pub(super) const MOST_BYTES: f64 = 9e15;
 
 /// A member of an object that is wanted as raw JSON, `None` where missing or null.
-pub(in crate::bridge) type Raw<'a> = Option<&'a RawValue>;
+pub(crate) type Raw<'a> = Option<&'a RawValue>;
 
 /// A payload that is no JSON object, where one must be.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +22,12 @@ pub(in crate::bridge) type Raw<'a> = Option<&'a RawValue>;
 pub struct NotAnObject(#[from] serde_json::Error);
 
 /// A member of any type; `None` where it is missing, null or of another type.
-pub(in crate::bridge) fn member<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+pub(crate) fn member<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
 /// A member that must be an object; nothing of it is known where it is not.
-pub(in crate::bridge) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
+pub(crate) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
     // serde reads a struct from an array as well, by position.
     raw.filter(|raw| raw.get().starts_with('{'))
         .and_then(|raw| member(Some(raw)))

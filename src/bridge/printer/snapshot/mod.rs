@@ -5,7 +5,7 @@
 
 mod change;
 mod heaters;
-pub(in crate::bridge) mod json;
+pub(crate) mod json;
 pub mod markings;
 mod printer_state;
 mod progress;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use self::change::{Change, Now, Topic};
+pub use self::change::{Now, StateChange, StateTopic};
 use self::heaters::Heaters;
 pub use self::json::NotAnObject;
 use self::json::{
@@ -90,7 +90,7 @@ impl Snapshot {
     }
 
     /// What is known before OctoPrint was ever reached: every topic with nulls, heaters left out.
-    pub fn unknown(&mut self) -> Vec<Change> {
+    pub fn unknown(&mut self) -> Vec<StateChange> {
         let mut changes = Vec::new();
         changes.extend(self.apply_state(None));
         changes.extend(self.apply_job(None));
@@ -103,16 +103,25 @@ impl Snapshot {
     }
 
     /// Folds in a `current` payload.
-    pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
+    pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<StateChange>, NotAnObject> {
         self.fold(payload, now, true)
     }
 
     /// Folds in a `history` payload, whose readings may be old: they make no heater.
-    pub fn apply_history(&mut self, payload: &str, now: Now) -> Result<Vec<Change>, NotAnObject> {
+    pub fn apply_history(
+        &mut self,
+        payload: &str,
+        now: Now,
+    ) -> Result<Vec<StateChange>, NotAnObject> {
         self.fold(payload, now, false)
     }
 
-    fn fold(&mut self, payload: &str, now: Now, current: bool) -> Result<Vec<Change>, NotAnObject> {
+    fn fold(
+        &mut self,
+        payload: &str,
+        now: Now,
+        current: bool,
+    ) -> Result<Vec<StateChange>, NotAnObject> {
         let update: Update<'_> = whole_object(payload)?;
         let mut changes = Vec::new();
         changes.extend(self.apply_state(update.state));
@@ -132,7 +141,7 @@ impl Snapshot {
     }
 
     /// Folds in an event's type and payload: what `current` does not carry.
-    pub fn event(&mut self, kind: &str, payload: Option<&RawValue>) -> Vec<Change> {
+    pub fn event(&mut self, kind: &str, payload: Option<&RawValue>) -> Vec<StateChange> {
         #[derive(Deserialize)]
         struct ToolChange {
             new: i64,
@@ -154,7 +163,7 @@ impl Snapshot {
     }
 
     /// Folds in a `connected` payload.
-    pub fn apply_server(&mut self, payload: &str) -> Result<Option<Change>, NotAnObject> {
+    pub fn apply_server(&mut self, payload: &str) -> Result<Option<StateChange>, NotAnObject> {
         #[derive(Deserialize, Serialize)]
         struct Server<'a> {
             #[serde(borrow, default)]
@@ -171,32 +180,32 @@ impl Snapshot {
             online: Raw<'a>,
         }
         let server: Server<'_> = whole_object(payload)?;
-        Ok(self.server.change(Topic::Server, &server))
+        Ok(self.server.change(StateTopic::Server, &server))
     }
 
     /// The feed rate as OctoPrint took it, in percent; the flow rate stays as it was.
-    pub fn set_feedrate(&mut self, percent: u32) -> Option<Change> {
+    pub fn set_feedrate(&mut self, percent: u32) -> Option<StateChange> {
         self.factors(Some(percent), self.commanded.1)
     }
 
     /// The flow rate as OctoPrint took it, in percent; the feed rate stays as it was.
-    pub fn set_flowrate(&mut self, percent: u32) -> Option<Change> {
+    pub fn set_flowrate(&mut self, percent: u32) -> Option<StateChange> {
         self.factors(self.commanded.0, Some(percent))
     }
 
     /// Feed and flow rate as last commanded, in percent.
-    fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<Change> {
+    fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<StateChange> {
         #[derive(Serialize)]
         struct Factors {
             feedrate: Option<u32>,
             flowrate: Option<u32>,
         }
         self.commanded = (feedrate, flowrate);
-        self.factors.change(Topic::Factors, &Factors { feedrate, flowrate })
+        self.factors.change(StateTopic::Factors, &Factors { feedrate, flowrate })
     }
 
     /// What a limit on frequency held back until now.
-    pub fn flush(&mut self, now: Now) -> Option<Change> {
+    pub fn flush(&mut self, now: Now) -> Option<StateChange> {
         self.progress.flush(now.instant)
     }
 
@@ -217,7 +226,7 @@ impl Snapshot {
     }
 
     /// The topics of what is no heater any more, once.
-    pub fn take_cleared(&mut self) -> Vec<Change> {
+    pub fn take_cleared(&mut self) -> Vec<StateChange> {
         self.heaters.take_cleared()
     }
 
@@ -257,9 +266,9 @@ impl Snapshot {
         }
     }
 
-    fn apply_state(&mut self, raw: Raw<'_>) -> Option<Change> {
+    fn apply_state(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         #[derive(Deserialize, Default)]
-        struct State<'a> {
+        struct StateMember<'a> {
             #[serde(borrow, default)]
             text: Raw<'a>,
             #[serde(borrow, default)]
@@ -268,7 +277,7 @@ impl Snapshot {
             flags: Raw<'a>,
         }
         #[derive(Serialize)]
-        struct Printer<'a> {
+        struct PrinterPayload<'a> {
             state: PrinterState,
             text: Raw<'a>,
             error: Raw<'a>,
@@ -277,16 +286,17 @@ impl Snapshot {
         if !self.last_state.differs(raw) {
             return None;
         }
-        let State { text, error, flags } = object(raw);
+        let StateMember { text, error, flags } = object(raw);
         let spoken: Option<String> = member(text);
         self.state = PrinterState::of(spoken.as_deref(), object(flags));
         let (text, error, flags) = (raw_text(text), raw_text(error), raw_object(flags));
-        self.printer.change(Topic::Printer, &Printer { state: self.state, text, error, flags })
+        self.printer
+            .change(StateTopic::Printer, &PrinterPayload { state: self.state, text, error, flags })
     }
 
-    fn apply_job(&mut self, raw: Raw<'_>) -> Option<Change> {
+    fn apply_job(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         #[derive(Deserialize, Default)]
-        struct File<'a> {
+        struct FileMember<'a> {
             #[serde(borrow, default)]
             name: Raw<'a>,
             #[serde(borrow, default)]
@@ -298,7 +308,7 @@ impl Snapshot {
         }
         #[derive(Deserialize, Default)]
         #[serde(rename_all = "camelCase")]
-        struct Job<'a> {
+        struct JobMember<'a> {
             #[serde(borrow, default)]
             file: Raw<'a>,
             #[serde(borrow, default)]
@@ -324,8 +334,8 @@ impl Snapshot {
         if !self.last_job.differs(raw) {
             return None;
         }
-        let job: Job<'_> = object(raw);
-        let File { name, path, origin, size } = object(job.file);
+        let job: JobMember<'_> = object(raw);
+        let FileMember { name, path, origin, size } = object(job.file);
         let seconds = |raw| raw_number(raw, (0.0, MOST_SECONDS));
         let out = Out {
             file: raw_text(name),
@@ -337,19 +347,19 @@ impl Snapshot {
             last_print_time: seconds(job.last_print_time),
             filament: raw_object(job.filament),
         };
-        self.job.change(Topic::Job, &out)
+        self.job.change(StateTopic::Job, &out)
     }
 
-    fn position(&mut self) -> Option<Change> {
+    fn position(&mut self) -> Option<StateChange> {
         #[derive(Serialize)]
         struct Position {
             z: Option<f64>,
             tool: Option<i64>,
         }
-        self.position.change(Topic::Position, &Position { z: self.z, tool: self.tool })
+        self.position.change(StateTopic::Position, &Position { z: self.z, tool: self.tool })
     }
 
-    fn apply_resends(&mut self, raw: Raw<'_>) -> Option<Change> {
+    fn apply_resends(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         #[derive(Deserialize, Serialize, Default)]
         struct Resends<'a> {
             #[serde(borrow, default)]
@@ -368,7 +378,7 @@ impl Snapshot {
             transmitted: raw_number(transmitted, (0.0, MOST_BYTES)),
             ratio: raw_number(ratio, (0.0, 100.0)),
         };
-        self.resends.change(Topic::Resends, &resends)
+        self.resends.change(StateTopic::Resends, &resends)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Change, Now, Topic};
+use super::change::{Now, StateChange, StateTopic};
 use super::json::{MOST_BYTES, MOST_SECONDS, Raw, member, number, object};
 use super::printer_state::PrinterState;
 use super::published::Published;
@@ -21,8 +21,8 @@ const YOUNGER: f64 = 5.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    now: Values,
-    out: Option<Values>,
+    now: ProgressValues,
+    out: Option<ProgressValues>,
     published: Published,
     published_at: Option<Instant>,
     /// Of the print that goes on, or that was the last.
@@ -63,7 +63,7 @@ impl Started {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-struct Values {
+struct ProgressValues {
     completion: Option<f64>,
     print_time: Option<i64>,
     print_time_left: Option<i64>,
@@ -75,7 +75,7 @@ struct Values {
     filepos: Option<i64>,
 }
 
-impl Values {
+impl ProgressValues {
     /// What is published at once when it moves.
     fn moved(&self, out: &Self) -> bool {
         self.completion != out.completion
@@ -101,8 +101,8 @@ struct Message<'a> {
 }
 
 impl Progress {
-    pub(super) fn unknown(&mut self) -> Option<Change> {
-        self.published.change(Topic::Progress, &Values::default())
+    pub(super) fn unknown(&mut self) -> Option<StateChange> {
+        self.published.change(StateTopic::Progress, &ProgressValues::default())
     }
 
     pub(super) fn apply(
@@ -112,7 +112,7 @@ impl Progress {
         marking: Option<f64>,
         server_time: Option<f64>,
         now: Now,
-    ) -> Option<Change> {
+    ) -> Option<StateChange> {
         let message: Message<'_> = object(raw);
         let completion = completion(message.completion);
         let print_time = whole(message.print_time, MOST_SECONDS);
@@ -123,7 +123,7 @@ impl Progress {
         } else {
             None
         };
-        self.now = Values {
+        self.now = ProgressValues {
             completion,
             print_time,
             print_time_left,
@@ -142,7 +142,7 @@ impl Progress {
         known.filter(is).or_else(|| member(raw))
     }
 
-    pub(super) fn flush(&mut self, now: Instant) -> Option<Change> {
+    pub(super) fn flush(&mut self, now: Instant) -> Option<StateChange> {
         if self.out.as_ref() == Some(&self.now) {
             return None;
         }
@@ -153,7 +153,7 @@ impl Progress {
         }
         self.out = Some(self.now.clone());
         self.published_at = Some(now);
-        self.published.change(Topic::Progress, &self.now)
+        self.published.change(StateTopic::Progress, &self.now)
     }
 
     pub(super) fn due(&self) -> Option<Instant> {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::change::{Change, Topic};
+use super::change::{StateChange, StateTopic};
 
 /// A value's JSON as last published.
 #[derive(Debug, Default)]
@@ -13,13 +13,17 @@ pub(super) struct Published(Bytes);
 
 impl Published {
     /// The payload, if it differs from the last. One that does not costs no allocation.
-    pub(super) fn change(&mut self, topic: Topic, value: &impl Serialize) -> Option<Change> {
+    pub(super) fn change(
+        &mut self,
+        topic: StateTopic,
+        value: &impl Serialize,
+    ) -> Option<StateChange> {
         if self.is(value) {
             return None;
         }
         // Serialising plain structs of numbers and texts does not fail.
         self.0 = serde_json::to_vec(value).ok()?.into();
-        Some(Change { topic, payload: self.0.clone() })
+        Some(StateChange { topic, payload: self.0.clone() })
     }
 
     fn is(&self, value: &impl Serialize) -> bool {

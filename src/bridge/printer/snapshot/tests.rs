@@ -45,7 +45,7 @@ impl Clock {
 }
 
 /// All changes that a capture causes, as (seconds, topic, value).
-fn fold(name: &str) -> Vec<(f64, Topic, Value)> {
+fn fold(name: &str) -> Vec<(f64, StateTopic, Value)> {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let mut changes = Vec::new();
     for (t, kind, payload) in captured(name) {
@@ -64,7 +64,7 @@ fn fold(name: &str) -> Vec<(f64, Topic, Value)> {
     changes
 }
 
-fn of<'a>(changes: &'a [(f64, Topic, Value)], topic: &Topic) -> Vec<&'a Value> {
+fn of<'a>(changes: &'a [(f64, StateTopic, Value)], topic: &StateTopic) -> Vec<&'a Value> {
     changes.iter().filter(|(_, t, _)| t == topic).map(|(_, _, value)| value).collect()
 }
 
@@ -79,21 +79,21 @@ fn state(text: &str, flags: Value) -> String {
 #[test]
 fn a_print_from_start_to_end() {
     let changes = fold("print_done");
-    let states: Vec<&str> = of(&changes, &Topic::Printer)
+    let states: Vec<&str> = of(&changes, &StateTopic::Printer)
         .iter()
         .map(|printer| printer["state"].as_str().unwrap())
         .collect();
     assert_eq!(states.first(), Some(&"operational"));
     assert!(states.contains(&"printing"), "{states:?}");
     assert_eq!(states.last(), Some(&"operational"));
-    let progress = of(&changes, &Topic::Progress);
+    let progress = of(&changes, &StateTopic::Progress);
     let last = progress.last().unwrap();
     assert_eq!(last["completion"], 100.0);
     assert_eq!(last["eta"], Value::Null, "a finished print has no finish time");
     let started: Vec<&Value> =
         progress.iter().map(|p| &p["started"]).filter(|started| !started.is_null()).collect();
     assert!(!started.is_empty() && started.iter().all(|s| *s == started[0]), "{started:?}");
-    let job = of(&changes, &Topic::Job);
+    let job = of(&changes, &StateTopic::Job);
     assert!(job.last().unwrap()["file"].as_str().unwrap().ends_with(".gcode"));
 }
 
@@ -123,7 +123,7 @@ fn cancel_leaves_no_progress_behind() {
     let changes = fold("pause_resume_restart_cancel");
     // The recorded cancels were at 14.5 s and 20.6 s; another print follows.
     let after = |cancel: f64| {
-        let progress = changes.iter().filter(|(_, topic, _)| *topic == Topic::Progress);
+        let progress = changes.iter().filter(|(_, topic, _)| *topic == StateTopic::Progress);
         progress.clone().find(|(t, _, _)| *t > cancel).map(|(_, _, value)| value.clone()).unwrap()
     };
     assert_eq!(after(20.6)["completion"], Value::Null);
@@ -131,7 +131,8 @@ fn cancel_leaves_no_progress_behind() {
     for key in ["completion", "print_time", "print_time_left", "started", "eta"] {
         assert_eq!(last[key], Value::Null, "{key}");
     }
-    let states: Vec<&Value> = of(&changes, &Topic::Printer).iter().map(|p| &p["state"]).collect();
+    let states: Vec<&Value> =
+        of(&changes, &StateTopic::Printer).iter().map(|p| &p["state"]).collect();
     assert!(states.contains(&&json!("paused")), "{states:?}");
 }
 
@@ -149,8 +150,8 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
     }
     let tenth = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
     let changes = [first, tenth].concat();
-    let heater = |changes: &[Change], name: &str| -> Option<Value> {
-        let topic = Topic::Temperature(name.to_owned());
+    let heater = |changes: &[StateChange], name: &str| -> Option<Value> {
+        let topic = StateTopic::Temperature(name.to_owned());
         let change = changes.iter().find(|change| change.topic == topic)?;
         Some(serde_json::from_slice(&change.payload).unwrap())
     };
@@ -171,8 +172,8 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
             "bed": {"actual": 20.0, "target": 60.0}, "A": {"actual": 30.0, "target": null}}]})
         .to_string()
     };
-    let temperatures = |changes: Vec<Change>| {
-        changes.iter().filter(|c| matches!(c.topic, Topic::Temperature(_))).count()
+    let temperatures = |changes: Vec<StateChange>| {
+        changes.iter().filter(|c| matches!(c.topic, StateTopic::Temperature(_))).count()
     };
     assert_eq!(temperatures(snapshot.apply(&step(21.4), clock.at(1.0)).unwrap()), 0);
     assert_eq!(temperatures(snapshot.apply(&step(21.5), clock.at(2.0)).unwrap()), 1);
@@ -197,8 +198,8 @@ fn heaters_that_leave_the_profile_are_cleared() {
     snapshot.apply(&two(1.0), clock.at(0.0)).unwrap();
     snapshot.set_profile_heaters(Some(names(&["tool0"])));
     let cleared = snapshot.take_cleared();
-    let gone = Topic::Temperature("tool1".to_owned());
-    assert_eq!(cleared, [Change { topic: gone.clone(), payload: bytes::Bytes::new() }]);
+    let gone = StateTopic::Temperature("tool1".to_owned());
+    assert_eq!(cleared, [StateChange { topic: gone.clone(), payload: bytes::Bytes::new() }]);
     let changes = snapshot.apply(&two(50.0), clock.at(1.0)).unwrap();
     assert!(changes.iter().all(|change| change.topic != gone), "{changes:?}");
     assert_eq!(snapshot.take_cleared(), []);
@@ -217,7 +218,7 @@ fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
     (0..10).for_each(|t| drop(read(f64::from(t), json!({"tool0": heat, "A": heat}))));
     let seconds = (10..3_700).filter(|t| {
         let cleared = read(f64::from(*t), json!({"tool0": heat}));
-        cleared.iter().any(|change| change.topic == Topic::Temperature("A".to_owned()))
+        cleared.iter().any(|change| change.topic == StateTopic::Temperature("A".to_owned()))
     });
     assert_eq!(seconds.collect::<Vec<_>>(), [3_609]);
     assert!(!snapshot.is_heater("A"));
@@ -226,7 +227,7 @@ fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
 #[test]
 fn numbers_that_are_none_become_null_and_the_rest_lives() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
-    let mut apply = |completion: f64, time: f64, left: f64| -> Vec<(Topic, Value)> {
+    let mut apply = |completion: f64, time: f64, left: f64| -> Vec<(StateTopic, Value)> {
         let odd = json!({"state": {"text": "Printing", "error": 5, "flags": [1]},
             "currentZ": 1e300, "resends": {"count": -1, "transmitted": 5, "ratio": 1e300},
             "job": {"file": {"name": "a", "path": ["b"], "size": -1}, "estimatedPrintTime": -5.0,
@@ -236,37 +237,37 @@ fn numbers_that_are_none_become_null_and_the_rest_lives() {
             "progress": {"completion": completion, "printTime": time, "printTimeLeft": left,
                 "filepos": -1}});
         let changes = snapshot.apply(&odd.to_string(), clock.at(0.0)).unwrap();
-        let read = |c: Change| (c.topic, serde_json::from_slice(&c.payload).unwrap());
+        let read = |c: StateChange| (c.topic, serde_json::from_slice(&c.payload).unwrap());
         changes.into_iter().map(read).collect()
     };
-    let of = |changes: &[(Topic, Value)], topic: Topic| -> Value {
+    let of = |changes: &[(StateTopic, Value)], topic: StateTopic| -> Value {
         changes.iter().find(|(found, _)| *found == topic).map(|(_, v)| v.clone()).unwrap()
     };
     let changes = apply(100.4, -300.0, 1e12);
-    let progress = of(&changes, Topic::Progress);
+    let progress = of(&changes, StateTopic::Progress);
     assert_eq!(progress["completion"], 100.0);
     for key in ["print_time", "print_time_left", "eta", "filepos"] {
         assert_eq!(progress[key], Value::Null, "{key}");
     }
-    let job = of(&changes, Topic::Job);
+    let job = of(&changes, StateTopic::Job);
     assert_eq!(job["file"], "a");
     for key in ["path", "size", "estimated_print_time", "last_print_time", "user", "filament"] {
         assert_eq!(job[key], Value::Null, "{key}");
     }
-    let tool = of(&changes, Topic::Temperature("tool0".to_owned()));
+    let tool = of(&changes, StateTopic::Temperature("tool0".to_owned()));
     assert_eq!(tool, json!({"actual": null, "target": 200.0, "offset": 0.0}));
-    assert!(changes.iter().all(|(topic, _)| *topic != Topic::Temperature("bed".to_owned())));
-    assert_eq!(of(&changes, Topic::Position)["z"], Value::Null);
+    assert!(changes.iter().all(|(topic, _)| *topic != StateTopic::Temperature("bed".to_owned())));
+    assert_eq!(of(&changes, StateTopic::Position)["z"], Value::Null);
     let resends = json!({"count": null, "transmitted": 5, "ratio": null});
-    assert_eq!(of(&changes, Topic::Resends), resends);
-    let printer = of(&changes, Topic::Printer);
+    assert_eq!(of(&changes, StateTopic::Resends), resends);
+    let printer = of(&changes, StateTopic::Printer);
     assert_eq!((&printer["error"], &printer["flags"]), (&Value::Null, &Value::Null));
-    let progress = of(&apply(250.0, 3.4e8, 10.0), Topic::Progress);
+    let progress = of(&apply(250.0, 3.4e8, 10.0), StateTopic::Progress);
     assert_eq!(
         (&progress["completion"], &progress["print_time"], &progress["print_time_left"]),
         (&Value::Null, &Value::Null, &json!(10))
     );
-    assert_eq!(of(&apply(-0.04, 1.0, 1.0), Topic::Progress)["completion"], 0.0);
+    assert_eq!(of(&apply(-0.04, 1.0, 1.0), StateTopic::Progress)["completion"], 0.0);
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn times_move_every_ten_seconds_and_the_finish_time_by_a_minute() {
     };
     let mut progress = |t: f64, left: u32| {
         let changes = snapshot.apply(&printing(t as u32, left), clock.at(t)).unwrap();
-        let change = changes.into_iter().find(|change| change.topic == Topic::Progress)?;
+        let change = changes.into_iter().find(|change| change.topic == StateTopic::Progress)?;
         Some(serde_json::from_slice::<Value>(&change.payload).unwrap())
     };
     let first = progress(100.0, 1000).unwrap();
@@ -307,10 +308,10 @@ fn one_odd_field_costs_no_other() {
         "progress": {"completion": "half", "printTime": 12.6}, "temps": {"time": 1},
         "offsets": null, "resends": null, "markings": [null, {"type": 1}]});
     let changes = snapshot.apply(&odd.to_string(), clock.at(0.0)).unwrap();
-    let job = changes.iter().find(|change| change.topic == Topic::Job).unwrap();
+    let job = changes.iter().find(|change| change.topic == StateTopic::Job).unwrap();
     let job: Value = serde_json::from_slice(&job.payload).unwrap();
     assert_eq!((&job["file"], &job["user"]), (&Value::Null, &json!("me")));
-    let progress = changes.iter().find(|change| change.topic == Topic::Progress).unwrap();
+    let progress = changes.iter().find(|change| change.topic == StateTopic::Progress).unwrap();
     let progress: Value = serde_json::from_slice(&progress.payload).unwrap();
     assert_eq!((&progress["completion"], &progress["print_time"]), (&Value::Null, &json!(13)));
     for no_object in ["null", "[]", "5", "\"x\"", "{"] {
@@ -322,7 +323,7 @@ fn one_odd_field_costs_no_other() {
 fn every_topic_has_every_key_before_anything_is_known() {
     let mut snapshot = Snapshot::new();
     let unknown = snapshot.unknown();
-    let keys: Vec<(Topic, Vec<String>)> = unknown
+    let keys: Vec<(StateTopic, Vec<String>)> = unknown
         .into_iter()
         .map(|change| {
             let value: serde_json::Map<String, Value> =
@@ -332,10 +333,10 @@ fn every_topic_has_every_key_before_anything_is_known() {
         .collect();
     assert_eq!(keys.len(), 7, "{keys:?}");
     let of = |topic| &keys.iter().find(|(t, _)| *t == topic).unwrap().1;
-    assert_eq!(of(Topic::Printer), &["error", "flags", "state", "text"]);
-    assert_eq!(of(Topic::Position), &["tool", "z"]);
-    assert_eq!(of(Topic::Resends), &["count", "ratio", "transmitted"]);
-    assert_eq!(of(Topic::Factors), &["feedrate", "flowrate"]);
+    assert_eq!(of(StateTopic::Printer), &["error", "flags", "state", "text"]);
+    assert_eq!(of(StateTopic::Position), &["tool", "z"]);
+    assert_eq!(of(StateTopic::Resends), &["count", "ratio", "transmitted"]);
+    assert_eq!(of(StateTopic::Factors), &["feedrate", "flowrate"]);
 }
 
 #[test]
@@ -346,9 +347,9 @@ fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
     let changes = snapshot.event("ToolChange", Some(&payload));
     assert_eq!(&changes[0].payload[..], br#"{"z":null,"tool":1}"#);
     snapshot.factors(Some(120), None);
-    let topics: Vec<Topic> =
+    let topics: Vec<StateTopic> =
         snapshot.event("Connected", None).into_iter().map(|change| change.topic).collect();
-    assert_eq!(topics, [Topic::Position, Topic::Factors]);
+    assert_eq!(topics, [StateTopic::Position, StateTopic::Factors]);
 }
 
 #[test]
