@@ -162,6 +162,23 @@ pub fn frame(dice: &mut Dice) -> Vec<u8> {
     }
 }
 
+/// A frame that says nothing of the printer or its prints, sound or not.
+pub fn noise(dice: &mut Dice) -> Vec<u8> {
+    let payload = json(dice, 3);
+    match dice.below(10) {
+        0 => b"h".to_vec(),
+        1 => format!(r#"a[{{"plugin":{{"plugin":"noise","data":{payload}}}}}]"#).into(),
+        2 => format!(r#"a[{{"event":{{"type":"plugin_noise","payload":{payload}}}}}]"#).into(),
+        3 => format!(r#"a[{{"event":{{"type":"ZChange","payload":{payload}}}}}]"#).into(),
+        4 => format!(r#"a[{{"timelapse":{payload}}}]"#).into(),
+        5 => format!(r#"a[{{"future":{payload}}},{payload}]"#).into(),
+        6 => format!(r#"a[{{"current":{{"temps":{payload},"offsets":{payload}}}}}]"#).into(),
+        7 => format!(r#"a[{{"current":{payload}"#).into(),
+        8 => reauth(dice).into(),
+        _ => format!(r#"a[{{"event":{payload}}}]"#).into(),
+    }
+}
+
 fn message(dice: &mut Dice) -> String {
     let kind = *dice.pick(KINDS);
     format!(r#"{{"{kind}":{}}}"#, json(dice, 3))

@@ -3,7 +3,7 @@
 //! simulated time.
 //!
 //! [`server::OctoPrint`] is the server alone, for whatever connects to it. [`session`] has a socket live
-//! with it and says what must hold.
+//! with it and says what must hold. [`prints`] has the whole bridge live with one whose prints are known.
 
 #![allow(dead_code, reason = "each user takes a part of it")]
 
@@ -11,6 +11,7 @@ mod answers;
 pub mod dice;
 mod frames;
 mod peer;
+pub mod prints;
 pub mod server;
 pub mod session;
 mod wire;
