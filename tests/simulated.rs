@@ -490,6 +490,33 @@ async fn requests_to_the_bridge_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_discovery_a_heater_that_left_while_the_bridge_was_off_loses_its_topic() {
+    let mut world = World::one().await;
+    world.stop().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = format!("data_dir = \"{}\"\n", dir.path().display());
+    world.config = format!("{data_dir}{}[homeassistant]\nenabled = false\n", world.config);
+    world.simulator().set_extruders(2);
+    let mark = world.watcher.mark();
+    world.start_again();
+    let tool1 = topic("temperature/tool1");
+    let there = |seen: &Seen| seen.topic == tool1 && !seen.payload.is_empty();
+    world.watcher.wait_from(mark, "tool1", there).await;
+    world.stop().await;
+    // The database is closed a moment after the bridge has ended.
+    let database = dir.path().join("octoprint2mqtt.redb");
+    while std::fs::File::open(&database).unwrap().try_lock().is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.simulator().set_extruders(1);
+    let mark = world.watcher.mark();
+    world.start_again();
+    let cleared = |seen: &Seen| seen.topic == tool1 && seen.payload.is_empty();
+    world.watcher.wait_from(mark, "the topic of tool1 to be cleared", cleared).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_are_served_where_configured() {
     tls::install_provider();
     let (broker, port) = (free_port(), free_port());

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::{Pauses, Restarts, Watch, caught};
 use crate::bridge::printer::discovery::home_assistant::HomeAssistant;
+use crate::bridge::printer::heater_memory::HeaterMemory;
 use crate::bridge::printer::last_event::LastEvent;
 use crate::bridge::printer::prints::{self, Prints};
 use crate::bridge::printer::rate_memory::RateMemory;
@@ -54,8 +55,20 @@ pub fn recalled(
     let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
     let rate = RateMemory::restore(printer, known, store.clone());
     let last_event = LastEvent::restore(printer, known, store.clone());
+    let heaters = HeaterMemory::restore(printer, known, store.clone());
     let left = VecDeque::new();
-    Memory { rate, last_event, home_assistant, prints, found, latency, left, watch, failures }
+    Memory {
+        rate,
+        last_event,
+        heaters,
+        home_assistant,
+        prints,
+        found,
+        latency,
+        left,
+        watch,
+        failures,
+    }
 }
 
 impl Place {

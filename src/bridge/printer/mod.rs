@@ -2,7 +2,8 @@
 
 pub mod commands;
 pub mod discovery;
-pub(crate) mod last_event;
+pub(crate) mod heater_memory;
+pub(super) mod last_event;
 pub mod messages;
 pub mod prints;
 pub(crate) mod rate_memory;
@@ -21,6 +22,7 @@ use self::commands::executor::Factor;
 use self::commands::intake::Intake;
 use self::discovery::facts::{self, Fact, Question};
 use self::discovery::home_assistant::HomeAssistant;
+use self::heater_memory::HeaterMemory;
 use self::last_event::LastEvent;
 use self::messages::mapping::{Mapping, Odd};
 use self::prints::{Followed, Found, Prints};
@@ -50,6 +52,8 @@ pub struct Memory {
     pub rate: RateMemory,
     /// The last event.
     pub last_event: LastEvent,
+    /// Which heaters have a topic; kept where discovery is off.
+    pub heaters: HeaterMemory,
     /// Discovery; `None` where it is off.
     pub home_assistant: Option<HomeAssistant>,
     /// The prints.
@@ -87,6 +91,7 @@ pub struct Printer {
     socket_state: SocketState,
     rate: RateMemory,
     last_event: LastEvent,
+    heaters: HeaterMemory,
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: Intake,
     messages: mpsc::UnboundedReceiver<Received>,
@@ -126,6 +131,7 @@ impl Printer {
         let Memory {
             rate,
             last_event,
+            heaters,
             home_assistant,
             prints,
             found,
@@ -155,6 +161,7 @@ impl Printer {
             socket_state: SocketState::default(),
             rate,
             last_event,
+            heaters,
             messages,
             left,
             watch,
@@ -189,8 +196,12 @@ impl Printer {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
-        if let Some(heaters) = self.home_assistant.as_ref().and_then(HomeAssistant::kept_heaters) {
-            self.mapping.snapshot.restore_heaters(heaters.clone());
+        let heaters = match &self.home_assistant {
+            Some(home_assistant) => home_assistant.kept_heaters().cloned(),
+            None => Some(self.heaters.names()),
+        };
+        if let Some(heaters) = heaters {
+            self.mapping.snapshot.restore_heaters(heaters);
         }
         self.follow_heaters();
         let mut status = self.socket.status();
@@ -285,10 +296,21 @@ impl Printer {
         let lasting = |kind: &str| !matches!(kind, "connected" | "current" | "history");
         let left: VecDeque<_> =
             left.into_iter().filter(|(message, _)| lasting(message.kind())).collect();
-        let Self { rate, last_event, home_assistant, prints, .. } = *self;
+        let Self { rate, last_event, heaters, home_assistant, prints, .. } = *self;
         let prints = prints.again(tell, watch.clone());
         let home_assistant = home_assistant.map(|home_assistant| home_assistant.again());
-        Memory { rate, last_event, home_assistant, prints, found, latency, left, watch, failures }
+        Memory {
+            rate,
+            last_event,
+            heaters,
+            home_assistant,
+            prints,
+            found,
+            latency,
+            left,
+            watch,
+            failures,
+        }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -414,6 +436,7 @@ impl Printer {
         let cleared = self.mapping.snapshot.take_cleared();
         let snapshot = &self.mapping.snapshot;
         let Some(home_assistant) = &mut self.home_assistant else {
+            self.heaters.update(snapshot.known_heaters());
             return self.publish_states(cleared);
         };
         // One that is back keeps its topic.
