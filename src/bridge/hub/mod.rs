@@ -24,17 +24,17 @@ use self::announcer::{Announcer, Devices};
 use self::attendance::HomeAssistantAttendance;
 use self::health::Start;
 use self::identity::{Identity, complaint, identity_of};
-use self::printers::{Place, recalled};
+use self::printers::Place;
 use self::request::Request;
 use self::vitals::Ping;
 pub use self::vitals::Vitals;
 use self::watch::{Failures, Restarts, Watch};
 use super::oversize;
 use super::printer::discovery::home_assistant::HomeAssistant;
+use super::printer::memory::Memory;
 use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
 use crate::clock;
 use crate::config::Config;
-use crate::homeassistant::Settings;
 use crate::journal;
 use crate::metrics::{self, Latencies, Queues, Sockets};
 use crate::mqtt::{
@@ -234,7 +234,11 @@ impl Hub {
 
     /// Yields what is to be told to Home Assistant.
     fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) -> Option<Devices> {
-        let settings = self.config.homeassistant.enabled.then(|| Arc::new(self.settings()));
+        let settings = self
+            .config
+            .homeassistant
+            .enabled
+            .then(|| Arc::new(setup::discovery_settings(&self.config)));
         let mut waiting = BTreeMap::new();
         let config = self.config.clone();
         for (index, (printer, topics)) in config.printers.iter().zip(topics).enumerate() {
@@ -245,7 +249,7 @@ impl Hub {
                 HomeAssistant::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
             let latency = self.latencies.of(&printer.id);
-            let memory = recalled(&printer.id, known, &self.store, home_assistant, latency.clone());
+            let memory = Memory::recall(&printer.id, known, &self.store, home_assistant, latency);
             let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
             self.commands.insert(printer.id.clone(), commands);
             let place = Box::new(Place {
@@ -255,7 +259,6 @@ impl Hub {
                 broker: self.broker.clone(),
                 sockets: self.sockets.clone(),
                 maker: self.maker.clone(),
-                latency,
                 restarts: self.restarts.clone(),
             });
             let printer = place.printer(memory);
@@ -310,10 +313,6 @@ impl Hub {
             queues,
             restarts: self.restarts.clone(),
         }
-    }
-
-    fn settings(&self) -> Settings {
-        setup::discovery_settings(&self.config)
     }
 
     fn expect_echo(&mut self, connected: bool, since: Option<Instant>) {

@@ -1,6 +1,5 @@
 //! Looks after one printer: begins its tasks anew when one of them panics.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +7,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::watch::{Pauses, Restarts, Watch, caught};
-use crate::bridge::printer::discovery::home_assistant::HomeAssistant;
-use crate::bridge::printer::heater_memory::HeaterMemory;
-use crate::bridge::printer::last_event::LastEvent;
-use crate::bridge::printer::prints::{self, Prints};
-use crate::bridge::printer::rate_memory::RateMemory;
-use crate::bridge::printer::{Ended, Memory, Printer};
+use super::watch::{Pauses, Restarts, caught};
+use crate::bridge::printer::memory::Memory;
+use crate::bridge::printer::{Ended, Printer};
 use crate::bridge::setup::SocketMaker;
 use crate::config::{self, Config};
-use crate::metrics::{Latency, Sockets};
+use crate::metrics::Sockets;
 use crate::mqtt::{Broker, Incoming, OWN_LANE};
-use crate::store::{Known, Store};
+use crate::octoprint::RateMode;
 use crate::topics::PrinterTopics;
 
 /// What all that one printer's tasks do depends on, however often they are begun anew.
@@ -36,39 +31,8 @@ pub struct Place {
     pub sockets: Sockets,
     /// Makes them.
     pub maker: SocketMaker,
-    /// Where publish latencies are noted.
-    pub latency: Latency,
     /// Where failures are noted.
     pub restarts: Restarts,
-}
-
-/// What a printer goes on from at the start of the bridge.
-pub fn recalled(
-    printer: &str,
-    known: &Known,
-    store: &Store,
-    home_assistant: Option<HomeAssistant>,
-    latency: Latency,
-) -> Memory {
-    let (watch, failures) = Watch::new();
-    let (tell, found) = mpsc::channel(prints::FOUND);
-    let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
-    let rate = RateMemory::restore(printer, known, store.clone());
-    let last_event = LastEvent::restore(printer, known, store.clone());
-    let heaters = HeaterMemory::restore(printer, known, store.clone());
-    let left = VecDeque::new();
-    Memory {
-        rate,
-        last_event,
-        heaters,
-        home_assistant,
-        prints,
-        found,
-        latency,
-        left,
-        watch,
-        failures,
-    }
 }
 
 impl Place {
@@ -79,7 +43,9 @@ impl Place {
     /// The printer, with its socket as it is now.
     pub fn printer(&self, memory: Memory) -> Box<Printer> {
         let (lane, socket) = (OWN_LANE + 1 + self.index, self.sockets.get(self.index));
-        memory.rate.apply(&socket);
+        if let Some(factor) = *memory.rate.get() {
+            socket.set_rate(RateMode::Manual(factor));
+        }
         let (topics, broker) = (self.topics.clone(), self.broker.clone());
         Box::new(Printer::new(self.settings(), lane, topics, broker, socket, memory))
     }
@@ -112,7 +78,7 @@ impl Place {
                 // The printer finds its socket ended, and this is tried again.
                 Err(error) => tracing::error!("{error}"),
             }
-            printer = self.printer(printer.dissolve(self.latency.clone()));
+            printer = self.printer(printer.dissolve());
         }
     }
 

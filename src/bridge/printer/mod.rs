@@ -2,16 +2,13 @@
 
 pub mod commands;
 pub mod discovery;
-pub(crate) mod heater_memory;
-pub(super) mod last_event;
+pub mod memory;
 pub mod messages;
 pub mod prints;
-pub(crate) mod rate_memory;
+mod remembered;
 pub mod snapshot;
 pub mod socket_state;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -22,53 +19,23 @@ use self::commands::executor::Factor;
 use self::commands::intake::Intake;
 use self::discovery::facts::{self, Fact, Question};
 use self::discovery::home_assistant::HomeAssistant;
-use self::heater_memory::HeaterMemory;
-use self::last_event::LastEvent;
+use self::memory::Memory;
+use self::messages::inbox::{self, Received};
 use self::messages::mapping::{Mapping, Odd};
-use self::prints::{Followed, Found, Prints};
-use self::rate_memory::RateMemory;
+use self::prints::Followed;
+use self::remembered::Payload;
 use self::snapshot::{StateChange, StateTopic};
 use self::socket_state::SocketState;
-use super::hub::watch::{Failures, Watch};
 use super::oversize;
-use crate::clock;
-use crate::config;
-use crate::metrics::Latency;
-use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt, Settled};
-use crate::octoprint::{Event, Handled, Message, Socket, SocketState as State, Status};
+use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt};
+use crate::octoprint::{Event, Message, Socket, SocketState as State, Status};
 use crate::topics::PrinterTopics;
+use crate::{clock, config};
 
 /// For how long changes of the files are collected.
 const BURST: Duration = Duration::from_secs(1);
 /// How long a socket may take to let go.
 const LEAVE: Duration = Duration::from_secs(2);
-
-/// A message and who waits for its publications.
-pub type Received = (Arc<Message>, Receipt);
-
-/// What one printer's task knows from before the start, and where it keeps what it learns.
-pub struct Memory {
-    /// The rate that was set by hand.
-    pub rate: RateMemory,
-    /// The last event.
-    pub last_event: LastEvent,
-    /// Which heaters have a topic; kept where discovery is off.
-    pub heaters: HeaterMemory,
-    /// Discovery; `None` where it is off.
-    pub home_assistant: Option<HomeAssistant>,
-    /// The prints.
-    pub prints: Prints,
-    /// What is found out about them.
-    pub found: mpsc::Receiver<Box<Found>>,
-    /// Where publish latencies are noted.
-    pub latency: Latency,
-    /// Messages that were received before tasks of the printer failed, and not looked at.
-    pub left: VecDeque<Received>,
-    /// Watches what the printer's task spawns.
-    pub watch: Watch,
-    /// Tells what of that has failed.
-    pub failures: Failures,
-}
 
 /// Why a printer's task ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,26 +56,16 @@ pub struct Printer {
     socket: Socket,
     mapping: Mapping,
     socket_state: SocketState,
-    rate: RateMemory,
-    last_event: LastEvent,
-    heaters: HeaterMemory,
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: Intake,
+    memory: Memory,
     messages: mpsc::UnboundedReceiver<Received>,
-    /// Messages from before a failure.
-    left: VecDeque<Received>,
-    watch: Watch,
-    failures: Failures,
     // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
     facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
     /// When the files are asked for: changes come in bursts.
     files_due: Option<Instant>,
-    /// `None` where discovery is off.
-    home_assistant: Option<HomeAssistant>,
     /// The known heaters that Home Assistant was told of.
     announced: Vec<String>,
-    prints: Prints,
-    found: mpsc::Receiver<Box<Found>>,
     online: bool,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
@@ -128,26 +85,15 @@ impl Printer {
         socket: Socket,
         memory: Memory,
     ) -> Self {
-        let Memory {
-            rate,
-            last_event,
-            heaters,
-            home_assistant,
-            prints,
-            found,
-            latency,
-            left,
-            watch,
-            failures,
-        } = memory;
-        let messages = listen(&socket, latency);
+        let messages = inbox::listen(&socket, memory.latency.clone());
         let rules = Rules {
             groups: printer.commands,
             limits: printer.limits,
             max_rate_factor: printer.socket.max_rate_factor,
         };
         let (to, by) = (broker.clone(), socket.clone());
-        let (commands, factors) = Intake::start(rules, lane, topics.clone(), to, by, watch.clone());
+        let (commands, factors) =
+            Intake::start(rules, lane, topics.clone(), to, by, memory.watch.clone());
         Self {
             id: printer.id.clone(),
             lane,
@@ -159,19 +105,11 @@ impl Printer {
             broker,
             socket,
             socket_state: SocketState::default(),
-            rate,
-            last_event,
-            heaters,
+            memory,
             messages,
-            left,
-            watch,
-            failures,
             facts: mpsc::channel(4),
             files_due: None,
-            home_assistant,
             announced: Vec::new(),
-            prints,
-            found,
             online: false,
             offline_at: None,
             greeted: 0,
@@ -191,14 +129,13 @@ impl Printer {
             let unknown = self.mapping.state(change);
             self.publish(unknown);
         }
-        // The broker may have forgotten it.
-        if let Some(payload) = self.last_event.payload() {
+        if let Some(Payload(payload)) = self.memory.last_event.get().clone() {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
-        let heaters = match &self.home_assistant {
+        let heaters = match &self.memory.home_assistant {
             Some(home_assistant) => home_assistant.kept_heaters().cloned(),
-            None => Some(self.heaters.names()),
+            None => Some(self.memory.heaters.get().clone()),
         };
         if let Some(heaters) = heaters {
             self.mapping.snapshot.restore_heaters(heaters);
@@ -207,7 +144,7 @@ impl Printer {
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
         self.take_status(&mut status);
-        while let Some((message, receipt)) = self.left.pop_front() {
+        while let Some((message, receipt)) = self.memory.left.pop_front() {
             self.take_message(&message, receipt);
         }
         self.socket.connect();
@@ -222,7 +159,7 @@ impl Printer {
                 Some(incoming) = commands.recv() => {
                     self.commands.take(*incoming, &self.mapping.snapshot);
                 }
-                Some(task) = self.failures.recv() => return Ended::Failed(task),
+                Some(task) = self.memory.failures.recv() => return Ended::Failed(task),
                 Some(factor) = self.factors.recv() => {
                     let change = match factor {
                         Factor::Feedrate(percent) => self.mapping.snapshot.set_feedrate(percent),
@@ -230,12 +167,12 @@ impl Printer {
                     };
                     self.publish_states(change);
                 }
-                Some(found) = self.found.recv() => {
-                    let publications = self.prints.take(*found, &self.topics, self.lane, clock::now());
+                Some(found) = self.memory.found.recv() => {
+                    let publications = self.memory.prints.take(*found, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.facts.1.recv() => self.learn(*fact),
-                heaters = read_back(&mut self.home_assistant) => {
+                heaters = read_back(&mut self.memory.home_assistant) => {
                     self.mapping.snapshot.restore_heaters(heaters);
                     self.follow_heaters();
                 }
@@ -283,40 +220,22 @@ impl Printer {
         self.commands.refuse(incoming);
     }
 
-    /// What the next one goes on from: what a restart of the bridge would find, and the messages
-    /// that were received and not looked at.
-    pub fn dissolve(mut self: Box<Self>, latency: Latency) -> Memory {
-        let (watch, failures) = Watch::new();
-        let (tell, found) = mpsc::channel(prints::FOUND);
-        let mut left = std::mem::take(&mut self.left);
+    /// What the next one goes on from.
+    pub fn dissolve(mut self: Box<Self>) -> Memory {
         while let Ok(received) = self.messages.try_recv() {
-            left.push_back(received);
+            self.memory.left.push_back(received);
         }
-        // What only shows the state of an earlier connection says nothing any more.
-        let lasting = |kind: &str| !matches!(kind, "connected" | "current" | "history");
-        let left: VecDeque<_> =
-            left.into_iter().filter(|(message, _)| lasting(message.kind())).collect();
-        let Self { rate, last_event, heaters, home_assistant, prints, .. } = *self;
-        let prints = prints.again(tell, watch.clone());
-        let home_assistant = home_assistant.map(|home_assistant| home_assistant.again());
-        Memory {
-            rate,
-            last_event,
-            heaters,
-            home_assistant,
-            prints,
-            found,
-            latency,
-            left,
-            watch,
-            failures,
-        }
+        self.memory.again()
     }
 
     fn due(&self) -> Option<Instant> {
-        let home_assistant = self.home_assistant.as_ref().and_then(HomeAssistant::due);
+        let home_assistant = self.memory.home_assistant.as_ref().and_then(HomeAssistant::due);
         let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
-        state.into_iter().chain([self.files_due, home_assistant, self.prints.due()]).flatten().min()
+        state
+            .into_iter()
+            .chain([self.files_due, home_assistant, self.memory.prints.due()])
+            .flatten()
+            .min()
     }
 
     fn take_time(&mut self, now: Instant) {
@@ -331,8 +250,8 @@ impl Printer {
             self.ask(Question::Files);
         }
         let socket = &self.socket;
-        self.prints.flush(now, || socket.rest());
-        if let Some(home_assistant) = &mut self.home_assistant {
+        self.memory.prints.flush(now, || socket.rest());
+        if let Some(home_assistant) = &mut self.memory.home_assistant {
             let (discovery, clears) = home_assistant.flush(now);
             discovery.into_iter().for_each(|discovery| self.publish(discovery));
             self.publish_states(clears);
@@ -376,11 +295,12 @@ impl Printer {
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
-            self.last_event.update(&last.payload);
+            self.memory.last_event.set(Some(Payload(last.payload.clone())));
         }
         let payload = event.payload.map(|payload| payload.get());
         let (now, rest) = (message.received().into_std(), self.socket.rest());
-        let Followed { along, repeated } = self.prints.event(&event.kind, payload, now, &rest);
+        let Followed { along, repeated } =
+            self.memory.prints.event(&event.kind, payload, now, &rest);
         if let Some(record) = along {
             let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
             publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
@@ -391,7 +311,7 @@ impl Printer {
         publications.into_iter().for_each(|publication| self.publish(publication));
         match Question::after(&event.kind) {
             // Changes of the files come in bursts.
-            Some(Question::Files) if self.home_assistant.is_some() => {
+            Some(Question::Files) if self.memory.home_assistant.is_some() => {
                 self.files_due.get_or_insert(clock::now() + BURST);
             }
             Some(Question::Files) | None => {}
@@ -421,11 +341,11 @@ impl Printer {
         let (wall, now) = (message.received_at(), message.received().into_std());
         match message.kind() {
             "history" if self.greeted != message.connection() => {
-                self.prints.reconnected(message.payload(), now, wall, self.socket.rest());
+                self.memory.prints.reconnected(message.payload(), now, wall, self.socket.rest());
             }
             kind @ ("history" | "current") => {
                 let (payload, fresh) = (message.payload(), kind == "history");
-                self.prints.observe(payload, &self.mapping.snapshot, fresh, now, wall);
+                self.memory.prints.observe(payload, &self.mapping.snapshot, fresh, now, wall);
             }
             _ => {}
         }
@@ -435,8 +355,11 @@ impl Printer {
     fn follow_heaters(&mut self) {
         let cleared = self.mapping.snapshot.take_cleared();
         let snapshot = &self.mapping.snapshot;
-        let Some(home_assistant) = &mut self.home_assistant else {
-            self.heaters.update(snapshot.known_heaters());
+        let Some(home_assistant) = &mut self.memory.home_assistant else {
+            let remembered = &mut self.memory.heaters;
+            if !snapshot.known_heaters().eq(remembered.get().iter().map(String::as_str)) {
+                remembered.set(snapshot.known_heaters().map(str::to_owned).collect());
+            }
             return self.publish_states(cleared);
         };
         // One that is back keeps its topic.
@@ -459,14 +382,14 @@ impl Printer {
             version: String,
         }
         if let (Some(home_assistant), Ok(Greeting { version })) =
-            (&mut self.home_assistant, message.json())
+            (&mut self.memory.home_assistant, message.json())
         {
             home_assistant.set_version(&version);
         }
     }
 
     fn ask(&self, question: Question) {
-        facts::ask(question, self.socket.rest(), self.facts.0.clone(), &self.watch);
+        facts::ask(question, self.socket.rest(), self.facts.0.clone(), &self.memory.watch);
     }
 
     fn learn(&mut self, fact: Fact) {
@@ -474,7 +397,7 @@ impl Printer {
             let heaters = profile.as_ref().map(|profile| profile.heaters.clone());
             self.mapping.snapshot.set_profile_heaters(heaters);
         }
-        if let Some(home_assistant) = &mut self.home_assistant {
+        if let Some(home_assistant) = &mut self.memory.home_assistant {
             home_assistant.learn(fact);
         }
         self.follow_heaters();
@@ -495,7 +418,7 @@ impl Printer {
             self.greeted = connection;
             self.odd.clear();
             self.ask(Question::Profile);
-            if self.home_assistant.is_some() {
+            if self.memory.home_assistant.is_some() {
                 self.ask(Question::Files);
                 if self.commands.allows_system() {
                     self.ask(Question::SystemCommands);
@@ -521,7 +444,7 @@ impl Printer {
         } else if self.online && self.offline_at.is_none() {
             self.offline_at = Some(clock::now() + self.offline_after);
         }
-        self.rate.update(status.rate_mode);
+        self.memory.rate.set(status.rate_mode.by_hand());
         if let Some(payload) = self.socket_state.update(&status, clock::now()) {
             self.publish_socket(payload);
         }
@@ -545,27 +468,6 @@ impl Printer {
     fn publish(&self, publication: Publication) {
         self.broker.publish(oversize::fit(publication, &self.topics, self.broker.limit()));
     }
-}
-
-/// Registers the bridge for all messages of `socket`.
-fn listen(socket: &Socket, latency: Latency) -> mpsc::UnboundedReceiver<Received> {
-    let (hand_on, messages) = mpsc::unbounded_channel();
-    socket.on_message("*", move |message| {
-        let (receipt, told) = Receipt::new();
-        let (received, latency) = (message.received(), latency.clone());
-        // Fails only when the printer's task has ended: then the receipt settles as unmeasured.
-        let _ = hand_on.send((message, receipt));
-        async move {
-            match told.await {
-                Ok(Settled::Acknowledged) => {
-                    latency.observe(received.elapsed());
-                    Handled::Measured
-                }
-                Ok(Settled::Unmeasured) | Err(_) => Handled::Unmeasured,
-            }
-        }
-    });
-    messages
 }
 
 async fn read_back(home_assistant: &mut Option<HomeAssistant>) -> Vec<String> {

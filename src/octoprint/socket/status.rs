@@ -45,6 +45,16 @@ pub enum RateMode {
     Manual(u32),
 }
 
+impl RateMode {
+    /// The factor that the user has set; `None` where the latency decides.
+    pub fn by_hand(self) -> Option<u32> {
+        match self {
+            Self::Auto => None,
+            Self::Manual(factor) => Some(factor),
+        }
+    }
+}
+
 /// A socket's status at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {

@@ -18,17 +18,13 @@ pub(super) struct Admitted {
 
 /// Decides which commands of one printer run.
 pub(super) struct Admission {
-    rules: Rules,
+    pub(super) rules: Rules,
     rate: RateLimit,
 }
 
 impl Admission {
     pub(super) fn new(rules: Rules, now: Instant) -> Self {
         Self { rules, rate: RateLimit::new(now) }
-    }
-
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
     }
 
     /// Admits what was asked; `snapshot` is current while the socket is `connected`.

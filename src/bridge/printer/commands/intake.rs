@@ -55,7 +55,7 @@ impl Intake {
 
     /// Whether the printer's system commands are allowed.
     pub fn allows_system(&self) -> bool {
-        self.admission.rules().groups.system
+        self.admission.rules.groups.system
     }
 
     /// Runs a command, or answers why it does not run. `snapshot` is the printer as it is known.
@@ -132,7 +132,7 @@ impl Intake {
         }
         let asked = asked(name, &incoming.payload);
         self.publish_empty(self.topics.command(name));
-        match check(&asked, self.admission.rules()) {
+        match check(&asked, &self.admission.rules) {
             Ok(stop @ Command::EmergencyStop) if !incoming.retained => {
                 self.executor.submit(asked, stop, false);
             }

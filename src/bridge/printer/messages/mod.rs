@@ -1,5 +1,6 @@
-//! What is published of a message (pure).
+//! A message -> publications.
 
 pub mod event;
+pub mod inbox;
 pub mod mapping;
 pub mod plugin_topics;

@@ -1,0 +1,81 @@
+//! What one printer's task knows from before it began.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use super::discovery::home_assistant::HomeAssistant;
+use super::messages::inbox::Received;
+use super::prints::{self, Found, Prints};
+use super::remembered::{Payload, Remembered};
+use crate::bridge::hub::watch::{Failures, Watch};
+use crate::metrics::Latency;
+use crate::store::{Known, Store};
+
+/// What one printer's task knows from before the start, and where it keeps what it learns.
+pub struct Memory {
+    /// The factor that was set by hand; `None` while the rate follows the latency.
+    pub rate: Remembered<Option<u32>>,
+    /// The payload of `B/P/last_event`: the broker may have forgotten it.
+    pub last_event: Remembered<Option<Payload>>,
+    /// Which heaters have a topic, while discovery is off: Home Assistant's part knows them, too.
+    pub heaters: Remembered<Vec<String>>,
+    /// Discovery; `None` where it is off.
+    pub home_assistant: Option<HomeAssistant>,
+    /// The prints.
+    pub prints: Prints,
+    /// What is found out about them.
+    pub found: mpsc::Receiver<Box<Found>>,
+    /// Where publish latencies are noted.
+    pub latency: Latency,
+    /// Messages that were received before tasks of the printer failed, and not looked at.
+    pub left: VecDeque<Received>,
+    /// Watches what the printer's task spawns.
+    pub watch: Watch,
+    /// Tells what of that has failed.
+    pub failures: Failures,
+}
+
+impl Memory {
+    /// What a printer goes on from at the start of the bridge.
+    pub fn recall(
+        printer: &str,
+        known: &Known,
+        store: &Store,
+        home_assistant: Option<HomeAssistant>,
+        latency: Latency,
+    ) -> Self {
+        let (watch, failures) = Watch::new();
+        let (tell, found) = mpsc::channel(prints::FOUND);
+        let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
+        let rate = Remembered::restore("rate_factor", printer, known, store.clone());
+        let last_event = Remembered::restore("last_event", printer, known, store.clone());
+        let heaters = Remembered::restore("heaters", printer, known, store.clone());
+        let left = VecDeque::new();
+        Self {
+            rate,
+            last_event,
+            heaters,
+            home_assistant,
+            prints,
+            found,
+            latency,
+            left,
+            watch,
+            failures,
+        }
+    }
+
+    /// What the next task goes on from when this one failed: what a restart of the bridge would
+    /// find, and the messages that were received and not looked at.
+    pub fn again(self) -> Self {
+        let (watch, failures) = Watch::new();
+        let (tell, found) = mpsc::channel(prints::FOUND);
+        let prints = self.prints.again(tell, watch.clone());
+        let home_assistant = self.home_assistant.map(HomeAssistant::again);
+        let mut left = self.left;
+        // What only shows the state of an earlier connection says nothing any more.
+        left.retain(|(message, _)| !matches!(message.kind(), "connected" | "current" | "history"));
+        Self { prints, home_assistant, found, left, watch, failures, ..self }
+    }
+}
