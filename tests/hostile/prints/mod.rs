@@ -303,7 +303,7 @@ fn take_print(world: &mut World, told: &Value) {
     };
     let index = if told["_recovered"] == true {
         let mismatch = |print: &Print| {
-            let wrong = print.end.is_none_or(|(end, _)| !is_true(kind, end, told, print));
+            let wrong = print.end.is_none_or(|(end, _)| !is_true(kind, end, told));
             (wrong, !print.seen)
         };
         // The oldest of those that fit best: ends are found out in order.
@@ -316,15 +316,12 @@ fn take_print(world: &mut World, told: &Value) {
     holds(index.is_some(), world, || format!("no print ended so: {told}"));
     let print = &world.prints[index.unwrap()];
     let end = print.end;
-    let is_true = end.is_some_and(|(end, _)| is_true(kind, end, told, print));
+    let is_true = end.is_some_and(|(end, _)| is_true(kind, end, told));
     holds(is_true, world, || format!("it ended as {end:?}: {told}"));
     world.prints[index.unwrap()].told.push(kind.to_owned());
 }
 
 /// Whether `print`, which ended as `end`, may be told as `kind`.
-fn is_true(kind: &str, end: &str, told: &Value, print: &Print) -> bool {
-    let reason = told["reason"].as_str();
-    // That it was over before OctoPrint was restarted, no log says any more.
-    let restarted = print.log_gone && reason == Some("OctoPrint was restarted");
-    kind == end || (kind == "print_failed" && (reason == Some("unknown") || restarted))
+fn is_true(kind: &str, end: &str, told: &Value) -> bool {
+    kind == end || (kind == "print_failed" && told["reason"] == "unknown")
 }

@@ -44,8 +44,6 @@ pub struct Print {
     pub seen: bool,
     /// The bridge was told of its end.
     pub heard: bool,
-    /// OctoPrint was restarted before its end was told, and its log is gone.
-    pub log_gone: bool,
     /// Ends that were published of it.
     pub told: Vec<String>,
 }
@@ -319,14 +317,7 @@ impl World {
             return;
         }
         let seen = self.is_heard();
-        self.prints.push(Print {
-            path,
-            end: None,
-            seen,
-            heard: false,
-            log_gone: false,
-            told: Vec::new(),
-        });
+        self.prints.push(Print { path, end: None, seen, heard: false, told: Vec::new() });
         (self.state, self.file) = (State::Printing, Some(path));
         self.mark("print");
         self.file_event("PrintStarted", path, &json!({}));
@@ -457,8 +448,6 @@ impl World {
         if let Some(print) = self.prints.last_mut().filter(|print| print.end.is_none()) {
             print.end = Some(("print_failed", now));
         }
-        let untold = self.prints.iter_mut().filter(|print| print.told.is_empty());
-        untold.for_each(|print| print.log_gone = true);
         self.markings.clear();
         (self.state, self.error, self.file) = (State::Operational, "", None);
         self.mark("connected");

@@ -1,12 +1,39 @@
 //! What OctoPrint says that tells how a print ended (pure).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::verdict::Print;
 use crate::bridge::printer::snapshot::markings::{Marking, Standing};
 use crate::bridge::printer::snapshot::{PrinterState, markings};
+
+/// A print, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Print {
+    /// The file's name.
+    pub name: Option<String>,
+    /// Its path.
+    pub path: Option<String>,
+    /// `local` or `sdcard`.
+    pub origin: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Who prints it.
+    pub user: Option<String>,
+}
+
+impl Print {
+    /// Whether both are of one file.
+    pub(super) fn is_file_of(&self, other: &Self) -> bool {
+        self.path.is_some() && self.path == other.path && self.origin == other.origin
+    }
+
+    /// Whether nothing says that they are of two files.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.path.is_none() || other.path.is_none() || self.path == other.path
+    }
+}
 
 /// What of a `history` tells how prints went.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -7,7 +7,6 @@ mod publish;
 mod replay;
 mod silence;
 mod tracker;
-mod unclear;
 mod verdict;
 
 use std::sync::Arc;
@@ -18,13 +17,13 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use self::history::FileHistory;
+pub use self::history::Print;
 pub use self::history::{History, print_is_on};
 use self::pending::Lost;
 pub use self::publish::{event_payload, print_payload};
 pub use self::replay::{Verdict, judge};
 pub use self::tracker::{Observed, Tracker};
-use self::unclear::Unclear;
-pub use self::verdict::{End, Outcome, Print, Record};
+pub use self::verdict::{End, Outcome, Record, Unclear};
 use super::messages::event;
 use super::snapshot::Snapshot;
 use crate::bridge::hub::watch::Watch;
@@ -233,7 +232,7 @@ impl Prints {
             let on = match rest.get("api/job").await {
                 Ok(answer) => print_is_on(&answer),
                 Err(error) => {
-                    tracing::debug!("whether a print is on is not known: {error}");
+                    tracing::debug!("cannot find out whether a print is running: {error}");
                     None
                 }
             };
@@ -253,8 +252,8 @@ impl Prints {
     }
 }
 
-/// Asks for the histories of the files, which say how long a print took, and whether one that is
-/// unclear ended.
+/// Asks for the histories of the files, which say how long a print took, how one ended before
+/// OctoPrint was restarted, and whether one that is unclear ended.
 async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
     let done = ends.iter_mut().filter(|end| end.outcome == Outcome::Done);
     join_all(done.map(|end| async {
@@ -263,6 +262,12 @@ async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> 
         end.took = history.and_then(|history| history.took(at, SAME));
     }))
     .await;
+    for end in &mut ends {
+        if let Some(unclear) = end.unproven.take() {
+            let history = settled(rest, &unclear.print, |_| true).await;
+            *end = unclear.settle(history.as_ref()).unwrap_or_else(|| end.clone());
+        }
+    }
     if let Some(unclear) = unclear {
         let history = settled(rest, &unclear.print, |_| true).await;
         ends.extend(unclear.settle(history.as_ref()));
@@ -283,7 +288,7 @@ async fn settled(
             Ok(_) => tracing::debug!("the history of the file is not written yet"),
             // No such file, or not for this user to see.
             Err(RestError::Status { .. }) => return None,
-            Err(error) => tracing::debug!("no history of the file: {error}"),
+            Err(error) => tracing::debug!("cannot read the print history of the file: {error}"),
         }
         tokio::time::sleep(WRITTEN * attempt).await;
     }
@@ -309,7 +314,11 @@ fn recovered(
     along: Option<&Bytes>,
 ) -> Vec<Publication> {
     let kind = end.outcome.event();
-    tracing::info!(file = end.print.path, event = kind, "a print ended unseen");
+    tracing::info!(
+        file = end.print.path,
+        event = kind,
+        "recovered the end of a print that was missed"
+    );
     let publication = |topic, payload: Bytes, kind| Publication {
         along: along.cloned(),
         ..Publication::new(lane, topic, payload, kind)

@@ -1,7 +1,7 @@
 //! Ends of prints that are being found out (pure).
 
-use super::unclear::Unclear;
-use super::verdict::{End, Print};
+use super::history::Print;
+use super::verdict::{End, Unclear};
 
 /// Prints that ended unseen: how is known of some, and is to be found out of another.
 #[derive(Debug, Clone, PartialEq)]

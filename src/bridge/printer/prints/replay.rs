@@ -1,8 +1,7 @@
 //! What the first `history` after an absence says of the prints meanwhile (pure).
 
-use super::history::History;
-use super::unclear::Unclear;
-use super::verdict::{End, Outcome, Print, Record, SAME};
+use super::history::{History, Print};
+use super::verdict::{End, Outcome, RESTARTED, Record, SAME, Unclear};
 use crate::bridge::printer::snapshot::markings::{Marking, Standing};
 
 /// For how long the markings can be trusted to be whole, in seconds: OctoPrint drops those older
@@ -124,7 +123,11 @@ fn replay(
             }
             under_way = false;
             let ended = if other { None } else { open.take() };
-            ends.push(end_of(ended.unwrap_or_default(), marking, history));
+            let mut end = end_of(ended.unwrap_or_default(), marking, history);
+            if marking.kind == "connected" && record.print.as_ref() == Some(&end.print) {
+                end.unproven = Some(before_restart(record, &end));
+            }
+            ends.push(end);
         }
     }
     if news.by == By::Absence && !under_way && open.is_none() && still_runs(record, history) {
@@ -145,13 +148,28 @@ fn end_of(print: Print, marking: &Marking, history: &History) -> End {
     let (outcome, reason) = match marking.kind.as_str() {
         "done" => (Outcome::Done, None),
         "cancel" => (Outcome::Cancelled, None),
-        "connected" => (Outcome::Failed, Some("OctoPrint was restarted".to_owned())),
+        "connected" => (Outcome::Failed, Some(RESTARTED.to_owned())),
         _ => {
             let error = history.error.clone().filter(|error| !error.is_empty());
             (Outcome::Failed, Some(error.unwrap_or_else(|| LOST.to_owned())))
         }
     };
-    End { print, outcome, at: marking.at, reason, took: None }
+    End { print, outcome, at: marking.at, reason, took: None, unproven: None }
+}
+
+/// OctoPrint was restarted, and its log begins anew: that the print ended before that, and how,
+/// only its file's history can tell.
+fn before_restart(record: &Record, end: &End) -> Unclear {
+    Unclear {
+        print: end.print.clone(),
+        may_run: false,
+        still_selected: false,
+        since: record.server_time.max(record.last_end),
+        now: end.at,
+        counts: record.counts,
+        reason: None,
+        restarted: true,
+    }
 }
 
 /// How a print ended whose end the log has, though no event told; `error` is the printer's.
@@ -225,6 +243,7 @@ fn settle(
         now: history.server_time.unwrap_or(record.server_time + away.unwrap_or_default()),
         counts: record.counts,
         reason: None,
+        restarted: false,
         print,
     });
 }

@@ -110,6 +110,32 @@ fn a_restart_of_octoprint_loses_the_print() {
     assert_eq!(verdict.ends[0].reason.as_deref(), Some("OctoPrint was restarted"));
 }
 
+/// Its log begins anew then: the file's history tells of an end before that.
+#[test]
+fn a_print_that_ended_before_a_restart_of_octoprint_is_told_as_it_ended() {
+    let record = Record { counts: Some((3, 2)), ..printing(9_000.0) };
+    let log = [("connected", 9_500.0), ("print", 9_600.0), ("done", 9_700.0)];
+    let mut verdict = judge(&record, &history(&log, Some("quick.gcode"), false));
+    assert_eq!(outcomes(&verdict), [Outcome::Failed, Outcome::Done], "in order");
+    let unclear = verdict.ends[0].unproven.take().unwrap();
+    let settle = |success, failure, last| {
+        let history = FileHistory { success, failure, last };
+        let end = unclear.settle(Some(&history)).unwrap();
+        (end.outcome, end.at, end.reason)
+    };
+    let failed = |reason: &str| (Outcome::Failed, 9_500.0, Some(reason.to_owned()));
+    let before = Some((8_000.0, true, None));
+    assert_eq!(settle(3, 2, before), failed("OctoPrint was restarted"));
+    let done = (Outcome::Done, 9_100.0, None);
+    assert_eq!(settle(4, 2, Some((9_100.0, true, Some(100.0)))), done);
+    let (outcome, at, reason) = settle(3, 3, Some((9_100.0, false, None)));
+    assert_eq!((outcome, at), (Outcome::Failed, 9_100.0), "failed or cancelled");
+    assert_eq!(reason.as_deref(), Some("unknown"));
+    let later = settle(4, 2, Some((9_700.0, true, None)));
+    assert_eq!(later, failed("unknown"), "the last end is of the print after the restart");
+    assert_eq!(unclear.settle(None).unwrap().reason.as_deref(), Some("unknown"));
+}
+
 #[test]
 fn without_markings_the_files_history_tells() {
     let away_for_long = printing(1_000.0);
@@ -164,6 +190,7 @@ fn what_is_published_says_that_it_is_recovered() {
         at: 5_000.9,
         reason: None,
         took: Some(42.5),
+        unproven: None,
     };
     let event: Value = serde_json::from_slice(&event_payload(&end, end.at)).unwrap();
     assert_eq!(

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::ServerClock;
-use super::history::{FileHistory, History};
+use super::history::{FileHistory, History, Print};
 use super::pending::{Lost, Pending};
 use super::replay::{LOST, Verdict, end_in_log, judge, running};
 use super::silence::Silence;
-use super::unclear::Unclear;
-use super::verdict::{End, Print, Record};
+use super::verdict::{End, Record, Unclear};
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::bridge::printer::snapshot::markings::Standing;
 
@@ -372,8 +371,17 @@ impl Tracker {
                 let (may_run, still_selected) = (false, false);
                 let now = self.server_time(now);
                 let reason = error;
-                let unclear =
-                    Unclear { print, may_run, still_selected, since, now, counts, reason };
+                let restarted = false;
+                let unclear = Unclear {
+                    print,
+                    may_run,
+                    still_selected,
+                    since,
+                    now,
+                    counts,
+                    reason,
+                    restarted,
+                };
                 self.pending.ask(Vec::new(), Some(unclear))
             }
         };

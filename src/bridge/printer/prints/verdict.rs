@@ -11,41 +11,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{FileHistory, Print};
 use crate::bridge::printer::snapshot::markings::Standing;
 
 /// Ends of one print as two sources have it are not farther apart, in seconds.
 pub(super) const SAME: f64 = 1.0;
 
+/// Why a print failed that was on when OctoPrint was restarted.
+pub(super) const RESTARTED: &str = "OctoPrint was restarted";
+
 /// So many ends that were published are remembered.
 const REMEMBERED: usize = 4;
-
-/// A print, as far as it is known.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Print {
-    /// The file's name.
-    pub name: Option<String>,
-    /// Its path.
-    pub path: Option<String>,
-    /// `local` or `sdcard`.
-    pub origin: Option<String>,
-    /// Its size in bytes.
-    pub size: Option<u64>,
-    /// Who prints it.
-    pub user: Option<String>,
-}
-
-impl Print {
-    /// Whether both are of one file.
-    pub(super) fn is_file_of(&self, other: &Self) -> bool {
-        self.path.is_some() && self.path == other.path && self.origin == other.origin
-    }
-
-    /// Whether nothing says that they are of two files.
-    pub(super) fn may_be(&self, other: &Self) -> bool {
-        self.path.is_none() || other.path.is_none() || self.path == other.path
-    }
-}
 
 /// What is known of a printer's prints; its serde form is what is kept over a restart.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -121,4 +97,87 @@ pub struct End {
     pub reason: Option<String>,
     /// How long it took, in seconds.
     pub took: Option<f64>,
+    /// It may have ended before, in another way: what its file's history is to be asked.
+    pub unproven: Option<Unclear>,
+}
+
+/// An end may be so much later than what the server's clock said when it was last heard, in
+/// seconds: the file's history is asked for some moments after that.
+const LATER: f64 = 60.0;
+
+/// A print of which only the file's history can tell whether and how it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unclear {
+    /// Which print.
+    pub print: Print,
+    /// The same file is being printed now.
+    pub may_run: bool,
+    /// Its file is still selected, the printer is ready, and there is no error.
+    pub still_selected: bool,
+    /// Since when nothing is known, in the server's time.
+    pub since: f64,
+    /// The server's time.
+    pub now: f64,
+    /// How often the file had been printed when the print began.
+    pub counts: Option<(u64, u64)>,
+    /// Why it failed, if it did; `None` where nobody knows.
+    pub reason: Option<String>,
+    /// OctoPrint was restarted at `now`, which ended the print at the latest.
+    pub restarted: bool,
+}
+
+impl Unclear {
+    /// What the file's history says; `None`: the print still runs. Without a history nobody knows
+    /// how it ended.
+    pub fn settle(&self, history: Option<&FileHistory>) -> Option<End> {
+        let end = |outcome, at, reason: Option<&str>, took| {
+            let (print, reason) = (self.print.clone(), reason.map(str::to_owned));
+            Some(End { print, outcome, at, reason, took, unproven: None })
+        };
+        let failed =
+            |at| end(Outcome::Failed, at, self.reason.as_deref().or(Some("unknown")), None);
+        let newer = history.filter(|history| self.is_newer(history)).and_then(|h| h.last);
+        match newer {
+            // The last end is of a later print of the file.
+            Some((at, ..)) if self.restarted && at > self.now + SAME => failed(self.now),
+            Some((at, true, took)) => end(Outcome::Done, at, None, took),
+            // Another print of the same file may have been the last one: the counts tell.
+            Some((at, false, _)) if self.succeeded_before(history) => {
+                end(Outcome::Done, at, None, None)
+            }
+            Some((at, false, _)) if self.still_selected => end(Outcome::Cancelled, at, None, None),
+            Some((at, false, _)) => failed(at),
+            None if self.may_run => None,
+            None if self.restarted && history.is_some() => {
+                end(Outcome::Failed, self.now, Some(RESTARTED), None)
+            }
+            None => failed(self.now),
+        }
+    }
+
+    /// Whether the file has an end that it had not when the print began. Counts tell whatever
+    /// became of the server's clock; they begin anew with a file that was deleted meanwhile.
+    fn is_newer(&self, history: &FileHistory) -> bool {
+        let by_time = || {
+            let last = history.last.map(|(date, ..)| date);
+            // An end of a time to come is one of before the server's clock was set back.
+            let until = self.now + if self.may_run || self.restarted { SAME } else { LATER };
+            last.is_some_and(|date| date > self.since && date <= until)
+        };
+        let now = history.success + history.failure;
+        match self.counts.map(|(success, failure)| success + failure) {
+            Some(before) if now >= before => now > before,
+            _ => by_time(),
+        }
+    }
+
+    /// Whether the file came to its end once since the print began, and failed after that.
+    fn succeeded_before(&self, history: Option<&FileHistory>) -> bool {
+        match (self.counts, history) {
+            (Some((success, failure)), Some(now)) => {
+                now.success == success + 1 && now.failure == failure + 1
+            }
+            _ => false,
+        }
+    }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::acts::Act;
-use crate::bridge::printer::prints::history::{FileHistory, History};
+use crate::bridge::printer::prints::history::{FileHistory, History, Print};
 use crate::bridge::printer::prints::pending::Lost;
 use crate::bridge::printer::prints::tracker::{Observed, Tracker};
-use crate::bridge::printer::prints::verdict::{End, Print, Record};
+use crate::bridge::printer::prints::verdict::{End, Record, Unclear};
 use crate::bridge::printer::snapshot::{Now, Snapshot};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,11 +195,17 @@ impl World {
     /// The answer comes after a while, and is of the moment when it comes.
     fn find_out(&mut self, lost: Option<Lost>) {
         let Some(Lost { id, mut ends, unclear }) = lost else { return };
-        if let Some(unclear) = unclear {
+        let settle = |unclear: &Unclear| {
             let path = unclear.print.path.clone().unwrap_or_default();
             let history = self.histories.get(&path).copied().unwrap_or_default();
-            ends.extend(unclear.settle(self.rest.then_some(&history)));
+            unclear.settle(self.rest.then_some(&history))
+        };
+        for end in &mut ends {
+            if let Some(unclear) = end.unproven.take() {
+                *end = settle(&unclear).unwrap();
+            }
         }
+        ends.extend(unclear.as_ref().and_then(settle));
         self.answers.push((self.now + Duration::from_secs(2), Answer::Ends(id, ends)));
     }
 
