@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::component::Component;
-use super::place::Place;
+use super::component::{Component, Place};
 
 /// In these states the printer is there.
 const CONNECTED: &str = "state not in ['offline', 'connecting', 'error', 'unknown']";

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::component::Component;
+use super::component::{Component, Place, limit, number};
 use super::device::MOST_FILES;
-use super::place::{Place, limit, number};
 
 /// Wraps what was typed, so that a text such as `5` or `{"value":1}` arrives as that text.
 const AS_TEXT: &str = "{{ {'value': value} | tojson }}";

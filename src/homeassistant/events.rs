@@ -1,7 +1,6 @@
 //! What happens: the event entity, and device triggers for the automation editor.
 
-use super::component::Component;
-use super::place::Place;
+use super::component::{Component, Place};
 
 /// The event types of `B/P/print`, and how the automation editor reads: `"Print" finished`.
 const EVENTS: &[(&str, &str, &str)] = &[

@@ -13,12 +13,11 @@ mod controls;
 mod device;
 mod events;
 mod message;
-mod place;
 mod sensors;
 
 use serde_json::{Map, json};
 
-use self::component::Component;
+use self::component::{Component, Place};
 pub use self::device::{
     Components, Discovery, Groups, Limits, MOST_FILES, PrinterDevice, Profile, Published, Settings,
 };
@@ -26,7 +25,6 @@ use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{
     bridge_topic, device_filter, printer_topic, published, published_anywhere,
 };
-use self::place::Place;
 use crate::topics::PrinterTopics;
 
 /// The bridge's device. Must be published before the printers.

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::component::Component;
-use super::place::Place;
+use super::component::{self, Component, Place};
 
 /// The words of `state` in `B/P/printer`.
 const STATES: &[&str] = &[
@@ -141,14 +140,14 @@ fn temperatures(place: &Place<'_>) -> Vec<Component> {
     };
     let of = |heater: &String| {
         let name = place.heater_name(heater);
-        let key = super::place::component_key(heater);
+        let key = component::component_key(heater);
         let icon = match heater.as_str() {
             "bed" => "radiator",
             "chamber" => "cube-outline",
             _ => "printer-3d-nozzle-heat",
         };
         let actual = celsius(key.clone(), format!("{name} temperature"), heater, "actual");
-        let target = super::place::limit(place.printer, heater).map(|_| {
+        let target = component::limit(place.printer, heater).map(|_| {
             celsius(format!("{key}_target"), format!("{name} target"), heater, "target")
                 .icon("thermometer-chevron-up")
         });
