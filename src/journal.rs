@@ -52,7 +52,10 @@ pub fn keeper(
         })
         .collect();
     if !restored.is_empty() {
-        tracing::info!(events = restored.len(), "events that waited for the broker are kept");
+        tracing::info!(
+            events = restored.len(),
+            "restored the events that were waiting for the broker"
+        );
     }
     let printers: Vec<Arc<str>> = printers.iter().map(|id| id.as_str().into()).collect();
     let store = store.clone();

@@ -111,7 +111,7 @@ pub fn registry(
     let mut registry = Registry::with_prefix("octoprint2mqtt");
     registry.register(
         "publish_latency_seconds",
-        "Time from a message's receipt to the broker's acknowledgement of all that it caused",
+        "Time from receiving a message to the broker's acknowledgement of its last publication",
         latencies.0.clone(),
     );
     registry.register_collector(Box::new(Bridge { broker, sockets, queues }));
@@ -145,18 +145,22 @@ impl Collector for Bridge {
             concat!("Version ", env!("CARGO_PKG_VERSION")),
             &ConstGauge::new(1_i64),
         )?;
-        single("broker_connected", "Whether the broker is there", &ConstGauge::new(connected))?;
+        single("broker_connected", "Whether the broker is connected", &ConstGauge::new(connected))?;
         let count = ConstCounter::new;
-        single("broker_connections", "Connections made", &count(connections))?;
-        single("publications", "Publications handed over", &count(counts.published))?;
+        single(
+            "broker_connections",
+            "Connections to the broker since the start",
+            &count(connections),
+        )?;
+        single("publications", "Publications handed to the outbox", &count(counts.published))?;
         single("acknowledgements", "Publications acknowledged", &count(counts.acknowledged))?;
         single("drops", "Publications dropped", &count(counts.dropped))?;
         single("oversize", "Messages too large for the broker", &count(counts.oversize))?;
-        single("rejects", "Messages the broker would not take", &count(counts.rejected))?;
+        single("rejects", "Messages the broker rejected", &count(counts.rejected))?;
         let waiting = i64::try_from(counts.waiting).unwrap_or(i64::MAX);
         single(
             "waiting",
-            "Publications that wait or are unacknowledged",
+            "Publications that are waiting or unacknowledged",
             &ConstGauge::new(waiting),
         )?;
         let sockets = self.sockets.all();
@@ -181,19 +185,24 @@ impl Collector for Bridge {
         let queues = self.queues.get();
         let ids = sockets.iter().map(|(id, _)| &**id);
         let waiting = ordered::map(ids.zip(queues.into_iter().map(|waiting| waiting as u64)));
-        family("printer_waiting", "Publications of a printer that wait", true, waiting)?;
+        family("printer_waiting", "Publications of a printer that are waiting", true, waiting)?;
         let connected =
             |socket: &Socket| u64::from(socket.status().borrow().state == SocketState::Connected);
-        family("printer_connected", "Whether OctoPrint is there", true, each(connected))?;
+        family("printer_connected", "Whether OctoPrint is connected", true, each(connected))?;
         family("messages", "Messages received", false, each(|s| s.counters().messages))?;
         family(
             "decode_errors",
-            "Messages passed over",
+            "Malformed messages skipped",
             false,
             each(|s| s.counters().decode_errors),
         )?;
-        family("reconnects", "Connections made again", false, each(|s| s.counters().reconnects))?;
-        family("throttle_factor", "Push interval in 500 ms", true, each(|s| u64::from(s.rate().1)))
+        family("reconnects", "Reconnects to OctoPrint", false, each(|s| s.counters().reconnects))?;
+        family(
+            "throttle_factor",
+            "Push interval in steps of 500 ms",
+            true,
+            each(|s| u64::from(s.rate().1)),
+        )
     }
 }
 

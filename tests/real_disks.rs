@@ -93,7 +93,7 @@ async fn a_full_disk_costs_a_warning() {
         world.simulator.event("Padded", json!({"n": n, "padding": padding}));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    logged(dir.path(), "going on in memory").await;
+    logged(dir.path(), "continuing in memory").await;
     world.broker.run().await;
     let last = |seen: &real::watcher::Seen| {
         seen.topic == "octoprint2mqtt/mk3/event/Padded" && seen.json()["n"] == 799
@@ -125,7 +125,7 @@ async fn a_store_of_rubbish_is_set_aside() {
     let dir = data.path().to_str().unwrap();
     let bridge = Bridge::start(&config(dir, &world.broker.url(), &world.simulator));
     world.works().await;
-    assert!(bridge.log().contains("set aside"), "{}", bridge.log());
+    assert!(bridge.log().contains("moved it aside"), "{}", bridge.log());
     let files = std::fs::read_dir(data.path()).unwrap();
     let names: Vec<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();

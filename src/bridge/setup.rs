@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
+use tracing::Span;
 
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
@@ -86,6 +87,11 @@ pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
     socket_with(printer, &mut Common::default())
 }
 
+/// The span of what one printer's tasks do: each line of the log says whose it is.
+pub fn printer_span(id: &str) -> Span {
+    tracing::info_span!(parent: None, "printer", id)
+}
+
 /// Makes the sockets of all printers, which share what they can; cheap to clone.
 #[derive(Clone)]
 pub struct SocketMaker(Arc<Mutex<Common>>);
@@ -103,7 +109,9 @@ impl SocketMaker {
     /// # Errors
     /// Where the certificates or the options are no good.
     pub fn make(&self, printer: &Printer) -> Result<Socket, SetupError> {
-        socket_with(printer, &mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut common = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The socket's task runs in the span in which it is made.
+        printer_span(&printer.id).in_scope(|| socket_with(printer, &mut common))
     }
 }
 

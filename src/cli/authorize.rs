@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::Failure;
-use super::runtime::block_on;
-use super::signals;
+use super::subcommand::{self, Failure, block_on};
 use crate::config::{self, Access};
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;
@@ -63,7 +61,7 @@ pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Resul
     let draft = draft.transpose()?;
     let asking = Asking { access, user, timeout };
     let key = block_on(async {
-        let stop = signals::stop()?;
+        let stop = subcommand::stop()?;
         tokio::select! {
             answer = run(&asking, |text| eprintln!("{text}")) => Ok(answer?),
             () = stop => Err(Failure::text("stopped before the request was decided")),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::failure::Failure;
-use super::runtime::block_on;
+use super::subcommand::{Failure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners, complaint};
 use crate::bridge::setup;
 use crate::config::{Config, Loaded, Mqtt, Printer};

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
-use super::failure::Failure;
+use super::logging;
 use super::run::{BridgeError, bridge};
-use super::runtime::block_on;
-use super::{logging, signals};
+use super::subcommand::{self, Failure, block_on};
 use crate::bridge::SetLogLevel;
 use crate::config;
 use crate::simulator::{Simulator, SimulatorOptions};
@@ -138,7 +137,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     println!("messages of OctoPrint (octoprint2mqtt/demo/message/…) are left out below\n");
     // It only prints: where it panics, the panic is what is seen.
     let show = tokio::spawn(show(port));
-    let stop = signals::stop().map_err(DemoError::Signals)?;
+    let stop = subcommand::stop().map_err(DemoError::Signals)?;
     let ended = bridge(config, set_log_level, stop).await;
     show.abort();
     simulator.stop();

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::failure::Failure;
-use super::runtime::block_on;
+use super::subcommand::{Failure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
 use crate::bridge::printer::discovery::home_assistant;

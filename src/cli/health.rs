@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::failure::Failure;
 use super::plain_http;
-use super::runtime::block_on;
+use super::subcommand::{Failure, block_on};
 use crate::config::Config;
 
 /// How long to wait for an answer.

@@ -8,22 +8,20 @@ pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod discovery;
-mod failure;
 pub mod health;
 pub mod logging;
 mod plain_http;
 pub mod run;
-mod runtime;
-pub mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod subcommand;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-pub use failure::Failure;
-use runtime::block_on;
+use subcommand::block_on;
+pub use subcommand::{Failure, stop};
 
 use crate::config::{self, ConfigErrors, Loaded};
 

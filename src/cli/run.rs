@@ -2,9 +2,10 @@
 
 use std::future::Future;
 
-use super::failure::Failure;
-use super::runtime::block_on;
-use super::{logging, signals};
+use tracing::{Instrument, Span};
+
+use super::logging;
+use super::subcommand::{self, Failure, block_on};
 use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
 use crate::config::{Config, Loaded};
 use crate::http::{self, ListenError};
@@ -26,11 +27,9 @@ pub enum BridgeError {
 pub(super) fn command(loaded: Loaded) -> Result<(), Failure> {
     let Loaded { config, warnings } = loaded;
     let set_log_level = logging::start(&config.log)?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    span().in_scope(|| warnings.iter().for_each(|warning| tracing::warn!("{warning}")));
     block_on(async {
-        let stop = signals::stop()?;
+        let stop = subcommand::stop()?;
         Ok(bridge(config, set_log_level, stop).await?)
     })
 }
@@ -43,6 +42,19 @@ pub(super) fn command(loaded: Loaded) -> Result<(), Failure> {
 /// failed that all printers need: offline is said then, too. A broker or an OctoPrint that is away is
 /// no error.
 pub async fn bridge(
+    config: Config,
+    set_log_level: SetLogLevel,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), BridgeError> {
+    run(config, set_log_level, shutdown).instrument(span()).await
+}
+
+/// The span of what is of no single printer, and not of the broker.
+fn span() -> Span {
+    tracing::info_span!("bridge")
+}
+
+async fn run(
     config: Config,
     set_log_level: SetLogLevel,
     shutdown: impl Future<Output = ()>,

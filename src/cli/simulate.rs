@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::failure::Failure;
-use super::runtime::block_on;
-use super::signals;
+use super::subcommand::{self, Failure, block_on};
 use crate::simulator::{Simulator, SimulatorOptions};
 
 pub(super) fn command(listen: SocketAddr, api_key: String) -> Result<(), Failure> {
     block_on(async {
-        let stop = signals::stop()?;
+        let stop = subcommand::stop()?;
         let options =
             SimulatorOptions { listen, api_key, print_loop: true, ..SimulatorOptions::default() };
         let simulator = Simulator::start(options).await;

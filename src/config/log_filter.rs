@@ -6,8 +6,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Reads `text`, in which what comes later wins. `None` for what is no filter.
 ///
-/// A filter knows modules and the names of fields, and no spans: there are none, neither here nor in
-/// the libraries.
+/// A filter knows modules and the names of fields, and no spans: the layer that reads those needs a
+/// library for regular expressions, and the memory of one.
 pub(crate) fn log_filter(text: &str) -> Option<Targets> {
     let parts: Option<Vec<String>> = text.split(',').map(|part| directive(part.trim())).collect();
     parts?.join(",").parse().ok()

@@ -301,7 +301,7 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
                 known.events.insert((printer.to_owned(), sequence), event);
             }
             Err(error) => {
-                tracing::warn!(printer, "an event that data_dir kept is left out: {error}");
+                tracing::warn!(printer, "skipped an unreadable event in data_dir: {error}");
             }
         }
     }

@@ -72,7 +72,7 @@ impl Known {
         match serde_json::from_slice(value) {
             Ok(value) => Some(value),
             Err(error) => {
-                tracing::warn!(printer, what, "what data_dir knows cannot be read: {error}");
+                tracing::warn!(printer, what, "cannot read an entry of data_dir: {error}");
                 None
             }
         }

@@ -54,16 +54,17 @@ impl Store {
     fn try_open(dir: &Path) -> Result<(Self, Known), OpenError> {
         let (database, known, set_aside) = Database::open(dir)?;
         if let Some(path) = set_aside {
-            tracing::warn!(set_aside = %path.display(), "what data_dir held is damaged; it is set aside and begun anew");
+            tracing::warn!(set_aside = %path.display(), "the database in data_dir is damaged; moved it aside and created a new one");
         }
         let (requests, queue) = mpsc::channel();
         let (alive, thread) = watch::channel(());
         let path: PathBuf = dir.to_owned();
         let writer = Writer::new(database, queue, path.clone());
+        let span = tracing::Span::current();
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let _alive = alive;
+                let (_alive, _inside) = (alive, span.enter());
                 writer.run();
             })
             .map_err(|source| OpenError::Io { path, source })?;
@@ -92,7 +93,7 @@ impl Store {
             .map(str::to_owned)
             .collect();
         for printer in &gone {
-            tracing::info!(printer, "no longer configured, so data_dir forgets it");
+            tracing::info!(printer, "removed a printer from data_dir that is no longer configured");
             known.kept.retain(|(of, _), _| of != printer);
             known.events.retain(|(of, _), _| of != printer);
         }

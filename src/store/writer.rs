@@ -97,7 +97,7 @@ impl Writer {
                 self.pending.clear();
                 self.next = Instant::now() + INTERVAL;
                 if self.failing {
-                    tracing::info!(data_dir = %self.path.display(), "data_dir can be written again");
+                    tracing::info!(data_dir = %self.path.display(), "writing to data_dir again");
                 }
                 self.failing = false;
             }
@@ -105,7 +105,7 @@ impl Writer {
                 self.database = None;
                 self.next = Instant::now() + AFTER_FAILURE;
                 if !self.failing {
-                    tracing::warn!(data_dir = %self.path.display(), "data_dir cannot be written ({error}); going on in memory, and trying again every 30 s");
+                    tracing::warn!(data_dir = %self.path.display(), "cannot write to data_dir ({error}); continuing in memory, retrying every 30 s");
                 }
                 self.failing = true;
             }

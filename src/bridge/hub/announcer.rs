@@ -107,7 +107,11 @@ impl Announcer {
                 continue;
             }
             if !owners.own(identity.as_deref()) {
-                tracing::info!(printer = id, bridge = identity, "a printer of another bridge");
+                tracing::info!(
+                    printer = id,
+                    bridge = identity,
+                    "skipped a printer that belongs to another bridge"
+                );
                 continue;
             }
             tracing::info!(printer = id, "no longer configured, removed from Home Assistant");
@@ -175,7 +179,7 @@ impl Announcer {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
                     tracing::warn!(
-                        "what is retained cannot be read back, so what is gone stays in Home Assistant: {error}"
+                        "cannot read back retained messages, so removed devices stay in Home Assistant: {error}"
                     );
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -196,7 +200,7 @@ impl Announcer {
                 }
             }
             Err(error) => {
-                tracing::warn!(printer = id, "its retained topics cannot be cleared: {error}");
+                tracing::warn!(printer = id, "cannot clear its retained topics: {error}");
             }
         }
     }

@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
 use self::attendance::HomeAssistantAttendance;
@@ -117,7 +118,7 @@ impl Hub {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {
-            tracing::error!(task, "a task that all printers need failed; the bridge ends");
+            tracing::error!(task, "a task that all printers need panicked; stopping");
         }
         self.stop().await;
         failed.map_or(Ok(()), |task| Err(RunError::Failed { task }))
@@ -262,8 +263,9 @@ impl Hub {
                 restarts: self.restarts.clone(),
             });
             let printer = place.printer(memory);
+            let span = setup::printer_span(&place.config.printers[index].id);
             let printer = place.look_after(printer, queue, self.stopping.clone());
-            self.tasks.spawn(self.watch.over("care of a printer", printer));
+            self.tasks.spawn(self.watch.over("care of a printer", printer).instrument(span));
         }
         let configured = self.config.all_printers.iter().cloned().collect();
         settings.map(|settings| Devices { settings, configured, printers: waiting })
@@ -298,7 +300,7 @@ impl Hub {
         let running = async move {
             let _ = stopping.run_until_cancelled(task).await;
         };
-        self.tasks.spawn(self.watch.over(name, running));
+        self.tasks.spawn(self.watch.over(name, running).in_current_span());
     }
 
     /// What health and metrics are told from.
@@ -341,7 +343,7 @@ impl Hub {
         } else {
             // The will of a connection that the broker has only now found dead, or another bridge
             // with the same topics, whose end leaves ours to be told again.
-            tracing::info!("the broker called the bridge offline; saying online again");
+            tracing::info!("the broker published the bridge's last will; publishing online again");
             self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
         }
     }
@@ -377,7 +379,7 @@ impl Hub {
         if let Err(mpsc::error::TrySendError::Full(incoming)) =
             commands.try_send(Box::new(incoming))
         {
-            tracing::warn!(topic = incoming.topic, "too many commands at once, dropped");
+            tracing::warn!(topic = incoming.topic, "dropped a command: too many at once");
         }
     }
 
@@ -425,7 +427,7 @@ impl Hub {
         let _ = tokio::time::timeout(LEAVE, self.tasks.wait()).await;
         self.publish_state(self.topics.state.clone(), "offline");
         if !self.broker.close(FLUSH).await {
-            tracing::warn!("stopped before the broker had everything");
+            tracing::warn!("stopped before the broker acknowledged everything");
         }
         journal::note_stop(&self.store, SystemTime::now());
         self.store.flush(LEAVE).await;

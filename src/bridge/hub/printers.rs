@@ -86,9 +86,8 @@ impl Place {
         let id = &self.settings().id;
         self.restarts.note(id, task, pause);
         tracing::error!(
-            printer = id,
             task,
-            "a task of this printer failed, which is a fault of this program: please report it with what is on stderr; the printer is offline and begun anew in {}",
+            "a task of this printer panicked, which is a bug: please report it with the output on stderr; the printer is offline and is restarted in {}",
             humantime::format_duration(pause)
         );
     }

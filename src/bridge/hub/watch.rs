@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::ordered;
 
@@ -88,9 +89,9 @@ impl Watch {
         })
     }
 
-    /// Spawns `task`, and tells where it panics.
+    /// Spawns `task` in the current span, and tells where it panics.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.over(name, task));
+        tokio::spawn(self.over(name, task).in_current_span());
     }
 }
 

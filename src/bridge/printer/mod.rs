@@ -48,7 +48,6 @@ pub enum Ended {
 
 /// What one printer's task is made of.
 pub struct Printer {
-    id: String,
     lane: usize,
     topics: PrinterTopics,
     offline_after: Duration,
@@ -95,7 +94,6 @@ impl Printer {
         let (commands, factors) =
             Intake::start(rules, lane, topics.clone(), to, by, memory.watch.clone());
         Self {
-            id: printer.id.clone(),
             lane,
             offline_after: printer.offline_after,
             mapping: Mapping::new(lane, topics.clone(), printer),
@@ -264,7 +262,7 @@ impl Printer {
     fn go_offline(&mut self) {
         self.offline_at = None;
         self.online = false;
-        tracing::warn!(printer = self.id, "OctoPrint is offline");
+        tracing::warn!("OctoPrint is offline");
         self.publish_availability();
     }
 
@@ -411,7 +409,7 @@ impl Printer {
         }
         if connected && !self.online {
             self.online = true;
-            tracing::info!(printer = self.id, "OctoPrint is online");
+            tracing::info!("OctoPrint is online");
             self.publish_availability();
         }
         if self.greeted != connection {
@@ -430,7 +428,7 @@ impl Printer {
     fn complain(&mut self, kind: &str, odd: &dyn std::fmt::Display) {
         self.socket.count_decode_error();
         if !self.odd.iter().any(|known| known == kind) {
-            tracing::warn!(printer = self.id, kind, "message passed over: {odd}");
+            tracing::warn!(kind, "skipped a malformed message: {odd}");
             self.odd.push(kind.to_owned());
         }
     }

@@ -91,7 +91,7 @@ impl Actor {
             let pause = retry.after(&lost, self.quarantine.is_settled());
             let lost = format!("{lost}{}", hint(self.cause));
             let known = self.status.borrow().error.as_ref() == Some(&lost);
-            self.said.lost(&self.options.address(), &lost, known, pause);
+            self.said.lost(&lost, known, pause);
             self.status.send_modify(|status| {
                 // One failed attempt after the other is one absence.
                 if status.connected || status.since.is_none() {
@@ -154,7 +154,7 @@ impl Actor {
                 }
             }
         };
-        tracing::info!(broker = %options.address(), "connected to the broker");
+        tracing::info!("connected to the broker");
         self.outbox.connected();
         self.admission.connected();
         self.quarantine.connected(clock::now());
@@ -383,7 +383,7 @@ impl Actor {
         }
         // A hub that is so far behind is better served by a refusal than by endless memory.
         if let Err(mpsc::error::TrySendError::Full(incoming)) = self.incoming.try_send(incoming) {
-            tracing::warn!(topic = %incoming.topic, "too many commands at once, dropped");
+            tracing::warn!(topic = %incoming.topic, "dropped a command: too many at once");
         }
     }
 

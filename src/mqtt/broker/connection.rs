@@ -10,6 +10,7 @@ use rumqttc::{
     Packet, QoS, SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::dial;
 use super::lost::{Lost, ended_by_peer};
@@ -189,7 +190,7 @@ impl Connection {
             client,
             events,
             // Where it panics, `events` ends, and the connection with it.
-            poller: tokio::spawn(poll(eventloop, forward, cause)),
+            poller: tokio::spawn(poll(eventloop, forward, cause).in_current_span()),
             way,
             started: clock::now(),
             unsent: VecDeque::new(),

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use self::actor::Actor;
 use self::options::Options;
@@ -72,6 +73,7 @@ impl Broker {
             keep
         });
         let limit = options.limit;
+        let span = tracing::info_span!(parent: None, "broker", address = %options.address());
         let actor = Actor {
             options: Arc::new(options),
             filters,
@@ -94,7 +96,7 @@ impl Broker {
             said: Said::default(),
         };
         // Where it panics, the other end of `status` is gone: whoever waits for a change is told.
-        tokio::spawn(actor.run());
+        tokio::spawn(actor.run().instrument(span));
         Self { limit, requests, status, counts, held: held_known }
     }
 

@@ -22,15 +22,15 @@ pub(super) struct Said {
 
 impl Said {
     /// Says that there is no connection: at once where that is news, and else once a minute.
-    pub(super) fn lost(&mut self, broker: &str, lost: &str, known: bool, pause: Duration) {
+    pub(super) fn lost(&mut self, lost: &str, known: bool, pause: Duration) {
         let told = self.lost.is_some_and(|at| at.elapsed() < INTERVAL);
         let pause = pause.as_secs_f32();
         if known && told {
-            tracing::debug!(%broker, "{lost}; next attempt in {pause:.1} s");
+            tracing::debug!("{lost}; next attempt in {pause:.1} s");
             return;
         }
         self.lost = Some(clock::now());
-        tracing::warn!(%broker, "{lost}; next attempt in {pause:.1} s");
+        tracing::warn!("{lost}; next attempt in {pause:.1} s");
     }
 
     /// Says that a message is too large, once a topic and hour.
@@ -40,9 +40,9 @@ impl Said {
         }
         let max_packet_size = limit;
         if left_out {
-            tracing::error!(%topic, bytes, max_packet_size, "too large for the broker, left out; see mqtt.max_packet_size");
+            tracing::error!(%topic, bytes, max_packet_size, "skipped a message that is too large for the broker; see mqtt.max_packet_size");
         } else {
-            tracing::warn!(%topic, bytes, max_packet_size, "too large for the broker, sent without what makes it so; see mqtt.max_packet_size");
+            tracing::warn!(%topic, bytes, max_packet_size, "shortened a message that is too large for the broker; see mqtt.max_packet_size");
         }
     }
 
@@ -66,9 +66,11 @@ pub(super) fn sentence(verdict: &Verdict) {
     let (topic, bytes) = (&guilty.topic, guilty.bytes);
     let cause = "each time that it was given this message alone, the broker ended the connection; it may be larger than the broker takes (see mqtt.max_packet_size), or the broker's access rules may forbid the topic";
     match sentence {
-        Sentence::Strip => tracing::error!(%topic, bytes, "sent without its payload: {cause}"),
+        Sentence::Strip => {
+            tracing::error!(%topic, bytes, "sent an event without its payload: {cause}")
+        }
         Sentence::Drop => {
-            tracing::error!(%topic, bytes, "dropped, for it was not taken without its payload either: {cause}");
+            tracing::error!(%topic, bytes, "dropped an event that is rejected even without its payload: {cause}");
         }
     }
 }

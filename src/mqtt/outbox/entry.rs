@@ -88,7 +88,7 @@ pub struct Counts {
     pub oversize: u64,
     /// Messages that the broker would not take: sent without their payload, or dropped.
     pub rejected: u64,
-    /// Publications that wait or are unacknowledged.
+    /// Publications that are waiting or unacknowledged.
     pub waiting: usize,
     /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
     /// over.

@@ -99,7 +99,7 @@ impl Absence {
         let ends = self.knocking.knocked(answer, begun);
         if ends {
             let url = public_url(self.rest.http().base());
-            tracing::info!(url, "OctoPrint answers again: connecting");
+            tracing::info!(url, "OctoPrint answers again; connecting");
         }
         ends
     }
@@ -109,7 +109,9 @@ impl Absence {
         if self.knocker.is_none() {
             match self.rest.http().knocker() {
                 Ok(http) => self.knocker = Some(Arc::new(http)),
-                Err(error) => tracing::debug!(%error, "no client to knock with"),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot make a client that probes for OctoPrint")
+                }
             }
         }
         self.knocker.clone()

@@ -91,9 +91,9 @@ impl Connector {
                 Over::Told(order) => {
                     match order {
                         Order::Connect | Order::Reconnect => {
-                            tracing::info!(url = self.url, "reconnecting as told");
+                            tracing::info!(url = self.url, "reconnecting on request");
                         }
-                        _ => tracing::info!(url = self.url, "disconnected as told"),
+                        _ => tracing::info!(url = self.url, "disconnected on request"),
                     }
                     self.last_failure = None;
                     return order;
@@ -211,7 +211,10 @@ impl Connector {
                 let moves = self.missed(Miss::Mute).await?;
                 if moves {
                     let url = &self.url;
-                    tracing::warn!(url, "two WebSockets carried nothing: XHR streaming is next");
+                    tracing::warn!(
+                        url,
+                        "two WebSockets carried no message; falling back to XHR streaming"
+                    );
                 }
             }
             Transport::XhrStreaming => self.fallback.no_better(),

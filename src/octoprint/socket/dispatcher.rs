@@ -109,7 +109,7 @@ impl Dispatcher {
                 Turn::Ready(output) => return Ok(output),
                 Turn::Order(Order::Connect) if connecting => {}
                 Turn::Order(order) => return Err(order),
-                Turn::Send(_) => tracing::debug!("not connected: a message was not sent"),
+                Turn::Send(_) => tracing::debug!("not connected; dropped a message to OctoPrint"),
                 Turn::RateChanged => {}
             }
         }

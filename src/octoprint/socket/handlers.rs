@@ -51,7 +51,7 @@ impl Entry {
     fn call(&self, message: &Arc<Message>) -> Option<BoxFuture<'static, Handled>> {
         let called = catch_unwind(AssertUnwindSafe(|| (self.handler)(Arc::clone(message))));
         if called.is_err() {
-            tracing::error!(kind = message.kind(), "a message handler panicked; going on");
+            tracing::error!(kind = message.kind(), "a message handler panicked; continuing");
         }
         called.ok()
     }
@@ -96,7 +96,7 @@ async fn measured(handled: BoxFuture<'static, Handled>, message: Arc<Message>) -
         Ok(Handled::Measured) => Some(message.received().elapsed()),
         Ok(Handled::Unmeasured) => None,
         Err(_) => {
-            tracing::error!(kind = message.kind(), "a message handler panicked; going on");
+            tracing::error!(kind = message.kind(), "a message handler panicked; continuing");
             None
         }
     }

@@ -121,14 +121,14 @@ impl RateControl {
     fn record(&mut self, took: Duration) {
         match self.throttle.record(took) {
             Some(Rate::TooHigh { measured, maximum }) => {
-                tracing::debug!(?measured, ?maximum, "messages come too fast");
+                tracing::debug!(?measured, ?maximum, "publishing is slow; lowering the push rate");
                 match &self.too_high {
                     Some(hook) => hook(measured, maximum),
                     None => self.step(Throttle::decrease_rate),
                 }
             }
             Some(Rate::TooLow { measured, minimum }) => {
-                tracing::debug!(?measured, ?minimum, "messages may come faster");
+                tracing::debug!(?measured, ?minimum, "publishing is fast; raising the push rate");
                 match &self.too_low {
                     Some(hook) => hook(measured, minimum),
                     None => self.step(Throttle::increase_rate),

@@ -102,7 +102,7 @@ impl Answers {
         match &outcome {
             Ok(()) => tracing::debug!(command = asked.command, "done"),
             Err(Failure { error, .. }) => {
-                tracing::warn!(command = asked.command, error, "command not carried out");
+                tracing::warn!(command = asked.command, error, "a command failed");
             }
         }
         // Maps with text keys always have a JSON form.

@@ -127,7 +127,7 @@ impl Mapping {
         Publication::new(self.lane, topic, payload, Kind::State)
     }
 
-    /// Whether OctoPrint is there, on every topic that says so.
+    /// Whether OctoPrint is connected, on every topic that says so.
     pub fn availability(&self, online: bool) -> Vec<Publication> {
         let text = if online { "online" } else { "offline" };
         let own = (self.topics.availability.clone(), Bytes::from_static(text.as_bytes()));
