@@ -14,7 +14,7 @@
 //! | [`topics`] | every topic, in one place |
 //! | [`metrics`] | counters and histograms |
 //! | [`cli`] | the command line: one file a subcommand |
-//! | [`secret`], [`tls`], [`names`], [`splice`] | small things that the others share |
+//! | [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
 //!
 //! # The way of a message
 //!
@@ -44,6 +44,7 @@ pub mod shard;
 pub mod simulator;
 pub mod splice;
 pub mod store;
+pub mod timestamp;
 pub mod tls;
 pub mod topic;
 pub mod topics;

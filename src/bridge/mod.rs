@@ -8,7 +8,6 @@ pub mod hub;
 mod oversize;
 pub mod printer;
 pub mod setup;
-pub mod timestamp;
 
 pub use hub::{Hub, RunError, Vitals};
 pub use setup::{SetLogLevel, SetupError};

@@ -3,15 +3,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+use crate::timestamp;
 
 /// Trusts whom the CAs trust, and each certificate of `ca_file` itself, as curl and OpenSSL do. The
 /// usual self-signed certificate calls itself a CA, which webpki does not take for a server.
@@ -220,8 +220,9 @@ fn clock(now: UnixTime) -> String {
 
 /// A time for people, to the second.
 fn day(at: UnixTime) -> String {
-    let at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(at.as_secs());
-    at.format(&Rfc3339).unwrap_or_default()
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs()));
+    let text = time.and_then(timestamp::rfc3339);
+    text.unwrap_or_else(|| format!("a day {} s after 1970", at.as_secs()))
 }
 
 /// `insecure = true`: any certificate will do, also one that cannot be read. Nor is the handshake's

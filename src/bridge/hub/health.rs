@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::watch::Restarts;
-use crate::bridge::timestamp;
 use crate::clock;
 use crate::config::Config;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
 use crate::ordered;
+use crate::timestamp;
 
 /// When the bridge was started, on both clocks.
 #[derive(Debug, Clone, Copy)]

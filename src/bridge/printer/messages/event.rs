@@ -6,10 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::bridge::timestamp;
 use crate::mqtt::{Audience, Kind, Worth};
 use crate::octoprint::Event;
 use crate::splice;
+use crate::timestamp;
 
 /// Kinds that come often and say little: they are the first to be dropped when too much waits
 /// for the broker, and no `last_event`.

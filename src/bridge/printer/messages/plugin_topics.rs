@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bridge::timestamp;
 use crate::octoprint::Event;
+use crate::timestamp;
 use crate::topics::{Topic, segment};
 
 /// Makes the plugin's messages of one printer.

@@ -8,7 +8,7 @@ use super::change::{Now, StateChange, StateTopic};
 use super::json::{MOST_BYTES, MOST_SECONDS, Raw, member, number, object};
 use super::printer_state::PrinterState;
 use super::published::Published;
-use crate::bridge::timestamp;
+use crate::timestamp;
 
 /// The longest that a change of times alone waits.
 const INTERVAL: Duration = Duration::from_secs(10);
