@@ -286,3 +286,27 @@ fn tool(heater: &str) -> bool {
         .strip_prefix("tool")
         .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_one_part_of_the_path_for_each_of_its_own() {
+        for (name, path) in [
+            ("local/part.gcode", "local/part.gcode"),
+            ("local/a b/Würfel.gcode", "local/a%20b/W%C3%BCrfel.gcode"),
+            ("local/100%.gcode", "local/100%25.gcode"),
+            ("local/%2e%2e/a", "local/%252e%252e/a"),
+            ("local/why?.gcode", "local/why%3F.gcode"),
+            ("local/#1 \\ 2.gcode", "local/%231%20%5C%202.gcode"),
+            ("sdcard/A+B;C=&D.GCO", "sdcard/A%2BB%3BC%3D%26D.GCO"),
+        ] {
+            let file = FilePath::parse(name).unwrap();
+            assert_eq!(file.call(), format!("api/files/{path}"), "{name}");
+        }
+        for name in ["local", "local/", "local/../x", "local/a//b", "usb/a", "local/a\nb"] {
+            assert_eq!(FilePath::parse(name), None, "{name}");
+        }
+    }
+}
