@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{StateChange, StateTopic};
+use super::change::{Published, StateChange, StateTopic};
 use super::json::{Last, Raw, last_element, members, number, object};
 use super::printer_state::PrinterState;
-use super::published::Published;
 use super::roster::Roster;
 use crate::ordered;
 

@@ -9,7 +9,6 @@ pub(crate) mod json;
 pub mod markings;
 mod printer_state;
 mod progress;
-mod published;
 mod roster;
 
 use std::time::Instant;
@@ -17,6 +16,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::change::Published;
 pub use self::change::{Now, StateChange, StateTopic};
 use self::heaters::Heaters;
 pub use self::json::NotAnObject;
@@ -27,7 +27,6 @@ use self::json::{
 use self::markings::Standing;
 pub use self::printer_state::PrinterState;
 use self::progress::Progress;
-use self::published::Published;
 pub use self::roster::assumed;
 
 /// Heights that can be, in mm.

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Now, StateChange, StateTopic};
+use super::change::{Now, Published, StateChange, StateTopic};
 use super::json::{MOST_BYTES, MOST_SECONDS, Raw, member, number, object};
 use super::printer_state::PrinterState;
-use super::published::Published;
 use crate::timestamp;
 
 /// The longest that a change of times alone waits.
