@@ -14,8 +14,9 @@ use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::homeassistant::{
     Components, Groups, Limits, PrinterDevice, Profile, Settings, printer, published,
 };
-use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Receipt, Worth};
-use octoprint2mqtt::octoprint::{Frame, Message, decode};
+use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Worth};
+use octoprint2mqtt::octoprint::{Frame, Message, MessageKind, decode};
+use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics, Topic};
 use octoprint2mqtt::{config, splice};
 
@@ -40,7 +41,7 @@ fn messages() -> Vec<Message> {
     frames()
         .iter()
         .flat_map(decoded)
-        .map(|raw| Message::new(&raw.kind, raw.payload, now, wall, 1).expect("UTF-8"))
+        .map(|raw| Message::new(raw.kind, raw.payload, now, wall, 1).expect("UTF-8"))
         .collect()
 }
 
@@ -55,7 +56,11 @@ fn without_terminal(messages: &[Message]) -> Vec<Message> {
         Message::new("current", payload, message.received(), message.received_at(), 1)
             .expect("UTF-8")
     };
-    messages.iter().filter(|message| message.kind() == "current").map(stripped).collect()
+    messages
+        .iter()
+        .filter(|message| *message.kind() == MessageKind::Current)
+        .map(stripped)
+        .collect()
 }
 
 fn printer_config() -> config::Printer {
@@ -80,7 +85,8 @@ fn snapshot(c: &mut Criterion) {
     let messages = messages();
     let now = Now { instant: Instant::now(), wall: SystemTime::now() };
     let mut group = c.benchmark_group("snapshot");
-    let current: Vec<&Message> = messages.iter().filter(|m| m.kind() == "current").collect();
+    let current: Vec<&Message> =
+        messages.iter().filter(|m| *m.kind() == MessageKind::Current).collect();
     group.throughput(Throughput::Elements(current.len() as u64));
     group.bench_function("current, with the terminal", |b| {
         b.iter_batched_ref(
@@ -116,7 +122,8 @@ fn snapshot(c: &mut Criterion) {
 
 fn mapping(c: &mut Criterion) {
     let messages = messages();
-    let config = printer_config();
+    let (config, now) = (printer_config(), tokio::time::Instant::now());
+    let (tell, _told) = tokio::sync::mpsc::unbounded_channel();
     let mut group = c.benchmark_group("mapping");
     group.throughput(Throughput::Elements(messages.len() as u64));
     group.bench_function("a print", |b| {
@@ -124,7 +131,7 @@ fn mapping(c: &mut Criterion) {
             || Mapping::new(1, PrinterTopics::new("octoprint2mqtt", "mk3"), &config),
             |mapping| {
                 for message in &messages {
-                    let (receipt, _told) = Receipt::new();
+                    let receipt = Receipt::new(1, now, tell.clone());
                     black_box(mapping.map(message, &receipt));
                 }
             },

@@ -12,6 +12,7 @@
 //! | [`shard`] | which of several bridges serves a printer |
 //! | [`topic`] | a topic that MQTT can carry: the only way to make one |
 //! | [`topics`] | every topic, in one place |
+//! | [`receipt`] | how a socket learns that its message is dealt with, whoever does that |
 //! | [`metrics`] | counters and histograms |
 //! | [`cli`] | the command line: one file a subcommand |
 //! | [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
@@ -19,9 +20,9 @@
 //! # The way of a message
 //!
 //! ```text
-//! text frame -> octoprint::frame -> Message -> Socket's handlers ("*" is the bridge)
+//! text frame -> octoprint::decode -> (Message, Receipt) -> the printer's task
 //!    -> Snapshot::apply -> publications -> Outbox -> Broker -> PUBACK
-//!    -> the handler's future resolves -> how long it took -> Throttle -> {"throttle": n} to OctoPrint
+//!    -> the receipt settles -> how long it took -> Throttle -> {"throttle": n} to OctoPrint
 //! ```
 //!
 //! One direction, no shared mutable state: each task owns its data, channels connect them.
@@ -38,6 +39,7 @@ pub mod mqtt;
 pub mod names;
 pub mod octoprint;
 mod ordered;
+pub mod receipt;
 pub mod secret;
 pub mod shard;
 #[cfg(feature = "simulator")]

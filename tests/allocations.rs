@@ -8,8 +8,8 @@ use bytes::Bytes;
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::config;
-use octoprint2mqtt::mqtt::Receipt;
 use octoprint2mqtt::octoprint::Message;
+use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::topics::PrinterTopics;
 
 /// The payload of a `current` message in the middle of a print, as recorded.
@@ -40,7 +40,7 @@ fn what_is_passed_through_is_not_copied() {
     let (payload, now) = (current(), tokio::time::Instant::now());
     let message =
         Message::new("current", payload.clone(), now, SystemTime::now(), 1).expect("UTF-8");
-    let (receipt, _told) = Receipt::new();
+    let receipt = Receipt::new(1, now, tokio::sync::mpsc::unbounded_channel().0);
     assert!(mapping.map(&message, &receipt).0.len() > 4, "the first time all of it is news");
     let mut publications = Vec::new();
     let counted = measure(|| publications = mapping.map(&message, &receipt).0);

@@ -12,10 +12,11 @@ use octoprint2mqtt::config;
 use octoprint2mqtt::homeassistant::{
     Components, Groups, Limits, PrinterDevice, Profile, Settings, bridge, printer,
 };
-use octoprint2mqtt::mqtt::Receipt;
 use octoprint2mqtt::octoprint::{Message, Status};
+use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
 fn settings(climate: bool) -> Settings {
@@ -153,8 +154,8 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
             for (kind, payload) in line["m"].as_object().into_iter().flatten() {
                 let payload = payload.to_string().into();
                 let (now, wall) = (Instant::now(), SystemTime::now());
-                let message = Message::new(kind, payload, now, wall, connection).unwrap();
-                let (receipt, _) = Receipt::new();
+                let message = Message::new(kind.as_str(), payload, now, wall, connection).unwrap();
+                let receipt = Receipt::new(1, now, unbounded_channel().0);
                 let (publications, _) = mapping.map(&message, &receipt);
                 publications.iter().for_each(|p| say(&p.topic, &p.payload));
             }

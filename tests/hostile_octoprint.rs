@@ -8,10 +8,11 @@ use std::sync::Mutex;
 use hostile::session::run;
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::config;
-use octoprint2mqtt::mqtt::Receipt;
 use octoprint2mqtt::octoprint::Message;
+use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::topics::PrinterTopics;
 use serde::de::IgnoredAny;
+use tokio::sync::mpsc::unbounded_channel;
 
 const SESSIONS: u64 = 250;
 
@@ -22,7 +23,7 @@ fn published() -> impl Fn(&Message) + Send + 'static {
     let mapping = Mapping::new(1, PrinterTopics::new("octoprint2mqtt", "mk3"), &printer);
     let mapping = Mutex::new(mapping);
     move |message| {
-        let (receipt, _told) = Receipt::new();
+        let receipt = Receipt::new(1, message.received(), unbounded_channel().0);
         for publication in mapping.lock().unwrap().map(message, &receipt).0 {
             let read = serde_json::from_slice::<IgnoredAny>(&publication.payload);
             assert!(publication.payload.is_empty() || read.is_ok(), "{publication:?}");

@@ -42,7 +42,7 @@ fn count(socket: &Socket) -> Seen {
     let seen = Seen::default();
     let counts = Arc::clone(&seen);
     socket.on_message("*", move |message| {
-        *counts.lock().unwrap().entry(message.kind().to_owned()).or_default() += 1;
+        *counts.lock().unwrap().entry(message.kind().to_string()).or_default() += 1;
         async { Handled::Measured }
     });
     seen

@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let mut snapshot = Snapshot::new();
     for raw in decoded.messages {
         let (instant, wall) = (Instant::now(), SystemTime::now());
-        let Ok(message) = Message::new(&raw.kind, raw.payload, instant.into(), wall, 1) else {
+        let Ok(message) = Message::new(raw.kind, raw.payload, instant.into(), wall, 1) else {
             panic!("a part of a frame is UTF-8");
         };
         let _ = message.json::<Plugin<'_>>();

@@ -9,7 +9,9 @@ use tracing::Span;
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
-use crate::octoprint::{BuildError, Selection, Socket, SocketOptions, Subscription, Turns};
+use crate::octoprint::{
+    BuildError, EventKind, Selection, Socket, SocketOptions, Subscription, Turns,
+};
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
@@ -165,23 +167,23 @@ fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupEr
 }
 
 /// Events that the bridge itself lives by, published or not.
-const NEEDED_EVENTS: &[&str] = &[
-    "Connected",
-    "Disconnected",
-    "Error",
-    "FilamentChange",
-    "MetadataStatisticsUpdated",
-    "PrintCancelled",
-    "PrintDone",
-    "PrintFailed",
-    "PrintPaused",
-    "PrintResumed",
-    "PrintStarted",
-    "PrinterProfileAdded",
-    "PrinterProfileModified",
-    "PrinterReset",
-    "ToolChange",
-    "UpdatedFiles",
+const NEEDED_EVENTS: &[EventKind] = &[
+    EventKind::Connected,
+    EventKind::Disconnected,
+    EventKind::Error,
+    EventKind::FilamentChange,
+    EventKind::MetadataStatisticsUpdated,
+    EventKind::PrintCancelled,
+    EventKind::PrintDone,
+    EventKind::PrintFailed,
+    EventKind::PrintPaused,
+    EventKind::PrintResumed,
+    EventKind::PrintStarted,
+    EventKind::PrinterProfileAdded,
+    EventKind::PrinterProfileModified,
+    EventKind::PrinterReset,
+    EventKind::ToolChange,
+    EventKind::UpdatedFiles,
 ];
 
 /// What the bridge needs together with what is published.
@@ -196,10 +198,10 @@ fn subscription(printer: &Printer) -> Subscription {
 }
 
 /// OctoPrint knows neither `*` nor `!`: where one of them is in the list, all are sent.
-fn selection(filter: &Filter, needed: &[&str]) -> Selection {
+fn selection(filter: &Filter, needed: &[EventKind]) -> Selection {
     let Some(names) = filter.names() else { return Selection::All };
     let mut chosen: Vec<String> = names.to_vec();
-    chosen.extend(needed.iter().map(|name| (*name).to_owned()));
+    chosen.extend(needed.iter().map(|kind| kind.as_str().to_owned()));
     chosen.sort();
     chosen.dedup();
     if chosen.is_empty() { Selection::Nothing } else { Selection::Only(chosen) }
@@ -211,11 +213,11 @@ mod tests {
 
     #[test]
     fn lists_of_names_are_sent_only_without_star_and_bang() {
-        assert_eq!(selection(&Filter::new(&["*"]), &["A"]), Selection::All);
-        assert_eq!(selection(&Filter::new(&["!X"]), &["A"]), Selection::All);
+        assert_eq!(selection(&Filter::new(&["*"]), &["A".into()]), Selection::All);
+        assert_eq!(selection(&Filter::new(&["!X"]), &["A".into()]), Selection::All);
         assert_eq!(selection(&Filter::new::<&str>(&[]), &[]), Selection::Nothing);
         assert_eq!(
-            selection(&Filter::new(&["B", "A"]), &["A"]),
+            selection(&Filter::new(&["B", "A"]), &["A".into()]),
             Selection::Only(vec!["A".to_owned(), "B".to_owned()])
         );
     }

@@ -5,7 +5,6 @@ mod broker;
 mod outbox;
 mod packet;
 mod publication;
-mod receipt;
 
 pub use brief::{clear, retained};
 pub use broker::lost::Lost;
@@ -16,4 +15,3 @@ pub use outbox::entry::{Bounds, Counts, Keep, KeptEvent, Outgoing, Token};
 pub use outbox::queue::{Outbox, WINDOW};
 pub use packet::{PacketLimit, packet_bytes};
 pub use publication::{Audience, Incoming, Kind, Make, OWN_LANE, Publication, Worth};
-pub use receipt::{Receipt, Settled};

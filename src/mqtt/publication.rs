@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::receipt::Receipt;
+use crate::receipt::Receipt;
 use crate::topics::Topic;
 
 /// The bridge's own lane, which goes first; printers follow from 1 on.

@@ -1,7 +1,7 @@
 //! Everything that speaks to OctoPrint: a Rust counterpart of OctoPrint's JavaScript client.
 //!
-//! [`Socket`] is the push socket: it logs in, stays connected, and hands every message that
-//! OctoPrint pushes to the handlers registered for it. [`Rest`] is the calls beside it.
+//! [`Socket`] is the push socket: it logs in, stays connected, and hands out every message that
+//! OctoPrint pushes, as a stream and to handlers registered for it. [`Rest`] is the calls beside it.
 //!
 //! # With an API key
 //!
@@ -19,6 +19,26 @@
 //! });
 //! socket.connect();
 //! # Ok(())
+//! # }
+//! ```
+//!
+//! # All messages, and how fast they may come
+//!
+//! Each message has a receipt. The time until it is acknowledged decides how often OctoPrint pushes.
+//!
+//! ```no_run
+//! use octoprint2mqtt::octoprint::{Message, MessageKind, Socket};
+//!
+//! # async fn store(message: &Message) {}
+//! # async fn example(socket: Socket) {
+//! let mut messages = socket.messages();
+//! socket.connect();
+//! while let Some((message, receipt)) = messages.recv().await {
+//!     if *message.kind() == MessageKind::Current {
+//!         store(&message).await;
+//!         receipt.acknowledge();
+//!     }
+//! }
 //! # }
 //! ```
 //!
@@ -52,6 +72,7 @@ pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
 pub use rest::error::{BuildError, RestError};
 pub use rest::login::{Credentials, Login, LoginError};
 pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS};
+pub use socket::dispatcher::Messages;
 pub use socket::handle::Socket;
 pub use socket::handlers::{Handled, HandlerId};
 pub use socket::options::{Selection, SocketOptions, Subscription, TransportChoice};
@@ -59,5 +80,7 @@ pub use socket::status::{Counters, RateMode, SocketState, Status};
 pub use socket::throttle::{RATE_BASE, Rate, Throttle};
 pub use socket::turns::Turns;
 pub use wire::frame::{BadElement, Decoded, Frame, FrameError, RawMessage, decode, encode};
-pub use wire::message::{Event, Message, Plugin, ReauthReason};
+pub use wire::message::{Event, EventKind, Message, MessageKind, Plugin, ReauthReason};
 pub use wire::transport::Transport;
+
+pub use crate::receipt::Receipt;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use octoprint2mqtt::octoprint::{Frame, decode};
+use octoprint2mqtt::octoprint::{Frame, MessageKind, decode};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -161,7 +161,7 @@ impl Peer {
             let Ok(Frame::Messages(decoded)) = decode(&Bytes::copy_from_slice(part)) else {
                 continue;
             };
-            if decoded.messages.iter().any(|message| message.kind == "history") {
+            if decoded.messages.iter().any(|message| message.kind == MessageKind::History) {
                 self.shared.note(self.number, |connection| {
                     connection.proof_sent = Some(Instant::now());
                     connection.proof_due = None;

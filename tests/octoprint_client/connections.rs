@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use octoprint2mqtt::octoprint::{Handled, RateMode, Socket, SocketState};
+use octoprint2mqtt::octoprint::{Handled, MessageKind, RateMode, Socket, SocketState};
 use tokio::time::{Instant, sleep};
 
 use crate::script::{LOGIN, http, octoprint, options, reaches, serve, until};
@@ -296,6 +296,40 @@ async fn late_messages_are_one_step_and_fast_ones_bring_it_back() {
     assert_eq!(peer.receive().await.unwrap(), r#"["{\"throttle\":1}"]"#);
     assert_eq!(socket.rate(), (RateMode::Auto, 1));
     assert!(socket.status().borrow().publish_latency.is_some());
+}
+
+#[tokio::test]
+async fn a_stream_and_handlers_have_the_same_messages_and_the_slower_one_counts() {
+    let mut server = octoprint().await;
+    let socket = Socket::new(options(&server.url)).unwrap();
+    let mut messages = socket.messages();
+    // None waits for a stream that is no more.
+    drop(socket.messages());
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&handled);
+    socket.on_message("*", move |message| {
+        log.lock().unwrap().push(message.kind().clone());
+        async { Handled::Measured }
+    });
+    let (measured, mut took) = tokio::sync::mpsc::unbounded_channel();
+    socket.on_measured(move |time| measured.send(time).unwrap());
+    socket.connect();
+    let mut peer = server.socket().await;
+    peer.greet().await;
+    let mut streamed = Vec::new();
+    while streamed.last() != Some(&MessageKind::Timelapse) {
+        streamed.push(messages.recv().await.unwrap().0.kind().clone());
+    }
+    peer.send(r#"a[{"current":{}}]"#).await;
+    let (message, receipt) = messages.recv().await.unwrap();
+    assert_eq!(peer.receive().await.unwrap(), r#"["{\"throttle\":2}"]"#, "not taken in time");
+    let held = message.received().elapsed();
+    receipt.acknowledge();
+    while took.recv().await.unwrap() < held {}
+    streamed.push(message.kind().clone());
+    assert_eq!(*handled.lock().unwrap(), streamed);
+    socket.close().await;
+    assert!(messages.recv().await.is_none());
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 
 use super::discovery::home_assistant::HomeAssistant;
-use super::messages::inbox::Received;
 use super::prints::{self, Found, Prints};
 use super::remembered::{Payload, Remembered};
 use crate::bridge::hub::watch::{Failures, Watch};
 use crate::metrics::Latency;
+use crate::octoprint::{Message, MessageKind};
+use crate::receipt::Receipt;
 use crate::store::{Known, Store};
 
 /// What one printer's task knows from before the start, and where it keeps what it learns.
@@ -29,7 +30,7 @@ pub struct Memory {
     /// Where publish latencies are noted.
     pub latency: Latency,
     /// Messages that were received before tasks of the printer failed, and not looked at.
-    pub left: VecDeque<Received>,
+    pub left: VecDeque<(Message, Receipt)>,
     /// Watches what the printer's task spawns.
     pub watch: Watch,
     /// Tells what of that has failed.
@@ -75,7 +76,10 @@ impl Memory {
         let home_assistant = self.home_assistant.map(HomeAssistant::again);
         let mut left = self.left;
         // What only shows the state of an earlier connection says nothing any more.
-        left.retain(|(message, _)| !matches!(message.kind(), "connected" | "current" | "history"));
+        left.retain(|(message, _)| {
+            use MessageKind::{Connected, Current, History};
+            !matches!(message.kind(), Connected | Current | History)
+        });
         Self { prints, home_assistant, found, left, watch, failures, ..self }
     }
 }

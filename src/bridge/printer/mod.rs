@@ -20,15 +20,17 @@ use self::commands::intake::Intake;
 use self::discovery::facts::{self, Fact, Question};
 use self::discovery::home_assistant::HomeAssistant;
 use self::memory::Memory;
-use self::messages::inbox::{self, Received};
 use self::messages::mapping::{Mapping, Odd};
 use self::prints::Followed;
 use self::remembered::Payload;
 use self::snapshot::{StateChange, StateTopic};
 use self::socket_state::SocketState;
 use super::oversize;
-use crate::mqtt::{Broker, Incoming, Kind, Publication, Receipt};
-use crate::octoprint::{Event, Message, Socket, SocketState as State, Status};
+use crate::mqtt::{Broker, Incoming, Kind, Publication};
+use crate::octoprint::{
+    Event, Message, MessageKind, Messages, Socket, SocketState as State, Status,
+};
+use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
 use crate::{clock, config};
 
@@ -58,7 +60,7 @@ pub struct Printer {
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: Intake,
     memory: Memory,
-    messages: mpsc::UnboundedReceiver<Received>,
+    messages: Messages,
     // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
     facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
     /// When the files are asked for: changes come in bursts.
@@ -71,7 +73,7 @@ pub struct Printer {
     /// Connection whose first `history` was seen.
     greeted: u64,
     /// Kinds of messages that were complained of on this connection.
-    odd: Vec<String>,
+    odd: Vec<MessageKind>,
 }
 
 impl Printer {
@@ -84,7 +86,8 @@ impl Printer {
         socket: Socket,
         memory: Memory,
     ) -> Self {
-        let messages = inbox::listen(&socket, memory.latency.clone());
+        let latency = memory.latency.clone();
+        socket.on_measured(move |took| latency.observe(took));
         let rules = Rules {
             groups: printer.commands,
             limits: printer.limits,
@@ -101,10 +104,10 @@ impl Printer {
             commands,
             topics,
             broker,
+            messages: socket.messages(),
             socket,
             socket_state: SocketState::default(),
             memory,
-            messages,
             facts: mpsc::channel(4),
             files_due: None,
             announced: Vec::new(),
@@ -220,7 +223,7 @@ impl Printer {
 
     /// What the next one goes on from.
     pub fn dissolve(mut self: Box<Self>) -> Memory {
-        while let Ok(received) = self.messages.try_recv() {
+        while let Some(received) = self.messages.try_recv() {
             self.memory.left.push_back(received);
         }
         self.memory.again()
@@ -277,11 +280,11 @@ impl Printer {
 
     fn take_message(&mut self, message: &Message, receipt: Receipt) {
         #[cfg(test)]
-        assert_ne!(message.kind(), "panic", "a test");
+        assert_ne!(message.kind().as_str(), "panic", "a test");
         match message.kind() {
-            "event" => match message.json() {
+            MessageKind::Event => match message.json() {
                 Ok(event) => self.take_event(message, &event, receipt),
-                Err(error) => self.complain("event", &Odd::from(error)),
+                Err(error) => self.complain(message.kind(), &Odd::from(error)),
             },
             _ => self.take_other(message, receipt),
         }
@@ -329,8 +332,8 @@ impl Printer {
             self.complain(message.kind(), &odd);
         }
         match message.kind() {
-            "history" => self.take_history(message.connection()),
-            "connected" => self.take_greeting(message),
+            MessageKind::History => self.take_history(message.connection()),
+            MessageKind::Connected => self.take_greeting(message),
             _ => {}
         }
     }
@@ -338,11 +341,11 @@ impl Printer {
     fn follow_prints(&mut self, message: &Message) {
         let (wall, now) = (message.received_at(), message.received().into_std());
         match message.kind() {
-            "history" if self.greeted != message.connection() => {
+            MessageKind::History if self.greeted != message.connection() => {
                 self.memory.prints.reconnected(message.payload(), now, wall, self.socket.rest());
             }
-            kind @ ("history" | "current") => {
-                let (payload, fresh) = (message.payload(), kind == "history");
+            kind @ (MessageKind::History | MessageKind::Current) => {
+                let (payload, fresh) = (message.payload(), *kind == MessageKind::History);
                 self.memory.prints.observe(payload, &self.mapping.snapshot, fresh, now, wall);
             }
             _ => {}
@@ -425,11 +428,11 @@ impl Printer {
         }
     }
 
-    fn complain(&mut self, kind: &str, odd: &dyn std::fmt::Display) {
+    fn complain(&mut self, kind: &MessageKind, odd: &Odd) {
         self.socket.count_decode_error();
-        if !self.odd.iter().any(|known| known == kind) {
-            tracing::warn!(kind, "skipped a malformed message: {odd}");
-            self.odd.push(kind.to_owned());
+        if !self.odd.contains(kind) {
+            tracing::warn!(%kind, "skipped a malformed message: {odd}");
+            self.odd.push(kind.clone());
         }
     }
 

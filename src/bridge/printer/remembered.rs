@@ -87,7 +87,8 @@ mod tests {
         let mut last = restore("mk3", &known, store.clone());
         assert_eq!(*last.get(), None);
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let payload = |kind, seconds| Payload(event::last_event(kind, at(seconds)).unwrap());
+        let payload =
+            |kind: &str, seconds| Payload(event::last_event(&kind.into(), at(seconds)).unwrap());
         let done = payload("PrintDone", 1_700_000_000);
         last.set(Some(payload("PrintStarted", 1_600_000_000)));
         last.set(Some(done.clone()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::mqtt::publication::{Audience, Worth};
-use crate::mqtt::receipt::Receipt;
+use crate::receipt::Receipt;
 use crate::topic::Topic;
 
 /// Bounds of the events that wait, for each lane by itself.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::entry::{Outgoing, Passing, Slot, Token};
 use super::events::Events;
 use crate::mqtt::publication::{Audience, Make};
-use crate::mqtt::receipt::Receipt;
+use crate::receipt::Receipt;
 use crate::topics::Topic;
 
 #[derive(Debug, Default)]

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use tokio::sync::mpsc;
 
 use crate::mqtt::*;
+use crate::receipt::{Receipt, Settled};
 use crate::topics::Topic;
 
 const BOUNDS: Bounds = Bounds { max_events: 10, max_bytes: 10_000 };
@@ -28,6 +30,11 @@ fn publication(lane: usize, topic: &str, payload: &str, kind: Kind) -> Publicati
 
 fn event(payload: &str) -> Publication {
     publication(1, "e", payload, EVENT)
+}
+
+fn heard() -> (Receipt, mpsc::UnboundedReceiver<Settled>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    (Receipt::new(1, tokio::time::Instant::now(), tell), told)
 }
 
 fn drain(outbox: &mut Outbox) -> Vec<Outgoing> {
@@ -163,23 +170,23 @@ fn one_flooding_printer_costs_no_other_its_turn() {
 #[test]
 fn receipts_tell_acknowledged_from_lost() {
     let mut outbox = outbox();
-    let (receipt, mut told) = Receipt::new();
+    let (receipt, mut told) = heard();
     outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
     let sent = drain(&mut outbox);
     acknowledge(&mut outbox, &sent);
-    assert_eq!(told.try_recv(), Ok(Settled::Acknowledged));
+    assert!(told.try_recv().unwrap().took.is_some());
 
-    let (receipt, mut told) = Receipt::new();
+    let (receipt, mut told) = heard();
     outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
     drain(&mut outbox);
     outbox.disconnected(Instant::now());
-    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured));
+    assert_eq!(told.try_recv().unwrap().took, None);
 
-    let (receipt, mut told) = Receipt::new();
+    let (receipt, mut told) = heard();
     let state = publication(1, "a", "1", Kind::State);
     outbox.push(Publication { receipt: Some(receipt), ..state });
     outbox.push(publication(1, "a", "2", Kind::State));
-    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "superseded before it was handed over");
+    assert_eq!(told.try_recv().unwrap().took, None, "superseded before it was handed over");
 }
 
 proptest! {
@@ -239,10 +246,10 @@ fn an_absent_broker_is_not_measured() {
     let mut outbox = outbox();
     outbox.disconnected(Instant::now());
     for kind in [Kind::State, EVENT, Kind::Newest] {
-        let (receipt, mut told) = Receipt::new();
+        let (receipt, mut told) = heard();
         let waiting = publication(1, "t", "{}", kind);
         outbox.push(Publication { receipt: Some(receipt), ..waiting });
-        assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "{kind:?}: told at once");
+        assert_eq!(told.try_recv().unwrap().took, None, "{kind:?}: told at once");
     }
 }
 
@@ -406,9 +413,9 @@ fn a_lane_whose_only_event_was_dropped_holds_up_no_other() {
 fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
     let mut outbox = outbox();
     outbox.open_to(Audience::Asker);
-    let (receipt, mut told) = Receipt::new();
+    let (receipt, mut told) = heard();
     outbox.push(Publication { receipt: Some(receipt), ..event("{\"n\":1}") });
-    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured), "held back on purpose: no measurement");
+    assert_eq!(told.try_recv().unwrap().took, None, "held back on purpose: no measurement");
     outbox.push(publication(1, "print", "{\"n\":2}", PRINT));
     outbox.push(publication(1, "result", "ok", Kind::ANSWER));
     outbox.push(publication(1, "state", "s", Kind::State));
@@ -428,11 +435,11 @@ fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
 #[test]
 fn an_event_that_was_on_its_way_is_held_back_like_the_others() {
     let mut outbox = outbox();
-    let (receipt, mut told) = Receipt::new();
+    let (receipt, mut told) = heard();
     let print = publication(1, "print", "{}", PRINT);
     outbox.push(Publication { receipt: Some(receipt), ..print });
     outbox.open_to(Audience::Subscribers);
-    assert_eq!(told.try_recv(), Ok(Settled::Unmeasured));
+    assert_eq!(told.try_recv().unwrap().took, None);
     assert!(drain(&mut outbox).is_empty());
     outbox.open_to(Audience::HomeAssistant);
     drain(&mut outbox);

@@ -1,46 +1,22 @@
 //! One connection of the socket, from its first frame to its end.
 
-use std::collections::HashSet;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::dispatcher::{Dispatcher, Order, Turn};
-use super::failure::{Failure, MAX_UNREADABLE};
+use super::failure::{Failure, Over, Unreadable};
 use super::options::{SocketOptions, Subscription};
-use super::relogin::{AllStale, Relogin, knows_subscribe};
+use super::relogin::{AllStale, Aside, Done, Relogin, knows_subscribe};
 use super::status::SocketState;
 use crate::octoprint::rest::client::{CurrentUser, Rest};
-use crate::octoprint::rest::error::RestError;
 use crate::octoprint::rest::http::public_url;
-use crate::octoprint::rest::login::{Login, LoginError};
-use crate::octoprint::wire::frame::{self, Decoded, Frame, FrameError};
-use crate::octoprint::wire::message::{Message, ReauthReason};
+use crate::octoprint::rest::login::Login;
+use crate::octoprint::wire::frame::{self, Decoded, Frame};
+use crate::octoprint::wire::message::{Message, MessageKind, ReauthReason};
 use crate::octoprint::wire::received::{Received, TransportError};
-use crate::octoprint::wire::transport::Link;
-
-/// A login is several calls on a host that may be slow; more than this is none.
-pub(super) const LOGIN_STEPS: u32 = 4;
-
-/// Why an attempt or a connection is over: told so, or failed.
-pub(super) enum Over {
-    Told(Order),
-    Failed(Failure),
-}
-
-impl From<Order> for Over {
-    fn from(order: Order) -> Self {
-        Self::Told(order)
-    }
-}
-
-impl<E: Into<Failure>> From<E> for Over {
-    fn from(failure: E) -> Self {
-        Self::Failed(failure.into())
-    }
-}
+use crate::octoprint::wire::transport::{Link, decode};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,15 +35,9 @@ pub(super) enum Phase {
     Reproving,
 }
 
-/// A REST call that goes on beside the connection, for its sake.
-enum Aside {
-    LoggedIn(Result<Login, LoginError>),
-    Asked(Result<CurrentUser, RestError>),
-}
-
 enum Event {
     Received(Result<Received, TransportError>),
-    Aside(Aside),
+    Done(Done),
     Tick,
 }
 
@@ -94,13 +64,10 @@ pub(super) struct Connection<'a> {
     relogin: Relogin,
     /// Whether this OctoPrint answers a new subscription with its state.
     subscribes: bool,
-    /// Unreadable frames since the last readable one.
-    unreadable: u32,
-    aside: Option<BoxFuture<'static, Aside>>,
+    unreadable: Unreadable,
+    aside: Aside,
     /// The throttle factor that OctoPrint knows of: a new socket starts at 1.
     factor: u32,
-    /// What has been said in the log about unreadable data.
-    complained: HashSet<String>,
 }
 
 impl<'a> Connection<'a> {
@@ -131,10 +98,9 @@ impl<'a> Connection<'a> {
             held_at: None,
             relogin: Relogin::default(),
             subscribes: true,
-            unreadable: 0,
-            aside: None,
+            unreadable: Unreadable::default(),
+            aside: Aside::default(),
             factor: 1,
-            complained: HashSet::new(),
         }
     }
 
@@ -167,7 +133,7 @@ impl<'a> Connection<'a> {
         let SocketOptions { ping_after, dead_after, .. } = self.options;
         let silence = self.heard + if self.pinged { *dead_after } else { *ping_after };
         // One login at a time: a burst that comes meanwhile waits for its end.
-        let reauth = self.relogin.due().filter(|_| self.aside.is_none());
+        let reauth = self.relogin.due().filter(|_| self.aside.is_idle());
         [self.phase_ends, self.held_at, reauth].into_iter().flatten().fold(silence, Instant::min)
     }
 
@@ -176,24 +142,6 @@ impl<'a> Connection<'a> {
         self.phase = Phase::Live;
         self.phase_ends = None;
         self.held_at = Some(Instant::now() + self.options.held_after);
-    }
-
-    /// A frame could not be read. Single ones are skipped; where there are only such, the connection
-    /// is worth nothing.
-    fn unreadable(&mut self, what: &impl std::fmt::Display) -> Result<(), Over> {
-        self.unreadable += 1;
-        if self.unreadable < MAX_UNREADABLE {
-            return Ok(());
-        }
-        Err(Failure::Unreadable(what.to_string()).into())
-    }
-
-    /// The first time for each kind of complaint on this connection.
-    fn complain(&mut self, what: &str) {
-        if self.complained.insert(what.to_owned()) {
-            let url = public_url(&self.options.url);
-            tracing::warn!(url, "skipped {what}; further ones on this connection are counted only");
-        }
     }
 
     async fn event(&mut self, event: Event) -> Result<(), Over> {
@@ -209,10 +157,7 @@ impl<'a> Connection<'a> {
                     Received::Frame(frame) => self.frame(frame).await,
                 }
             }
-            Event::Aside(done) => {
-                self.aside = None;
-                self.aside(done).await
-            }
+            Event::Done(done) => self.done(done).await,
             Event::Tick => self.tick().await,
         }
     }
@@ -221,15 +166,14 @@ impl<'a> Connection<'a> {
         let frame = match decode(bytes, self.options.large_message_bytes).await {
             Ok(frame) => frame,
             Err(error) => {
-                self.dispatcher.count_decode_error();
-                self.complain(&error.to_string());
-                return self.unreadable(&error);
+                self.skip(&error);
+                return Ok(self.unreadable.note(&error)?);
             }
         };
         match frame {
             Frame::Messages(decoded) => self.messages(decoded).await,
             Frame::Open | Frame::Heartbeat => {
-                self.unreadable = 0;
+                self.unreadable.readable();
                 if frame == Frame::Open && self.phase == Phase::Opening {
                     self.phase = Phase::Greeting;
                 }
@@ -243,50 +187,59 @@ impl<'a> Connection<'a> {
     }
 
     async fn messages(&mut self, decoded: Decoded) -> Result<(), Over> {
-        for bad in &decoded.skipped {
-            self.dispatcher.count_decode_error();
-            self.complain(&bad.to_string());
-        }
+        decoded.skipped.iter().for_each(|bad| self.skip(bad));
         match decoded.skipped.last() {
-            Some(bad) if decoded.messages.is_empty() => self.unreadable(bad)?,
-            _ => self.unreadable = 0,
+            Some(bad) if decoded.messages.is_empty() => self.unreadable.note(bad)?,
+            _ => self.unreadable.readable(),
         }
         let (received, received_at) = (self.heard, SystemTime::now());
         for raw in decoded.messages {
-            let number = self.number;
+            let message = Message::new(raw.kind, raw.payload, received, received_at, self.number);
             // A payload is a slice of text between two ASCII characters: always UTF-8.
-            if let Ok(message) = Message::new(&raw.kind, raw.payload, received, received_at, number)
-            {
+            if let Ok(message) = message {
                 self.message(message).await?;
             }
         }
         Ok(())
     }
 
+    /// Passes over what could not be read.
+    fn skip(&mut self, what: &dyn std::fmt::Display) {
+        self.dispatcher.count_decode_error();
+        self.unreadable.complain(what, &self.options.url);
+    }
+
     async fn message(&mut self, message: Message) -> Result<(), Over> {
-        let greeted =
-            matches!(self.phase, Phase::Opening | Phase::Greeting) && message.kind() == "connected";
-        if greeted {
-            self.subscribes = knows_subscribe(&message);
+        let introduced = self.introduced();
+        let greeted = !introduced && *message.kind() == MessageKind::Connected;
+        match message.kind() {
+            MessageKind::Connected if greeted => self.subscribes = knows_subscribe(&message),
+            // Before a login is shown there is none to be renewed.
+            MessageKind::ReauthRequired if introduced => {
+                self.relogin.asked(ReauthReason::of(&message), Instant::now());
+                // Whether it holds is decided by the proof of the next login.
+                self.held_at = None;
+            }
+            MessageKind::History if self.options.subscription.state => self.prove(),
+            MessageKind::Timelapse if !self.options.subscription.state => self.prove(),
+            _ => {}
         }
-        let proof = if self.options.subscription.state { "history" } else { "timelapse" };
-        let proven = self.phase == Phase::Authenticating && message.kind() == proof;
-        // Before a login is shown there is none to be renewed.
-        let introduced = !matches!(self.phase, Phase::Opening | Phase::Greeting);
-        let reauth =
-            (introduced && message.kind() == "reauthRequired").then(|| ReauthReason::of(&message));
-        if proven {
-            self.proven();
-        } else if self.phase == Phase::Reproving && message.kind() == proof {
-            self.live();
-        }
-        self.dispatcher.dispatch(message).await;
-        if let Some(reason) = reauth {
-            self.relogin.asked(reason, Instant::now());
-            // Whether it holds is decided by the proof of the next login.
-            self.held_at = None;
-        }
+        self.dispatcher.dispatch(&message);
         if greeted { self.introduce().await } else { Ok(()) }
+    }
+
+    /// Whether it was said what is wanted, and who asks.
+    fn introduced(&self) -> bool {
+        !matches!(self.phase, Phase::Opening | Phase::Greeting)
+    }
+
+    /// What proves a login has come.
+    fn prove(&mut self) {
+        match self.phase {
+            Phase::Authenticating => self.proven(),
+            Phase::Reproving => self.live(),
+            Phase::Opening | Phase::Greeting | Phase::Live | Phase::Renewing => {}
+        }
     }
 
     /// Says what is wanted, how often, and who asks: in this order, for what is pushed follows
@@ -332,8 +285,7 @@ impl<'a> Connection<'a> {
     /// Sends the throttle factor if OctoPrint has another one.
     async fn send_factor(&mut self) -> Result<(), Over> {
         let factor = self.dispatcher.factor();
-        let introduced = !matches!(self.phase, Phase::Opening | Phase::Greeting);
-        if !introduced || factor == self.factor {
+        if !self.introduced() || factor == self.factor {
             return Ok(());
         }
         self.link.send(frame::encode("throttle", &factor.into())).await?;
@@ -379,7 +331,7 @@ impl<'a> Connection<'a> {
         if due(self.phase_ends) {
             self.phase_is_over()?;
         }
-        if due(self.relogin.due()) && self.aside.is_none() {
+        if due(self.relogin.due()) && self.aside.is_idle() {
             self.log_in_again()?;
         }
         let silent = now.saturating_duration_since(self.heard);
@@ -404,8 +356,7 @@ impl<'a> Connection<'a> {
         }
         // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
         self.phase_ends = None;
-        let rest = self.rest.clone();
-        self.aside = Some(Box::pin(async move { Aside::Asked(rest.current_user().await) }));
+        self.aside.ask_who(self.rest.clone());
         Ok(())
     }
 
@@ -421,17 +372,7 @@ impl<'a> Connection<'a> {
         self.phase_ends = None;
         let url = public_url(&self.options.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
-        let (rest, limit) = (self.rest.clone(), self.options.connect_timeout * LOGIN_STEPS);
-        self.aside = Some(Box::pin(async move {
-            let login = async {
-                match reason {
-                    ReauthReason::Modified => rest.passive_login().await,
-                    ReauthReason::LoginNeeded => rest.login().await,
-                }
-            };
-            let login = timeout(limit, login).await;
-            Aside::LoggedIn(login.unwrap_or(Err(LoginError::Timeout)))
-        }));
+        self.aside.log_in(self.rest.clone(), reason, self.options.connect_timeout);
         Ok(())
     }
 
@@ -441,50 +382,30 @@ impl<'a> Connection<'a> {
         if provable { Ok(()) } else { Err(Failure::Unprovable.into()) }
     }
 
-    async fn aside(&mut self, done: Aside) -> Result<(), Over> {
+    async fn done(&mut self, done: Done) -> Result<(), Over> {
         match done {
-            Aside::LoggedIn(login) => {
+            Done::LoggedIn(login) => {
                 self.login = login?;
                 self.authenticate().await?;
                 self.ask_for_proof().await
             }
             // The proof came while the question was on its way.
-            Aside::Asked(_) if self.phase != Phase::Authenticating => Ok(()),
-            Aside::Asked(Ok(CurrentUser { name: Some(name), permissions, .. }))
+            Done::Asked(_) if self.phase != Phase::Authenticating => Ok(()),
+            Done::Asked(Ok(CurrentUser { name: Some(name), permissions, .. }))
                 if !permissions.iter().any(|permission| permission == "STATUS") =>
             {
                 Err(Failure::NoPermission(name).into())
             }
-            Aside::Asked(_) => Err(Failure::NotProven.into()),
+            Done::Asked(_) => Err(Failure::NotProven.into()),
         }
     }
 }
 
 /// What comes next. May be dropped and called again without losing anything.
-async fn next(
-    link: &mut Link,
-    aside: &mut Option<BoxFuture<'static, Aside>>,
-    deadline: Instant,
-) -> Event {
-    let aside = async {
-        match aside {
-            Some(aside) => aside.await,
-            None => std::future::pending().await,
-        }
-    };
+async fn next(link: &mut Link, aside: &mut Aside, deadline: Instant) -> Event {
     tokio::select! {
         received = link.receive() => Event::Received(received),
-        done = aside => Event::Aside(done),
+        done = aside.done() => Event::Done(done),
         () = sleep_until(deadline) => Event::Tick,
     }
-}
-
-/// Reads a frame; a large one on a thread of its own, lest all other printers wait for it.
-async fn decode(bytes: Bytes, large: usize) -> Result<Frame, FrameError> {
-    if bytes.len() <= large {
-        return frame::decode(&bytes);
-    }
-    let decoded = tokio::task::spawn_blocking(move || frame::decode(&bytes)).await;
-    // Fails only at the end of the runtime, when nobody reads on.
-    decoded.unwrap_or(Err(FrameError::Empty))
 }

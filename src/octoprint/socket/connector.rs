@@ -4,11 +4,12 @@ use tokio::time::{Instant, timeout};
 
 use super::absence::Absence;
 use super::backoff::Backoff;
-use super::connection::{Connection, LOGIN_STEPS, Over, Phase};
+use super::connection::{Connection, Phase};
 use super::dispatcher::{Dispatcher, Order};
-use super::failure::Failure;
+use super::failure::{Failure, Over};
 use super::fallback::Fallback;
 use super::options::SocketOptions;
+use super::relogin::LOGIN_STEPS;
 use super::status::SocketState;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::public_url;

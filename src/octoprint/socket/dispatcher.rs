@@ -1,40 +1,70 @@
-//! What a socket's task does whether connected or not: it obeys, drives the handlers' futures,
-//! measures how long they take, and shows how things are.
+//! What a socket's task does whether connected or not: it obeys, hands out the messages, measures
+//! how long they take, and shows how things are.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::handlers::{Entry, HandlerId, Handlers};
-use super::in_flight::Latency;
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateControl};
 use super::status::{Counts, RateMode, Status};
 use crate::octoprint::wire::message::Message;
+use crate::receipt::{Receipt, Settled};
 
 /// How often the latency in the status is renewed at most.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
+
+/// The messages of a socket from [`Socket::messages`](super::Socket::messages) on, in their order.
+///
+/// Each comes with a receipt. [`Receipt::acknowledge`] says that a message is dealt with, and the
+/// time from its receipt until then is what the throttle goes by. Clones of a receipt may travel
+/// with parts of the work: the last one counts. One that is let go without that is not measured.
+///
+/// Messages wait here until they are taken, none is lost, and a message that waits for too long
+/// counts as late: OctoPrint is told to push less often.
+#[derive(Debug)]
+pub struct Messages(mpsc::UnboundedReceiver<Received>);
+
+/// Boxed: a channel makes room for 32 at once, and mostly there is none.
+type Received = Box<(Message, Receipt)>;
+
+impl Messages {
+    /// The next one; `None` when the socket's task has ended and no message is left. May be dropped
+    /// and called again without losing anything.
+    pub async fn recv(&mut self) -> Option<(Message, Receipt)> {
+        self.0.recv().await.map(|received| *received)
+    }
+
+    /// The next one, if it is there.
+    pub fn try_recv(&mut self) -> Option<(Message, Receipt)> {
+        self.0.try_recv().ok().map(|received| *received)
+    }
+}
 
 /// What a handle asks of the task.
 pub(super) enum Command {
     Order(Order),
     /// A SockJS frame to be sent.
     Send(String),
-    Add(Box<Entry>),
-    Remove(HandlerId),
+    /// All messages from now on go there, too.
+    Listen(mpsc::UnboundedSender<Received>),
     Rate(RateChange),
     #[cfg(test)]
     Fail,
+}
+
+impl Command {
+    /// Asks for all messages from now on.
+    pub(super) fn listen() -> (Self, Messages) {
+        let (sender, messages) = mpsc::unbounded_channel();
+        (Self::Listen(sender), Messages(messages))
+    }
 }
 
 /// What becomes of the connection.
@@ -61,12 +91,12 @@ pub(super) struct Dispatcher {
     later: VecDeque<Command>,
     status: watch::Sender<Status>,
     counts: Arc<Counts>,
-    handlers: Handlers,
-    running: FuturesUnordered<BoxFuture<'static, (u64, Option<Duration>)>>,
+    listeners: Vec<mpsc::UnboundedSender<Received>>,
+    /// Each receipt has the sender.
+    settled: (mpsc::UnboundedSender<Settled>, mpsc::UnboundedReceiver<Settled>),
     rate: RateControl,
     rate_shown: (RateMode, u32),
     rate_changed: bool,
-    latency: Latency,
     latency_shown: Option<Instant>,
     messages: u64,
 }
@@ -78,19 +108,17 @@ impl Dispatcher {
         status: watch::Sender<Status>,
         counts: Arc<Counts>,
     ) -> Self {
-        let window = options.rate_sliding_window_size;
-        let rate = RateControl::new(window, options.max_rate_factor);
+        let rate = RateControl::new(options.rate_sliding_window_size, options.max_rate_factor);
         Self {
             inbox,
             later: VecDeque::new(),
             status,
             counts,
-            handlers: Handlers::default(),
-            running: FuturesUnordered::new(),
+            listeners: Vec::new(),
+            settled: mpsc::unbounded_channel(),
             rate_shown: rate.in_force(),
             rate,
             rate_changed: false,
-            latency: Latency::new(window),
             latency_shown: None,
             messages: 0,
         }
@@ -115,7 +143,7 @@ impl Dispatcher {
         }
     }
 
-    /// One turn: drives the handlers' futures until `future` is done or something is asked for.
+    /// One turn: measures until `future` is done or something is asked for.
     pub(super) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
         let mut future = pin!(future);
         loop {
@@ -136,7 +164,7 @@ impl Dispatcher {
                     // No sender left: all handles are gone.
                     None => return Turn::Order(Order::Close),
                 },
-                Some((serial, took)) = self.running.next() => self.handled(serial, took),
+                Some(settled) = self.settled.1.recv() => self.settle(settled),
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
                     self.obey();
                     self.rate.record_late();
@@ -146,7 +174,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes what has been asked for until now. What changes handlers and rate is done at once, in
+    /// Takes what has been asked for until now. What changes listeners and rate is done at once, in
     /// order; the rest is for the next turn.
     fn obey(&mut self) {
         while let Ok(command) = self.inbox.try_recv() {
@@ -156,8 +184,7 @@ impl Dispatcher {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Add(entry) => self.handlers.add(*entry),
-            Command::Remove(id) => self.handlers.remove(id),
+            Command::Listen(listener) => self.listeners.push(listener),
             Command::Rate(change) => {
                 self.rate.change(change);
                 self.show_rate();
@@ -168,33 +195,25 @@ impl Dispatcher {
         }
     }
 
-    /// Hands a message to its handlers.
-    pub(super) async fn dispatch(&mut self, message: Message) {
+    /// Hands a message to all who listen.
+    pub(super) fn dispatch(&mut self, message: &Message) {
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
         self.obey();
-        let message = Arc::new(message);
-        let Some(mut handled) = self.handlers.call(&message) else {
-            return;
-        };
         self.messages += 1;
-        let serial = self.messages;
-        self.rate.received(serial, message.received());
-        // The first poll happens here, so that handlers get going in the order of the messages.
-        let first = poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await;
-        match first {
-            Poll::Ready(took) => self.handled(serial, took),
-            Poll::Pending => self.running.push(handled.map(move |took| (serial, took)).boxed()),
-        }
+        let (serial, received) = (self.messages, message.received());
+        self.rate.received(serial, received);
+        let receipt = Receipt::new(serial, received, self.settled.0.clone());
+        // Who has stopped listening is forgotten.
+        self.listeners
+            .retain(|listener| listener.send((message.clone(), receipt.clone()).into()).is_ok());
     }
 
-    /// A message's handlers are done, having taken `took` if that is to be measured.
-    fn handled(&mut self, serial: u64, took: Option<Duration>) {
+    fn settle(&mut self, settled: Settled) {
         self.obey();
-        if let Some(took) = took {
-            self.latency.record(took);
+        self.rate.settled(settled);
+        if settled.took.is_some() {
             self.show_latency();
         }
-        self.rate.finished(serial, took);
         self.show_rate();
     }
 
@@ -204,7 +223,7 @@ impl Dispatcher {
             return;
         }
         self.latency_shown = Some(now);
-        let median = self.latency.median();
+        let median = self.rate.latency();
         self.show(|status| status.publish_latency = median);
     }
 

@@ -1,12 +1,18 @@
-//! Why an attempt or a connection of the socket failed, and how long to wait then.
+//! Why an attempt or a connection of the socket is over, and how long to wait where it failed.
 
+use std::collections::HashSet;
+use std::fmt::Display;
 use std::time::Duration;
 
+use url::Url;
+
+use super::dispatcher::Order;
+use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::LoginError;
 use crate::octoprint::wire::received::TransportError;
 
 /// After how many unreadable frames in a row the connection is given up.
-pub(super) const MAX_UNREADABLE: u32 = 20;
+const MAX_UNREADABLE: u32 = 20;
 
 /// How long to wait where only a permission is missing.
 const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
@@ -83,6 +89,58 @@ impl Failure {
             Self::Transport(error) => error.closed_by_peer(),
             Self::Closed { .. } => true,
             _ => false,
+        }
+    }
+}
+
+/// Why an attempt or a connection is over: told so, or failed.
+pub(super) enum Over {
+    Told(Order),
+    Failed(Failure),
+}
+
+impl From<Order> for Over {
+    fn from(order: Order) -> Self {
+        Self::Told(order)
+    }
+}
+
+impl<E: Into<Failure>> From<E> for Over {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+/// What could not be read on one connection.
+#[derive(Default)]
+pub(super) struct Unreadable {
+    /// Frames since the last readable one.
+    frames: u32,
+    /// What has been said of it in the log.
+    complained: HashSet<String>,
+}
+
+impl Unreadable {
+    /// A frame could be read.
+    pub(super) fn readable(&mut self) {
+        self.frames = 0;
+    }
+
+    /// A frame could not be read. Single ones are skipped; where there are only such, the connection
+    /// is worth nothing.
+    pub(super) fn note(&mut self, what: &dyn Display) -> Result<(), Failure> {
+        self.frames += 1;
+        let few = self.frames < MAX_UNREADABLE;
+        if few { Ok(()) } else { Err(Failure::Unreadable(what.to_string())) }
+    }
+
+    /// Says what is skipped, the first time for each kind of it.
+    pub(super) fn complain(&mut self, what: &dyn Display, url: &Url) {
+        let what = what.to_string();
+        if !self.complained.contains(&what) {
+            let url = public_url(url);
+            tracing::warn!(url, "skipped {what}; further ones on this connection are counted only");
+            self.complained.insert(what);
         }
     }
 }

@@ -4,17 +4,18 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::connector::Connector;
-use super::dispatcher::{Command, Dispatcher, Order};
-use super::handlers::{Entry, Handled, HandlerId};
+use super::dispatcher::{Command, Dispatcher, Messages, Order};
+use super::handlers::{Entry, Handled, HandlerId, Handlers};
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateHook};
 use super::status::{Counters, Counts, RateMode, SocketState, Status};
@@ -29,7 +30,9 @@ use crate::secret::Secret;
 /// OctoPrint's push socket. A cheap handle: clones stand for the same socket.
 ///
 /// The socket lives in a task of its own, which ends with [`Socket::close`] or when the last handle
-/// is gone. A handler that captures a handle keeps the socket alive: close such a socket.
+/// is gone. Its messages are there as a stream ([`Socket::messages`]) and for handlers
+/// ([`Socket::on_message`]). A handler that captures a handle keeps the socket alive: close such a
+/// socket.
 #[derive(Clone)]
 pub struct Socket {
     handle: Arc<Handle>,
@@ -42,9 +45,11 @@ struct Handle {
     /// The task's; watched from here for as long as there is a handle.
     status: watch::Sender<Status>,
     counts: Arc<Counts>,
-    /// Which handlers there are, and of which kind; the task has the handlers.
-    registered: Mutex<Vec<(HandlerId, Box<str>)>>,
+    handlers: Arc<Handlers>,
+    handlers_run: Once,
     last_id: AtomicU64,
+    runtime: tokio::runtime::Handle,
+    tasks: TaskTracker,
 }
 
 impl Socket {
@@ -67,9 +72,22 @@ impl Socket {
         let (status, counts) = (watch::Sender::new(Status::default()), Arc::<Counts>::default());
         let dispatcher = Dispatcher::new(&options, inbox, status.clone(), Arc::clone(&counts));
         let connector = Box::new(Connector::new(options, rest.clone(), dispatcher));
-        runtime.spawn(watched(status.clone(), connector.run()).in_current_span());
-        let (registered, last_id) = Default::default();
-        let handle = Handle { rest, commands, status, counts, registered, last_id };
+        let tasks = TaskTracker::new();
+        let task = watched(status.clone(), connector.run()).in_current_span();
+        tasks.spawn_on(task, &runtime);
+        let (handlers, last_id) = Default::default();
+        let handlers_run = Once::new();
+        let handle = Handle {
+            rest,
+            commands,
+            status,
+            counts,
+            handlers,
+            handlers_run,
+            last_id,
+            runtime,
+            tasks,
+        };
         Ok(Self { handle: Arc::new(handle) })
     }
 
@@ -95,34 +113,38 @@ impl Socket {
         self.command(Command::Order(Order::Disconnect));
     }
 
+    /// All messages from now on, in their order, each with the receipt that tells the socket when
+    /// it was dealt with. Who asks twice has them twice.
+    pub fn messages(&self) -> Messages {
+        let (listen, messages) = Command::listen();
+        self.command(listen);
+        messages
+    }
+
     /// Registers a handler for messages of type `kind`, or for every message with `"*"`.
     ///
     /// For each message the `*` handlers are called first, then those of its type, each in order
     /// of registration. A handler is called in the order of the messages and must not block; what
-    /// takes time belongs into its future. Futures run side by side within the socket's task, and
-    /// do not hold up later messages. A panic in one of them harms nothing else.
+    /// takes time belongs into its future. Futures run side by side within one task, and do not
+    /// hold up later messages. A panic in one of them harms nothing else.
     pub fn on_message<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
     where
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
     {
-        let id = HandlerId(self.handle.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        self.registered(|registered| registered.push((id, kind.into())));
-        self.command(Command::Add(Box::new(Entry::new(id, kind, handler))));
+        let Handle { handlers, handlers_run, last_id, runtime, tasks, .. } = &*self.handle;
+        let id = HandlerId(last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        handlers.add(Entry::new(id, kind, handler));
+        handlers_run.call_once(|| {
+            let run = Arc::clone(handlers).run(self.messages());
+            tasks.spawn_on(run.in_current_span(), runtime);
+        });
         id
     }
 
     /// Removes a handler. `false`: there is none of that kind and id.
     pub fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
-        let is_it = |entry: &(HandlerId, Box<str>)| entry.0 == id && *entry.1 == *kind;
-        let known = self.registered(|registered| {
-            let known = registered.iter().position(is_it);
-            known.map(|index| registered.swap_remove(index)).is_some()
-        });
-        if known {
-            self.command(Command::Remove(id));
-        }
-        known
+        self.handle.handlers.remove(kind, id)
     }
 
     /// Sends `{kind: payload}` to OctoPrint. Dropped when there is no connection.
@@ -155,6 +177,11 @@ impl Socket {
         hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
     ) {
         self.change_rate(RateChange::OnTooHigh(self.hook(hook)));
+    }
+
+    /// Has `hook` called with each processing time that is measured.
+    pub fn on_measured(&self, hook: impl Fn(Duration) + Send + 'static) {
+        self.change_rate(RateChange::OnMeasured(Box::new(hook)));
     }
 
     /// One step of 500 ms faster: the throttle factor less one, never under 1.
@@ -217,7 +244,8 @@ impl Socket {
     /// done by then are dropped. Afterwards every call is without effect.
     pub async fn close(&self) {
         self.command(Command::Order(Order::Close));
-        self.handle.commands.closed().await;
+        self.handle.tasks.close();
+        self.handle.tasks.wait().await;
     }
 
     /// Whether the socket's task has ended: it was closed, or has panicked, which its status shows
@@ -230,10 +258,6 @@ impl Socket {
     #[cfg(test)]
     pub(crate) fn fail(&self) {
         self.command(Command::Fail);
-    }
-
-    fn registered<T>(&self, change: impl FnOnce(&mut Vec<(HandlerId, Box<str>)>) -> T) -> T {
-        change(&mut self.handle.registered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A hook as the task calls it: it must not keep the socket alive.

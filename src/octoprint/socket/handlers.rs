@@ -1,17 +1,16 @@
-//! The handlers registered for messages, and calling them.
+//! Handlers by the type of message: a layer over the stream of messages.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use crate::octoprint::wire::message::Message;
-
-/// The kind that stands for every message.
-const EVERY: &str = "*";
+use super::dispatcher::Messages;
+use crate::octoprint::wire::message::{Message, MessageKind};
+use crate::receipt::Receipt;
 
 /// Whether the time that a handler took says anything about the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +30,9 @@ type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 /// One handler and what it is for.
 pub(super) struct Entry {
     id: HandlerId,
-    kind: Box<str>,
-    handler: Handler,
+    /// `None`: every message.
+    kind: Option<MessageKind>,
+    handler: Mutex<Handler>,
 }
 
 impl Entry {
@@ -41,92 +41,113 @@ impl Entry {
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
     {
-        Self { id, kind: kind.into(), handler: Box::new(move |message| handler(message).boxed()) }
+        let handler: Handler = Box::new(move |message| handler(message).boxed());
+        Self { id, kind: wanted(kind), handler: Mutex::new(handler) }
     }
 
-    fn wants(&self, kind: &str) -> bool {
-        *self.kind == *EVERY || *self.kind == *kind
-    }
-
-    fn call(&self, message: &Arc<Message>) -> Option<BoxFuture<'static, Handled>> {
-        let called = catch_unwind(AssertUnwindSafe(|| (self.handler)(Arc::clone(message))));
-        if called.is_err() {
-            tracing::error!(kind = message.kind(), "a message handler panicked; continuing");
+    /// Calls the handler. What comes back resolves when it is done, and says so with `receipt`.
+    fn call(&self, message: &Arc<Message>, receipt: Receipt) -> impl Future<Output = ()> + use<> {
+        let called = catch_unwind(AssertUnwindSafe(|| lock(&self.handler)(Arc::clone(message))));
+        let kind = message.kind().clone();
+        async move {
+            let handled = match called {
+                Ok(handled) => AssertUnwindSafe(handled).catch_unwind().await,
+                Err(panicked) => Err(panicked),
+            };
+            match handled {
+                Ok(Handled::Measured) => receipt.acknowledge(),
+                Ok(Handled::Unmeasured) => {}
+                Err(_) => tracing::error!(%kind, "a message handler panicked; continuing"),
+            }
         }
-        called.ok()
     }
 }
 
-/// All handlers, `*` first, each group in order of registration.
-#[derive(Default)]
-pub(super) struct Handlers(Vec<Entry>);
+/// The type that a handler is for; `None` stands for every message.
+fn wanted(kind: &str) -> Option<MessageKind> {
+    (kind != "*").then(|| kind.into())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All handlers, `*` first, each group in order of registration; `None` at the end of the socket,
+/// lest one that holds a handle of it keeps it for ever.
+pub(super) struct Handlers(Mutex<Option<Vec<Arc<Entry>>>>);
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
 
 impl Handlers {
-    pub(super) fn add(&mut self, entry: Entry) {
-        let every = self.0.iter().take_while(|entry| *entry.kind == *EVERY).count();
-        self.0.insert(if *entry.kind == *EVERY { every } else { self.0.len() }, entry);
+    pub(super) fn add(&self, entry: Entry) {
+        let mut entries = lock(&self.0);
+        let Some(entries) = &mut *entries else { return };
+        let every = entries.iter().take_while(|entry| entry.kind.is_none()).count();
+        let index = if entry.kind.is_none() { every } else { entries.len() };
+        entries.insert(index, Arc::new(entry));
     }
 
-    pub(super) fn remove(&mut self, id: HandlerId) {
-        self.0.retain(|entry| entry.id != id);
+    /// Removes a handler. `false`: there is none of that kind and id.
+    pub(super) fn remove(&self, kind: &str, id: HandlerId) -> bool {
+        let kind = wanted(kind);
+        let mut entries = lock(&self.0);
+        let Some(entries) = &mut *entries else { return false };
+        let known = entries.iter().position(|entry| entry.id == id && entry.kind == kind);
+        known.map(|index| entries.remove(index)).is_some()
     }
 
-    /// Calls the handlers of a message. What comes back resolves when all of them are done, to the
-    /// longest time that one of them wants measured. `None`: nobody wants the message.
-    pub(super) fn call(
-        &self,
-        message: &Arc<Message>,
-    ) -> Option<BoxFuture<'static, Option<Duration>>> {
-        let wanted = self.0.iter().filter(|entry| entry.wants(message.kind()));
-        let mut running: Vec<_> = wanted
-            .filter_map(|entry| entry.call(message))
-            .map(|handled| measured(handled, Arc::clone(message)))
-            .collect();
-        match running.len() {
-            0 => None,
-            1 => running.pop().map(FutureExt::boxed),
-            _ => Some(join_all(running).map(|times| times.into_iter().flatten().max()).boxed()),
+    fn of(&self, kind: &MessageKind) -> Vec<Arc<Entry>> {
+        let wants = |entry: &&Arc<Entry>| entry.kind.as_ref().is_none_or(|wanted| wanted == kind);
+        lock(&self.0).iter().flatten().filter(wants).cloned().collect()
+    }
+
+    /// Calls the handlers of each message until there are no more.
+    pub(super) async fn run(self: Arc<Self>, mut messages: Messages) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                // Handlers get going in the order of the messages.
+                biased;
+                Some(()) = running.next() => {}
+                received = messages.recv() => {
+                    let Some((message, receipt)) = received else { break };
+                    let message = Arc::new(message);
+                    let entries = self.of(message.kind());
+                    running.extend(entries.iter().map(|e| e.call(&message, receipt.clone())));
+                }
+            }
         }
-    }
-}
-
-/// How long after the receipt a handler was done, if it wants that measured.
-async fn measured(handled: BoxFuture<'static, Handled>, message: Arc<Message>) -> Option<Duration> {
-    match AssertUnwindSafe(handled).catch_unwind().await {
-        Ok(Handled::Measured) => Some(message.received().elapsed()),
-        Ok(Handled::Unmeasured) => None,
-        Err(_) => {
-            tracing::error!(kind = message.kind(), "a message handler panicked; continuing");
-            None
-        }
+        // Not dropped under the lock: what they hold may be the last of the socket.
+        let entries = lock(&self.0).take();
+        drop(entries);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::time::SystemTime;
 
     use bytes::Bytes;
+    use tokio::sync::mpsc;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::octoprint::socket::dispatcher::Command;
+    use crate::receipt::Settled;
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
-    fn message(kind: &str) -> Arc<Message> {
-        let payload = Bytes::from_static(b"null");
-        let now = Instant::now();
-        Arc::new(Message::new(kind, payload, now, SystemTime::UNIX_EPOCH, 1).unwrap())
-    }
-
     /// Handlers of these kinds that write down their names.
-    fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Handlers {
-        let mut handlers = Handlers::default();
+    fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Arc<Handlers> {
+        let handlers = Handlers::default();
         for (id, (kind, name)) in (1..).zip(named) {
             handlers.add(Entry::new(HandlerId(id), kind, noted(log, name)));
         }
-        handlers
+        Arc::new(handlers)
     }
 
     fn noted(
@@ -140,39 +161,73 @@ mod tests {
         }
     }
 
+    /// Hands over a message of this type, to the end; yields whether it is measured.
+    async fn hand(handlers: &Arc<Handlers>, kind: &str) -> bool {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (Command::Listen(listener), messages) = Command::listen() else { panic!() };
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let message = Message::new(kind, Bytes::from_static(b"null"), now, wall, 1).unwrap();
+        listener.send(Box::new((message, Receipt::new(1, now, tell)))).unwrap();
+        let running = Arc::clone(handlers).run(messages);
+        tokio::select! {
+            () = running => panic!("ended before the messages"),
+            Some(Settled { took, .. }) = told.recv() => took.is_some(),
+        }
+    }
+
     #[tokio::test]
     async fn stars_first_then_in_order_and_removable() {
         let log = Log::default();
         let named = [("event", "a"), ("event", "b"), ("*", "*1"), ("plugin", "p"), ("*", "*2")];
-        let mut handlers = handlers(&log, &named);
-        assert!(handlers.call(&message("event")).unwrap().await.is_some());
+        let handlers = handlers(&log, &named);
+        assert!(hand(&handlers, "event").await);
         assert_eq!(*log.lock().unwrap(), ["*1", "*2", "a", "b"]);
-        handlers.remove(HandlerId(1));
+        assert!(!handlers.remove("plugin", HandlerId(1)) && handlers.remove("event", HandlerId(1)));
         log.lock().unwrap().clear();
-        handlers.call(&message("event")).unwrap().await;
+        hand(&handlers, "event").await;
         assert_eq!(*log.lock().unwrap(), ["*1", "*2", "b"]);
     }
 
     #[tokio::test]
     async fn a_panic_takes_nothing_else_down() {
         let log = Log::default();
-        let mut handlers = handlers(&log, &[("*", "survivor")]);
+        let handlers = handlers(&log, &[("*", "survivor")]);
         let at_once = |_| -> std::future::Ready<Handled> { panic!("at the call") };
         handlers.add(Entry::new(HandlerId(2), "*", at_once));
         let later = |_| async { panic!("later") };
         handlers.add(Entry::new(HandlerId(3), "*", later));
         for _ in 0..2 {
-            assert!(handlers.call(&message("event")).unwrap().await.is_some());
+            assert!(hand(&handlers, "event").await);
         }
         assert_eq!(*log.lock().unwrap(), ["survivor"; 2]);
     }
 
     #[tokio::test]
     async fn nobody_and_unmeasured() {
-        let mut handlers = Handlers::default();
+        let handlers = Arc::new(Handlers::default());
         let unmeasured = |_| async { Handled::Unmeasured };
         handlers.add(Entry::new(HandlerId(1), "event", unmeasured));
-        assert!(handlers.call(&message("plugin")).is_none());
-        assert_eq!(handlers.call(&message("event")).unwrap().await, None);
+        assert!(!hand(&handlers, "plugin").await);
+        assert!(!hand(&handlers, "event").await);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_no_handler_is_kept() {
+        let held = Arc::new(());
+        let holds = |held: &Arc<()>| {
+            let held = Arc::clone(held);
+            move |_| {
+                let _held = &held;
+                std::future::ready(Handled::Measured)
+            }
+        };
+        let handlers = Arc::new(Handlers::default());
+        handlers.add(Entry::new(HandlerId(1), "*", holds(&held)));
+        assert_eq!(Arc::strong_count(&held), 2);
+        let (listen, messages) = Command::listen();
+        drop(listen);
+        Arc::clone(&handlers).run(messages).await;
+        handlers.add(Entry::new(HandlerId(2), "*", holds(&held)));
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
 
+use crate::octoprint::rest::client::{CurrentUser, Rest};
+use crate::octoprint::rest::error::RestError;
+use crate::octoprint::rest::login::{Login, LoginError};
 use crate::octoprint::wire::message::{Message, ReauthReason};
+
+/// A login is several calls on a host that may be slow; more than this is none.
+pub(super) const LOGIN_STEPS: u32 = 4;
 
 /// How long a burst of `reauthRequired` is collected.
 const BURST: Duration = Duration::from_secs(1);
@@ -58,6 +65,49 @@ impl Relogin {
     /// The connection has held with its present login.
     pub(super) fn held(&mut self) {
         (self.logins, self.stale) = (0, 0);
+    }
+}
+
+/// A REST call that goes on beside the connection, for its sake: one at a time.
+#[derive(Default)]
+pub(super) struct Aside(Option<BoxFuture<'static, Done>>);
+
+/// What came of such a call.
+pub(super) enum Done {
+    LoggedIn(Result<Login, LoginError>),
+    Asked(Result<CurrentUser, RestError>),
+}
+
+impl Aside {
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Asks who is logged in, and what that user may do.
+    pub(super) fn ask_who(&mut self, rest: Rest) {
+        self.0 = Some(Box::pin(async move { Done::Asked(rest.current_user().await) }));
+    }
+
+    /// Logs in, each step within `limit`.
+    pub(super) fn log_in(&mut self, rest: Rest, reason: ReauthReason, limit: Duration) {
+        self.0 = Some(Box::pin(async move {
+            let login = async {
+                match reason {
+                    ReauthReason::Modified => rest.passive_login().await,
+                    ReauthReason::LoginNeeded => rest.login().await,
+                }
+            };
+            let login = timeout(limit * LOGIN_STEPS, login).await;
+            Done::LoggedIn(login.unwrap_or(Err(LoginError::Timeout)))
+        }));
+    }
+
+    /// The end of the call; none where there is no call. May be dropped and called again.
+    pub(super) async fn done(&mut self) -> Done {
+        let Some(call) = &mut self.0 else { return std::future::pending().await };
+        let done = call.await;
+        self.0 = None;
+        done
     }
 }
 

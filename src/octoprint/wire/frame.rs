@@ -5,7 +5,6 @@
 //! itself has JSON strings there. Both are understood. Payloads are slices of the frame they came
 //! in, never parsed further and never written anew, but for JSON that is none: see [`lenient`].
 
-use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visito
 use serde_json::value::RawValue;
 
 use super::lenient;
+use super::message::MessageKind;
 use crate::secret::Secret;
 
 /// One SockJS frame.
@@ -45,8 +45,8 @@ pub struct Decoded {
 /// A message type and its payload, still as JSON text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawMessage {
-    /// The top-level key: `current`, `event`, …
-    pub kind: String,
+    /// The top-level key.
+    pub kind: MessageKind,
     /// The value verbatim: a slice of the frame (valid UTF-8, valid JSON).
     pub payload: Bytes,
 }
@@ -242,9 +242,9 @@ impl<'de> Visitor<'de> for Keys<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((kind, payload)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+        while let Some((kind, payload)) = map.next_entry::<_, &'de RawValue>()? {
             let payload = self.frame.slice_ref(payload.get().as_bytes());
-            self.messages.push(RawMessage { kind: kind.into_owned(), payload });
+            self.messages.push(RawMessage { kind, payload });
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn captured_frames_decode_whole() {
-        let mut kinds = std::collections::BTreeSet::new();
+        let mut kinds = std::collections::HashSet::new();
         for line in include_str!("../../../tests/captures/frames_sockjs_websocket.jsonl").lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             if line["dir"] != "in" {
@@ -382,7 +382,8 @@ mod tests {
                 kinds.extend(decoded.messages.into_iter().map(|m| m.kind));
             }
         }
-        assert!(kinds.contains("connected") && kinds.contains("history"), "{kinds:?}");
+        let known = [MessageKind::Connected, MessageKind::History];
+        assert!(known.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
     }
 
     proptest! {

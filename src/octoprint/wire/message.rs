@@ -2,36 +2,112 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+/// An enum of names that OctoPrint uses; each is a variant's own, or the text after it.
+macro_rules! names {
+    ($(#[$about:meta])* $Enum:ident: $($Name:ident $($text:literal)?,)*) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum $Enum {
+            $(#[doc = concat!("`", name!($Name $($text)?), "`.")] $Name,)*
+            /// Another one, by its name.
+            Other(Box<str>),
+        }
+
+        impl $Enum {
+            /// The name, as OctoPrint has it.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$Name => name!($Name $($text)?),)*
+                    Self::Other(name) => name,
+                }
+            }
+        }
+
+        impl From<&str> for $Enum {
+            fn from(name: &str) -> Self {
+                match name {
+                    $(name!($Name $($text)?) => Self::$Name,)*
+                    other => Self::Other(other.into()),
+                }
+            }
+        }
+
+        impl fmt::Display for $Enum {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $Enum {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str(Name(PhantomData))
+            }
+        }
+    };
+}
+
+macro_rules! name {
+    ($Name:ident) => {
+        stringify!($Name)
+    };
+    ($Name:ident $text:literal) => {
+        $text
+    };
+}
+
+names! {
+    /// The type of a push message: those of OctoPrint 1.11, and any other.
+    MessageKind:
+    Connected "connected", History "history", Current "current", Event "event", Plugin "plugin",
+    Timelapse "timelapse", SlicingProgress "slicingProgress", RenderProgress "renderProgress",
+    ReauthRequired "reauthRequired",
+}
+
+names! {
+    /// The type of an event: those that mean something to a bridge, and any other.
+    EventKind:
+    CaptureDone, CaptureStart, ChartMarked, ClientAuthed, ClientClosed, ClientDeauthed,
+    ClientOpened, CommandSuppressed, Connected, Disconnected, Dwelling, Error, FilamentChange,
+    FileSelected, MetadataAnalysisFinished, MetadataAnalysisStarted, MetadataStatisticsUpdated,
+    PositionUpdate, PrintCancelled, PrintDone, PrintFailed, PrintPaused, PrintResumed, PrintStarted,
+    PrinterProfileAdded, PrinterProfileModified, PrinterReset, PrinterStateChanged,
+    RegisteredMessageReceived, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
+}
+
+/// Reads a name without a text of its own.
+struct Name<T>(PhantomData<T>);
+
+impl<T: for<'a> From<&'a str>> Visitor<'_> for Name<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<T, E> {
+        Ok(T::from(name))
+    }
+}
+
 /// One push message: its type, its payload as it arrived, and when it arrived.
 #[derive(Clone)]
 pub struct Message {
-    kind: Cow<'static, str>,
+    kind: MessageKind,
     payload: Utf8Bytes,
     received: Instant,
     received_at: SystemTime,
     connection: u64,
 }
-
-/// The types that OctoPrint 1.11 sends; they need no allocation.
-const KNOWN: [&str; 9] = [
-    "connected",
-    "history",
-    "current",
-    "event",
-    "plugin",
-    "timelapse",
-    "slicingProgress",
-    "renderProgress",
-    "reauthRequired",
-];
 
 impl Message {
     /// Builds a message of type `kind` from its payload's JSON text.
@@ -39,21 +115,18 @@ impl Message {
     /// # Errors
     /// When `payload` is not UTF-8. That it is JSON is the caller's promise.
     pub fn new(
-        kind: &str,
+        kind: impl Into<MessageKind>,
         payload: Bytes,
         received: Instant,
         received_at: SystemTime,
         connection: u64,
     ) -> Result<Self, std::str::Utf8Error> {
-        let kind = match KNOWN.iter().find(|known| **known == kind) {
-            Some(known) => Cow::Borrowed(*known),
-            None => Cow::Owned(kind.to_owned()),
-        };
-        Ok(Self { kind, payload: payload.try_into()?, received, received_at, connection })
+        let (kind, payload) = (kind.into(), payload.try_into()?);
+        Ok(Self { kind, payload, received, received_at, connection })
     }
 
-    /// The type: `current`, `event`, `plugin`, … or one that is not known today.
-    pub fn kind(&self) -> &str {
+    /// The type.
+    pub fn kind(&self) -> &MessageKind {
         &self.kind
     }
 
@@ -102,9 +175,9 @@ impl fmt::Debug for Message {
 /// The payload of an `event` message.
 #[derive(Debug, Deserialize)]
 pub struct Event<'a> {
-    /// The event's type: `PrintStarted`, `ZChange`, …
-    #[serde(borrow, rename = "type")]
-    pub kind: Cow<'a, str>,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
     /// Its payload, verbatim; mostly an object, often `null`.
     #[serde(borrow)]
     pub payload: Option<&'a RawValue>,
@@ -170,10 +243,24 @@ mod tests {
     fn events_and_plugins_borrow() {
         let event = message("event", r#"{"type":"ZChange","payload":{"new":1.0}}"#);
         let event: Event = event.json().unwrap();
-        assert_eq!((&*event.kind, event.payload.unwrap().get()), ("ZChange", r#"{"new":1.0}"#));
+        assert_eq!(
+            (event.kind, event.payload.unwrap().get()),
+            (EventKind::ZChange, r#"{"new":1.0}"#)
+        );
         let plugin = message("plugin", r#"{"plugin":"psucontrol","data":null}"#);
         let plugin: Plugin = plugin.json().unwrap();
         assert_eq!((&*plugin.plugin, plugin.data.is_none()), ("psucontrol", true));
+    }
+
+    #[test]
+    fn names_come_back_known_or_not() {
+        for name in ["current", "reauthRequired", "Current", "a\"b", ""] {
+            assert_eq!(MessageKind::from(name).as_str(), name);
+        }
+        let read = |json| serde_json::from_str::<EventKind>(json).unwrap();
+        assert_eq!(read(r#""Print\u0044one""#), EventKind::PrintDone);
+        assert_eq!(read(r#""plugin_x_\"y""#), EventKind::Other("plugin_x_\"y".into()));
+        assert!(serde_json::from_str::<EventKind>("1").is_err());
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::Method;
 use tokio::time::timeout;
 
+use super::frame::{self, Frame, FrameError};
 use super::large::Sizes;
 use super::received::{Received, TransportError};
 use super::websocket::WebSocket;
@@ -80,7 +82,7 @@ impl Link {
         match self {
             Self::WebSocket(link) => link.ping().await,
             Self::Xhr(link) => {
-                link.send(super::frame::encode("throttle", &factor.into()));
+                link.send(frame::encode("throttle", &factor.into()));
                 Ok(())
             }
         }
@@ -94,6 +96,16 @@ impl Link {
             Self::Xhr(_) => {}
         }
     }
+}
+
+/// Reads a frame; one larger than `large` on a thread of its own, lest all other printers wait.
+pub(in crate::octoprint) async fn decode(bytes: Bytes, large: usize) -> Result<Frame, FrameError> {
+    if bytes.len() <= large {
+        return frame::decode(&bytes);
+    }
+    let decoded = tokio::task::spawn_blocking(move || frame::decode(&bytes)).await;
+    // Fails only at the end of the runtime, when nobody reads on.
+    decoded.unwrap_or(Err(FrameError::Empty))
 }
 
 /// Opens a WebSocket within `limit`.

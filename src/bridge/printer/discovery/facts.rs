@@ -10,7 +10,7 @@ use super::profile::{self, PrinterProfile};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::homeassistant::MOST_FILES;
-use crate::octoprint::{Rest, RestError};
+use crate::octoprint::{EventKind, Rest, RestError};
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +37,12 @@ pub enum Question {
 
 impl Question {
     /// What an event of this type leaves unknown.
-    pub fn after(event: &str) -> Option<Self> {
+    pub fn after(event: &EventKind) -> Option<Self> {
+        use EventKind::{Connected, PrinterProfileAdded, PrinterProfileModified, UpdatedFiles};
         match event {
             // Connecting may select another profile.
-            "Connected" | "PrinterProfileAdded" | "PrinterProfileModified" => Some(Self::Profile),
-            "UpdatedFiles" => Some(Self::Files),
+            Connected | PrinterProfileAdded | PrinterProfileModified => Some(Self::Profile),
+            UpdatedFiles => Some(Self::Files),
             _ => None,
         }
     }
@@ -140,10 +141,10 @@ mod tests {
 
     #[test]
     fn events_are_told_by_their_type_alone() {
-        assert_eq!(Question::after("Connected"), Some(Question::Profile));
-        assert_eq!(Question::after("UpdatedFiles"), Some(Question::Files));
+        assert_eq!(Question::after(&EventKind::Connected), Some(Question::Profile));
+        assert_eq!(Question::after(&EventKind::UpdatedFiles), Some(Question::Files));
         for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
-            assert_eq!(Question::after(other), None, "{other}");
+            assert_eq!(Question::after(&other.into()), None, "{other}");
         }
     }
 

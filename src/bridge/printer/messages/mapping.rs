@@ -10,8 +10,9 @@ use super::event;
 use super::plugin_topics::OctoPrintMqtt;
 use crate::bridge::printer::snapshot::{NotAnObject, Now, Snapshot, StateChange, StateTopic};
 use crate::config::{Printer, Publish};
-use crate::mqtt::{Kind, Publication, Receipt};
-use crate::octoprint::{Event, Message, Plugin};
+use crate::mqtt::{Kind, Publication};
+use crate::octoprint::{Event, Message, MessageKind, Plugin};
+use crate::receipt::Receipt;
 use crate::topics::{PrinterTopics, Topic};
 
 /// A plugin whose messages carry tokens that let anyone grant an application key.
@@ -79,16 +80,17 @@ impl Mapping {
         let now = received(message);
         let mut batch = self.batch(now, receipt);
         let mapped = match message.kind() {
-            "event" => match message.json() {
+            MessageKind::Event => match message.json() {
                 Ok(event) => return (self.map_event(message, &event, receipt), None),
                 Err(error) => Err(error.into()),
             },
-            "plugin" => self.map_plugin(message, &mut batch),
-            "connected" => self.map_connected(message, &mut batch),
-            kind @ ("current" | "history") => self.map_state(kind, message, now, &mut batch),
+            MessageKind::Plugin => self.map_plugin(message, &mut batch),
+            MessageKind::Connected => self.map_connected(message, &mut batch),
+            MessageKind::Current | MessageKind::History => self.map_state(message, now, &mut batch),
             kind => {
-                if self.publish.messages.allows(kind) {
-                    batch.push(self.topics.message(kind), message.payload_bytes(), Kind::MESSAGE);
+                if self.publish.messages.allows(kind.as_str()) {
+                    let topic = self.topics.message(kind.as_str());
+                    batch.push(topic, message.payload_bytes(), Kind::MESSAGE);
                 }
                 Ok(())
             }
@@ -139,16 +141,11 @@ impl Mapping {
             .collect()
     }
 
-    fn map_state(
-        &mut self,
-        kind: &str,
-        message: &Message,
-        now: Now,
-        batch: &mut Batch<'_>,
-    ) -> Result<(), Odd> {
-        let applied = match kind {
-            "history" => self.snapshot.apply_history(message.payload(), now),
-            _ => self.snapshot.apply(message.payload(), now),
+    fn map_state(&mut self, message: &Message, now: Now, batch: &mut Batch<'_>) -> Result<(), Odd> {
+        let is_history = *message.kind() == MessageKind::History;
+        let applied = match is_history {
+            true => self.snapshot.apply_history(message.payload(), now),
+            false => self.snapshot.apply(message.payload(), now),
         };
         let (changes, outcome) = match applied {
             Ok(changes) => (changes, Ok(())),
@@ -163,10 +160,10 @@ impl Mapping {
                 batch.push(topic, payload, Kind::State);
             }
         }
-        if self.publish.messages.allows(kind) {
-            let (topic, kind) = match kind {
-                "current" => (&self.topics.current, Kind::Newest),
-                _ => (&self.topics.history, Kind::Unacknowledged),
+        if self.publish.messages.allows(message.kind().as_str()) {
+            let (topic, kind) = match is_history {
+                true => (&self.topics.history, Kind::Unacknowledged),
+                false => (&self.topics.current, Kind::Newest),
             };
             batch.push(topic.clone(), message.payload_bytes(), kind);
         }
@@ -174,13 +171,13 @@ impl Mapping {
     }
 
     fn add_event(&mut self, event: &Event<'_>, at: SystemTime, batch: &mut Batch<'_>) {
-        let kind = event::event_kind(&event.kind);
-        if self.publish.events.allows(&event.kind) {
+        let (kind, name) = (event::event_kind(&event.kind), event.kind.as_str());
+        if self.publish.events.allows(name) {
             let payload = event::payload(event, at);
             if let Some(plugin) = &self.plugin_topics {
-                batch.push(plugin.event_topic(&event.kind), payload.clone(), kind);
+                batch.push(plugin.event_topic(name), payload.clone(), kind);
             }
-            batch.push(self.topics.event(&event.kind), payload, kind);
+            batch.push(self.topics.event(name), payload, kind);
         }
         let progress = self.plugin_topics.as_mut().and_then(|p| p.progress_of(event, at));
         if let Some((topic, payload)) = progress {
@@ -214,7 +211,7 @@ impl Mapping {
         if let Some(change) = self.snapshot.apply_server(message.payload())? {
             batch.push(self.state_topic(change.topic), change.payload, Kind::State);
         }
-        if self.publish.messages.allows("connected") {
+        if self.publish.messages.allows(message.kind().as_str()) {
             batch.push(self.topics.connected.clone(), payload, Kind::State);
         }
         Ok(())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::octoprint::Event;
+use crate::octoprint::{Event, EventKind};
 use crate::timestamp;
 use crate::topics::{Topic, segment};
 
@@ -106,13 +106,13 @@ impl OctoPrintMqtt {
 
     /// The progress that an event changes: the plugin starts at 0, and ends at 100.
     pub fn progress_of(&mut self, event: &Event<'_>, at: SystemTime) -> Option<(Topic, Bytes)> {
-        let percent = match &*event.kind {
-            "PrintStarted" | "FileSelected" => 0,
-            "PrintDone" => 100,
+        let percent = match event.kind {
+            EventKind::PrintStarted | EventKind::FileSelected => 0,
+            EventKind::PrintDone => 100,
             _ => return None,
         };
         let file: PluginFile = serde_json::from_str(event.payload?.get()).ok()?;
-        if event.kind == "PrintStarted" {
+        if event.kind == EventKind::PrintStarted {
             // Begun anew, it is said anew.
             self.progress = None;
         }

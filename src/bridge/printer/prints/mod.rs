@@ -29,7 +29,7 @@ use super::snapshot::Snapshot;
 use crate::bridge::hub::watch::Watch;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
-use crate::octoprint::{FilePath, Rest, RestError};
+use crate::octoprint::{EventKind, FilePath, Rest, RestError};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
@@ -125,14 +125,14 @@ impl Prints {
     /// An event.
     pub fn event(
         &mut self,
-        kind: &str,
+        kind: &EventKind,
         payload: Option<&str>,
         now: Instant,
         rest: &Rest,
     ) -> Followed {
         let print = || payload.and_then(print_of).unwrap_or_default();
         match kind {
-            "PrintStarted" => {
+            EventKind::PrintStarted => {
                 let print = print();
                 self.ask_counts(&print, rest.clone());
                 if let Some(lost) = self.tracker.started(print, now) {
@@ -140,12 +140,12 @@ impl Prints {
                 }
                 self.keep(true);
             }
-            "PrintPaused" | "PrintResumed" => {
+            EventKind::PrintPaused | EventKind::PrintResumed => {
                 self.tracker.goes_on(now);
                 self.keep(true);
             }
-            "Disconnected" => self.tracker.disconnected(now),
-            "PrintDone" | "PrintFailed" | "PrintCancelled" => {
+            EventKind::Disconnected => self.tracker.disconnected(now),
+            EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
                 let repeated = !self.tracker.ended(&print(), now);
                 return Followed { along: self.record(), repeated };
             }
@@ -314,17 +314,13 @@ fn recovered(
     along: Option<&Bytes>,
 ) -> Vec<Publication> {
     let kind = end.outcome.event();
-    tracing::info!(
-        file = end.print.path,
-        event = kind,
-        "recovered the end of a print that was missed"
-    );
+    tracing::info!(file = end.print.path, event = %kind, "recovered the end of a print that was missed");
     let publication = |topic, payload: Bytes, kind| Publication {
         along: along.cloned(),
         ..Publication::new(lane, topic, payload, kind)
     };
     vec![
-        publication(topics.event(kind), event_payload(end, at), event::event_kind(kind)),
+        publication(topics.event(kind.as_str()), event_payload(end, at), event::event_kind(&kind)),
         publication(topics.print.clone(), print_payload(end, at), event::PRINT),
     ]
 }

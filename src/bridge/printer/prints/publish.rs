@@ -4,14 +4,15 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::verdict::{End, Outcome};
+use crate::octoprint::EventKind;
 
 impl Outcome {
     /// OctoPrint's event.
-    pub fn event(self) -> &'static str {
+    pub fn event(self) -> EventKind {
         match self {
-            Self::Done => "PrintDone",
-            Self::Failed => "PrintFailed",
-            Self::Cancelled => "PrintCancelled",
+            Self::Done => EventKind::PrintDone,
+            Self::Failed => EventKind::PrintFailed,
+            Self::Cancelled => EventKind::PrintCancelled,
         }
     }
 
@@ -37,7 +38,7 @@ pub fn event_payload(end: &End, at: f64) -> Bytes {
         ("user", json!(print.user)),
         ("time", json!(end.took)),
         ("reason", json!(end.reason)),
-        ("_event", json!(end.outcome.event())),
+        ("_event", json!(end.outcome.event().as_str())),
         ("_timestamp", json!(timestamp(at))),
         ("_recovered", json!(true)),
     ];

@@ -28,6 +28,7 @@ use self::markings::Standing;
 pub use self::printer_state::PrinterState;
 use self::progress::Progress;
 pub use self::roster::assumed;
+use crate::octoprint::EventKind;
 
 /// Heights that can be, in mm.
 const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
@@ -140,19 +141,19 @@ impl Snapshot {
     }
 
     /// Folds in an event's type and payload: what `current` does not carry.
-    pub fn event(&mut self, kind: &str, payload: Option<&RawValue>) -> Vec<StateChange> {
+    pub fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> Vec<StateChange> {
         #[derive(Deserialize)]
         struct ToolChange {
             new: i64,
         }
         let changed = match kind {
-            "ToolChange" => {
+            EventKind::ToolChange => {
                 let tool = member::<ToolChange>(payload).map(|change| change.new);
                 self.tool = tool.filter(|tool| (0..=255).contains(tool));
                 self.position()
             }
             // The firmware starts with its own factors and tool, whatever was commanded before.
-            "Connected" | "PrinterReset" => {
+            EventKind::Connected | EventKind::PrinterReset => {
                 self.tool = None;
                 return [self.position(), self.factors(None, None)].into_iter().flatten().collect();
             }

@@ -344,11 +344,14 @@ fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
     let mut snapshot = Snapshot::new();
     snapshot.unknown();
     let payload = RawValue::from_string(r#"{"old":0,"new":1}"#.to_owned()).unwrap();
-    let changes = snapshot.event("ToolChange", Some(&payload));
+    let changes = snapshot.event(&EventKind::ToolChange, Some(&payload));
     assert_eq!(&changes[0].payload[..], br#"{"z":null,"tool":1}"#);
     snapshot.factors(Some(120), None);
-    let topics: Vec<StateTopic> =
-        snapshot.event("Connected", None).into_iter().map(|change| change.topic).collect();
+    let topics: Vec<StateTopic> = snapshot
+        .event(&EventKind::Connected, None)
+        .into_iter()
+        .map(|change| change.topic)
+        .collect();
     assert_eq!(topics, [StateTopic::Position, StateTopic::Factors]);
 }
 
