@@ -11,8 +11,9 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
+use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, Limits, PrinterDevice, Profile, Settings, printer, published,
+    Components, Groups, PrinterDevice, Profile, Settings, printer, published,
 };
 use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Worth};
 use octoprint2mqtt::octoprint::{Frame, Message, MessageKind, decode};
@@ -208,7 +209,7 @@ fn discovery(c: &mut Criterion) {
             manufacturer: Some("Prusa".to_owned()),
             model: Some("i3 MK3".to_owned()),
             octoprint_version: Some("1.11.8".to_owned()),
-            heaters: ["tool0", "bed"].map(str::to_owned).to_vec(),
+            heaters: Heater::assumed(),
             files: Some((0..50).map(|n| format!("local/part{n}.gcode")).collect()),
             system_commands: Vec::new(),
         },

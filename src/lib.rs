@@ -15,7 +15,7 @@
 //! | [`receipt`] | how a socket learns that its message is dealt with, whoever does that |
 //! | [`metrics`] | counters and histograms |
 //! | [`cli`] | the command line: one file a subcommand |
-//! | [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
+//! | [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
 //!
 //! # The way of a message
 //!
@@ -31,6 +31,7 @@ pub mod bridge;
 pub mod cli;
 mod clock;
 pub mod config;
+pub mod heater;
 pub mod homeassistant;
 pub mod http;
 pub mod journal;

@@ -1,5 +1,6 @@
 //! Every topic, in one place (pure).
 
+use crate::heater::Heater;
 pub use crate::topic::{Topic, segment};
 
 /// Whether `topic` is where a bridge below `base` says what it is.
@@ -141,8 +142,8 @@ impl PrinterTopics {
     }
 
     /// One heater.
-    pub fn temperature(&self, heater: &str) -> Topic {
-        Topic::from(format!("{}/temperature/{}", self.prefix, segment(heater)))
+    pub fn temperature(&self, heater: &Heater) -> Topic {
+        Topic::from(format!("{}/temperature/{}", self.prefix, segment(heater.as_str())))
     }
 
     /// The filter of all commands to this printer.
@@ -176,7 +177,8 @@ mod tests {
         let long = "x".repeat(70_000);
         let topics = PrinterTopics::new(&"b".repeat(128), &"p".repeat(64));
         let made = [topics.event(&long), topics.plugin(&long), topics.message(&long)];
-        for topic in made.into_iter().chain([topics.temperature(&long)]) {
+        let heater = Heater::read(&long).map(|heater| topics.temperature(&heater));
+        for topic in made.into_iter().chain(heater) {
             let last = topic.rsplit('/').next().unwrap_or_default();
             assert_eq!(last, segment(&long));
             assert_eq!(topic.split('/').count(), 4, "{topic}");

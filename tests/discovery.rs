@@ -9,8 +9,9 @@ use std::time::SystemTime;
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::bridge::printer::socket_state::SocketState;
 use octoprint2mqtt::config;
+use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, Limits, PrinterDevice, Profile, Settings, bridge, printer,
+    Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
 };
 use octoprint2mqtt::octoprint::{Message, Status};
 use octoprint2mqtt::receipt::Receipt;
@@ -34,7 +35,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             manufacturer: Some("Prusa".to_owned()),
             model: Some("i3 MK3S".to_owned()),
             octoprint_version: Some("1.11.8".to_owned()),
-            heaters: heaters.iter().map(|heater| (*heater).to_owned()).collect(),
+            heaters: heaters.iter().filter_map(|name| Heater::read(name)).collect(),
             files: on.then(|| {
                 vec!["local/a \"b\" {{ %} ü.gcode".to_owned(), "local/fast.gcode".to_owned()]
             }),
@@ -133,7 +134,7 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         said.entry(topic.to_owned()).or_default().insert(payload);
     };
     let mut mapping = Mapping::new(1, topics.clone(), &config.printers[0]);
-    let heaters = ["tool0", "tool1", "bed", "chamber"].map(str::to_owned).to_vec();
+    let heaters = vec![Heater::tool(0), Heater::tool(1), Heater::bed(), Heater::chamber()];
     mapping.snapshot.set_profile_heaters(Some(heaters));
     for change in mapping.snapshot.unknown() {
         let publication = mapping.state(change);
@@ -186,13 +187,13 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         say("octoprint2mqtt/bridge/state", payload.as_bytes());
     }
     // Sensors of firmware that the recorded sessions do not have, and a target over its limit.
-    for heater in ["A", "x y/z", "chamber", "tool0"] {
+    for heater in ["A", "x y/z", "chamber", "tool0"].into_iter().filter_map(Heater::read) {
         for payload in [
             json!({"actual": 25.1, "target": null, "offset": null}),
             json!({"actual": 25.1, "target": 999.0, "offset": 0.0}),
             json!({"actual": null, "target": null, "offset": null}),
         ] {
-            say(&topics.temperature(heater), payload.to_string().as_bytes());
+            say(&topics.temperature(&heater), payload.to_string().as_bytes());
         }
     }
     let (job, long) = (&topics.job, "n".repeat(300));

@@ -10,9 +10,9 @@ use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
 use crate::bridge::printer::discovery::home_assistant;
 use crate::bridge::printer::discovery::schedule::PATIENCE;
-use crate::bridge::printer::snapshot::assumed;
 use crate::bridge::setup;
 use crate::config::{Config, Printer};
+use crate::heater::Heater;
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
 use crate::mqtt::{self, Lost};
 use crate::octoprint::Rest;
@@ -79,7 +79,7 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {
             tracing::warn!(printer = printer.id, "{error}");
-            Profile { heaters: assumed(), ..Profile::default() }
+            Profile { heaters: Heater::assumed(), ..Profile::default() }
         }
     };
     let topics = PrinterTopics::new(base, &printer.id);
@@ -99,7 +99,7 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
         commands,
         tokio::time::timeout(PATIENCE, rest.server_version()),
     );
-    let mut profile = Profile { heaters: assumed(), ..Profile::default() };
+    let mut profile = Profile { heaters: Heater::assumed(), ..Profile::default() };
     for fact in [of_printer, files, commands].into_iter().flatten() {
         match fact {
             Fact::Profile(Some(found)) => {

@@ -26,8 +26,8 @@ pub use printer::Access;
 use source::Sources;
 pub(crate) use types::STATUS_TOPIC;
 pub use types::{
-    Commands, Config, Filter, HomeAssistant, Http, Limits, Log, LogFormat, Mqtt, OutboxBounds,
-    Printer, Publish, Socket, Tls,
+    Commands, Config, Filter, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Printer,
+    Publish, Socket, Tls,
 };
 
 /// A configuration, and what the log should warn of.

@@ -9,8 +9,9 @@ use super::address::{OctoPrintAddress, octoprint_address};
 use super::headers::headers;
 use super::parts;
 use super::source::Section;
-use super::types::{Commands, Filter, Limits, Printer, Publish, Socket, Tls};
+use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
 use super::values::strict_text;
+use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
+use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
 use crate::shard::Shard;
@@ -163,17 +164,6 @@ pub struct Printer {
     pub socket: Socket,
     /// Which groups of commands are obeyed.
     pub commands: Commands,
-}
-
-/// Highest targets accepted, in °C.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Any `tool<n>`, and any heater that is neither bed nor chamber.
-    pub tool: f64,
-    /// The bed.
-    pub bed: f64,
-    /// The chamber.
-    pub chamber: f64,
 }
 
 /// What is published, by name; never touches state, discovery or recovery.

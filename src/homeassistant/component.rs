@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::device::{PrinterDevice, Settings};
+use crate::heater::{Heater, HeaterKind};
 use crate::topics::PrinterTopics;
 
 /// A component in the making.
@@ -100,39 +101,34 @@ impl Place<'_> {
     }
 
     /// The heaters that OctoPrint can set.
-    pub(super) fn settable(&self) -> impl Iterator<Item = &String> {
-        self.printer.profile.heaters.iter().filter(|heater| limit(self.printer, heater).is_some())
+    pub(super) fn settable(&self) -> impl Iterator<Item = (&Heater, f64)> {
+        let PrinterDevice { profile, limits, .. } = self.printer;
+        profile.heaters.iter().filter_map(|heater| Some((heater, limits.of(heater)?)))
     }
 
     /// How people call a heater.
-    pub(super) fn heater_name(&self, heater: &str) -> String {
-        let tools = self.printer.profile.heaters.iter().filter(|h| h.starts_with("tool")).count();
-        match (heater, heater.strip_prefix("tool")) {
-            ("bed", _) => "Bed".to_owned(),
-            ("chamber", _) => "Chamber".to_owned(),
-            (_, Some(_)) if tools == 1 => "Nozzle".to_owned(),
-            (_, Some(index)) => format!("Tool {index}"),
-            (other, None) => other.to_owned(),
+    pub(super) fn heater_name(&self, heater: &Heater) -> String {
+        let is_tool = |heater: &&Heater| matches!(heater.kind(), HeaterKind::Tool(_));
+        match heater.kind() {
+            HeaterKind::Bed => "Bed".to_owned(),
+            HeaterKind::Chamber => "Chamber".to_owned(),
+            HeaterKind::Tool(_)
+                if self.printer.profile.heaters.iter().filter(is_tool).count() == 1 =>
+            {
+                "Nozzle".to_owned()
+            }
+            HeaterKind::Tool(index) => format!("Tool {index}"),
+            HeaterKind::Other => heater.to_string(),
         }
     }
 }
 
 /// A heater as part of a component id, which is made of letters, digits, `_` and `-`.
-pub(super) fn component_key(heater: &str) -> String {
-    let known = matches!(heater, "bed" | "chamber") || heater.starts_with("tool");
-    let slug = heater.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    if known { slug } else { format!("sensor_{slug}") }
-}
-
-/// The highest target of a heater, in °C; `None` where OctoPrint cannot set it.
-pub(super) fn limit(printer: &PrinterDevice, heater: &str) -> Option<f64> {
-    match heater {
-        "bed" => Some(printer.limits.bed),
-        "chamber" => Some(printer.limits.chamber),
-        tool => tool
-            .strip_prefix("tool")
-            .is_some_and(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()))
-            .then_some(printer.limits.tool),
+pub(super) fn component_key(heater: &Heater) -> String {
+    let slug = heater.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    match heater.kind() {
+        HeaterKind::Tool(_) | HeaterKind::Bed | HeaterKind::Chamber => slug,
+        HeaterKind::Other => format!("sensor_{slug}"),
     }
 }
 

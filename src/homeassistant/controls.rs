@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::component::{Component, Place, limit, number};
+use super::component::{Component, Place, number};
 use super::device::MOST_FILES;
+use crate::heater::Heater;
 
 /// Wraps what was typed, so that a text such as `5` or `{"value":1}` arrives as that text.
 const AS_TEXT: &str = "{{ {'value': value} | tojson }}";
@@ -55,11 +56,11 @@ fn target(limit: &serde_json::Value) -> String {
 }
 
 fn targets(place: &Place<'_>) -> Vec<Component> {
-    let of = |heater: &String| {
-        let limit = number(limit(place.printer, heater)?);
+    let of = |(heater, limit): (&Heater, f64)| {
+        let limit = number(limit);
         let name = format!("{} target", place.heater_name(heater));
         let command = place.topics.command(&format!("temperature/{heater}"));
-        let number = Component::new("number", format!("{heater}_set_target"), &name)
+        Component::new("number", format!("{heater}_set_target"), &name)
             .icon("thermometer-lines")
             .command(&*command)
             .state(&place.topics.temperature(heater), &target(&limit))
@@ -68,21 +69,20 @@ fn targets(place: &Place<'_>) -> Vec<Component> {
             .with("min", 0)
             .with("max", limit)
             .with("step", 1)
-            .with("mode", "box");
-        Some(number)
+            .with("mode", "box")
     };
-    place.settable().filter_map(of).collect()
+    place.settable().map(of).collect()
 }
 
 /// Setting a temperature heats, `off` switches off. There is no temperature to heat to by the mode
 /// alone: it sends nothing then, which the bridge takes for no command.
 fn climate(place: &Place<'_>) -> Vec<Component> {
-    let of = |heater: &String| {
-        let limit = number(limit(place.printer, heater)?);
+    let of = |(heater, limit): (&Heater, f64)| {
+        let limit = number(limit);
         let name = format!("{} heater", place.heater_name(heater));
         let topic = place.topics.temperature(heater);
         let command = place.topics.command(&format!("temperature/{heater}"));
-        let climate = Component::new("climate", format!("{heater}_climate"), &name)
+        Component::new("climate", format!("{heater}_climate"), &name)
             .icon("radiator")
             .with("modes", json!(["off", "heat"]))
             .with("mode_state_topic", &*topic)
@@ -106,10 +106,9 @@ fn climate(place: &Place<'_>) -> Vec<Component> {
             .with("max_temp", limit)
             .with("temp_step", 1)
             .with("precision", 0.1)
-            .with("temperature_unit", "C");
-        Some(climate)
+            .with("temperature_unit", "C")
     };
-    place.settable().filter_map(of).collect()
+    place.settable().map(of).collect()
 }
 
 fn factor(place: &Place<'_>, key: &str, name: &str, icon: &str) -> Component {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::heater::{Heater, Limits};
 use crate::topics::{BridgeTopics, Topic};
 
 /// From how many files on a select is no help any more.
@@ -57,23 +58,12 @@ pub struct Profile {
     /// OctoPrint's version.
     pub octoprint_version: Option<String>,
     /// `tool0`, `bed`, `chamber`, and what else reports a temperature.
-    pub heaters: Vec<String>,
+    pub heaters: Vec<Heater>,
     /// Paths of the files such as `local/part.gcode`; `None` where they are not known or more than
     /// [`MOST_FILES`].
     pub files: Option<Vec<String>>,
     /// Of `restart`, `reboot` and `shutdown` those that OctoPrint is able to.
     pub system_commands: Vec<String>,
-}
-
-/// Highest targets, in °C.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// Of each tool.
-    pub tool: f64,
-    /// Of the bed.
-    pub bed: f64,
-    /// Of the chamber.
-    pub chamber: f64,
 }
 
 /// Groups of commands.
@@ -114,5 +104,5 @@ pub struct Published {
     /// The topic of that bridge's state.
     pub bridge_state: String,
     /// The heaters with an entity, as their topics name them.
-    pub heaters: Vec<String>,
+    pub heaters: Vec<Heater>,
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::component::Component;
 use super::device::{Components, Discovery, Published, Settings};
+use crate::heater::Heater;
 use crate::ordered;
 use crate::topics::Topic;
 
@@ -127,9 +128,9 @@ pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
     let identity = identity.map(str::to_owned);
     let heaters = components.values().filter_map(|component| {
         let (_, heater) = component["state_topic"].as_str()?.rsplit_once("/temperature/")?;
-        Some(heater.to_owned())
+        Heater::read(heater)
     });
-    let heaters: BTreeSet<String> = heaters.collect();
+    let heaters: BTreeSet<Heater> = heaters.collect();
     let platform = |(key, component): (&String, &Value)| {
         Some((key.clone(), component["platform"].as_str()?.to_owned()))
     };

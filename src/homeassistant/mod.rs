@@ -19,7 +19,7 @@ use serde_json::{Map, json};
 
 use self::component::{Component, Place};
 pub use self::device::{
-    Components, Discovery, Groups, Limits, MOST_FILES, PrinterDevice, Profile, Published, Settings,
+    Components, Discovery, Groups, MOST_FILES, PrinterDevice, Profile, Published, Settings,
 };
 use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{

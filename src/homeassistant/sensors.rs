@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::component::{self, Component, Place};
+use crate::heater::{Heater, HeaterKind};
 
 /// The words of `state` in `B/P/printer`.
 const STATES: &[&str] = &[
@@ -130,7 +131,7 @@ fn job(place: &Place<'_>) -> Vec<Component> {
 }
 
 fn temperatures(place: &Place<'_>) -> Vec<Component> {
-    let celsius = |key: String, name: String, heater: &str, member: &str| {
+    let celsius = |key: String, name: String, heater: &Heater, member: &str| {
         Component::new("sensor", key, &name)
             .state(&place.topics.temperature(heater), &format!("value_json.{member}"))
             .with("device_class", "temperature")
@@ -138,16 +139,16 @@ fn temperatures(place: &Place<'_>) -> Vec<Component> {
             .with("state_class", "measurement")
             .with("suggested_display_precision", 1)
     };
-    let of = |heater: &String| {
+    let of = |heater: &Heater| {
         let name = place.heater_name(heater);
         let key = component::component_key(heater);
-        let icon = match heater.as_str() {
-            "bed" => "radiator",
-            "chamber" => "cube-outline",
-            _ => "printer-3d-nozzle-heat",
+        let icon = match heater.kind() {
+            HeaterKind::Bed => "radiator",
+            HeaterKind::Chamber => "cube-outline",
+            HeaterKind::Tool(_) | HeaterKind::Other => "printer-3d-nozzle-heat",
         };
         let actual = celsius(key.clone(), format!("{name} temperature"), heater, "actual");
-        let target = component::limit(place.printer, heater).map(|_| {
+        let target = heater.can_be_set().then(|| {
             celsius(format!("{key}_target"), format!("{name} target"), heater, "target")
                 .icon("thermometer-chevron-up")
         });

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
+use crate::heater::{Heater, Limits};
 use crate::topics::BridgeTopics;
 
 fn settings(climate: bool) -> Settings {
@@ -47,7 +48,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
             manufacturer: Some("Prusa".to_owned()),
             model: Some("i3 MK3S".to_owned()),
             octoprint_version: Some("1.11.8".to_owned()),
-            heaters: heaters.iter().map(|heater| (*heater).to_owned()).collect(),
+            heaters: heaters.iter().filter_map(|name| Heater::read(name)).collect(),
             files: Some(vec!["local/a \"quoted\" %}.gcode".to_owned()]),
             system_commands: vec!["restart".to_owned(), "shutdown".to_owned()],
         },
@@ -81,7 +82,7 @@ fn variants() -> Vec<Value> {
         }
     }
     let mut bare = device(&["tool0"], ALL);
-    bare.profile = Profile { heaters: vec!["tool0".to_owned()], ..Profile::default() };
+    bare.profile = Profile { heaters: vec![Heater::tool(0)], ..Profile::default() };
     bare.max_rate_factor = 1;
     variants.push(discovered(&bare, true));
     let gone = [("tool1".to_owned(), "sensor".to_owned())].into();

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, Limits, PrinterDevice, Profile, Settings, bridge, printer,
+    Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
 };
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use serde_json::Value;
@@ -59,7 +60,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         name: "MK3".to_owned(),
         url: "http://octopi.local/".to_owned(),
         profile: Profile {
-            heaters: vec![HEATER.to_owned(), SENSOR.to_owned()],
+            heaters: [HEATER, SENSOR].into_iter().filter_map(Heater::read).collect(),
             files,
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
             ..Profile::default()

@@ -8,6 +8,7 @@ use super::discovery::home_assistant::HomeAssistant;
 use super::prints::{self, Found, Prints};
 use super::remembered::{Payload, Remembered};
 use crate::bridge::hub::watch::{Failures, Watch};
+use crate::heater::Heater;
 use crate::metrics::Latency;
 use crate::octoprint::{Message, MessageKind};
 use crate::receipt::Receipt;
@@ -20,7 +21,7 @@ pub struct Memory {
     /// The payload of `B/P/last_event`: the broker may have forgotten it.
     pub last_event: Remembered<Option<Payload>>,
     /// Which heaters have a topic, while discovery is off: Home Assistant's part knows them, too.
-    pub heaters: Remembered<Vec<String>>,
+    pub heaters: Remembered<Vec<Heater>>,
     /// Discovery; `None` where it is off.
     pub home_assistant: Option<HomeAssistant>,
     /// The prints.

@@ -26,6 +26,7 @@ use self::remembered::Payload;
 use self::snapshot::{StateChange, StateTopic};
 use self::socket_state::SocketState;
 use super::oversize;
+use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{
     Event, Message, MessageKind, Messages, Socket, SocketState as State, Status,
@@ -66,7 +67,7 @@ pub struct Printer {
     /// When the files are asked for: changes come in bursts.
     files_due: Option<Instant>,
     /// The known heaters that Home Assistant was told of.
-    announced: Vec<String>,
+    announced: Vec<Heater>,
     online: bool,
     /// When the printer is called offline, unless the socket is back before.
     offline_at: Option<Instant>,
@@ -358,21 +359,21 @@ impl Printer {
         let snapshot = &self.mapping.snapshot;
         let Some(home_assistant) = &mut self.memory.home_assistant else {
             let remembered = &mut self.memory.heaters;
-            if !snapshot.known_heaters().eq(remembered.get().iter().map(String::as_str)) {
-                remembered.set(snapshot.known_heaters().map(str::to_owned).collect());
+            if !snapshot.known_heaters().eq(remembered.get()) {
+                remembered.set(snapshot.known_heaters().cloned().collect());
             }
             return self.publish_states(cleared);
         };
         // One that is back keeps its topic.
         home_assistant.cancel_clears(|topic| match topic {
-            StateTopic::Temperature(heater) => snapshot.is_heater(heater),
+            StateTopic::Temperature(heater) => snapshot.is_heater(heater.as_str()),
             _ => false,
         });
         // Cleared only when their entities are gone.
         let now = clock::now();
         cleared.into_iter().for_each(|change| home_assistant.clear_later(change, now));
-        if !snapshot.known_heaters().eq(self.announced.iter().map(String::as_str)) {
-            self.announced = snapshot.known_heaters().map(str::to_owned).collect();
+        if !snapshot.known_heaters().eq(&self.announced) {
+            self.announced = snapshot.known_heaters().cloned().collect();
             home_assistant.set_heaters(snapshot.heaters());
         }
     }
@@ -471,7 +472,7 @@ impl Printer {
     }
 }
 
-async fn read_back(home_assistant: &mut Option<HomeAssistant>) -> Vec<String> {
+async fn read_back(home_assistant: &mut Option<HomeAssistant>) -> Vec<Heater> {
     match home_assistant {
         Some(home_assistant) => home_assistant.read_back().await,
         None => std::future::pending().await,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Rest, argument};
 use super::error::RestError;
+use crate::heater::{Heater, HeaterKind};
 
 /// What stays as it is in a part of a path.
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -133,14 +134,14 @@ impl Rest {
     ///
     /// # Errors
     /// [`RestError`]; status 409 when the printer is not connected.
-    pub async fn heaters(&self) -> Result<Vec<String>, RestError> {
+    pub async fn heaters(&self) -> Result<Vec<Heater>, RestError> {
         #[derive(serde::Deserialize)]
         struct Printer {
             #[serde(default)]
             temperature: serde_json::Map<String, Value>,
         }
         let printer: Printer = self.get_json("api/printer?exclude=sd,state").await?;
-        Ok(printer.temperature.into_iter().map(|(heater, _)| heater).collect())
+        Ok(printer.temperature.keys().filter_map(|name| Heater::read(name)).collect())
     }
 
     /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
@@ -153,16 +154,18 @@ impl Rest {
         if !(celsius.is_finite() && celsius >= 0.0) {
             return Err(argument("api/printer", "a target is a number of °C from 0 up"));
         }
-        match heater {
-            "bed" | "chamber" => {
+        match HeaterKind::of(heater) {
+            HeaterKind::Bed | HeaterKind::Chamber => {
                 let body = json!({"command": "target", "target": celsius});
                 self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
             }
-            _ if tool(heater) => {
+            HeaterKind::Tool(_) => {
                 let body = json!({"command": "target", "targets": {heater: celsius}});
                 self.post("api/printer/tool", &body).await.map(drop)
             }
-            _ => Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber")),
+            HeaterKind::Other => {
+                Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber"))
+            }
         }
     }
 
@@ -196,16 +199,18 @@ impl Rest {
     /// # Errors
     /// As [`Rest::set_target`]; OctoPrint takes -50 to 50.
     pub async fn set_offset(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
-        match heater {
-            "bed" | "chamber" => {
+        match HeaterKind::of(heater) {
+            HeaterKind::Bed | HeaterKind::Chamber => {
                 let body = json!({"command": "offset", "offset": celsius});
                 self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
             }
-            _ if tool(heater) => {
+            HeaterKind::Tool(_) => {
                 let body = json!({"command": "offset", "offsets": {heater: celsius}});
                 self.post("api/printer/tool", &body).await.map(drop)
             }
-            _ => Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber")),
+            HeaterKind::Other => {
+                Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber"))
+            }
         }
     }
 
@@ -279,12 +284,6 @@ impl Rest {
         let path = format!("api/system/commands/core/{}", command.as_str());
         self.post(&path, &json!({})).await.map(drop)
     }
-}
-
-fn tool(heater: &str) -> bool {
-    heater
-        .strip_prefix("tool")
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Instant;
 use super::answers::Failure;
 use super::command::{Asked, Command};
 use super::rate_limit::{self, RateLimit};
-use super::{Rules, check, heat};
+use super::{Rules, check};
 use crate::bridge::printer::snapshot::Snapshot;
+use crate::heater::{Heater, HeaterKind};
 
 /// A command that may run.
 pub(super) struct Admitted {
@@ -43,15 +44,17 @@ impl Admission {
         if let Command::HeatersOff(heaters) = &mut command {
             if connected {
                 *heaters = snapshot.heaters();
-                heaters.retain(|heater| heat::can_be_set(heater));
+                heaters.retain(Heater::can_be_set);
             }
             let known = !heaters.is_empty();
             return Ok(Admitted { command, known });
         }
         // With a profile of one extruder OctoPrint lets any tool set the only hotend.
-        let checked = command.heater().filter(|h| !matches!(*h, "tool0" | "bed" | "chamber"));
+        let checked = command.heater().filter(|heater| {
+            !matches!(heater.kind(), HeaterKind::Tool(0) | HeaterKind::Bed | HeaterKind::Chamber)
+        });
         let Some(heater) = checked else { return Ok(Admitted { command, known: true }) };
-        if connected && !snapshot.is_heater(heater) {
+        if connected && !snapshot.is_heater(heater.as_str()) {
             return Err(Failure::no_heater(heater));
         }
         Ok(Admitted { command, known: connected })

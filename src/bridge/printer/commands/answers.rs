@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Asked;
 use crate::bridge::oversize;
+use crate::heater::Heater;
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::RestError;
 use crate::topics::Topic;
@@ -40,7 +41,7 @@ impl Failure {
     }
 
     /// The printer has no such heater.
-    pub fn no_heater(heater: &str) -> Self {
+    pub fn no_heater(heater: &Heater) -> Self {
         Self::new(format!("this printer has no {heater}"))
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Commands;
+use crate::heater::Heater;
 use crate::octoprint::{FilePath, JobAction, Jog, SystemCommand};
 
 /// A command that passed every check that needs no printer.
@@ -28,17 +29,17 @@ pub enum Command {
     EmergencyStop,
     /// Set a heater's target.
     Temperature {
-        /// `tool<n>`, `bed` or `chamber`.
-        heater: String,
+        /// One that can be set.
+        heater: Heater,
         /// °C; 0 is off.
         target: f64,
     },
     /// Switch these heaters off; the printer says which it has.
-    HeatersOff(Vec<String>),
+    HeatersOff(Vec<Heater>),
     /// Set a heater's offset.
     Offset {
-        /// `tool<n>`, `bed` or `chamber`.
-        heater: String,
+        /// One that can be set.
+        heater: Heater,
         /// °C.
         offset: f64,
     },
@@ -85,7 +86,7 @@ impl Command {
     }
 
     /// The heater that it is about.
-    pub fn heater(&self) -> Option<&str> {
+    pub fn heater(&self) -> Option<&Heater> {
         match self {
             Self::Temperature { heater, .. } | Self::Offset { heater, .. } => Some(heater),
             _ => None,

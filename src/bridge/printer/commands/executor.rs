@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use super::answers::{Answers, Failure};
-use super::heat::can_be_set;
 use super::{Asked, Command, Rate};
 use crate::bridge::hub::watch::{Watch, caught};
+use crate::heater::Heater;
 use crate::octoprint::{JobAction, RateMode, Rest, RestError, Socket, SystemCommand};
 
 /// Most commands that wait for one printer.
@@ -181,9 +181,11 @@ impl Worker {
                 rest.select_file(&file, print).await.map_err(not_selected)?;
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
-            Command::Temperature { heater, target } => rest.set_target(&heater, target).await?,
+            Command::Temperature { heater, target } => {
+                rest.set_target(heater.as_str(), target).await?
+            }
             Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
-            Command::Offset { heater, offset } => rest.set_offset(&heater, offset).await?,
+            Command::Offset { heater, offset } => rest.set_offset(heater.as_str(), offset).await?,
             Command::Feedrate(percent) => {
                 rest.set_feedrate(percent).await?;
                 self.obeyed(Factor::Feedrate(percent));
@@ -209,11 +211,11 @@ impl Worker {
     }
 
     /// Each heater by itself: one that OctoPrint does not take keeps no other hot.
-    async fn switch_off(&self, heaters: &[String]) -> Result<(), Failure> {
+    async fn switch_off(&self, heaters: &[Heater]) -> Result<(), Failure> {
         let rest = self.socket.rest();
         let mut failures = Vec::new();
         for heater in heaters {
-            if let Err(error) = rest.set_target(heater, 0.0).await {
+            if let Err(error) = rest.set_target(heater.as_str(), 0.0).await {
                 let Failure { error, status } = error.into();
                 failures.push((format!("{heater} is not switched off: {error}"), status));
             }
@@ -242,7 +244,7 @@ async fn known_to_octoprint(rest: &Rest, command: Command) -> Result<Command, Fa
     }
     let mut heaters = rest.heaters().await.map_err(|error| Failure::unasked(&error))?;
     if all {
-        heaters.retain(|heater| can_be_set(heater));
+        heaters.retain(Heater::can_be_set);
         if heaters.is_empty() {
             return Err(Failure::new("this printer tells of no heater that could be switched off"));
         }

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use self::command::group_of;
 pub use self::command::{Asked, Command, Rate, Refusal};
-use crate::config::{Commands, Limits};
+use crate::config::Commands;
+use crate::heater::{Heater, Limits};
 
 /// What a printer accepts.
 #[derive(Debug, Clone, Copy)]
@@ -58,25 +59,27 @@ pub fn empty_is_a_command(command: &str) -> bool {
 
 /// Checks a command against what the printer accepts.
 pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
-    let (name, heater) = match asked.command.split_once('/') {
-        Some((name, heater)) => (name, Some(heater)),
+    let unknown = || Err(Refusal::Unknown(asked.command.clone()));
+    let (name, part) = match asked.command.split_once('/') {
+        Some((name, part)) => (name, Some(part)),
         None => (asked.command.as_str(), None),
     };
-    let Some((group, is_allowed, _)) = group_of(name) else {
-        return Err(Refusal::Unknown(asked.command.clone()));
+    let Some((group, is_allowed, _)) = group_of(name) else { return unknown() };
+    let heater = part.and_then(Heater::read);
+    let heater = heater.and_then(|heater| Some((rules.limits.of(&heater)?, heater)));
+    // Only commands about heaters have a second part, and those always.
+    let is_whole = match (name, part) {
+        ("temperature", Some(heat::ALL)) => true,
+        ("temperature" | "offset", _) => heater.is_some(),
+        (_, part) => part.is_none(),
     };
+    if !is_whole {
+        return unknown();
+    }
+    if !is_allowed(&rules.groups) {
+        return Err(Refusal::NotAllowed(group));
+    }
     match (name, heater) {
-        // Only heaters have a second part.
-        ("temperature" | "offset", None) => Err(Refusal::Unknown(asked.command.clone())),
-        ("temperature" | "offset", Some(heater))
-            if !heat::can_be_set(heater) && (name, heater) != ("temperature", heat::ALL) =>
-        {
-            Err(Refusal::Unknown(asked.command.clone()))
-        }
-        (name, Some(_)) if !matches!(name, "temperature" | "offset") => {
-            Err(Refusal::Unknown(asked.command.clone()))
-        }
-        _ if !is_allowed(&rules.groups) => Err(Refusal::NotAllowed(group)),
         ("reconnect", _) => Ok(Command::Reconnect),
         ("rate", _) => others::rate(asked, rules.max_rate_factor),
         ("job", _) => job::job(asked),
@@ -84,9 +87,9 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         ("print", _) => job::select(asked, true),
         ("message", _) => job::message(asked),
         ("emergency_stop", _) => Ok(Command::EmergencyStop),
-        ("temperature", Some(heat::ALL)) => heat::all(asked),
-        ("temperature", Some(heater)) => heat::temperature(asked, heater, &rules.limits),
-        ("offset", Some(heater)) => heat::offset(asked, heater),
+        ("temperature", None) => heat::all(asked),
+        ("temperature", Some((limit, heater))) => heat::temperature(asked, heater, limit),
+        ("offset", Some((_, heater))) => heat::offset(asked, heater),
         ("feedrate", _) => motion::factor(asked).map(Command::Feedrate),
         ("flowrate", _) => motion::factor(asked).map(Command::Flowrate),
         ("home", _) => motion::home(asked),
@@ -95,7 +98,7 @@ pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
         ("connection", _) => others::connection(asked),
         ("gcode", _) => others::gcode(asked),
         ("system", _) => others::system(asked),
-        _ => Err(Refusal::Unknown(asked.command.clone())),
+        _ => unknown(),
     }
 }
 

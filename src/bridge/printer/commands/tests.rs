@@ -25,7 +25,7 @@ fn parsed(command: &str, payload: &str) -> Result<Command, Refusal> {
 
 #[test]
 fn values_come_bare_as_text_or_wrapped() {
-    let bed = |target| Ok(Command::Temperature { heater: "bed".to_owned(), target });
+    let bed = |target| Ok(Command::Temperature { heater: Heater::bed(), target });
     assert_eq!(parsed("temperature/bed", "60"), bed(60.0));
     assert_eq!(parsed("temperature/bed", " 60.5 "), bed(60.5));
     assert_eq!(parsed("temperature/bed", "\"60\""), bed(60.0));
@@ -64,6 +64,9 @@ fn what_is_out_of_range_or_unknown_is_refused() {
         ("temperature/bed", "[60]"),
         ("temperature/tool", "60"),
         ("temperature/toolx", "60"),
+        ("temperature/tool00", "60"),
+        ("offset/tool01", "5"),
+        ("offset/all", "5"),
         ("temperature/tool0/x", "60"),
         ("temperature", "60"),
         ("temperature/A", "60"),
@@ -164,7 +167,7 @@ fn moves_and_factors_have_bounds() {
 }
 
 fn offset(heater: &str, offset: f64) -> Result<Command, Refusal> {
-    Ok(Command::Offset { heater: heater.to_owned(), offset })
+    Ok(Command::Offset { heater: Heater::read(heater).unwrap(), offset })
 }
 
 #[test]

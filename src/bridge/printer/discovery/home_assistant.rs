@@ -10,7 +10,8 @@ use super::schedule::Discovery;
 use crate::bridge::printer::snapshot::{StateChange, StateTopic};
 use crate::clock;
 use crate::config;
-use crate::homeassistant::{Groups, Limits, PrinterDevice, Profile, Published, Settings};
+use crate::heater::Heater;
+use crate::homeassistant::{Groups, PrinterDevice, Profile, Published, Settings};
 use crate::mqtt::Publication;
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
@@ -62,13 +63,13 @@ impl HomeAssistant {
     }
 
     /// The heaters that are kept from before the start.
-    pub fn kept_heaters(&self) -> Option<&Vec<String>> {
+    pub fn kept_heaters(&self) -> Option<&Vec<Heater>> {
         Some(&self.kept.heaters).filter(|heaters| !heaters.is_empty())
     }
 
     /// Waits for what was published before the start; for ever when that is known. Yields the
     /// heaters of it.
-    pub async fn read_back(&mut self) -> Vec<String> {
+    pub async fn read_back(&mut self) -> Vec<Heater> {
         let Some(read_back) = &mut self.read_back else { return std::future::pending().await };
         // The other end is gone only when the bridge stops.
         let Published { components, heaters, .. } = read_back.await.unwrap_or_default();
@@ -88,7 +89,7 @@ impl HomeAssistant {
     }
 
     /// Takes in which heaters there are.
-    pub fn set_heaters(&mut self, heaters: Vec<String>) {
+    pub fn set_heaters(&mut self, heaters: Vec<Heater>) {
         self.discovery.set_heaters(heaters);
     }
 
@@ -132,13 +133,13 @@ impl HomeAssistant {
 
 /// The part of a printer's device that the configuration says.
 pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
-    let (limits, groups) = (printer.limits, printer.commands);
+    let groups = printer.commands;
     PrinterDevice {
         id: printer.id.clone(),
         name: printer.name.clone(),
         url: printer.url.to_string(),
         profile,
-        limits: Limits { tool: limits.tool, bed: limits.bed, chamber: limits.chamber },
+        limits: printer.limits,
         max_rate_factor: printer.socket.max_rate_factor,
         groups: Groups {
             bridge: groups.bridge,

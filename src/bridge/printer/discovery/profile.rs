@@ -2,14 +2,16 @@
 
 use serde_json::Value;
 
+use crate::heater::Heater;
+
 /// Most tools of a printer, which leaves room for bed and chamber.
-const MOST_TOOLS: u64 = 30;
+const MOST_TOOLS: u8 = 30;
 
 /// What the bridge reads of the profile in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrinterProfile {
     /// `tool0` …, `bed`, `chamber`.
-    pub heaters: Vec<String>,
+    pub heaters: Vec<Heater>,
     /// The first word of the profile's model where it has more.
     pub manufacturer: Option<String>,
     /// The rest of it.
@@ -22,10 +24,11 @@ pub fn in_force(answer: &[u8]) -> Option<PrinterProfile> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
     let mut profiles = answer.get("profiles")?.as_object()?.values();
     let profile = profiles.find(|profile| profile["current"] == true)?;
-    let tools = profile["extruder"]["count"].as_u64().unwrap_or(1).min(MOST_TOOLS);
-    let mut heaters: Vec<String> = (0..tools).map(|index| format!("tool{index}")).collect();
-    heaters.extend((profile["heatedBed"] == true).then(|| "bed".to_owned()));
-    heaters.extend((profile["heatedChamber"] == true).then(|| "chamber".to_owned()));
+    let tools = profile["extruder"]["count"].as_u64().unwrap_or(1);
+    let tools = u8::try_from(tools).map_or(MOST_TOOLS, |tools| tools.min(MOST_TOOLS));
+    let mut heaters: Vec<Heater> = (0..tools).map(Heater::tool).collect();
+    heaters.extend((profile["heatedBed"] == true).then(Heater::bed));
+    heaters.extend((profile["heatedChamber"] == true).then(Heater::chamber));
     // OctoPrint has one field for both: "Prusa i3 MK3S".
     let model = profile["model"].as_str().unwrap_or_default();
     let (manufacturer, model) = match model.trim().split_once(char::is_whitespace) {

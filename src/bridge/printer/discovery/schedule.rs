@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::facts::Fact;
-use crate::bridge::printer::snapshot;
+use crate::heater::Heater;
 use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
 use crate::mqtt::{Make, OWN_LANE, Publication};
 use crate::topics::PrinterTopics;
@@ -41,7 +41,7 @@ impl Discovery {
         now: Instant,
     ) -> Self {
         if !known {
-            device.profile.heaters = snapshot::assumed();
+            device.profile.heaters = Heater::assumed();
         }
         Self {
             settings,
@@ -93,7 +93,7 @@ impl Discovery {
     }
 
     /// Takes in which heaters there are.
-    pub fn set_heaters(&mut self, heaters: Vec<String>) {
+    pub fn set_heaters(&mut self, heaters: Vec<Heater>) {
         let before = self.device.profile.clone();
         self.device.profile.heaters = heaters;
         self.settle(&before);
@@ -179,7 +179,8 @@ mod tests {
 
     use super::*;
     use crate::bridge::printer::discovery::profile::PrinterProfile;
-    use crate::homeassistant::{Groups, Limits};
+    use crate::heater::Limits;
+    use crate::homeassistant::Groups;
     use crate::topics::BridgeTopics;
 
     fn discovery(known: Option<&[&str]>) -> (Discovery, Instant) {
@@ -192,7 +193,7 @@ mod tests {
             gcode: false,
             system: false,
         };
-        let heaters = known.unwrap_or_default().iter().map(|h| (*h).to_owned()).collect();
+        let heaters = names(known.unwrap_or_default());
         let device = PrinterDevice {
             id: "mk3".to_owned(),
             name: "MK3".to_owned(),
@@ -213,12 +214,12 @@ mod tests {
         (Discovery::new(Arc::new(settings), topics, device, known.is_some(), now), now)
     }
 
-    fn names(heaters: &[&str]) -> Vec<String> {
-        heaters.iter().map(|heater| (*heater).to_owned()).collect()
+    fn names(heaters: &[&str]) -> Vec<Heater> {
+        heaters.iter().filter_map(|name| Heater::read(name)).collect()
     }
 
     fn profile(heaters: &[&str]) -> Fact {
-        let heaters = heaters.iter().map(|heater| (*heater).to_owned()).collect();
+        let heaters = names(heaters);
         Fact::Profile(Some(PrinterProfile { heaters, manufacturer: None, model: None }))
     }
 

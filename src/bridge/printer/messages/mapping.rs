@@ -10,6 +10,7 @@ use super::event;
 use super::plugin_topics::OctoPrintMqtt;
 use crate::bridge::printer::snapshot::{NotAnObject, Now, Snapshot, StateChange, StateTopic};
 use crate::config::{Printer, Publish};
+use crate::heater::Heater;
 use crate::mqtt::{Kind, Publication};
 use crate::octoprint::{Event, Message, MessageKind, Plugin};
 use crate::receipt::Receipt;
@@ -34,7 +35,7 @@ pub struct Mapping {
     lane: usize,
     topics: PrinterTopics,
     /// Of the heaters, which come again and again.
-    heater_topics: HashMap<String, Topic>,
+    heater_topics: HashMap<Heater, Topic>,
     publish: Publish,
     /// Also the plugin's topics, where the user wants them.
     plugin_topics: Option<OctoPrintMqtt>,
@@ -223,7 +224,7 @@ impl Mapping {
             StateTopic::Job => self.topics.job.clone(),
             StateTopic::Progress => self.topics.progress.clone(),
             StateTopic::Temperature(heater) => {
-                let make = |heater: &String| self.topics.temperature(heater);
+                let make = |heater: &Heater| self.topics.temperature(heater);
                 self.heater_topics.entry(heater).or_insert_with_key(make).clone()
             }
             StateTopic::Position => self.topics.position.clone(),

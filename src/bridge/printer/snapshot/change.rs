@@ -6,6 +6,8 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::heater::Heater;
+
 /// A state topic of one printer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateTopic {
@@ -16,7 +18,7 @@ pub enum StateTopic {
     /// `progress`
     Progress,
     /// `temperature/<heater>`
-    Temperature(String),
+    Temperature(Heater),
     /// `position`
     Position,
     /// `factors`

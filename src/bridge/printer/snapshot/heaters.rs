@@ -9,6 +9,7 @@ use super::change::{Published, StateChange, StateTopic};
 use super::json::{Last, Raw, last_element, members, number, object};
 use super::printer_state::PrinterState;
 use super::roster::Roster;
+use crate::heater::Heater;
 use crate::ordered;
 
 /// How far the actual temperature moves, in °C, before it is published.
@@ -21,19 +22,20 @@ const OFFSET: (f64, f64) = (-50.0, 50.0);
 #[derive(Debug, Default)]
 pub(super) struct Heaters {
     // Boxed: a map has room for eleven, and most printers have two or three.
-    heaters: BTreeMap<String, Box<Heater>>,
+    heaters: BTreeMap<Heater, Box<Temperatures>>,
     /// Decides what is a heater.
     roster: Roster,
     /// The heaters that were known last.
-    known: Vec<String>,
+    known: Vec<Heater>,
     /// Topics of what is no heater any more.
     cleared: Vec<StateChange>,
     last_offsets: Last,
     offsets: BTreeMap<String, f64>,
 }
 
+/// What one heater is read as, and what of it is published.
 #[derive(Debug, Default)]
-struct Heater {
+struct Temperatures {
     now: Reading,
     out: Reading,
     published: Published,
@@ -78,10 +80,12 @@ impl Heaters {
         }
         let offsets = &self.offsets;
         let mut changes = Vec::new();
-        for (name, heater) in &mut self.heaters {
-            let running = heater.now.actual.is_some() || heater.now.target.is_some();
-            heater.now.offset = running.then(|| tenths(offsets.get(name).copied().unwrap_or(0.0)));
-            changes.extend(heater.change(name));
+        for (heater, temperatures) in &mut self.heaters {
+            let now = &mut temperatures.now;
+            let running = now.actual.is_some() || now.target.is_some();
+            let offset = || offsets.get(heater.as_str()).copied().unwrap_or(0.0);
+            now.offset = running.then(|| tenths(offset()));
+            changes.extend(temperatures.change(heater));
         }
         changes
     }
@@ -99,13 +103,14 @@ impl Heaters {
             }
         }
         for (name, reading) in readings() {
-            if let Some(heater) = self.heaters.get_mut(name) {
-                heater.now = reading.unwrap_or_default();
+            if let Some(known) = self.heaters.get_mut(name) {
+                known.now = reading.unwrap_or_default();
             } else if let Some(now) = reading
                 && self.roster.is_heater(name)
+                && let Some(heater) = Heater::read(name)
             {
-                let heater = Heater { now, ..Heater::default() };
-                self.heaters.insert(name.to_owned(), Box::new(heater));
+                let temperatures = Temperatures { now, ..Temperatures::default() };
+                self.heaters.insert(heater, Box::new(temperatures));
             }
         }
     }
@@ -113,28 +118,28 @@ impl Heaters {
     /// Clears the topics of what is no heater any more.
     fn sweep(&mut self) {
         let roster = &self.roster;
-        let none = |name: &&String| !roster.is_heater(name);
-        let mut gone: Vec<String> = self.known.iter().filter(none).cloned().collect();
+        let none = |heater: &&Heater| !roster.is_heater(heater.as_str());
+        let mut gone: Vec<Heater> = self.known.iter().filter(none).cloned().collect();
         gone.extend(self.heaters.keys().filter(none).cloned());
         gone.sort();
         gone.dedup();
-        self.known = roster.known().map(str::to_owned).collect();
-        gone.into_iter().for_each(|name| self.clear(name));
+        self.known = roster.known().cloned().collect();
+        gone.into_iter().for_each(|heater| self.clear(heater));
     }
 
-    fn clear(&mut self, name: String) {
-        self.heaters.remove(&name);
-        let topic = StateTopic::Temperature(name);
+    fn clear(&mut self, heater: Heater) {
+        self.heaters.remove(&heater);
+        let topic = StateTopic::Temperature(heater);
         self.cleared.push(StateChange { topic, payload: bytes::Bytes::new() });
     }
 
-    pub(super) fn restore(&mut self, heaters: Vec<String>) {
+    pub(super) fn restore(&mut self, heaters: Vec<Heater>) {
         let none = self.roster.restore(heaters);
-        none.into_iter().for_each(|name| self.clear(name));
+        none.into_iter().for_each(|heater| self.clear(heater));
         self.sweep();
     }
 
-    pub(super) fn set_profile(&mut self, heaters: Option<Vec<String>>) {
+    pub(super) fn set_profile(&mut self, heaters: Option<Vec<Heater>>) {
         self.roster.set_profile(heaters);
         self.sweep();
     }
@@ -158,8 +163,8 @@ impl Reading {
     }
 }
 
-impl Heater {
-    fn change(&mut self, name: &str) -> Option<StateChange> {
+impl Temperatures {
+    fn change(&mut self, heater: &Heater) -> Option<StateChange> {
         let moved = match (self.now.actual, self.out.actual) {
             // Both are multiples of a tenth; the small margin absorbs their binary form.
             (Some(now), Some(out)) => (now - out).abs() >= MOVED - 1e-6,
@@ -170,7 +175,7 @@ impl Heater {
             return None;
         }
         self.out = self.now;
-        self.published.change(StateTopic::Temperature(name.to_owned()), &self.out)
+        self.published.change(StateTopic::Temperature(heater.clone()), &self.out)
     }
 }
 

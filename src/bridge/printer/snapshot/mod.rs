@@ -27,7 +27,7 @@ use self::json::{
 use self::markings::Standing;
 pub use self::printer_state::PrinterState;
 use self::progress::Progress;
-pub use self::roster::assumed;
+use crate::heater::Heater;
 use crate::octoprint::EventKind;
 
 /// Heights that can be, in mm.
@@ -215,13 +215,13 @@ impl Snapshot {
     }
 
     /// The heaters from before the start; those that the printer profile says are none are cleared.
-    pub fn restore_heaters(&mut self, heaters: Vec<String>) {
+    pub fn restore_heaters(&mut self, heaters: Vec<Heater>) {
         self.heaters.restore(heaters);
     }
 
     /// The printer profile says which heaters there are: those of the former profile that are
     /// gone are cleared. `None`: this user may not see it.
-    pub fn set_profile_heaters(&mut self, heaters: Option<Vec<String>>) {
+    pub fn set_profile_heaters(&mut self, heaters: Option<Vec<Heater>>) {
         self.heaters.set_profile(heaters);
     }
 
@@ -231,12 +231,12 @@ impl Snapshot {
     }
 
     /// The heaters that are known, those of the printer profile first.
-    pub fn known_heaters(&self) -> impl Iterator<Item = &str> + Clone {
+    pub fn known_heaters(&self) -> impl Iterator<Item = &Heater> + Clone {
         self.heaters.roster().known()
     }
 
     /// The heaters: those that are known, else what nearly every printer has.
-    pub fn heaters(&self) -> Vec<String> {
+    pub fn heaters(&self) -> Vec<Heater> {
         self.heaters.roster().heaters()
     }
 

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::heater::{Heater, HeaterKind};
+
 /// So many readings in a row make a heater.
 const IN_A_ROW: u32 = 10;
 /// So long a silence ends one.
@@ -19,22 +21,17 @@ const MOST: usize = 32;
 /// Most names that may become heaters at a time.
 const MOST_CANDIDATES: usize = 64;
 
-/// What nearly every printer has: the heaters of one of which nothing is known.
-pub fn assumed() -> Vec<String> {
-    vec!["tool0".to_owned(), "bed".to_owned()]
-}
-
 /// The heaters of one printer.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     /// Of the printer profile; `None`: nothing is known of it.
-    profile: Option<Vec<String>>,
+    profile: Option<Vec<Heater>>,
     /// Whether OctoPrint told the profile. Else it is the one from before the start.
     told: bool,
     /// Heaters that the profile does not have, and names that may become some.
-    others: BTreeMap<String, Other>,
+    others: BTreeMap<Heater, Other>,
     /// Of a former profile and not of this one: ignored though the firmware may report them.
-    gone: BTreeSet<String>,
+    gone: BTreeSet<Heater>,
     /// When anything was reported last.
     reported: Option<Instant>,
     anything: bool,
@@ -56,19 +53,19 @@ impl Other {
 
 impl Roster {
     /// The heaters from before the start. Yields those that are none any more.
-    pub(super) fn restore(&mut self, heaters: Vec<String>) -> Vec<String> {
+    pub(super) fn restore(&mut self, heaters: Vec<Heater>) -> Vec<Heater> {
         let mut none = Vec::new();
-        for name in heaters {
-            if !can_be(&name) || self.known().any(|known| known == name) {
+        for heater in heaters {
+            if !Heater::is_name(heater.as_str()) || self.known().any(|known| *known == heater) {
                 continue;
             }
-            if !is_of_profile(&name) {
-                self.others.insert(name, Other::announced());
+            if !heater.can_be_set() {
+                self.others.insert(heater, Other::announced());
             } else if self.told {
-                self.gone.insert(name.clone());
-                none.push(name);
+                self.gone.insert(heater.clone());
+                none.push(heater);
             } else {
-                self.profile.get_or_insert_default().push(name);
+                self.profile.get_or_insert_default().push(heater);
             }
         }
         self.keep_to_most();
@@ -76,7 +73,7 @@ impl Roster {
     }
 
     /// The heaters of the profile in force; `None`: this user may not see it.
-    pub(super) fn set_profile(&mut self, heaters: Option<Vec<String>>) {
+    pub(super) fn set_profile(&mut self, heaters: Option<Vec<Heater>>) {
         let Some(mut heaters) = heaters else {
             // What it was before the start is no more than a guess.
             if !self.told {
@@ -108,12 +105,12 @@ impl Roster {
         self.anything = true;
         if let Some(other) = self.others.get_mut(name) {
             other.here = true;
-        } else if can_be(name)
-            && !self.gone.contains(name)
+        } else if !self.gone.contains(name)
             && !self.profile.iter().flatten().any(|known| known == name)
             && self.others.len() < MOST + MOST_CANDIDATES
+            && let Some(heater) = Heater::read(name)
         {
-            self.others.insert(name.to_owned(), Other { here: true, ..Other::default() });
+            self.others.insert(heater, Other { here: true, ..Other::default() });
         }
     }
 
@@ -151,16 +148,14 @@ impl Roster {
     }
 
     /// The heaters that are known, those of the profile first.
-    pub(super) fn known(&self) -> impl Iterator<Item = &str> + Clone {
+    pub(super) fn known(&self) -> impl Iterator<Item = &Heater> + Clone {
         let others = self.others.iter().filter(|(_, other)| other.announced);
-        let profile = self.profile.iter().flatten().map(String::as_str);
-        profile.chain(others.map(|(name, _)| name.as_str()))
+        self.profile.iter().flatten().chain(others.map(|(heater, _)| heater))
     }
 
     /// The heaters: those that are known, else what nearly every printer has.
-    pub(super) fn heaters(&self) -> Vec<String> {
-        let known: Vec<String> = self.known().map(str::to_owned).collect();
-        if self.assumes() { assumed() } else { known }
+    pub(super) fn heaters(&self) -> Vec<Heater> {
+        if self.assumes() { Heater::assumed() } else { self.known().cloned().collect() }
     }
 
     /// Whether nothing is known.
@@ -170,7 +165,7 @@ impl Roster {
 
     pub(super) fn is_heater(&self, name: &str) -> bool {
         if self.assumes() {
-            matches!(name, "tool0" | "bed")
+            matches!(HeaterKind::of(name), HeaterKind::Tool(0) | HeaterKind::Bed)
         } else {
             self.profile.iter().flatten().any(|known| known == name)
                 || self.others.get(name).is_some_and(|other| other.announced)
@@ -178,20 +173,13 @@ impl Roster {
     }
 }
 
-/// `null` is what Python's `None` becomes as a name.
-fn can_be(name: &str) -> bool {
-    !matches!(name, "time" | "null" | "")
-}
-
-fn is_of_profile(name: &str) -> bool {
-    let index = name.strip_prefix("tool");
-    matches!(name, "bed" | "chamber")
-        || index.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(names: &[&str]) -> Vec<Heater> {
+        names.iter().filter_map(|name| Heater::read(name)).collect()
+    }
 
     struct Line {
         roster: Roster,
@@ -202,7 +190,7 @@ mod tests {
         fn new(profile: Option<&[&str]>) -> Self {
             let mut roster = Roster::default();
             if let Some(profile) = profile {
-                roster.set_profile(Some(profile.iter().map(|name| (*name).to_owned()).collect()));
+                roster.set_profile(Some(names(profile)));
             }
             Self { roster, now: Instant::now() }
         }
@@ -220,7 +208,7 @@ mod tests {
             }
         }
 
-        fn known(&self) -> Vec<&str> {
+        fn known(&self) -> Vec<&Heater> {
             self.roster.known().collect()
         }
     }
@@ -243,7 +231,8 @@ mod tests {
     fn ten_readings_in_a_row_make_a_heater_and_an_hour_of_silence_ends_it() {
         let mut line = Line::new(Some(&["tool0"]));
         let changes = (0..10).filter(|_| line.read(&["tool0", "A"])).count();
-        assert_eq!((changes, line.known()), (1, vec!["tool0", "A"]));
+        assert_eq!(changes, 1);
+        assert_eq!(line.known(), ["tool0", "A"]);
         let nearly = 60 * 60 / 2 - 1;
         assert!((0..nearly).all(|_| !line.read(&["tool0"])));
         assert!(!line.read(&["A"]) && line.roster.is_heater("A"), "it was silent in time");
@@ -278,17 +267,17 @@ mod tests {
         line.reads(12, &names);
         assert_eq!(line.known().len(), MOST);
         assert!(line.roster.others.len() <= MOST + MOST_CANDIDATES);
-        let tools = (0..MOST).map(|n| format!("tool{n}")).collect();
+        let tools = (0..32).map(Heater::tool).collect();
         line.roster.set_profile(Some(tools));
         assert!(line.known().len() == MOST && line.roster.is_heater("tool31"));
     }
 
     #[test]
     fn what_was_before_the_start_holds_until_the_profile_says_otherwise() {
-        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let mut line = Line::new(None);
-        assert_eq!(line.roster.heaters(), assumed());
-        assert!(line.roster.restore(names(&["tool0", "tool1", "A", "null"])).is_empty());
+        assert_eq!(line.roster.heaters(), Heater::assumed());
+        let kept = serde_json::from_str(r#"["tool0", "tool1", "A", "null"]"#).unwrap();
+        assert!(line.roster.restore(kept).is_empty());
         assert_eq!(line.known(), ["tool0", "tool1", "A"]);
         line.roster.set_profile(Some(names(&["tool0", "bed"])));
         assert_eq!(line.known(), ["tool0", "bed", "A"]);
@@ -302,7 +291,7 @@ mod tests {
     #[test]
     fn without_a_profile_what_reports_counts() {
         let mut line = Line::new(None);
-        line.roster.restore(assumed());
+        line.roster.restore(Heater::assumed());
         line.roster.set_profile(None);
         line.reads(10, &["tool0", "tool1"]);
         assert_eq!(line.known(), ["bed", "tool0", "tool1"]);

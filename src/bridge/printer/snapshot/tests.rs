@@ -68,8 +68,8 @@ fn of<'a>(changes: &'a [(f64, StateTopic, Value)], topic: &StateTopic) -> Vec<&'
     changes.iter().filter(|(_, t, _)| t == topic).map(|(_, _, value)| value).collect()
 }
 
-fn names(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+fn names(names: &[&str]) -> Vec<Heater> {
+    names.iter().filter_map(|name| Heater::read(name)).collect()
 }
 
 fn state(text: &str, flags: Value) -> String {
@@ -151,7 +151,7 @@ fn heaters_follow_what_reports_and_stop_with_the_printer() {
     let tenth = snapshot.apply(&on.to_string(), clock.at(0.0)).unwrap();
     let changes = [first, tenth].concat();
     let heater = |changes: &[StateChange], name: &str| -> Option<Value> {
-        let topic = StateTopic::Temperature(name.to_owned());
+        let topic = StateTopic::Temperature(Heater::read(name)?);
         let change = changes.iter().find(|change| change.topic == topic)?;
         Some(serde_json::from_slice(&change.payload).unwrap())
     };
@@ -198,7 +198,7 @@ fn heaters_that_leave_the_profile_are_cleared() {
     snapshot.apply(&two(1.0), clock.at(0.0)).unwrap();
     snapshot.set_profile_heaters(Some(names(&["tool0"])));
     let cleared = snapshot.take_cleared();
-    let gone = StateTopic::Temperature("tool1".to_owned());
+    let gone = StateTopic::Temperature(Heater::tool(1));
     assert_eq!(cleared, [StateChange { topic: gone.clone(), payload: bytes::Bytes::new() }]);
     let changes = snapshot.apply(&two(50.0), clock.at(1.0)).unwrap();
     assert!(changes.iter().all(|change| change.topic != gone), "{changes:?}");
@@ -218,7 +218,9 @@ fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
     (0..10).for_each(|t| drop(read(f64::from(t), json!({"tool0": heat, "A": heat}))));
     let seconds = (10..3_700).filter(|t| {
         let cleared = read(f64::from(*t), json!({"tool0": heat}));
-        cleared.iter().any(|change| change.topic == StateTopic::Temperature("A".to_owned()))
+        cleared.iter().any(
+            |change| matches!(&change.topic, StateTopic::Temperature(heater) if *heater == *"A"),
+        )
     });
     assert_eq!(seconds.collect::<Vec<_>>(), [3_609]);
     assert!(!snapshot.is_heater("A"));
@@ -254,9 +256,9 @@ fn numbers_that_are_none_become_null_and_the_rest_lives() {
     for key in ["path", "size", "estimated_print_time", "last_print_time", "user", "filament"] {
         assert_eq!(job[key], Value::Null, "{key}");
     }
-    let tool = of(&changes, StateTopic::Temperature("tool0".to_owned()));
+    let tool = of(&changes, StateTopic::Temperature(Heater::tool(0)));
     assert_eq!(tool, json!({"actual": null, "target": 200.0, "offset": 0.0}));
-    assert!(changes.iter().all(|(topic, _)| *topic != StateTopic::Temperature("bed".to_owned())));
+    assert!(changes.iter().all(|(topic, _)| *topic != StateTopic::Temperature(Heater::bed())));
     assert_eq!(of(&changes, StateTopic::Position)["z"], Value::Null);
     let resends = json!({"count": null, "transmitted": 5, "ratio": null});
     assert_eq!(of(&changes, StateTopic::Resends), resends);
