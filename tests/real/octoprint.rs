@@ -35,6 +35,12 @@ fn program() -> PathBuf {
     })
 }
 
+/// The release candidate of OctoPrint 2.0.
+fn program_2() -> PathBuf {
+    let named = std::env::var_os("OCTOPRINT2MQTT_TEST_OCTOPRINT_2").map(PathBuf::from);
+    named.or_else(|| program_of("2.0.0rc7")).expect("OctoPrint 2.0 is installed")
+}
+
 /// Another version of it, which is installed beside it; `None` where it is not.
 fn program_of(version: &str) -> Option<PathBuf> {
     let environments = program().ancestors().nth(3)?.to_owned();
@@ -58,9 +64,33 @@ impl OctoPrint {
         Some(Self::start_program(program_of(version)?, |config| config).await)
     }
 
-    async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {
-        octoprint2mqtt::tls::install_provider();
+    /// Starts the release candidate of 2.0, with its `config.yaml` changed.
+    pub async fn start_2_with(change: impl FnOnce(String) -> String) -> Self {
+        Self::start_program(program_2(), change).await
+    }
+
+    /// The same with a plugin of one file.
+    pub async fn start_2_with_plugin(
+        name: &str,
+        source: &str,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        std::fs::write(dir.path().join("plugins").join(name), source).unwrap();
+        Self::start_in(dir, program_2(), change).await
+    }
+
+    async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), program, change).await
+    }
+
+    async fn start_in(
+        dir: tempfile::TempDir,
+        program: PathBuf,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
+        octoprint2mqtt::tls::install_provider();
         std::fs::write(dir.path().join("config.yaml"), change(CONFIG.to_owned())).unwrap();
         let mut octoprint = Self {
             port: free_port(),
@@ -78,7 +108,10 @@ impl OctoPrint {
     fn octoprint(&self, serve: bool) -> Command {
         let mut command = Command::new(&self.program);
         command.args(serve.then_some("serve"));
-        command.arg("--basedir").arg(self.dir.path()).arg("--iknowwhatimdoing");
+        command.arg("--basedir").arg(self.dir.path());
+        // Since 2.0 only `serve` asks who starts it.
+        let asks = serve || !self.program.to_string_lossy().contains("octoprint-2.");
+        command.args(asks.then_some("--iknowwhatimdoing"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
@@ -129,6 +162,27 @@ impl OctoPrint {
         self.try_get(path).await.unwrap_or(Value::Null)
     }
 
+    /// The same in the shape of 2.0.
+    pub async fn get_2(&self, path: &str) -> Value {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.get(url).header("X-Api-Key", KEY);
+        let answer = request.header("X-OctoPrint-Api-Version", "2.0.0").send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    }
+
+    /// `POST` in the shape of 2.0.
+    pub async fn post_2(&self, path: &str, body: Value) -> u16 {
+        let url = format!("{}/{path}", self.url());
+        let request = self.http.post(url).header("X-Api-Key", KEY).json(&body);
+        let answer = request.header("X-OctoPrint-Api-Version", "2.0.0").send().await.unwrap();
+        answer.status().as_u16()
+    }
+
+    /// A file in its base directory.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> u16 {
         let url = format!("{}/{path}", self.url());
         let request = self.http.post(url).header("X-Api-Key", KEY).json(&body);
@@ -175,6 +229,18 @@ impl OctoPrint {
             .await
             .unwrap();
         assert_eq!(answer.status().as_u16(), 201, "{}", answer.text().await.unwrap());
+    }
+
+    /// Writes a file in its base directory.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Sends a line of G-code.
+    pub async fn command(&self, line: &str) {
+        assert_eq!(self.post("api/printer/command", json!({"command": line})).await, 204);
     }
 
     pub async fn select(&self, name: &str) {
