@@ -35,7 +35,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/files", get(files))
         .route("/api/system/commands/core", get(system_commands))
         .route("/api/system/commands/core/{action}", post(no_system_command))
-        .route("/api/connection", post(connection))
+        .route("/api/connection", get(connection_state).post(connection))
         .route("/api/printerprofiles", get(profiles))
         .route("/api/files/{origin}/{*path}", post(file_command))
         .layer(from_fn_with_state(shared.clone(), guard));
@@ -340,6 +340,17 @@ async fn command(State(shared): Here, Json(body): Json<Value>) -> Response {
         }
         Some(())
     })
+}
+
+/// As OctoPrint 1.11 has it.
+async fn connection_state(State(shared): Here) -> Json<Value> {
+    let model = locked(&shared.model);
+    Json(json!({
+        "current": {"state": model.state.text(), "port": "VIRTUAL", "baudrate": 115_200,
+            "printerProfile": "_default"},
+        "options": {"ports": ["VIRTUAL"], "baudrates": [115_200], "portPreference": "VIRTUAL",
+            "printerProfiles": [{"id": "_default", "name": "Simulated"}]},
+    }))
 }
 
 async fn connection(State(shared): Here, Json(body): Json<Value>) -> Response {

@@ -185,9 +185,7 @@ impl Rest {
         &self,
         path: &str,
     ) -> Result<T, RestError> {
-        let body = self.get(path).await?;
-        serde_json::from_slice(&body)
-            .map_err(|source| RestError::Shape { path: path.to_owned(), source })
+        json_of(&self.get(path).await?, path)
     }
 
     async fn call(
@@ -196,16 +194,29 @@ impl Rest {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, RestError> {
+        success(self.exchange(method, path, body, None).await?, path)
+    }
+
+    /// A call and its answer, whatever its status. `api_version` is the shape that it asks for:
+    /// OctoPrint knows such since 2.0, and before that pays no heed to it.
+    pub(in crate::octoprint) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        api_version: Option<&'static str>,
+    ) -> Result<Answer, RestError> {
         self.ensure_session().await?;
-        let answer =
-            self.caller().send(method.clone(), path, body).await.map_err(|e| e.at(path))?;
+        let caller = self.caller();
+        let send = || caller.send_as(method.clone(), path, body, api_version);
+        let answer = send().await.map_err(|e| e.at(path))?;
         if !self.session_ended(&answer).await {
-            return success(answer, path);
+            return Ok(answer);
         }
         // It was refused, so it was not carried out: sending it once more is safe.
         self.inner.session.lock().await.logged_in = false;
         self.ensure_session().await?;
-        success(self.caller().send(method, path, body).await.map_err(|e| e.at(path))?, path)
+        send().await.map_err(|e| e.at(path))
     }
 
     /// Logs in where calls need cookies and there are none yet.
@@ -291,6 +302,16 @@ impl Caller<'_> {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, SendError> {
+        self.send_as(method, path, body, None).await
+    }
+
+    async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        api_version: Option<&'static str>,
+    ) -> Result<Answer, SendError> {
         let http = self.http;
         let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
         match self.credentials {
@@ -306,6 +327,9 @@ impl Caller<'_> {
                 }
             }
             Credentials::Password { .. } => {}
+        }
+        if let Some(version) = api_version {
+            request = request.header("X-OctoPrint-Api-Version", version);
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -331,6 +355,15 @@ impl SendError {
             Self::Call(error) => error.at(path),
         }
     }
+}
+
+/// What an answer of JSON says.
+pub(in crate::octoprint) fn json_of<T: DeserializeOwned>(
+    body: &[u8],
+    path: &str,
+) -> Result<T, RestError> {
+    serde_json::from_slice(body)
+        .map_err(|source| RestError::Shape { path: path.to_owned(), source })
 }
 
 pub(in crate::octoprint) fn argument(path: &str, reason: &str) -> RestError {

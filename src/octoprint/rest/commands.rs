@@ -119,17 +119,6 @@ impl Rest {
         self.post("api/job", &action.body()).await.map(drop)
     }
 
-    /// Whether a file is selected, so that [`JobAction::Start`] would do anything: OctoPrint
-    /// answers it with success either way.
-    ///
-    /// # Errors
-    /// [`RestError`].
-    pub async fn job_file_selected(&self) -> Result<bool, RestError> {
-        let job: Value = self.get_json("api/job").await?;
-        Ok(job.pointer("/job/file/path").is_some_and(|path| !path.is_null())
-            || job.pointer("/job/file/name").is_some_and(|name| !name.is_null()))
-    }
-
     /// The heaters that the printer has at this moment.
     ///
     /// # Errors
@@ -265,15 +254,6 @@ impl Rest {
     pub async fn extrude(&self, millimetres: f64) -> Result<(), RestError> {
         let body = json!({"command": "extrude", "amount": millimetres});
         self.post("api/printer/tool", &body).await.map(drop)
-    }
-
-    /// Connects OctoPrint to its printer with the preferences it knows, or disconnects it.
-    ///
-    /// # Errors
-    /// [`RestError`].
-    pub async fn set_connection(&self, connect: bool) -> Result<(), RestError> {
-        let command = if connect { "connect" } else { "disconnect" };
-        self.post("api/connection", &json!({ "command": command })).await.map(drop)
     }
 
     /// Restarts OctoPrint, or acts on its host.

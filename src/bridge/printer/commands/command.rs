@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::config::Commands;
 use crate::heater::Heater;
-use crate::octoprint::{FilePath, JobAction, Jog, SystemCommand};
+use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
 /// A command that passed every check that needs no printer.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,11 +53,10 @@ pub enum Command {
     Jog(Jog),
     /// Extrude so many mm; negative retracts.
     Extrude(f64),
-    /// Connect OctoPrint to the printer, or disconnect it.
-    Connection {
-        /// Connect.
-        connect: bool,
-    },
+    /// Connect OctoPrint to the printer.
+    Connect(ConnectWith),
+    /// Disconnect OctoPrint from the printer.
+    Disconnect,
     /// Send G-code, one command each, without line ends.
     Gcode(Vec<String>),
     /// Restart OctoPrint, or act on its host.

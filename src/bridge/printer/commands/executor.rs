@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use super::answers::{Answers, Failure};
-use super::{Asked, Command, Rate};
+use super::{Asked, Command, Rate, execution};
 use crate::bridge::hub::watch::{Watch, caught};
 use crate::heater::Heater;
 use crate::octoprint::{JobAction, RateMode, Rest, RestError, Socket, SystemCommand};
@@ -197,7 +197,8 @@ impl Worker {
             Command::Home(axes) => rest.home(&axes).await?,
             Command::Jog(jog) => rest.jog(jog).await?,
             Command::Extrude(millimetres) => rest.extrude(millimetres).await?,
-            Command::Connection { connect } => rest.set_connection(connect).await?,
+            Command::Connect(with) => execution::connection::connect(&rest, &with).await?,
+            Command::Disconnect => rest.disconnect().await?,
             Command::Gcode(lines) => {
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 rest.printer_command(&lines).await?;
@@ -233,7 +234,7 @@ impl Worker {
 }
 
 async fn selected(rest: &Rest) -> Result<bool, Failure> {
-    rest.job_file_selected().await.map_err(|error| Failure::unasked(&error))
+    rest.job_status().await.map(|job| job.has_file()).map_err(|error| Failure::unasked(&error))
 }
 
 /// Asks OctoPrint for the heater that a command is about.

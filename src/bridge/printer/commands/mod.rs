@@ -3,6 +3,7 @@
 mod admission;
 pub mod answers;
 mod command;
+mod execution;
 pub mod executor;
 mod heat;
 pub mod intake;
@@ -42,14 +43,17 @@ pub fn asked(command: &str, payload: &[u8]) -> Asked {
         _ => as_text(),
     };
     let command = command.to_owned();
-    match value {
+    let (mut value, id) = match value {
         Value::Object(mut object) if object.contains_key("value") => {
             let id = object.remove("id").unwrap_or(Value::Null);
-            let value = object.remove("value").unwrap_or(Value::Null);
-            Asked { command, value, id }
+            (object.remove("value").unwrap_or(Value::Null), id)
         }
-        value => Asked { command, value, id: Value::Null },
+        value => (value, Value::Null),
+    };
+    if command == "connection" {
+        others::conceal(&mut value);
     }
+    Asked { command, value, id }
 }
 
 /// Whether an empty payload is a command: for all others it is how a retained one is cleared.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::octoprint::{FilePath, JobAction, Jog};
+use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog};
 
 fn rules() -> Rules {
     Rules {
@@ -140,7 +140,16 @@ fn moves_and_factors_have_bounds() {
     let small = Jog { x: Some(0.0), y: Some(1.0), ..Jog::default() };
     assert_eq!(parsed("jog", r#"{"x":-0.00005,"y":1.00004}"#), Ok(Command::Jog(small)));
     assert!(parsed("jog", r#"{"x":1,"speed":0.0001}"#).is_err());
-    assert_eq!(parsed("connection", "connect"), Ok(Command::Connection { connect: true }));
+    assert_eq!(parsed("connection", "connect"), Ok(Command::Connect(ConnectWith::default())));
+    assert_eq!(parsed("connection", "disconnect"), Ok(Command::Disconnect));
+    let with = |connector: Option<&str>, port: Option<&str>, baudrate| {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Ok(Command::Connect(ConnectWith { connector: text(connector), port: text(port), baudrate }))
+    };
+    let named = r#"{"connector":"moonraker"}"#;
+    assert_eq!(parsed("connection", named), with(Some("moonraker"), None, None));
+    let serial = r#"{"value":{"port":"/dev/ttyACM0","baudrate":"115200"},"id":1}"#;
+    assert_eq!(parsed("connection", serial), with(None, Some("/dev/ttyACM0"), Some(115_200)));
     for (command, payload) in [
         ("offset/bed", "51"),
         ("offset/A", "1"),
@@ -160,6 +169,11 @@ fn moves_and_factors_have_bounds() {
         ("extrude", "0"),
         ("extrude", "1001"),
         ("connection", "reset"),
+        ("connection", "{}"),
+        ("connection", r#"{"connector":"moonraker","apikey":"x"}"#),
+        ("connection", r#"{"connector":5}"#),
+        ("connection", r#"{"port":"a\nb"}"#),
+        ("connection", r#"{"baudrate":-1}"#),
         ("home/x", "all"),
     ] {
         assert!(parsed(command, payload).is_err(), "{command} {payload}");

@@ -1,0 +1,117 @@
+//! OctoPrint 2.0, with its serial connector and with a stand-in for another one.
+
+mod real;
+
+use real::bridge::{Bridge, config};
+use real::mosquitto::Mosquitto;
+use real::octoprint::OctoPrint;
+use real::watcher::Watcher;
+use serde_json::{Value, json};
+
+/// A key of the stand-in for a connector, which must be seen nowhere.
+const SECRET: &str = "MARKER-APIKEY-7199";
+
+const STAND_IN: &str = "
+printerConnection:
+  autoconnect: true
+  preferred:
+    connector: standin
+    parameters: {host: 192.0.2.7, apikey: MARKER-APIKEY-7199}
+";
+
+fn topic(rest: &str) -> String {
+    format!("octoprint2mqtt/mk3/{rest}")
+}
+
+struct World {
+    octoprint: OctoPrint,
+    watcher: Watcher,
+    _broker: Mosquitto,
+    bridge: Bridge,
+}
+
+impl World {
+    /// With the stand-in connector preferred and connected.
+    async fn stand_in() -> Self {
+        let source = include_str!("real/standin_connector.py");
+        Self::start(OctoPrint::start_2_with_plugin("standin.py", source, |config| {
+            config.replace("serial: {port: VIRTUAL, autoconnect: true}", STAND_IN)
+        }))
+        .await
+    }
+
+    async fn start(octoprint: impl Future<Output = OctoPrint>) -> Self {
+        let (broker, octoprint) = tokio::join!(Mosquitto::start(), octoprint);
+        let watcher = Watcher::start(broker.port).await;
+        let more = "[printers.mk3.socket]\nterminal = true\n[printers.mk3.commands]\ngcode = true";
+        let config = config(&broker.url(), &octoprint.url(), more);
+        let bridge = Bridge::start(&config.replace("\"debug\"", "\"trace\""));
+        watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
+        Self { octoprint, watcher, _broker: broker, bridge }
+    }
+
+    async fn done(&self, command: &str, payload: &str) {
+        let answer = self.watcher.command(command, payload).await;
+        assert_eq!(answer["ok"], true, "{command} {payload}: {answer}");
+    }
+
+    async fn refused(&self, command: &str, payload: &str, status: Value, telling: &str) {
+        let answer = self.watcher.command(command, payload).await;
+        assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
+        assert_eq!(answer["status"], status, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(telling), "{answer}");
+    }
+
+    async fn connector(&self) -> Value {
+        self.octoprint.get_2("api/connection").await["current"]["connector"].clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    assert_eq!(world.connector().await, "standin");
+    world.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
+    world.done("connection", "connect").await;
+    octoprint.until("Operational").await;
+    assert_eq!(world.connector().await, "standin");
+    let given: Value = serde_json::from_str(&octoprint.read("standin.json")).unwrap();
+    assert_eq!(given, json!({"host": "192.0.2.7", "apikey": SECRET}));
+
+    world.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
+    let serial = r#"{"connector":"serial","port":"VIRTUAL"}"#;
+    world.done("connection", serial).await;
+    octoprint.until("Operational").await;
+    assert_eq!(world.connector().await, "serial");
+    let other = r#"{"connector":"standin"}"#;
+    world.refused("connection", other, json!(409), "disconnect it first").await;
+    world.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
+    world.refused("connection", r#"{"connector":"nope"}"#, json!(400), "unknown connector").await;
+    let secret = format!(r#"{{"connector":"standin","apikey":"{SECRET}"}}"#);
+    world.refused("connection", &secret, Value::Null, "saved in OctoPrint").await;
+    // What is preferred now cannot be reached; and of the other one nothing is known any more.
+    let unreachable = json!({"command": "connect", "connector": "standin", "save": true,
+        "parameters": {"host": "unreachable", "apikey": SECRET}});
+    assert_eq!(octoprint.post_2("api/connection", unreachable).await, 204);
+    octoprint.until("Offline after error").await;
+    world.refused("connection", "connect", Value::Null, "could not connect").await;
+    let serial = json!({"command": "connect", "connector": "serial", "save": true,
+        "parameters": {"port": "VIRTUAL"}});
+    assert_eq!(octoprint.post_2("api/connection", serial).await, 204);
+    octoprint.until("Operational").await;
+    world.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
+    world.refused("connection", other, json!(412), "does not know enough").await;
+
+    let told = |seen: &real::watcher::Seen| {
+        seen.payload.contains(SECRET) && !seen.topic.ends_with("/set/connection")
+    };
+    let told: Vec<_> = world.watcher.seen().into_iter().filter(told).collect();
+    assert!(told.is_empty(), "{told:?}");
+    assert!(!world.bridge.log().contains(SECRET), "{}", world.bridge.log());
+}
