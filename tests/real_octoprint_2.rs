@@ -31,6 +31,11 @@ struct World {
 }
 
 impl World {
+    /// With the virtual printer at the serial connector.
+    async fn serial() -> Self {
+        Self::start(OctoPrint::start_2_with(|config| config)).await
+    }
+
     /// With the stand-in connector preferred and connected.
     async fn stand_in() -> Self {
         let source = include_str!("real/standin_connector.py");
@@ -60,6 +65,21 @@ impl World {
         assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
         assert_eq!(answer["status"], status, "{answer}");
         assert!(answer["error"].as_str().unwrap().contains(telling), "{answer}");
+    }
+
+    /// Gives the command and waits until the terminal shows that the printer was sent `sent`.
+    async fn sends(&self, command: &str, payload: &str, sent: &[&str]) {
+        let mark = self.watcher.mark();
+        self.done(command, payload).await;
+        for sent in sent {
+            let shows = |current: &Value| {
+                let lines = current["logs"].as_array().into_iter().flatten();
+                lines.filter_map(Value::as_str).any(|l| l.starts_with(">>>") && l.contains(sent))
+            };
+            self.watcher
+                .wait_from(mark, sent, |s| s.topic == topic("message/current") && shows(&s.json()))
+                .await;
+        }
     }
 
     async fn connector(&self) -> Value {
@@ -114,4 +134,34 @@ async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
     let told: Vec<_> = world.watcher.seen().into_iter().filter(told).collect();
     assert!(told.is_empty(), "{told:?}");
     assert!(!world.bridge.log().contains(SECRET), "{}", world.bridge.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn a_paused_print_does_what_it_is_told() {
+    let world = World::serial().await;
+    let octoprint = &world.octoprint;
+    octoprint.upload("long.gcode", 600).await;
+    world.done("print", "local/long.gcode").await;
+    octoprint.until("Printing").await;
+    world.done("job", "pause").await;
+    octoprint.until("Paused").await;
+    world.done("job", "toggle").await;
+    octoprint.until("Printing").await;
+    world.refused("home", "all", json!(409), "").await;
+    world.done("job", "toggle").await;
+    octoprint.until("Paused").await;
+    let mark = world.watcher.mark();
+    world.done("job", "restart").await;
+    octoprint.until("Printing").await;
+    for kind in ["print_cancelled", "print_started"] {
+        let is = |print: &Value| print["event_type"] == kind && print["path"] == "long.gcode";
+        world.watcher.wait_json(mark, &topic("print"), is).await;
+    }
+    world.refused("job", "restart", json!(409), "").await;
+    world.done("job", "cancel").await;
+    octoprint.until("Operational").await;
+    for payload in ["pause", "resume", "toggle", "cancel"] {
+        world.refused("job", payload, json!(409), "").await;
+    }
 }

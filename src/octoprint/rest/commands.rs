@@ -64,6 +64,11 @@ impl FilePath {
         Some(Self { origin, path: path.to_owned() })
     }
 
+    /// The path in its storage.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     fn call(&self) -> String {
         let parts: Vec<String> =
             self.path.split('/').map(|part| utf8_percent_encode(part, PART).to_string()).collect();

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use super::answers::{Answers, Failure};
+use super::execution::halt::Halt;
 use super::{Asked, Command, Rate, execution};
 use crate::bridge::hub::watch::{Watch, caught};
 use crate::heater::Heater;
-use crate::octoprint::{JobAction, RateMode, Rest, RestError, Socket, SystemCommand};
+use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
 
 /// Most commands that wait for one printer.
 const WAITING: usize = 100;
@@ -129,16 +130,13 @@ impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Box<Queued>>) {
         while let Some(queued) = waiting.recv().await {
             let Queued { asked, command, stops, known } = *queued;
-            let outcome = if stops == self.stops.load(Ordering::Relaxed) {
-                match caught(self.execute(command, known)).await {
-                    Ok(outcome) => outcome,
-                    Err(panicked) => {
-                        self.fail(&asked, waiting);
-                        panicked.resume();
-                    }
+            let halt = Halt::new(self.stops.clone(), stops);
+            let outcome = match caught(self.execute(command, known, &halt)).await {
+                Ok(outcome) => outcome,
+                Err(panicked) => {
+                    self.fail(&asked, waiting);
+                    panicked.resume();
                 }
-            } else {
-                Err(Failure::new("dropped by an emergency stop"))
             };
             self.answers.answer(&asked, outcome);
         }
@@ -156,7 +154,8 @@ impl Worker {
         }
     }
 
-    async fn execute(&self, command: Command, known: bool) -> Result<(), Failure> {
+    async fn execute(&self, command: Command, known: bool, halt: &Halt) -> Result<(), Failure> {
+        halt.check()?;
         let rest = self.socket.rest();
         #[cfg(test)]
         assert_ne!(command, Command::Message("panic".to_owned()), "a test");
@@ -168,17 +167,9 @@ impl Worker {
             false => known_to_octoprint(&rest, command).await?,
         };
         match command {
-            Command::Job(job) => {
-                // OctoPrint answers 204 and does nothing. What its messages said of the job may
-                // be old: they come seldom where the rate is low, and not at all without a socket.
-                if job == JobAction::Start && !selected(&rest).await? {
-                    let error = "no file is selected, so there is nothing to start";
-                    return Err(Failure::with_status(error, 409));
-                }
-                rest.job(job).await?;
-            }
+            Command::Job(action) => execution::job::run(&rest, action, halt).await?,
             Command::Select { file, print } => {
-                rest.select_file(&file, print).await.map_err(not_selected)?;
+                execution::selection::select(&rest, &file, print).await?;
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => {
@@ -233,10 +224,6 @@ impl Worker {
     }
 }
 
-async fn selected(rest: &Rest) -> Result<bool, Failure> {
-    rest.job_status().await.map(|job| job.has_file()).map_err(|error| Failure::unasked(&error))
-}
-
 /// Asks OctoPrint for the heater that a command is about.
 async fn known_to_octoprint(rest: &Rest, command: Command) -> Result<Command, Failure> {
     let all = matches!(command, Command::HeatersOff(_));
@@ -256,18 +243,6 @@ async fn known_to_octoprint(rest: &Rest, command: Command) -> Result<Command, Fa
             Err(Failure::no_heater(heater))
         }
         _ => Ok(command),
-    }
-}
-
-/// OctoPrint says the same of a printer that prints and of one that is not connected.
-fn not_selected(error: RestError) -> Failure {
-    match error.status() {
-        Some(409) => Failure::with_status(
-            "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected",
-            409,
-        ),
-        Some(404) => Failure::with_status("there is no such file", 404),
-        _ => error.into(),
     }
 }
 

@@ -2,4 +2,7 @@
 //! answered as done has been looked at.
 
 pub(super) mod connection;
+pub(super) mod halt;
+pub(super) mod job;
+pub(super) mod selection;
 pub(super) mod watch;

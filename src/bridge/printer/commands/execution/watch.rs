@@ -22,6 +22,11 @@ impl Sight {
         let state = status.state.as_deref().map(PrinterState::of_text_alone);
         Self { state: state.unwrap_or_default(), status }
     }
+
+    /// The printer's state in OctoPrint's words.
+    pub(super) fn text(&self) -> &str {
+        self.status.state.as_deref().unwrap_or("in an unknown state")
+    }
 }
 
 /// The job before a command: without it the command is not sent.
