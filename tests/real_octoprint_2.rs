@@ -146,6 +146,11 @@ async fn a_paused_print_does_what_it_is_told() {
     octoprint.until("Printing").await;
     world.done("job", "pause").await;
     octoprint.until("Paused").await;
+    // Each is refused by its own call, though only the filament is changed by hand.
+    world.sends("home", "x z", &["G28 X0 Z0"]).await;
+    world.sends("jog", r#"{"x":10,"y":-5.5}"#, &["G91", "G0 X10 Y-5.5 F6000", "G90"]).await;
+    world.sends("extrude", "-3", &["M83", "G1 E-3 F300", "M82"]).await;
+
     world.done("job", "toggle").await;
     octoprint.until("Printing").await;
     world.refused("home", "all", json!(409), "").await;

@@ -185,9 +185,9 @@ impl Worker {
                 rest.set_flowrate(percent).await?;
                 self.obeyed(Factor::Flowrate(percent));
             }
-            Command::Home(axes) => rest.home(&axes).await?,
-            Command::Jog(jog) => rest.jog(jog).await?,
-            Command::Extrude(millimetres) => rest.extrude(millimetres).await?,
+            Command::Home(axes) => execution::moves::home(&rest, &axes).await?,
+            Command::Jog(jog) => execution::moves::jog(&rest, jog).await?,
+            Command::Extrude(millimetres) => execution::moves::extrude(&rest, millimetres).await?,
             Command::Connect(with) => execution::connection::connect(&rest, &with).await?,
             Command::Disconnect => rest.disconnect().await?,
             Command::Gcode(lines) => {
