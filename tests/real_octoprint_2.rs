@@ -169,4 +169,29 @@ async fn a_paused_print_does_what_it_is_told() {
     for payload in ["pause", "resume", "toggle", "cancel"] {
         world.refused("job", payload, json!(409), "").await;
     }
+    world.sends("feedrate", "110", &["M220 S110"]).await;
+    world.sends("flowrate", "95", &["M221 S95"]).await;
+    world.done("offset/bed", "5").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn what_a_connector_ignores_is_refused() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    octoprint.command("@temps {\"tool0\":[20,0],\"bed\":[20,0]}").await;
+    world.refused("offset/bed", "5", json!(409), "standin takes no offsets").await;
+    world.refused("feedrate", "110", json!(409), "M220 S110").await;
+    world.refused("flowrate", "95", json!(409), "M221 S95").await;
+    let factors = world.watcher.wait_json(0, &topic("factors"), |_| true).await;
+    assert_eq!(factors, json!({"feedrate": null, "flowrate": null}));
+    octoprint.upload("part.gcode", 10).await;
+    world.refused("select", "local/part.gcode", json!(409), "did not select").await;
+    world.done("print", "printer/cube.gcode").await;
+    octoprint.until("Printing").await;
+    octoprint.command("@quiet on").await;
+    world.refused("job", "pause", json!(409), "still Printing").await;
+    octoprint.command("@quiet off").await;
+    world.done("job", "toggle").await;
+    octoprint.until("Paused").await;
 }

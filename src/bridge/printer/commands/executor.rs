@@ -176,12 +176,17 @@ impl Worker {
                 rest.set_target(heater.as_str(), target).await?
             }
             Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
-            Command::Offset { heater, offset } => rest.set_offset(heater.as_str(), offset).await?,
+            Command::Offset { heater, offset } => {
+                execution::rates::check_offset(&rest).await?;
+                rest.set_offset(heater.as_str(), offset).await?;
+            }
             Command::Feedrate(percent) => {
+                execution::rates::check_rate(&rest, &format!("M220 S{percent}")).await?;
                 rest.set_feedrate(percent).await?;
                 self.obeyed(Factor::Feedrate(percent));
             }
             Command::Flowrate(percent) => {
+                execution::rates::check_rate(&rest, &format!("M221 S{percent}")).await?;
                 rest.set_flowrate(percent).await?;
                 self.obeyed(Factor::Flowrate(percent));
             }

@@ -5,5 +5,6 @@ pub(super) mod connection;
 pub(super) mod halt;
 pub(super) mod job;
 pub(super) mod moves;
+pub(super) mod rates;
 pub(super) mod selection;
 pub(super) mod watch;
