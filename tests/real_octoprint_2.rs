@@ -3,6 +3,7 @@
 mod real;
 
 use real::bridge::{Bridge, config};
+use real::eventually;
 use real::mosquitto::Mosquitto;
 use real::octoprint::OctoPrint;
 use real::watcher::Watcher;
@@ -172,6 +173,36 @@ async fn a_paused_print_does_what_it_is_told() {
     world.sends("feedrate", "110", &["M220 S110"]).await;
     world.sends("flowrate", "95", &["M221 S95"]).await;
     world.done("offset/bed", "5").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn files_on_the_printer_have_both_names() {
+    let world = World::serial().await;
+    let octoprint = &world.octoprint;
+    octoprint.write("virtualSd/part.gco", &"G1 X1 E0.1\nG4 P100\n".repeat(600));
+    octoprint.write("virtualSd/other.gco", "G28\n");
+    assert_eq!(octoprint.post("api/printer/sd", json!({"command": "refresh"})).await, 204);
+    eventually("the files on the card", || async {
+        let files = octoprint.get("api/files/printer").await;
+        (files["files"].as_array().map(Vec::len) == Some(2)).then_some(())
+    })
+    .await;
+    let selected = async || octoprint.get("api/job").await["job"]["file"].clone();
+    world.done("select", "sdcard/part.gco").await;
+    let file = selected().await;
+    assert_eq!((&file["origin"], &file["path"]), (&json!("printer"), &json!("part.gco")));
+    world.done("select", "printer/other.gco").await;
+    assert_eq!(selected().await["path"], "other.gco");
+    for missing in ["sdcard/missing.gco", "printer/missing.gco", "local/missing.gcode"] {
+        world.refused("select", missing, json!(404), "no such file").await;
+    }
+    world.done("print", "printer/part.gco").await;
+    octoprint.until("Printing from SD").await;
+    let printing = |printer: &Value| printer["state"] == "printing";
+    world.watcher.wait_json(0, &topic("printer"), printing).await;
+    let job = |job: &Value| job["path"] == "part.gco" && job["origin"] == "printer";
+    world.watcher.wait_json(0, &topic("job"), job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,9 @@ impl JobAction {
     }
 }
 
+/// The printer's own storage, by its names: that of OctoPrint before 2.0, and that since.
+const CARD: [&str; 2] = ["sdcard", "printer"];
+
 /// A file as OctoPrint knows it: where it is stored, and its path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
@@ -50,11 +53,13 @@ pub struct FilePath {
 }
 
 impl FilePath {
-    /// Reads `local/folder/part.gcode` or `sdcard/PART.GCO`. `None` where the text names no storage
-    /// or leads out of it.
+    /// Reads `local/folder/part.gcode`, or `sdcard/PART.GCO` or `printer/PART.GCO`, which both are
+    /// the printer's own storage, whatever this OctoPrint calls it. `None` where the text names no
+    /// storage or leads out of it.
     pub fn parse(text: &str) -> Option<Self> {
         let (origin, path) = text.split_once('/')?;
-        let origin = ["local", "sdcard"].into_iter().find(|known| *known == origin)?;
+        let mut known = ["local"].into_iter().chain(CARD);
+        let origin = known.find(|known| *known == origin)?;
         let bad = |part: &str| {
             part.is_empty() || part == "." || part == ".." || part.chars().any(char::is_control)
         };
@@ -67,6 +72,13 @@ impl FilePath {
     /// The path in its storage.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The same file by the other name of its storage.
+    fn by_other_name(&self) -> Option<Self> {
+        CARD.contains(&self.origin).then_some(())?;
+        let origin = CARD.into_iter().find(|name| *name != self.origin)?;
+        Some(Self { origin, path: self.path.clone() })
     }
 
     fn call(&self) -> String {
@@ -177,7 +189,12 @@ impl Rest {
     /// [`RestError`]; status 404 where there is no such file, 409 while printing or while the
     /// printer is not connected.
     pub async fn select_file(&self, file: &FilePath, print: bool) -> Result<(), RestError> {
-        self.post(&file.call(), &json!({"command": "select", "print": print})).await.map(drop)
+        let body = json!({"command": "select", "print": print});
+        let selected = self.post(&file.call(), &body).await.map(drop);
+        match file.by_other_name() {
+            Some(file) if is_missing(&selected) => self.post(&file.call(), &body).await.map(drop),
+            _ => selected,
+        }
     }
 
     /// What OctoPrint knows of `file`, its print history among it, as JSON.
@@ -185,7 +202,11 @@ impl Rest {
     /// # Errors
     /// [`RestError`]; status 404 where there is no such file.
     pub async fn file_info(&self, file: &FilePath) -> Result<Bytes, RestError> {
-        self.get(&file.call()).await
+        let info = self.get(&file.call()).await;
+        match file.by_other_name() {
+            Some(file) if is_missing(&info) => self.get(&file.call()).await,
+            _ => info,
+        }
     }
 
     /// Sets the offset of `heater` in °C.
@@ -271,6 +292,11 @@ impl Rest {
     }
 }
 
+/// Whether OctoPrint has no such storage, or no such file in it.
+fn is_missing<T>(answer: &Result<T, RestError>) -> bool {
+    answer.as_ref().is_err_and(|error| error.status() == Some(404))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,5 +318,14 @@ mod tests {
         for name in ["local", "local/", "local/../x", "local/a//b", "usb/a", "local/a\nb"] {
             assert_eq!(FilePath::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_printers_own_storage_has_two_names() {
+        let file = |text| FilePath::parse(text).unwrap();
+        assert_eq!(file("sdcard/A B.GCO").by_other_name(), Some(file("printer/A B.GCO")));
+        assert_eq!(file("printer/d/a.gcode").by_other_name(), Some(file("sdcard/d/a.gcode")));
+        assert_eq!(file("local/a.gcode").by_other_name(), None);
+        assert_eq!(file("printer/d/A B.GCO").call(), "api/files/printer/d/A%20B.GCO");
     }
 }

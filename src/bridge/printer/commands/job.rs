@@ -22,7 +22,7 @@ pub(super) fn job(asked: &Asked) -> Result<Command, Refusal> {
 pub(super) fn select(asked: &Asked, print: bool) -> Result<Command, Refusal> {
     let path = asked.value.as_str().and_then(FilePath::parse);
     path.map(|file| Command::Select { file, print }).ok_or_else(|| {
-        no_value(asked, "the path of a file such as local/folder/part.gcode or sdcard/PART.GCO")
+        no_value(asked, "the path of a file such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
     })
 }
 
