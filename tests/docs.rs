@@ -7,6 +7,8 @@ mod book;
 mod configuration;
 #[path = "docs/entities.rs"]
 mod entities;
+#[path = "docs/extending.rs"]
+mod extending;
 #[path = "docs/links.rs"]
 mod links;
 #[path = "docs/program.rs"]

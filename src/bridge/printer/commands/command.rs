@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::Commands;
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
@@ -108,8 +107,13 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such command.
-    #[error("unknown command {0:?}; known are {known}", known = known())]
-    Unknown(String),
+    #[error("unknown command {command:?}; known are {known}")]
+    Unknown {
+        /// What was asked for.
+        command: String,
+        /// The commands that there are.
+        known: String,
+    },
     /// Its group is switched off.
     #[error(
         "commands of the group \"{0}\" are not allowed; set commands.{0} = true for this printer to allow them"
@@ -125,52 +129,4 @@ pub enum Refusal {
         /// What it takes.
         expected: String,
     },
-}
-
-/// A group of commands: its name, whether it is allowed, and its commands.
-pub(super) type Group = (&'static str, fn(&Commands) -> bool, &'static [&'static str]);
-
-/// Every command, by group: what is not here is unknown, and the answer to that lists these.
-const GROUPS: &[Group] = &[
-    ("bridge", |groups| groups.bridge, &["reconnect", "rate"]),
-    ("job", |groups| groups.job, &["job", "select", "print", "message", "emergency_stop"]),
-    (
-        "temperature",
-        |groups| groups.temperature,
-        &["temperature/<heater>", "temperature/all", "offset/<heater>"],
-    ),
-    ("motion", |groups| groups.motion, &["feedrate", "flowrate", "home", "jog", "extrude"]),
-    ("connection", |groups| groups.connection, &["connection"]),
-    ("gcode", |groups| groups.gcode, &["gcode"]),
-    ("system", |groups| groups.system, &["system"]),
-];
-
-/// The names of all commands, for an answer.
-fn known() -> String {
-    let names: Vec<&str> = GROUPS.iter().flat_map(|(_, _, names)| *names).copied().collect();
-    names.join(", ")
-}
-
-/// The group of the command whose topic begins with `name`.
-pub(super) fn group_of(name: &str) -> Option<&'static Group> {
-    let is = |known: &str| known.split('/').next() == Some(name);
-    GROUPS.iter().find(|(_, _, names)| names.iter().any(|known| is(known)))
-}
-
-pub(super) fn no_value(asked: &Asked, expected: impl Into<String>) -> Refusal {
-    let mut found: String = asked.value.to_string().chars().take(80).collect();
-    if found == "\"\"" {
-        found = "an empty text".to_owned();
-    }
-    Refusal::Value { command: asked.command.clone(), found, expected: expected.into() }
-}
-
-/// A number, also where it is written as a text.
-pub(super) fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-    .filter(|number: &f64| number.is_finite())
 }

@@ -5,16 +5,11 @@ pub mod answers;
 mod command;
 mod execution;
 pub mod executor;
-mod heat;
 pub mod intake;
-mod job;
-mod motion;
-mod others;
-mod rate_limit;
+mod values;
 
 use serde_json::Value;
 
-use self::command::group_of;
 pub use self::command::{Asked, Command, Rate, Refusal};
 use crate::config::Commands;
 use crate::heater::{Heater, Limits};
@@ -51,7 +46,7 @@ pub fn asked(command: &str, payload: &[u8]) -> Asked {
         value => (value, Value::Null),
     };
     if command == "connection" {
-        others::conceal(&mut value);
+        values::conceal(&mut value);
     }
     Asked { command, value, id }
 }
@@ -61,49 +56,122 @@ pub fn empty_is_a_command(command: &str) -> bool {
     command == "reconnect"
 }
 
+/// A command in the making.
+struct Given<'a> {
+    asked: &'a Asked,
+    rules: &'a Rules,
+    /// The heater that the topic names, where it can be set, and its highest target in °C.
+    heater: Option<(Heater, f64)>,
+}
+
+impl Given<'_> {
+    fn heater(&self) -> Result<(Heater, f64), Refusal> {
+        self.heater.clone().ok_or_else(|| unknown(self.asked))
+    }
+}
+
+/// A command: what follows `set/` in its topic, and the function that reads its value.
+type Row = (&'static str, fn(&Given<'_>) -> Result<Command, Refusal>);
+
+/// Commands that are allowed together.
+struct Group {
+    /// As in the configuration.
+    name: &'static str,
+    is_allowed: fn(&Commands) -> bool,
+    commands: &'static [Row],
+}
+
+/// Every command, by group: what is not here is unknown, and the answer to that lists these.
+const GROUPS: &[Group] = &[
+    Group {
+        name: "bridge",
+        is_allowed: |groups| groups.bridge,
+        commands: &[
+            ("reconnect", |_| Ok(Command::Reconnect)),
+            ("rate", |given| values::rate(given.asked, given.rules.max_rate_factor)),
+        ],
+    },
+    Group {
+        name: "job",
+        is_allowed: |groups| groups.job,
+        commands: &[
+            ("job", |given| values::job(given.asked)),
+            ("select", |given| values::select(given.asked, false)),
+            ("print", |given| values::select(given.asked, true)),
+            ("message", |given| values::message(given.asked)),
+            ("emergency_stop", |_| Ok(Command::EmergencyStop)),
+        ],
+    },
+    Group {
+        name: "temperature",
+        is_allowed: |groups| groups.temperature,
+        commands: &[
+            ("temperature/<heater>", |given| {
+                let (heater, limit) = given.heater()?;
+                values::temperature(given.asked, heater, limit)
+            }),
+            ("temperature/all", |given| values::all(given.asked)),
+            ("offset/<heater>", |given| values::offset(given.asked, given.heater()?.0)),
+        ],
+    },
+    Group {
+        name: "motion",
+        is_allowed: |groups| groups.motion,
+        commands: &[
+            ("feedrate", |given| values::factor(given.asked).map(Command::Feedrate)),
+            ("flowrate", |given| values::factor(given.asked).map(Command::Flowrate)),
+            ("home", |given| values::home(given.asked)),
+            ("jog", |given| values::jog(given.asked)),
+            ("extrude", |given| values::extrude(given.asked)),
+        ],
+    },
+    Group {
+        name: "connection",
+        is_allowed: |groups| groups.connection,
+        commands: &[("connection", |given| values::connection(given.asked))],
+    },
+    Group {
+        name: "gcode",
+        is_allowed: |groups| groups.gcode,
+        commands: &[("gcode", |given| values::gcode(given.asked))],
+    },
+    Group {
+        name: "system",
+        is_allowed: |groups| groups.system,
+        commands: &[("system", |given| values::system(given.asked))],
+    },
+];
+
+/// Whether `command` is the one of the row; `is_heater`: its second part names one that can be set.
+fn names(row: &str, command: &str, is_heater: bool) -> bool {
+    match row.strip_suffix("<heater>") {
+        Some(before) => is_heater && command.starts_with(before),
+        None => row == command,
+    }
+}
+
+fn unknown(asked: &Asked) -> Refusal {
+    let rows = GROUPS.iter().flat_map(|group| group.commands);
+    let names: Vec<&str> = rows.map(|(name, _)| *name).collect();
+    Refusal::Unknown { command: asked.command.clone(), known: names.join(", ") }
+}
+
 /// Checks a command against what the printer accepts.
 pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
-    let unknown = || Err(Refusal::Unknown(asked.command.clone()));
-    let (name, part) = match asked.command.split_once('/') {
-        Some((name, part)) => (name, Some(part)),
-        None => (asked.command.as_str(), None),
-    };
-    let Some((group, is_allowed, _)) = group_of(name) else { return unknown() };
-    let heater = part.and_then(Heater::read);
-    let heater = heater.and_then(|heater| Some((rules.limits.of(&heater)?, heater)));
-    // Only commands about heaters have a second part, and those always.
-    let is_whole = match (name, part) {
-        ("temperature", Some(heat::ALL)) => true,
-        ("temperature" | "offset", _) => heater.is_some(),
-        (_, part) => part.is_none(),
-    };
-    if !is_whole {
-        return unknown();
+    let heater = asked.command.split_once('/').and_then(|(_, part)| Heater::read(part));
+    let heater = heater.and_then(|heater| {
+        let limit = rules.limits.of(&heater)?;
+        Some((heater, limit))
+    });
+    let given = Given { asked, rules, heater };
+    for group in GROUPS {
+        let is_asked = |(name, _): &&Row| names(name, &asked.command, given.heater.is_some());
+        if let Some((_, read)) = group.commands.iter().find(is_asked) {
+            let is_allowed = (group.is_allowed)(&rules.groups);
+            return if is_allowed { read(&given) } else { Err(Refusal::NotAllowed(group.name)) };
+        }
     }
-    if !is_allowed(&rules.groups) {
-        return Err(Refusal::NotAllowed(group));
-    }
-    match (name, heater) {
-        ("reconnect", _) => Ok(Command::Reconnect),
-        ("rate", _) => others::rate(asked, rules.max_rate_factor),
-        ("job", _) => job::job(asked),
-        ("select", _) => job::select(asked, false),
-        ("print", _) => job::select(asked, true),
-        ("message", _) => job::message(asked),
-        ("emergency_stop", _) => Ok(Command::EmergencyStop),
-        ("temperature", None) => heat::all(asked),
-        ("temperature", Some((limit, heater))) => heat::temperature(asked, heater, limit),
-        ("offset", Some((_, heater))) => heat::offset(asked, heater),
-        ("feedrate", _) => motion::factor(asked).map(Command::Feedrate),
-        ("flowrate", _) => motion::factor(asked).map(Command::Flowrate),
-        ("home", _) => motion::home(asked),
-        ("jog", _) => motion::jog(asked),
-        ("extrude", _) => motion::extrude(asked),
-        ("connection", _) => others::connection(asked),
-        ("gcode", _) => others::gcode(asked),
-        ("system", _) => others::system(asked),
-        _ => unknown(),
-    }
+    Err(unknown(asked))
 }
 
 #[cfg(test)]

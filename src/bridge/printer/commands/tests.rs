@@ -50,7 +50,7 @@ fn all_heaters_can_be_switched_off_and_nothing_else() {
         let refused = parsed("temperature/all", other).unwrap_err();
         assert!(refused.to_string().contains("expected off"), "{refused}");
     }
-    assert_eq!(parsed("offset/all", "0"), Err(Refusal::Unknown("offset/all".to_owned())));
+    assert!(matches!(parsed("offset/all", "0"), Err(Refusal::Unknown { .. })));
 }
 
 #[test]
