@@ -15,7 +15,7 @@
 //! | [`receipt`] | how a socket learns that its message is dealt with, whoever does that |
 //! | [`metrics`] | counters and histograms |
 //! | [`cli`] | the command line: one file a subcommand |
-//! | [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
+//! | [`causes`], [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
 //!
 //! # The way of a message
 //!
@@ -28,6 +28,7 @@
 //! One direction, no shared mutable state: each task owns its data, channels connect them.
 
 pub mod bridge;
+pub mod causes;
 pub mod cli;
 mod clock;
 pub mod config;

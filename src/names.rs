@@ -7,7 +7,7 @@ use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use mdns_sd::{HostnameResolutionEvent, ScopedIp, ServiceDaemon};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long DNS may take over a name in `.local` before it is asked for by multicast.
@@ -49,24 +49,39 @@ fn is_local(host: &str) -> bool {
     host.strip_suffix(".local").is_some_and(|name| !name.is_empty())
 }
 
+/// Why a name in `.local` has no address.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "DNS does not know {host}, and {why}; multicast does not get out of a container with a network of its own: write the IP address instead, or run it with network_mode: host"
+)]
+pub struct NameError {
+    host: String,
+    #[source]
+    why: NoMulticast,
+}
+
+/// Why multicast did not help.
+#[derive(Debug, thiserror::Error)]
+enum NoMulticast {
+    #[error("it cannot be asked for by multicast ({0})")]
+    NotAsked(#[from] mdns_sd::Error),
+    #[error("it cannot be asked for by multicast ({0})")]
+    NoTurn(#[from] AcquireError),
+    #[error("nobody answered to it by multicast (mDNS)")]
+    NoAnswer,
+}
+
 async fn multicast(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let failed = |why: &str| {
-        let text = format!(
-            "DNS does not know {host}, and {why}; multicast does not get out of a container with a network of its own: write the IP address instead, or run it with network_mode: host"
-        );
-        io::Error::new(io::ErrorKind::NotFound, text)
-    };
-    // Never closed.
-    let _turn = ASKING.acquire().await.map_err(io::Error::other)?;
-    let daemon = Daemon(
-        ServiceDaemon::new()
-            .map_err(|error| failed(&format!("it cannot be asked for by multicast ({error})")))?,
-    );
+    ask(host, port).await.map_err(|why| {
+        io::Error::new(io::ErrorKind::NotFound, NameError { host: host.to_owned(), why })
+    })
+}
+
+async fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoMulticast> {
+    let _turn = ASKING.acquire().await?;
+    let daemon = Daemon(ServiceDaemon::new()?);
     let name = format!("{}.", host.strip_suffix('.').unwrap_or(host));
-    let events = daemon
-        .0
-        .resolve_hostname(&name, None)
-        .map_err(|error| failed(&format!("it cannot be asked for by multicast ({error})")))?;
+    let events = daemon.0.resolve_hostname(&name, None)?;
     let mut until = Instant::now() + MULTICAST_PATIENCE;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     while !addresses.iter().any(SocketAddr::is_ipv4) {
@@ -82,7 +97,7 @@ async fn multicast(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
     if addresses.is_empty() {
-        return Err(failed("nobody answered to it by multicast (mDNS)"));
+        return Err(NoMulticast::NoAnswer);
     }
     Ok(addresses)
 }

@@ -5,7 +5,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,7 +18,7 @@ use verify::{AcceptAny, Trusting};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read.
-    #[error("cannot read {what} from {}: {source}", path.display())]
+    #[error("cannot read {what} from {}", path.display())]
     Pem {
         /// What it was to hold.
         what: &'static str,
@@ -31,7 +31,7 @@ pub enum TlsError {
     #[error("{} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
     /// A certificate or key that rustls does not take.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
@@ -44,8 +44,11 @@ pub enum TlsError {
     )]
     NoRoots,
     /// rustls itself.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up")]
     SetUp(#[from] rustls::Error),
+    /// Who verifies certificates.
+    #[error("TLS cannot be set up")]
+    Verifier(#[from] VerifierBuilderError),
 }
 
 /// Makes ring the provider of the whole program; libraries that build a client of their own find
@@ -79,9 +82,8 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             // Never used: the connection is plain. The verifier refuses whatever comes.
             builder.with_root_certificates(roots)
         } else {
-            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| rustls::Error::General(error.to_string()))?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
             let verifier = Arc::new(Trusting::new(verifier, own));
             builder.dangerous().with_custom_certificate_verifier(verifier)
         }

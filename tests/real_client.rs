@@ -124,7 +124,8 @@ async fn a_wrong_key_waits() {
     let octoprint = OctoPrint::start().await;
     let socket =
         Socket::new(options(&octoprint, Credentials::ApiKey(Secret::new("WRONG")))).unwrap();
-    assert_eq!(socket.rest().login().await.unwrap_err(), LoginError::KeyRefused);
+    let refused = socket.rest().login().await.unwrap_err();
+    assert!(matches!(refused, LoginError::KeyRefused), "{refused:?}");
     assert_eq!(socket.rest().current_user().await.unwrap().name, None);
     socket.connect();
     reaches(&socket, SocketState::Waiting).await;

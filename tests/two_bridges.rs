@@ -184,12 +184,12 @@ async fn a_second_bridge_leaves_the_printers_of_the_first_alone_and_says_what_is
     world.leave("earlier", None).await;
     let findings = Mutex::new(Vec::new());
     let well = world.config("first", "b", &["p1"], None);
-    assert!(check::run(&well, |finding| findings.lock().unwrap().push(finding.clone())).await);
+    assert!(check::run(&well, |finding| findings.lock().unwrap().push(finding)).await);
 
     let second = world.config("second", "b", &["p2"], None);
-    assert!(!check::run(&second, |finding| findings.lock().unwrap().push(finding.clone())).await);
-    let why = findings.lock().unwrap().iter().find_map(|finding| finding.outcome.clone().err());
-    let why = why.unwrap();
+    assert!(!check::run(&second, |finding| findings.lock().unwrap().push(finding)).await);
+    let findings = findings.into_inner().unwrap();
+    let why = findings.into_iter().find_map(|finding| finding.outcome.err()).unwrap().to_string();
     assert!(why.contains("\"first\"") && why.contains("mqtt.base_topic"), "{why}");
 
     let running = world.bridge(second.clone()).await;

@@ -1,11 +1,11 @@
 //! The configuration -> options of the two sides.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
 use tracing::Span;
 
+use crate::causes::Cause;
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
@@ -16,16 +16,16 @@ use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
 /// Changes the log level until the next start.
-pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
+pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), Cause> + Send + Sync>;
 
 /// Why the bridge cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// Certificates for the broker.
-    #[error("mqtt.tls: {0}")]
+    #[error("mqtt.tls")]
     BrokerTls(#[source] TlsError),
     /// Certificates for an OctoPrint.
-    #[error("printers.{id}.tls: {source}")]
+    #[error("printers.{id}.tls")]
     PrinterTls {
         /// The printer.
         id: String,
@@ -33,7 +33,7 @@ pub enum SetupError {
         source: TlsError,
     },
     /// The socket of a printer.
-    #[error("printers.{id}: {source}")]
+    #[error("printers.{id}")]
     Socket {
         /// The printer.
         id: String,

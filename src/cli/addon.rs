@@ -4,10 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::plain_http;
+use super::plain_http::{self, NoAnswer};
+use crate::causes::{self, Cause};
 use crate::config::{self, ConfigErrors, Loaded};
 
 /// Set by the supervisor in every add-on; a secret.
@@ -21,21 +23,36 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum AddonError {
     /// The options cannot be read.
-    #[error("{path}: the add-on's options cannot be read: {reason}")]
+    #[error("{path}: the add-on's options cannot be read")]
     Options {
         /// The file.
         path: String,
         /// Why.
-        reason: String,
+        source: Cause,
     },
     /// The supervisor knows no broker.
     #[error(
-        "the supervisor names no MQTT broker ({0}): install the Mosquitto add-on, or set mqtt.url in this add-on's options"
+        "the supervisor names no MQTT broker ({}): install the Mosquitto add-on, or set mqtt.url in this add-on's options",
+        causes::told(.0)
     )]
-    NoBroker(String),
+    NoBroker(#[source] NoService),
     /// The options are wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+}
+
+/// Why the supervisor names no broker.
+#[derive(Debug, thiserror::Error)]
+pub enum NoService {
+    /// It does not answer.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// It answers with an error.
+    #[error("its answer was {0}")]
+    Status(StatusCode),
+    /// Its answer has another shape. What is wrong with it is not told: a password is in it.
+    #[error("its answer cannot be read")]
+    Shape,
 }
 
 /// Whether this process runs as an add-on.
@@ -52,10 +69,10 @@ pub async fn load() -> Result<Loaded, AddonError> {
         std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or(default.to_owned())
     };
     let path = variable(OPTIONS, "/data/options.json");
-    let failed = |reason: String| AddonError::Options { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+    let failed = |source: Cause| AddonError::Options { path: path.clone(), source };
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(error.into()))?;
     let options: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| failed(error.into()))?;
     let data_dir = Path::new(&path).parent().unwrap_or(Path::new("/data")).display().to_string();
     let mut settings = settings(options, &data_dir);
     if settings["mqtt"]["url"].is_null() {
@@ -64,7 +81,7 @@ pub async fn load() -> Result<Loaded, AddonError> {
             broker(&supervisor, &variable(TOKEN, "")).await.map_err(AddonError::NoBroker)?;
         broker.put_into(&mut settings["mqtt"]);
     }
-    let text = toml::to_string(&settings).map_err(|error| failed(error.to_string()))?;
+    let text = toml::to_string(&settings).map_err(|error| failed(error.into()))?;
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(config::load_text(&path, &text, environment)?)
@@ -133,7 +150,7 @@ impl Service {
     }
 }
 
-async fn broker(supervisor: &str, token: &str) -> Result<Service, String> {
+async fn broker(supervisor: &str, token: &str) -> Result<Service, NoService> {
     #[derive(Deserialize)]
     struct Answer {
         data: Service,
@@ -141,9 +158,9 @@ async fn broker(supervisor: &str, token: &str) -> Result<Service, String> {
     let url = format!("{supervisor}/services/mqtt");
     let (status, body) = plain_http::get(&url, Some(token), TIMEOUT).await?;
     if !status.is_success() {
-        return Err(format!("its answer was {status}"));
+        return Err(NoService::Status(status));
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| NoService::Shape)?;
     Ok(answer.data)
 }
 

@@ -54,8 +54,7 @@ pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Resul
     let access = access(&arguments, config_file)?;
     let Arguments { save, user, timeout, .. } = arguments;
     let draft = save.as_deref().map(|path| {
-        let cannot =
-            |error| Failure::text(format!("{} cannot be written: {error}", path.display()));
+        let cannot = |error| Failure::at(format!("{} cannot be written", path.display()), error);
         KeyFile::create(path).map_err(cannot)
     });
     let draft = draft.transpose()?;
@@ -71,7 +70,7 @@ pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Resul
         None => println!("{}", key.expose()),
         Some(draft) => {
             let path = draft.path.clone();
-            let cannot = |error| Failure::text(format!("{}: {error}", path.display()));
+            let cannot = |error| Failure::at(path.display().to_string(), error);
             draft.save(&key).map_err(cannot)?;
             eprintln!("The key is in {}", path.display());
         }

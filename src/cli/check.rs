@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::subcommand::{Failure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners, complaint};
-use crate::bridge::setup;
+use crate::bridge::setup::{self, SetupError};
+use crate::causes;
 use crate::config::{Config, Loaded, Mqtt, Printer};
-use crate::mqtt;
-use crate::octoprint::{Credentials, CurrentUser, Rest, Socket, SocketState};
+use crate::mqtt::{self, Lost};
+use crate::octoprint::{
+    Credentials, CurrentUser, LoginError, Rest, RestError, Socket, SocketState,
+};
 use crate::store::Known;
 use crate::topics::BridgeTopics;
 
@@ -25,27 +28,70 @@ pub(super) fn command(loaded: &Loaded) -> Result<(), Failure> {
     })
 }
 
+/// What is wrong, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Wrong {
+    /// The configuration of the broker, or of a printer.
+    #[error(transparent)]
+    SetUp(#[from] SetupError),
+    /// The connection to the broker.
+    #[error(transparent)]
+    Broker(#[from] Lost),
+    /// Another bridge runs below the same base topic.
+    #[error("{0}")]
+    OtherBridge(String),
+    /// The login.
+    #[error("{told}")]
+    Login {
+        /// What the login says, and how many characters were sent.
+        told: String,
+        /// Why.
+        source: LoginError,
+    },
+    /// The question who the user is.
+    #[error(transparent)]
+    User(#[from] RestError),
+    /// The user has no permission to see the state.
+    #[error(
+        "user {0} lacks the permission STATUS, so no message would ever arrive; give it to the user in OctoPrint's settings, Access Control"
+    )]
+    NoPermission(String),
+    /// The push socket failed, and says this.
+    #[error("{0}")]
+    Socket(String),
+    /// The push socket did not open in time.
+    #[error("no answer within {} s", SOCKET_TIMEOUT.as_secs())]
+    NoAnswer,
+    /// The push socket says nothing.
+    #[error("not connected, and OctoPrint did not say why")]
+    Unknown,
+    /// The check panicked.
+    #[error("this check failed by a fault of the program")]
+    Fault,
+}
+
 /// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Finding {
     /// What was tried, on which address.
     pub what: String,
     /// What was found; the error says what to do.
-    pub outcome: Result<String, String>,
+    pub outcome: Result<String, Wrong>,
 }
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.outcome {
             Ok(found) => write!(f, "✓ {}: {found}", self.what),
-            Err(why) => write!(f, "✗ {}: {why}", self.what),
+            Err(wrong) => write!(f, "✗ {}: {}", self.what, causes::told(wrong)),
         }
     }
 }
 
 /// Tries the broker and every printer, side by side; `report` gets each line as it is known.
 /// Returns whether all is well.
-pub async fn run(config: &Config, mut report: impl FnMut(&Finding)) -> bool {
+pub async fn run(config: &Config, mut report: impl FnMut(Finding)) -> bool {
     let mut tries = tokio::task::JoinSet::new();
     let broker = config.mqtt.clone();
     tries.spawn(async move { vec![check_broker(&broker).await] });
@@ -58,14 +104,13 @@ pub async fn run(config: &Config, mut report: impl FnMut(&Finding)) -> bool {
             Ok(findings) => {
                 for finding in findings {
                     all_well &= finding.outcome.is_ok();
-                    report(&finding);
+                    report(finding);
                 }
             }
             // The panic itself is on stderr.
             Err(_) => {
                 all_well = false;
-                let outcome = Err("this check failed by a fault of the program".to_owned());
-                report(&Finding { what: "check".to_owned(), outcome });
+                report(Finding { what: "check".to_owned(), outcome: Err(Wrong::Fault) });
             }
         }
     }
@@ -78,17 +123,17 @@ async fn check_broker(mqtt: &Mqtt) -> Finding {
 }
 
 /// Connects, and looks whether another bridge runs below the same base topic.
-async fn try_broker(mqtt: &Mqtt) -> Result<(), String> {
-    let options = setup::broker_options(mqtt, None).map_err(|error| error.to_string())?;
+async fn try_broker(mqtt: &Mqtt) -> Result<(), Wrong> {
+    let options = setup::broker_options(mqtt, None)?;
     let base = &mqtt.base_topic;
     let filters = [BridgeTopics::info_filter(base), BridgeTopics::state_filter(base)];
     let filters = filters.each_ref().map(String::as_str);
-    let retained = mqtt::retained(&options, &filters).await.map_err(|lost| lost.to_string())?;
+    let retained = mqtt::retained(&options, &filters).await?;
     // What the bridge was called earlier is of no account: whoever lives there now is another.
     let identity = Identity::recall(&mqtt.identity, &Known::default());
     match Owners::read(identity, base, &retained).others().first() {
         None => Ok(()),
-        Some(other) => Err(complaint(other, base)),
+        Some(other) => Err(Wrong::OtherBridge(complaint(other, base))),
     }
 }
 
@@ -97,7 +142,7 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
     let socket = match setup::socket(printer) {
         Ok(socket) => socket,
         Err(error) => {
-            return vec![Finding { what: what("set-up"), outcome: Err(error.to_string()) }];
+            return vec![Finding { what: what("set-up"), outcome: Err(error.into()) }];
         }
     };
     let login = check_login(&socket.rest(), &printer.credentials).await;
@@ -112,17 +157,15 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
     findings
 }
 
-async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, String> {
-    rest.login().await.map_err(|error| credentials.told(&error))?;
-    let CurrentUser { name, permissions, .. } =
-        rest.current_user().await.map_err(|error| error.to_string())?;
+async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, Wrong> {
+    let login = rest.login().await;
+    login.map_err(|source| Wrong::Login { told: credentials.told(&source), source })?;
+    let CurrentUser { name, permissions, .. } = rest.current_user().await?;
     let name = name.unwrap_or_else(|| "nobody".to_owned());
     let has =
         |wanted: &str| permissions.iter().any(|granted| granted == wanted || granted == "ADMIN");
     if !has("STATUS") {
-        return Err(format!(
-            "user {name} lacks the permission STATUS, so no message would ever arrive; give it to the user in OctoPrint's settings, Access Control"
-        ));
+        return Err(Wrong::NoPermission(name));
     }
     let lacking: Vec<&str> =
         ["PRINT", "CONTROL", "CONNECTION", "FILES_LIST"].into_iter().filter(|p| !has(p)).collect();
@@ -136,7 +179,7 @@ async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, S
     })
 }
 
-async fn check_socket(socket: &Socket) -> Result<String, String> {
+async fn check_socket(socket: &Socket) -> Result<String, Wrong> {
     let mut status = socket.status();
     socket.connect();
     let opened = status.wait_for(|status| {
@@ -144,14 +187,14 @@ async fn check_socket(socket: &Socket) -> Result<String, String> {
     });
     let status = match tokio::time::timeout(SOCKET_TIMEOUT, opened).await {
         Ok(Ok(status)) => status.clone(),
-        Ok(Err(_)) | Err(_) => return Err("no answer within 30 s".to_owned()),
+        Ok(Err(_)) | Err(_) => return Err(Wrong::NoAnswer),
     };
     match (status.state, status.error) {
         (SocketState::Connected, _) => {
             let transport = status.transport.map_or("unknown", |transport| transport.as_str());
             Ok(format!("connected over {transport}"))
         }
-        (_, Some(error)) => Err(error),
-        (_, None) => Err("not connected, and OctoPrint did not say why".to_owned()),
+        (_, Some(error)) => Err(Wrong::Socket(error)),
+        (_, None) => Err(Wrong::Unknown),
     }
 }

@@ -35,11 +35,14 @@ pub enum DemoError {
         /// Why.
         source: std::io::Error,
     },
-    /// The embedded broker.
-    #[error("the embedded broker does not start: {0}")]
-    Broker(String),
+    /// The embedded broker has no thread.
+    #[error("the embedded broker does not start")]
+    Broker(#[source] std::io::Error),
+    /// The embedded broker has a thread, and nothing listens.
+    #[error("the embedded broker does not start: it does not listen")]
+    Silent,
     /// The simulated OctoPrint.
-    #[error("the simulated OctoPrint does not start: {0}")]
+    #[error("the simulated OctoPrint does not start")]
     Simulator(#[source] std::io::Error),
     /// The bridge.
     #[error(transparent)]
@@ -48,7 +51,7 @@ pub enum DemoError {
     #[error(transparent)]
     Config(#[from] config::ConfigErrors),
     /// The signals that end it.
-    #[error("cannot watch for the end: {0}")]
+    #[error("cannot watch for the end")]
     Signals(#[source] std::io::Error),
 }
 
@@ -70,11 +73,11 @@ pub fn start_broker(port: u16) -> Result<(), DemoError> {
                 tracing::error!("the embedded broker has ended: {error}");
             }
         })
-        .map_err(|error| DemoError::Broker(error.to_string()))?;
+        .map_err(DemoError::Broker)?;
     let deadline = Instant::now() + START;
     while TcpStream::connect(address).is_err() {
         if Instant::now() > deadline {
-            return Err(DemoError::Broker("it does not listen".to_owned()));
+            return Err(DemoError::Silent);
         }
         std::thread::sleep(Duration::from_millis(10));
     }

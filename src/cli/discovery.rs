@@ -11,6 +11,7 @@ use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
 use crate::bridge::printer::discovery::home_assistant;
 use crate::bridge::printer::discovery::schedule::PATIENCE;
 use crate::bridge::setup;
+use crate::causes;
 use crate::config::{Config, Printer};
 use crate::heater::Heater;
 use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
@@ -42,7 +43,7 @@ pub enum DiscoverError {
     #[error(transparent)]
     SetUp(#[from] setup::SetupError),
     /// The broker.
-    #[error("the broker {address}: {source}")]
+    #[error("the broker {address}")]
     Broker {
         /// The broker's address.
         address: String,
@@ -78,7 +79,7 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
     let profile = match setup::socket(printer) {
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {
-            tracing::warn!(printer = printer.id, "{error}");
+            tracing::warn!(printer = printer.id, "{}", causes::told(&error));
             Profile { heaters: Heater::assumed(), ..Profile::default() }
         }
     };

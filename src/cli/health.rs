@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::plain_http;
+use super::plain_http::{self, NoAnswer};
 use super::subcommand::{Failure, block_on};
 use crate::config::Config;
 
@@ -16,9 +16,28 @@ pub(super) fn command(config: &Config) -> Result<(), Failure> {
     let http = config.http.as_ref().ok_or_else(|| {
         Failure::text("health is not served: set http.listen, such as \"127.0.0.1:8099\"")
     })?;
-    let how = block_on(async { ask(http.listen).await.map_err(Failure::text) })?;
+    let how = block_on(async { Ok(ask(http.listen).await?) })?;
     println!("{how}");
     Ok(())
+}
+
+/// Why the bridge is not known to be healthy.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// Nobody answers.
+    #[error("no bridge answers at http.listen = {listen}")]
+    Nobody {
+        /// Where.
+        listen: SocketAddr,
+        /// Why.
+        source: NoAnswer,
+    },
+    /// What answers is no bridge.
+    #[error("no bridge answers at http.listen = {0}: something else does")]
+    Other(SocketAddr),
+    /// The bridge says that it is not, and why.
+    #[error("{0}")]
+    Unwell(String),
 }
 
 /// Asks the bridge that serves at `listen` how it is. Yields for people how it is where it is
@@ -26,19 +45,19 @@ pub(super) fn command(config: &Config) -> Result<(), Failure> {
 ///
 /// # Errors
 /// What is wrong, or that nobody answers.
-pub async fn ask(listen: SocketAddr) -> Result<String, String> {
+pub async fn ask(listen: SocketAddr) -> Result<String, HealthError> {
     let mut address = listen;
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    let nobody = |why: &str| format!("no bridge answers at http.listen = {listen}: {why}");
     let url = format!("http://{address}/health");
-    let (status, body) = plain_http::get(&url, None, ASK).await.map_err(|cause| nobody(&cause))?;
+    let answer = plain_http::get(&url, None, ASK).await;
+    let (status, body) = answer.map_err(|source| HealthError::Nobody { listen, source })?;
     let well = status == StatusCode::OK;
     let body: serde_json::Value =
-        serde_json::from_slice(&body).map_err(|_| nobody("something else does"))?;
+        serde_json::from_slice(&body).map_err(|_| HealthError::Other(listen))?;
     match (well, body["reason"].as_str()) {
         (true, _) => Ok(match body["degraded"].as_object() {
             None => "healthy".to_owned(),
@@ -47,7 +66,7 @@ pub async fn ask(listen: SocketAddr) -> Result<String, String> {
                 format!("healthy, but tasks of these printers failed: {}", printers.join(", "))
             }
         }),
-        (false, Some(reason)) => Err(reason.to_owned()),
-        (false, None) => Err(nobody("something else does")),
+        (false, Some(reason)) => Err(HealthError::Unwell(reason.to_owned())),
+        (false, None) => Err(HealthError::Other(listen)),
     }
 }

@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use subcommand::block_on;
 pub use subcommand::{Failure, stop};
 
+use crate::causes;
 use crate::config::{self, ConfigErrors, Loaded};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
@@ -75,7 +76,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Failure::Configuration(error) | Failure::Other(error) = &failure {
-                eprintln!("{error}");
+                eprintln!("{}", causes::told(&**error));
             }
             failure.exit_code()
         }

@@ -11,7 +11,7 @@ pub(super) fn command(listen: SocketAddr, api_key: String) -> Result<(), Failure
         let options =
             SimulatorOptions { listen, api_key, print_loop: true, ..SimulatorOptions::default() };
         let simulator = Simulator::start(options).await;
-        let simulator = simulator.map_err(|error| Failure::text(format!("{listen}: {error}")))?;
+        let simulator = simulator.map_err(|error| Failure::at(listen.to_string(), error))?;
         eprintln!("a simulated OctoPrint at {}", simulator.url());
         stop.await;
         simulator.stop();

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
 
+use crate::causes::Cause;
+
 /// The exit code for a wrong configuration; every other failure is 1.
 const WRONG_CONFIGURATION: u8 = 2;
 
@@ -18,7 +20,20 @@ pub enum Failure {
     Printed,
 }
 
+/// What failed, with its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct At {
+    what: String,
+    source: Cause,
+}
+
 impl Failure {
+    /// A failure at something, because of `source`.
+    pub(super) fn at(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Other(At { what: what.into(), source: source.into() }.into())
+    }
+
     /// A failure that is nothing but a text.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Other(text.into().into())

@@ -70,7 +70,7 @@ pub use rest::appkeys::{AppKeys, AppKeysError, Decision, KeyRequest, POLL_INTERV
 pub use rest::client::{CurrentUser, Rest};
 pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
 pub use rest::connect::{ConnectWith, PrinterConnection, SERIAL};
-pub use rest::error::{BuildError, RestError};
+pub use rest::error::{BuildError, RestError, RestErrorKind};
 pub use rest::job::JobStatus;
 pub use rest::login::{Credentials, Login, LoginError};
 pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS};

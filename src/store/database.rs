@@ -12,6 +12,7 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, Known, StoredEvent};
+use crate::causes::told;
 use crate::mqtt::{Audience, Worth};
 use crate::topic::{NotCarried, Topic};
 
@@ -26,7 +27,7 @@ const EVENTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::ne
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it.
-    #[error("{} cannot be used: {source}", path.display())]
+    #[error("{} cannot be used", path.display())]
     Io {
         /// What was tried.
         path: PathBuf,
@@ -164,7 +165,7 @@ impl Database {
         match read(&path) {
             Ok((inner, known)) => return Ok((Self { inner: Some(inner) }, known, None)),
             Err(Damage::Not(error)) => return Err(error),
-            Err(Damage::Is(reason)) => tracing::debug!("the database is damaged: {reason}"),
+            Err(Damage::Is(error)) => tracing::debug!("the database is damaged: {}", told(&error)),
         }
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
@@ -172,12 +173,12 @@ impl Database {
         match read(&path) {
             Ok((inner, known)) => Ok((Self { inner: Some(inner) }, known, Some(aside))),
             Err(Damage::Not(error)) => Err(error),
-            Err(Damage::Is(reason)) => Err(io(io::Error::other(reason))),
+            Err(Damage::Is(error)) => Err(io(io::Error::other(error))),
         }
     }
 
     /// Writes `pending` in one transaction, on the disk when this returns.
-    pub(super) fn write(&self, pending: &Pending) -> Result<(), String> {
+    pub(super) fn write(&self, pending: &Pending) -> Result<(), redb::Error> {
         let Some(inner) = &self.inner else { return Ok(()) };
         guarded(|| {
             let transaction = inner.begin_write()?;
@@ -212,7 +213,6 @@ impl Database {
             transaction.commit()?;
             Ok(())
         })
-        .map_err(|error| error.to_string())
     }
 }
 
@@ -251,7 +251,7 @@ fn sequences(
 /// Why a file could not be read.
 enum Damage {
     /// It is damaged.
-    Is(String),
+    Is(redb::Error),
     /// It may be fine.
     Not(OpenError),
 }
@@ -270,7 +270,7 @@ fn read(path: &Path) -> Result<(redb::Database, Known), Damage> {
             Damage::Not(OpenError::Io { path: path.to_owned(), source })
         }
         redb::Error::DatabaseAlreadyOpen => Damage::Not(OpenError::InUse(path.to_owned())),
-        other => Damage::Is(other.to_string()),
+        other => Damage::Is(other),
     })
 }
 
@@ -301,6 +301,7 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
                 known.events.insert((printer.to_owned(), sequence), event);
             }
             Err(error) => {
+                let error = told(&error);
                 tracing::warn!(printer, "skipped an unreadable event in data_dir: {error}");
             }
         }

@@ -21,6 +21,8 @@ pub use entry::{BRIDGE, Change, Known, StoredEvent};
 use tokio::sync::{oneshot, watch};
 use writer::{Request, Writer};
 
+use crate::causes;
+
 /// What `data_dir` has at this moment; nothing where it has nothing, or a bridge uses it.
 pub fn look(data_dir: Option<&Path>) -> Known {
     let Some(dir) = data_dir.filter(|dir| Database::is_in(dir)) else { return Known::default() };
@@ -45,6 +47,7 @@ impl Store {
         match Self::try_open(dir) {
             Ok(opened) => opened,
             Err(error) => {
+                let error = causes::told(&error);
                 tracing::warn!(data_dir = %dir.display(), "{error}; nothing will survive a restart");
                 Default::default()
             }

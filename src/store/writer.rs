@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::database::{Database, Pending, add};
+use super::database::{Database, OpenError, Pending, add};
 use super::entry::Change;
+use crate::causes;
 
 /// The shortest time between two writes: memory cards wear out.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +34,15 @@ pub(super) struct Writer {
     failing: bool,
     /// Told when everything is on the disk, or cannot be.
     flushing: Vec<oneshot::Sender<()>>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Write(#[from] redb::Error),
 }
 
 impl Writer {
@@ -105,6 +115,7 @@ impl Writer {
                 self.database = None;
                 self.next = Instant::now() + AFTER_FAILURE;
                 if !self.failing {
+                    let error = causes::told(&error);
                     tracing::warn!(data_dir = %self.path.display(), "cannot write to data_dir ({error}); continuing in memory, retrying every 30 s");
                 }
                 self.failing = true;
@@ -112,11 +123,11 @@ impl Writer {
         }
     }
 
-    fn try_write(&mut self) -> Result<(), String> {
+    fn try_write(&mut self) -> Result<(), WriteError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::open(&self.path).map_err(|error| error.to_string())?.0,
+            None => Database::open(&self.path)?.0,
         };
-        self.database.insert(database).write(&self.pending)
+        Ok(self.database.insert(database).write(&self.pending)?)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use octoprint2mqtt::octoprint::{Credentials, LoginError, Rest, RestError, Socket};
+use octoprint2mqtt::octoprint::{Credentials, LoginError, Rest, Socket};
 use octoprint2mqtt::secret::Secret;
 use tokio::time::{sleep, timeout};
 
@@ -154,7 +154,7 @@ async fn it_does_not_wait_for_the_pause_after_a_refused_login() {
     let rest = password(&server.url);
     for _ in 0..3 {
         let error = rest.get("api/job").await.unwrap_err();
-        assert!(matches!(error, RestError::Login(LoginError::WrongPassword)), "{error:?}");
+        assert!(matches!(error.login(), Some(LoginError::WrongPassword)), "{error:?}");
     }
     assert_eq!(server.count("POST /api/login"), 1);
     stops(&rest).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::identity::{Identity, Owners, complaint};
+use crate::causes;
 use crate::homeassistant::{self, Components, Published, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
@@ -178,6 +179,7 @@ impl Announcer {
             match mqtt::retained(&self.options, &filters).await {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
+                    let error = causes::told(&error);
                     tracing::warn!(
                         "cannot read back retained messages, so removed devices stay in Home Assistant: {error}"
                     );
@@ -200,6 +202,7 @@ impl Announcer {
                 }
             }
             Err(error) => {
+                let error = causes::told(&error);
                 tracing::warn!(printer = id, "cannot clear its retained topics: {error}");
             }
         }

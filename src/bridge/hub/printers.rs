@@ -11,6 +11,7 @@ use super::watch::{Pauses, Restarts, caught};
 use crate::bridge::printer::memory::Memory;
 use crate::bridge::printer::{Ended, Printer};
 use crate::bridge::setup::SocketMaker;
+use crate::causes;
 use crate::config::{self, Config};
 use crate::metrics::Sockets;
 use crate::mqtt::{Broker, Incoming, OWN_LANE};
@@ -76,7 +77,7 @@ impl Place {
             match self.maker.make(self.settings()) {
                 Ok(socket) => self.sockets.replace(self.index, socket),
                 // The printer finds its socket ended, and this is tried again.
-                Err(error) => tracing::error!("{error}"),
+                Err(error) => tracing::error!("{}", causes::told(&error)),
             }
             printer = self.printer(printer.dissolve());
         }

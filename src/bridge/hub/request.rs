@@ -1,8 +1,8 @@
 //! Requests to the bridge and their answers, as zigbee2mqtt has them (pure).
 
-use std::fmt::Display;
-
 use serde_json::{Value, json};
+
+use crate::causes::{Cause, told};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,10 +76,10 @@ fn log_level(value: &Value) -> Request {
 }
 
 /// The answer to a request.
-pub fn answer(outcome: Result<Value, impl Display>, transaction: Option<Value>) -> Vec<u8> {
+pub fn answer(outcome: Result<Value, Cause>, transaction: Option<Value>) -> Vec<u8> {
     let mut answer = match outcome {
         Ok(data) => json!({"data": data, "status": "ok"}),
-        Err(error) => json!({"data": {}, "status": "error", "error": error.to_string()}),
+        Err(error) => json!({"data": {}, "status": "error", "error": told(&*error)}),
     };
     if let Some(transaction) = transaction {
         answer["transaction"] = transaction;
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_transaction_comes_back() {
-        let answer = answer(Err("no"), Some(Value::from("x")));
+        let answer = answer(Err("no".into()), Some(Value::from("x")));
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(
             answer,

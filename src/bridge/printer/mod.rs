@@ -26,6 +26,7 @@ use self::remembered::Payload;
 use self::snapshot::{StateChange, StateTopic};
 use self::socket_state::SocketState;
 use super::oversize;
+use crate::causes;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{
@@ -432,6 +433,7 @@ impl Printer {
     fn complain(&mut self, kind: &MessageKind, odd: &Odd) {
         self.socket.count_decode_error();
         if !self.odd.contains(kind) {
+            let odd = causes::told(odd);
             tracing::warn!(%kind, "skipped a malformed message: {odd}");
             self.odd.push(kind.clone());
         }

@@ -14,6 +14,7 @@ use super::options::Options;
 use super::request::{BrokerStatus, Held, KeepEvents, Request};
 use super::retry::Retry;
 use super::said::{self, Said, hint};
+use crate::causes;
 use crate::clock;
 use crate::mqtt::outbox::admission;
 use crate::mqtt::outbox::admission::{Absence, Admission};
@@ -85,11 +86,11 @@ impl Actor {
                 Next::End { flushed } => break flushed,
                 Next::Retry(lost) => lost,
             };
-            self.asks_uptime &= !matches!(lost, Lost::NoUptime { .. });
+            self.asks_uptime &= !matches!(lost, Lost::NoUptime(_));
             // A first attempt that failed: from then on the broker is away.
             self.heard.get_or_insert(started);
             let pause = retry.after(&lost, self.quarantine.is_settled());
-            let lost = format!("{lost}{}", hint(self.cause));
+            let lost = causes::told(&lost) + hint(self.cause);
             let known = self.status.borrow().error.as_ref() == Some(&lost);
             self.said.lost(&lost, known, pause);
             self.status.send_modify(|status| {

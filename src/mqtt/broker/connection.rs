@@ -15,7 +15,8 @@ use tracing::Instrument;
 use super::dial;
 use super::lost::{Lost, ended_by_peer};
 use super::options::{Options, bracketed};
-use super::tunnel::{Cause, Tunnel};
+use super::tunnel::{self, Tunnel};
+use crate::causes::Cause;
 use crate::clock;
 use crate::mqtt::outbox::entry::Outgoing;
 use crate::mqtt::outbox::quarantine::InFlight;
@@ -144,7 +145,7 @@ impl Connection {
         if !options.is_plain() {
             let password = options.login.as_ref().map(|(_, password)| password.characters());
             let line = dial::dial(options, until).await?;
-            let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.to_string()))?;
+            let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.into()))?;
             let mut connection = Self::begin(options, Way::Tunnel(tunnel));
             connection.expect_connack(password).await?;
             return Ok(connection);
@@ -209,7 +210,7 @@ impl Connection {
                 self.started = clock::now();
                 Ok(())
             }
-            Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".to_owned())),
+            Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".into())),
             Some(Err(error)) => Err(Lost::while_connecting(error, password)),
         }
     }
@@ -224,7 +225,7 @@ impl Connection {
             let wanted = group
                 .iter()
                 .map(|filter| SubscribeFilter::new((*filter).clone(), QoS::AtLeastOnce));
-            self.client.subscribe_many(wanted).await.map_err(|error| self.gone(&error))?;
+            self.client.subscribe_many(wanted).await.map_err(|error| self.gone(error))?;
         }
         let mut unsent = filters.chunks(FILTERS_A_PACKET);
         let mut owed = HashMap::new();
@@ -254,7 +255,7 @@ impl Connection {
         let until = tokio::time::Instant::now() + UPTIME_TIMEOUT;
         self.uptime = Uptime::Awaited { until };
         let asked = self.client.subscribe(UPTIME_TOPIC, QoS::AtMostOnce).await;
-        asked.map_err(|error| self.gone(&error))?;
+        asked.map_err(|error| self.gone(error))?;
         let answered = tokio::time::timeout_at(until, async {
             while matches!(self.uptime, Uptime::Awaited { .. }) {
                 match self.events.recv().await {
@@ -266,10 +267,10 @@ impl Connection {
                         self.early.extend(arrived.incoming);
                     }
                     Some(Err(error)) if ended_by_peer(&error) => {
-                        return Err(Lost::NoUptime { cause: error.to_string() });
+                        return Err(Lost::NoUptime(error.into()));
                     }
-                    Some(Err(error)) => return Err(self.lost(&error)),
-                    None => return Err(self.gone(&"the event loop ended")),
+                    Some(Err(error)) => return Err(self.lost(error)),
+                    None => return Err(self.gone("the event loop ended")),
                 }
             }
             Ok(true)
@@ -324,7 +325,7 @@ impl Connection {
                 self.unsent.pop_back();
                 Ok(())
             }
-            None => Err(self.gone(&"the event loop takes nothing more")),
+            None => Err(self.gone("the event loop takes nothing more")),
         }
     }
 
@@ -347,8 +348,8 @@ impl Connection {
     async fn receive(&mut self) -> Result<Event, Lost> {
         match self.events.recv().await {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(self.lost(&error)),
-            None => Err(self.gone(&"the event loop ended")),
+            Some(Err(error)) => Err(self.lost(error)),
+            None => Err(self.gone("the event loop ended")),
         }
     }
 
@@ -423,15 +424,15 @@ impl Connection {
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
 
-    fn lost(&self, error: &ConnectionError) -> Lost {
-        let by_peer = ended_by_peer(error);
-        Lost::Closed { soon: self.started.elapsed() < SOON, by_peer, cause: error.to_string() }
+    fn lost(&self, error: ConnectionError) -> Lost {
+        let by_peer = ended_by_peer(&error);
+        Lost::Closed { soon: self.started.elapsed() < SOON, by_peer, source: error.into() }
     }
 
     /// The event loop is gone, which says nothing of the broker.
-    fn gone(&self, cause: &dyn std::fmt::Display) -> Lost {
+    fn gone(&self, cause: impl Into<Cause>) -> Lost {
         let soon = self.started.elapsed() < SOON;
-        Lost::Closed { soon, by_peer: false, cause: cause.to_string() }
+        Lost::Closed { soon, by_peer: false, source: cause.into() }
     }
 }
 
@@ -447,12 +448,12 @@ fn tell_refused(group: &[&String], codes: &[SubscribeReasonCode]) {
 async fn poll(
     mut eventloop: EventLoop,
     forward: mpsc::UnboundedSender<Polled>,
-    cause: Option<Cause>,
+    cause: Option<tunnel::Cause>,
 ) {
     loop {
         let mut polled = eventloop.poll().await;
         if polled.is_err()
-            && let Some(error) = cause.as_ref().and_then(Cause::take)
+            && let Some(error) = cause.as_ref().and_then(tunnel::Cause::take)
         {
             polled = Err(ConnectionError::Io(error));
         }

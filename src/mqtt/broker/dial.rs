@@ -14,8 +14,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::lost::{Lost, with_sources};
+use super::lost::Lost;
 use super::options::Options;
+use crate::causes::{Cause, TlsFault};
 use crate::names;
 
 /// A packet is small, and a larger one gets the room it needs.
@@ -40,7 +41,7 @@ pub(in crate::mqtt) enum Line {
 /// The addresses of the broker.
 pub(in crate::mqtt) async fn addresses(options: &Options) -> Result<Vec<SocketAddr>, Lost> {
     let found = names::resolve(&options.host, options.port).await;
-    found.map_err(|error| Lost::NoRoute(format!("the name cannot be resolved: {error}")))
+    found.map_err(Lost::NoName)
 }
 
 /// When the attempt at the next of `left` addresses is over, where all are by `until`: each has its
@@ -75,7 +76,7 @@ async fn tcp(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Lost
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Ok(Err(error)) => lost = Lost::NoRoute(error.to_string()),
+            Ok(Err(error)) => lost = Lost::NoRoute(error.into()),
             Err(_) => lost = Lost::TimedOut,
         }
     }
@@ -88,40 +89,32 @@ async fn tls(
     tcp: TcpStream,
 ) -> Result<impl Stream + use<>, Lost> {
     let name = ServerName::try_from(options.host.clone()).map_err(|_| {
-        Lost::Tls(format!("{} is no name that a certificate can have", options.host))
+        Lost::Tls(format!("{} is no name that a certificate can have", options.host).into())
     })?;
     let connector = TlsConnector::from(config.clone());
     connector.connect(name, tcp).await.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Lost::Tls(tls_text(&error)),
+        io::ErrorKind::InvalidData => Lost::Tls(TlsFault(error).into()),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            Lost::Tls("the other side ended the connection in the handshake".to_owned())
+            Lost::Tls("the other side ended the connection in the handshake".into())
         }
-        _ => Lost::NoRoute(with_sources(&error)),
+        _ => Lost::NoRoute(error.into()),
     })
 }
 
-/// The text of a failed handshake.
-fn tls_text(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        // A text of the one who verifies certificates, which rustls calls unexpected.
-        Some(rustls::Error::General(told)) => told.clone(),
-        _ => with_sources(error),
-    }
-}
-
 async fn websocket(options: &Options, stream: Box<dyn Stream>) -> Result<Line, Lost> {
-    let refused = |error: &dyn std::fmt::Display| Lost::WebSocket(error.to_string());
-    let mut request = options.address().into_client_request().map_err(|error| refused(&error))?;
+    let refused = |cause: Cause| Lost::WebSocket(cause);
+    let request = options.address().into_client_request();
+    let mut request = request.map_err(|error| refused(error.into()))?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("mqtt"));
     let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
     let opened = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
     match opened {
         Ok((socket, _)) => Ok(Line::Messages(Box::new(socket))),
         Err(WsError::Http(answer)) => {
-            Err(Lost::WebSocket(format!("the answer to the upgrade was HTTP {}", answer.status())))
+            let status = answer.status();
+            Err(refused(format!("the answer to the upgrade was HTTP {status}").into()))
         }
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(refused(error.into())),
     }
 }
 

@@ -1,6 +1,10 @@
 //! Why there is no connection to the broker (pure).
 
+use std::io;
+
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+
+use crate::causes::{Cause, told};
 
 /// Why there is no connection, with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -29,46 +33,50 @@ pub enum Lost {
     Refused(ConnectReturnCode),
     /// TLS failed.
     #[error(
-        "TLS failed: {0}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS"
+        "TLS failed: {}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS", told(&**.0)
     )]
-    Tls(String),
+    Tls(#[source] Cause),
     /// There is no MQTT over WebSocket.
     #[error(
-        "no MQTT over WebSocket: {0}; check host, port and path in mqtt.url, and that this listener of the broker speaks WebSocket"
+        "no MQTT over WebSocket: {}; check host, port and path in mqtt.url, and that this listener of the broker speaks WebSocket", told(&**.0)
     )]
-    WebSocket(String),
+    WebSocket(#[source] Cause),
+    /// The broker's name has no address.
+    #[error(
+        "no connection: the name cannot be resolved: {}; check host and port in mqtt.url and that the broker runs", told(.0)
+    )]
+    NoName(#[source] io::Error),
     /// The TCP connection was not made.
-    #[error("no connection: {0}; check host and port in mqtt.url and that the broker runs")]
-    NoRoute(String),
+    #[error(
+        "no connection: {}; check host and port in mqtt.url and that the broker runs", told(&**.0)
+    )]
+    NoRoute(#[source] Cause),
     /// No answer in time.
     #[error("no answer within 10 s; check host and port in mqtt.url and any firewall between")]
     TimedOut,
     /// A connection that was there is gone.
-    #[error("connection lost: {cause}")]
+    #[error("connection lost")]
     Closed {
         /// It ended within seconds of its CONNACK.
         soon: bool,
         /// The broker closed or reset it: no time limit of ours, nothing that the network said.
         by_peer: bool,
         /// What the library says.
-        cause: String,
+        source: Cause,
     },
     /// The connection ended when the broker was asked for how long it runs.
     #[error(
-        "connection lost: {cause}, at the subscription of $SYS/broker/uptime; it is not asked for again"
+        "connection lost: {}, at the subscription of $SYS/broker/uptime; it is not asked for again", told(&**.0)
     )]
-    NoUptime {
-        /// What the library says.
-        cause: String,
-    },
+    NoUptime(#[source] Cause),
     /// Nothing was acknowledged for too long.
     #[error("the broker acknowledged nothing for 30 s; the connection is given up")]
     Silent,
     /// What answers is no MQTT broker.
     #[error(
-        "what answers is no MQTT broker ({0}); check the port in mqtt.url, and mqtt:// against mqtts://"
+        "what answers is no MQTT broker ({}); check the port in mqtt.url, and mqtt:// against mqtts://", told(&**.0)
     )]
-    NotMqtt(String),
+    NotMqtt(#[source] Cause),
 }
 
 impl Lost {
@@ -92,7 +100,7 @@ impl Lost {
 
     /// Whether there was a connection.
     pub(in crate::mqtt) fn was_connected(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::NoUptime { .. } | Self::Silent)
+        matches!(self, Self::Closed { .. } | Self::NoUptime(_) | Self::Silent)
     }
 
     /// Of an attempt that led to no CONNACK. `characters` are those of the password that was sent.
@@ -109,17 +117,17 @@ impl Lost {
             },
             ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::TimedOut,
             ConnectionError::Io(error) => match error.kind() {
-                std::io::ErrorKind::InvalidData => Self::Tls(with_sources(&error)),
-                std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::UnexpectedEof => {
-                    Self::NotMqtt("it closed the connection without an answer".to_owned())
+                io::ErrorKind::InvalidData => Self::Tls(error.into()),
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
+                    Self::NotMqtt("it closed the connection without an answer".into())
                 }
-                _ => Self::NoRoute(with_sources(&error)),
+                _ => Self::NoRoute(error.into()),
             },
             ConnectionError::NotConnAck(_) => {
                 Self::NotMqtt("it answered with another packet".into())
             }
-            ConnectionError::MqttState(error) => Self::NotMqtt(with_sources(&error)),
-            other => Self::NoRoute(with_sources(&other)),
+            ConnectionError::MqttState(error) => Self::NotMqtt(error.into()),
+            other => Self::NoRoute(other.into()),
         }
     }
 }
@@ -129,22 +137,9 @@ fn sent(characters: Option<usize>) -> String {
     characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
 }
 
-pub(in crate::mqtt) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// Whether the broker closed or reset the connection.
 pub(in crate::mqtt) fn ended_by_peer(error: &ConnectionError) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let io = match error {
         ConnectionError::MqttState(StateError::ConnectionAborted) => return true,
         ConnectionError::MqttState(

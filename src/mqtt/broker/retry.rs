@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn closed(soon: bool) -> Lost {
-        Lost::Closed { soon, by_peer: true, cause: "reset".to_owned() }
+        Lost::Closed { soon, by_peer: true, source: "reset".into() }
     }
 
     fn steps(retry: &mut Retry, lost: &Lost, count: usize) -> Vec<u64> {
@@ -73,9 +73,9 @@ mod tests {
     #[test]
     fn a_broker_that_is_away_is_back_within_two_seconds() {
         let away = [
-            Lost::NoRoute("refused".to_owned()),
+            Lost::NoRoute("refused".into()),
             Lost::TimedOut,
-            Lost::NotMqtt("it closed the connection without an answer".to_owned()),
+            Lost::NotMqtt("it closed the connection without an answer".into()),
             Lost::Refused(ConnectReturnCode::ServiceUnavailable),
         ];
         for lost in away {
@@ -95,7 +95,7 @@ mod tests {
         let grown = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000];
         assert_eq!(steps(&mut retry, &closed(true), 8), grown);
         // The attempts between that find no broker neither grow nor start anew.
-        let away = Lost::NoRoute("refused".to_owned());
+        let away = Lost::NoRoute("refused".into());
         assert_eq!(steps(&mut retry, &away, 4), [500, 1000, 2000, 2000]);
         assert_eq!(steps(&mut retry, &closed(true), 1), [30_000]);
         assert_eq!(steps(&mut retry, &closed(false), 1), [500]);

@@ -10,7 +10,7 @@ use serde_json::json;
 use url::Url;
 
 use super::answer::Answer;
-use super::error::{BuildError, RestError};
+use super::error::{BuildError, RestError, RestErrorKind};
 use super::http::{Http, public_url, success};
 use super::login::{LoginError, in_between};
 use crate::secret::Secret;
@@ -73,12 +73,12 @@ pub enum AppKeysError {
         text: String,
     },
     /// Something in between answers in its place, or OctoPrint fails.
-    #[error("{url}: {cause}")]
+    #[error("{url}")]
     InBetween {
         /// The address, without user and password.
         url: String,
         /// What was seen, and what to do about it.
-        cause: LoginError,
+        source: LoginError,
     },
     /// Asked too often.
     #[error("OctoPrint takes no more requests from this address for now: try again in an hour")]
@@ -127,8 +127,9 @@ impl AppKeys {
             return Err(self.in_between(cause));
         }
         let body = success(answer, REQUEST)?;
-        let created: Created = serde_json::from_slice(&body)
-            .map_err(|source| RestError::Shape { path: REQUEST.to_owned(), source })?;
+        // What was wrong with it is not told: a token may be in that.
+        let created: Created =
+            serde_json::from_slice(&body).map_err(|_| shape(&Method::POST, REQUEST))?;
         // OctoPrint names the dialog's address too, but as it sees itself behind its proxies.
         let dialog = self.http.url(&format!("plugin/appkeys/auth/{}", created.app_token))?;
         Ok(KeyRequest { token: Secret::new(created.app_token), dialog })
@@ -153,8 +154,9 @@ impl AppKeys {
                     return Err(self.in_between(cause));
                 }
                 let body = success(answer, POLL)?;
-                let granted: Granted = serde_json::from_slice(&body)
-                    .map_err(|source| RestError::Shape { path: POLL.to_owned(), source })?;
+                // Nor is it told here: the key may be in that.
+                let granted: Granted =
+                    serde_json::from_slice(&body).map_err(|_| shape(&Method::GET, POLL))?;
                 Ok(Decision::Granted(Secret::new(granted.api_key)))
             }
         }
@@ -167,11 +169,12 @@ impl AppKeys {
         shown: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Answer, RestError> {
-        let mut request = self.http.request(method, path)?;
+        let of = |error: RestError| error.of(&method);
+        let mut request = self.http.request(method.clone(), path).map_err(of)?;
         if let Some(body) = body {
             request = request.json(&body);
         }
-        self.http.answer(shown, request).await.map_err(|error| error.at(shown))
+        self.http.answer(shown, request).await.map_err(|error| of(error.at(shown)))
     }
 
     /// What an answer to the probe means that is not the plugin's.
@@ -186,9 +189,13 @@ impl AppKeys {
         }
     }
 
-    fn in_between(&self, cause: LoginError) -> AppKeysError {
-        AppKeysError::InBetween { url: public_url(self.http.base()), cause }
+    fn in_between(&self, source: LoginError) -> AppKeysError {
+        AppKeysError::InBetween { url: public_url(self.http.base()), source }
     }
+}
+
+fn shape(method: &Method, path: &str) -> RestError {
+    RestError::new(RestErrorKind::Shape, path).of(method)
 }
 
 impl KeyRequest {

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cookies::Cookies;
-use super::error::{CallError, RestError};
-use super::http::{Http, sensitive, success};
+use super::error::{CallError, RestError, RestErrorKind};
+use super::http::{Http, argument, sensitive, success};
 use super::login::{self, Attempt, Credentials, Login, LoginError};
+use super::net_error::shared;
 
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
 ///
@@ -185,7 +186,7 @@ impl Rest {
         &self,
         path: &str,
     ) -> Result<T, RestError> {
-        json_of(&self.get(path).await?, path)
+        json_of(&self.get(path).await?, path).map_err(|error| error.of(&Method::GET))
     }
 
     async fn call(
@@ -194,22 +195,23 @@ impl Rest {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, RestError> {
-        success(self.exchange(method, path, body, None).await?, path)
+        let answer = self.exchange(&method, path, body, None).await?;
+        success(answer, path).map_err(|error| error.of(&method))
     }
 
     /// A call and its answer, whatever its status. `api_version` is the shape that it asks for:
     /// OctoPrint knows such since 2.0, and before that pays no heed to it.
     pub(in crate::octoprint) async fn exchange(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<&Value>,
         api_version: Option<&'static str>,
     ) -> Result<Answer, RestError> {
         self.ensure_session().await?;
         let caller = self.caller();
-        let send = || caller.send_as(method.clone(), path, body, api_version);
-        let answer = send().await.map_err(|e| e.at(path))?;
+        let send = || caller.send_as(method, path, body, api_version);
+        let answer = send().await.map_err(|e| e.at(path).of(method))?;
         if !self.session_ended(&answer).await {
             return Ok(answer);
         }
@@ -246,7 +248,7 @@ impl Rest {
         }
         let csrf = answer.body.windows(4).any(|window| window == b"CSRF");
         let path = "api/currentuser";
-        csrf || match self.caller().send(Method::GET, path, None).await {
+        csrf || match self.caller().send(&Method::GET, path, None).await {
             Ok(user) => serde_json::from_slice::<CurrentUser>(&user.body)
                 .is_ok_and(|user| user.name.is_none()),
             Err(_) => false,
@@ -277,7 +279,7 @@ impl Caller<'_> {
     /// Fetches the login page for the CSRF cookie that comes with it.
     async fn csrf_cookie(&self) -> Result<(), LoginError> {
         let path = "login/";
-        let request = self.http.request(Method::GET, path).map_err(not_octoprint)?;
+        let request = self.http.request(Method::GET, path).map_err(not_sendable)?;
         let answer = self.http.answer(path, request).await?;
         // OctoPrint asks for it since 1.8. Before, there is none: the login itself will tell.
         if answer.status == StatusCode::OK || self.http.cookies.csrf_token().is_some() {
@@ -287,18 +289,18 @@ impl Caller<'_> {
     }
 
     async fn post_login(&self, attempt: Attempt, body: &Value) -> Result<Login, LoginError> {
-        let answer = self.send(Method::POST, "api/login", Some(body)).await;
+        let answer = self.send(&Method::POST, "api/login", Some(body)).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(SendError::Call(error)) => return Err(error.into()),
-            Err(SendError::Rest(error)) => return Err(not_octoprint(error)),
+            Err(SendError::Rest(error)) => return Err(not_sendable(error)),
         };
         login::read(attempt, &answer)
     }
 
     pub(in crate::octoprint) async fn send(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, SendError> {
@@ -307,7 +309,7 @@ impl Caller<'_> {
 
     async fn send_as(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: Option<&Value>,
         api_version: Option<&'static str>,
@@ -321,7 +323,7 @@ impl Caller<'_> {
                 })?;
                 request = request.header("X-Api-Key", key);
             }
-            Credentials::Password { .. } if method != Method::GET => {
+            Credentials::Password { .. } if *method != Method::GET => {
                 if let Some(token) = http.cookies.csrf_token() {
                     request = request.header("X-CSRF-Token", token);
                 }
@@ -363,13 +365,9 @@ pub(in crate::octoprint) fn json_of<T: DeserializeOwned>(
     path: &str,
 ) -> Result<T, RestError> {
     serde_json::from_slice(body)
-        .map_err(|source| RestError::Shape { path: path.to_owned(), source })
+        .map_err(|error| RestError::new(RestErrorKind::Shape, path).because(error))
 }
 
-pub(in crate::octoprint) fn argument(path: &str, reason: &str) -> RestError {
-    RestError::Argument { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-fn not_octoprint(error: RestError) -> LoginError {
-    LoginError::NotOctoPrint { reason: error.to_string() }
+fn not_sendable(error: RestError) -> LoginError {
+    LoginError::NotSendable(shared(error))
 }

@@ -5,8 +5,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{Rest, argument};
+use super::client::Rest;
 use super::error::RestError;
+use super::http::argument;
 use crate::heater::{Heater, HeaterKind};
 
 /// What stays as it is in a part of a path.
@@ -153,8 +154,8 @@ impl Rest {
     /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
     ///
     /// # Errors
-    /// [`RestError`]; [`RestError::Argument`] for a target that is not a number from 0 up, or a
-    /// heater that OctoPrint cannot have; status 409 when the printer is not connected or has no
+    /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) for a target
+    /// that is not a number from 0 up, or a heater that OctoPrint cannot have; status 409 when the printer is not connected or has no
     /// such heater.
     pub async fn set_target(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
         if !(celsius.is_finite() && celsius >= 0.0) {

@@ -10,8 +10,9 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
-use super::client::{Rest, argument, json_of};
+use super::client::{Rest, json_of};
 use super::error::RestError;
+use super::http::argument;
 use super::http::success;
 
 const PATH: &str = "api/connection";
@@ -93,7 +94,7 @@ impl Rest {
         let body = json!({
             "command": "connect", "connector": connector, "parameters": parameters,
         });
-        let answer = self.exchange(Method::POST, PATH, Some(&body), Some(API_VERSION)).await?;
+        let answer = self.exchange(&Method::POST, PATH, Some(&body), Some(API_VERSION)).await?;
         success(without(answer, &parameters), PATH).map(drop)
     }
 
@@ -118,7 +119,7 @@ impl Rest {
     }
 
     async fn ask_connection(&self) -> Result<Value, RestError> {
-        let answer = self.exchange(Method::GET, PATH, None, Some(API_VERSION)).await?;
+        let answer = self.exchange(&Method::GET, PATH, None, Some(API_VERSION)).await?;
         // An error of this shows no value: it takes any.
         json_of(&success(answer, PATH)?, PATH)
     }

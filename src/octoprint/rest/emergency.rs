@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::client::{Caller, Rest};
-use super::error::{BuildError, RestError};
+use super::error::{BuildError, RestError, RestErrorKind};
 use super::http::{Http, success};
 use super::login::Credentials;
 
@@ -21,6 +21,10 @@ impl Rest {
     /// # Errors
     /// [`RestError`]; status 409 when the printer is not connected.
     pub async fn emergency_stop(&self) -> Result<(), RestError> {
+        self.try_emergency_stop().await.map_err(|error| error.of(&Method::POST))
+    }
+
+    async fn try_emergency_stop(&self) -> Result<(), RestError> {
         match self.credentials() {
             // A key is all that there is to be shown.
             Credentials::ApiKey(_) => {
@@ -48,7 +52,8 @@ impl Rest {
     async fn stop(&self, http: &Http) -> Result<Answer, RestError> {
         let caller = Caller { http, credentials: self.credentials() };
         let body = json!({"commands": ["M112"]});
-        caller.send(Method::POST, PATH, Some(&body)).await.map_err(|error| error.at(PATH))
+        let sent = caller.send(&Method::POST, PATH, Some(&body)).await;
+        sent.map_err(|error| error.at(PATH))
     }
 }
 
@@ -63,5 +68,5 @@ fn refused(answer: &Answer) -> bool {
 }
 
 fn not_built(error: BuildError) -> RestError {
-    RestError::NotSent { path: PATH.to_owned(), reason: error.to_string() }
+    RestError::new(RestErrorKind::NotSent, PATH).because(error)
 }

@@ -11,11 +11,11 @@ use url::Url;
 
 use super::answer::{Answer, challenge, shown};
 use super::cookies::Cookies;
-use super::error::{BuildError, CallError, RestError};
+use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind};
 use super::login::proxy_login;
-use super::net_error::root_text;
 use super::reach::Reach;
 use super::resolver::Resolver;
+use crate::causes::HttpFault;
 use crate::octoprint::wire::lenient;
 use crate::secret::Secret;
 
@@ -62,9 +62,8 @@ impl Line {
     ) -> Result<reqwest::Client, BuildError> {
         // Never the proxy of the environment: OctoPrint is mostly in the house.
         let mut builder = reqwest::Client::builder().no_proxy();
-        let failed = |error: reqwest::Error| BuildError::Client { reason: root_text(&error) };
         if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(failed)?);
+            builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(HttpFault::from)?);
         }
         let builder = builder
             .tls_backend_preconfigured((*self.tls).clone())
@@ -76,7 +75,7 @@ impl Line {
             .pool_max_idle_per_host(0)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .default_headers(self.headers.clone());
-        change(builder).build().map_err(failed)
+        Ok(change(builder).build().map_err(HttpFault::from)?)
     }
 }
 
@@ -134,8 +133,7 @@ impl Http {
 
     /// The address of `path` under the base address, never outside of it.
     pub(in crate::octoprint) fn url(&self, path: &str) -> Result<Url, RestError> {
-        let outside =
-            || RestError::Argument { path: shown(path), reason: "no path of OctoPrint".to_owned() };
+        let outside = || argument(&shown(path), "no path of OctoPrint");
         let base = self.base();
         let text = format!("{base}{}", path.trim_start_matches('/'));
         let url = Url::parse(&text).map_err(|_| outside())?;
@@ -172,7 +170,7 @@ impl Http {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, CallError> {
-        let sent = request.send().await.map_err(|error| CallError::of_send(&error));
+        let sent = request.send().await.map_err(CallError::of_send);
         match &sent {
             Ok(response) => {
                 response.headers().get_all(SET_COOKIE).iter().for_each(|set| self.cookies.set(set));
@@ -193,10 +191,8 @@ impl Http {
         let status = response.status();
         let location = response.headers().get(LOCATION).and_then(|to| self.location(to, path));
         let challenge = challenge(response.headers());
-        let body = body(response, MAX_BODY).await.map_err(|reason| CallError::Body {
-            status: status.as_u16(),
-            reason: format!("{reason} ({})", shown(path)),
-        })?;
+        let body = body(response, path, MAX_BODY).await;
+        let body = body.map_err(|source| CallError::Body { status: status.as_u16(), source })?;
         Ok(Answer { status, location, challenge, body: lenient::body(body) })
     }
 
@@ -224,19 +220,24 @@ pub(in crate::octoprint) fn public_url(url: &Url) -> String {
 
 /// The body of a success, or the error that the status means.
 pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
-    let (path, status) = (path.to_owned(), answer.status.as_u16());
+    let status = answer.status.as_u16();
     if answer.status.is_success() {
         return Ok(answer.body);
     }
     if answer.status.is_redirection() {
         let location = answer.location.unwrap_or_else(|| "(none named)".to_owned());
-        return Err(RestError::Redirected { path, status, location });
+        return Err(RestError::new(RestErrorKind::Redirected { status, location }, path));
     }
-    let text = match proxy_login(&answer) {
-        Some(proxy) => proxy.to_string(),
-        None => answer.seen(),
-    };
-    Err(RestError::Status { path, status, text })
+    let failed = |text| RestError::new(RestErrorKind::Status { status, text }, path);
+    Err(match proxy_login(&answer) {
+        Some(proxy) => failed(proxy.to_string()).because(proxy),
+        None => failed(answer.seen()),
+    })
+}
+
+/// The error of a call that cannot be made.
+pub(in crate::octoprint) fn argument(path: &str, what: &'static str) -> RestError {
+    RestError::new(RestErrorKind::Argument(what), path)
 }
 
 fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, BuildError> {
@@ -256,11 +257,17 @@ pub(in crate::octoprint) fn sensitive(value: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-async fn body(mut response: reqwest::Response, limit: usize) -> Result<Bytes, String> {
+async fn body(
+    mut response: reqwest::Response,
+    path: &str,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
+    let broken_off =
+        |error| BodyError::BrokenOff { path: shown(path), source: HttpFault::from(error) };
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| root_text(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(broken_off)? {
         if body.len() + chunk.len() > limit {
-            return Err(format!("more than {limit} bytes"));
+            return Err(BodyError::TooLarge { path: shown(path), limit });
         }
         body.extend_from_slice(&chunk);
     }

@@ -6,7 +6,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::answer::{Answer, shown};
-use super::net_error::NetError;
+use super::net_error::{NetError, SharedCause, shared};
+use crate::causes;
 use crate::secret::Secret;
 
 /// A login: what the socket's `auth` message needs.
@@ -27,7 +28,7 @@ impl fmt::Debug for Login {
 }
 
 /// Why a login failed, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
     /// The API key is wrong or missing. OctoPrint says `400 CSRF validation failed` then.
@@ -75,17 +76,20 @@ pub enum LoginError {
         text: String,
     },
     /// Nothing listens there, or OctoPrint is still starting.
-    #[error("OctoPrint is not up ({reason})")]
+    #[error("OctoPrint is not up ({source})")]
     NotUp {
         /// What was seen.
-        reason: String,
+        source: SharedCause,
     },
     /// Something answers there, but it is not OctoPrint.
-    #[error("this is not OctoPrint ({reason}): check the address, with its path")]
+    #[error("this is not OctoPrint ({seen}): check the address, with its path")]
     NotOctoPrint {
         /// What was seen.
-        reason: String,
+        seen: String,
     },
+    /// The login is not one that can be sent.
+    #[error("the login cannot be sent")]
+    NotSendable(#[source] SharedCause),
     /// The server sends its visitors elsewhere. Not followed, lest the key go astray.
     #[error("OctoPrint is at another address: use {location} in the configuration")]
     Redirected {
@@ -93,22 +97,22 @@ pub enum LoginError {
         location: String,
     },
     /// The TLS handshake failed.
-    #[error("TLS failed ({reason}): check certificate, CA file and that the address is https")]
+    #[error("TLS failed ({source}): check certificate, CA file and that the address is https")]
     Tls {
         /// What was seen.
-        reason: String,
+        source: SharedCause,
     },
     /// The host name is unknown.
-    #[error("the host name cannot be resolved ({reason}): check the address")]
+    #[error("the host name cannot be resolved ({source}): check the address")]
     Dns {
         /// What was seen.
-        reason: String,
+        source: SharedCause,
     },
     /// There is no route to the host.
-    #[error("no route to OctoPrint's host ({reason}): check the network and the address")]
+    #[error("no route to OctoPrint's host ({source}): check the network and the address")]
     Unreachable {
         /// What was seen.
-        reason: String,
+        source: SharedCause,
     },
     /// No answer in time.
     #[error("OctoPrint did not answer in time")]
@@ -152,10 +156,10 @@ impl From<NetError> for LoginError {
     fn from(error: NetError) -> Self {
         match error {
             NetError::Timeout => Self::Timeout,
-            NetError::Dns(reason) => Self::Dns { reason },
-            NetError::Tls(reason) => Self::Tls { reason },
-            NetError::Unreachable(reason) => Self::Unreachable { reason },
-            NetError::Down(reason) | NetError::Unreadable(reason) => Self::NotUp { reason },
+            NetError::Dns(source) => Self::Dns { source },
+            NetError::Tls(source) => Self::Tls { source },
+            NetError::Unreachable(source) => Self::Unreachable { source },
+            NetError::Down(source) | NetError::Unreadable(source) => Self::NotUp { source },
         }
     }
 }
@@ -195,11 +199,15 @@ pub(in crate::octoprint) fn in_between(answer: &Answer) -> Option<LoginError> {
         401 | 403 | 407 if !answer.is_object() => {
             Some(LoginError::ProxyRefused { status, text: answer.seen() })
         }
-        501..=504 => Some(LoginError::NotUp { reason: format!("HTTP status {status}") }),
+        501..=504 => Some(LoginError::NotUp { source: shared(HttpStatus(status)) }),
         500.. => Some(LoginError::Unexpected { status, text: answer.seen() }),
         _ => None,
     })
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP status {0}")]
+struct HttpStatus(u16);
 
 /// A proxy's question for a login of its own.
 pub(in crate::octoprint) fn proxy_login(answer: &Answer) -> Option<LoginError> {
@@ -221,7 +229,7 @@ fn logged_in(attempt: Attempt, answer: &Answer) -> Result<Login, LoginError> {
         needs: Option<serde::de::IgnoredAny>,
     }
     let not_octoprint = || LoginError::NotOctoPrint {
-        reason: match answer.title() {
+        seen: match answer.title() {
             Some(title) => format!("it answers a login with the page \"{title}\""),
             None => "its answer to a login is not OctoPrint's".to_owned(),
         },
@@ -258,9 +266,7 @@ fn refusal(attempt: Attempt, answer: &Answer) -> LoginError {
         (_, Some(Body { error: Some(error), .. })) if status != 404 => {
             LoginError::Unexpected { status, text: shown(&error) }
         }
-        _ => {
-            LoginError::NotOctoPrint { reason: format!("HTTP status {status}: {}", answer.seen()) }
-        }
+        _ => LoginError::NotOctoPrint { seen: format!("HTTP status {status}: {}", answer.seen()) },
     }
 }
 
@@ -299,8 +305,8 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// What a failed login says, and of a refusal how many characters of the secret were sent:
-    /// quotes or white space that crept in show in that, and the secret does not.
+    /// What a failed login says with its causes, and of a refusal how many characters of the secret
+    /// were sent: quotes or white space that crept in show in that, and the secret does not.
     pub fn told(&self, error: &LoginError) -> String {
         let (what, secret) = match self {
             Self::ApiKey(key) => ("a key", key),
@@ -310,9 +316,10 @@ impl Credentials {
             error,
             LoginError::KeyRefused | LoginError::NoActiveUser | LoginError::WrongPassword
         );
+        let told = causes::told(error);
         match of_octoprint {
-            true => format!("{error} ({what} of {} characters was sent)", secret.characters()),
-            false => error.to_string(),
+            true => format!("{told} ({what} of {} characters was sent)", secret.characters()),
+            false => told,
         }
     }
 }
@@ -342,7 +349,8 @@ mod tests {
         let guest = r#"{"needs":{"group":["guests"],"role":[]},"permissions":[]}"#;
         let wrong = r#"{"error":"User unknown or password invalid"}"#;
         let is = |attempt, status, body, error: LoginError| {
-            assert_eq!(answer(attempt, status, body).unwrap_err(), error, "{status} {body}");
+            let found = answer(attempt, status, body).unwrap_err();
+            assert_eq!(found.to_string(), error.to_string(), "{status} {body}");
         };
         is(Key, 400, csrf, LoginError::KeyRefused);
         is(Key, 200, guest, LoginError::NoActiveUser);

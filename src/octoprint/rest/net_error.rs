@@ -2,46 +2,60 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
+
+use crate::causes::{Cause, HttpFault, chain, of_tls};
+
+/// A cause of any kind, in errors that are passed on more than once.
+pub(in crate::octoprint) type SharedCause = Arc<dyn Error + Send + Sync>;
+
+/// Makes a cause one that is shared.
+pub(in crate::octoprint) fn shared(cause: impl Into<Cause>) -> SharedCause {
+    cause.into().into()
+}
 
 /// Why no usable HTTP answer came.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum NetError {
     #[error("timed out")]
     Timeout,
     #[error("the host name cannot be resolved ({0})")]
-    Dns(String),
+    Dns(#[source] SharedCause),
     #[error("TLS failed ({0})")]
-    Tls(String),
+    Tls(#[source] SharedCause),
     #[error("no route to it ({0})")]
-    Unreachable(String),
+    Unreachable(#[source] SharedCause),
     /// Refused, reset, or ended before there was an answer.
     #[error("{0}")]
-    Down(String),
+    Down(#[source] SharedCause),
     /// Answered with something that is not HTTP.
     #[error("{0}")]
-    Unreadable(String),
+    Unreadable(#[source] SharedCause),
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP answer: {0}")]
+struct NoAnswer(#[source] HttpFault);
+
 impl NetError {
-    pub(in crate::octoprint) fn of(error: &reqwest::Error) -> Self {
-        if let Some(text) = tls_text(error) {
-            return Self::Tls(text);
+    pub(in crate::octoprint) fn of(error: reqwest::Error) -> Self {
+        let fault = |error: reqwest::Error| shared(HttpFault::from(error));
+        if of_tls(&error).is_some() {
+            return Self::Tls(fault(error));
         }
         if error.is_dns() {
-            return Self::Dns(root_text(error));
+            return Self::Dns(fault(error));
         }
-        match io_kind(error) {
-            Some(io::ErrorKind::ConnectionRefused) => Self::Down("connection refused".to_owned()),
+        match io_kind(&error) {
+            Some(io::ErrorKind::ConnectionRefused) => Self::Down(shared("connection refused")),
             Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
-                Self::Unreachable(root_text(error))
+                Self::Unreachable(fault(error))
             }
             Some(io::ErrorKind::TimedOut) => Self::Timeout,
-            Some(_) => Self::Down(root_text(error)),
+            Some(_) => Self::Down(fault(error)),
             None if error.is_timeout() => Self::Timeout,
-            None => {
-                let text = format!("no HTTP answer: {}", root_text(error));
-                if is_parse(error) { Self::Unreadable(text) } else { Self::Down(text) }
-            }
+            None if is_parse(&error) => Self::Unreadable(shared(NoAnswer(error.into()))),
+            None => Self::Down(shared(NoAnswer(error.into()))),
         }
     }
 
@@ -52,32 +66,10 @@ impl NetError {
     }
 }
 
-/// The text of the innermost cause; the outer ones would repeat the address.
-pub(in crate::octoprint) fn root_text(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| Error::source(*error))
-}
-
 fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-    causes(error).filter_map(|e| e.downcast_ref::<io::Error>()).last().map(io::Error::kind)
+    chain(error).filter_map(|e| e.downcast_ref::<io::Error>()).last().map(io::Error::kind)
 }
 
 fn is_parse(error: &(dyn Error + 'static)) -> bool {
-    causes(error).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
-}
-
-fn tls_text(error: &(dyn Error + 'static)) -> Option<String> {
-    causes(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
-        // A text of the one who verifies certificates, which rustls calls unexpected.
-        Some(rustls::Error::General(told)) => Some(told.clone()),
-        Some(tls) => Some(tls.to_string()),
-        // An I/O error hides what it wraps from the chain of causes.
-        None => {
-            let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
-            tls_text(inner)
-        }
-    })
+    chain(error).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse)
 }

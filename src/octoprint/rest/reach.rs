@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::error::CallError;
 use super::net_error::NetError;
+use crate::causes;
 
 /// For how long a failed attempt tells that OctoPrint cannot be reached.
 const LATELY: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ impl Reach {
             CallError::Unanswered(cause) => cause,
         };
         let gone = matches!(cause, NetError::Down(_));
-        *self.lock() = Some(Missed { at: now, reason: cause.to_string(), gone });
+        *self.lock() = Some(Missed { at: now, reason: causes::told(cause), gone });
     }
 
     /// Why OctoPrint cannot be reached, where an attempt of the last two seconds found that.
@@ -79,9 +80,10 @@ pub(in crate::octoprint) fn is_proxy(status: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::octoprint::rest::net_error::shared;
 
     fn down() -> CallError {
-        CallError::NotSent(NetError::Down("connection refused".to_owned()))
+        CallError::NotSent(NetError::Down(shared("connection refused")))
     }
 
     #[test]
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(reach.missed_lately(start), None);
         reach.unanswered(&CallError::NotSent(NetError::Timeout), start);
         assert!(reach.missed_lately(start).is_some() && !reach.gone_since(start));
-        let unreadable = NetError::Unreadable("invalid HTTP version parsed".to_owned());
+        let unreadable = NetError::Unreadable(shared("invalid HTTP version parsed"));
         reach.unanswered(&CallError::Unanswered(unreadable), start);
         assert!(!reach.gone_since(start));
         reach.answered(501, start);

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::dispatcher::{Dispatcher, Order};
 use super::failure::Failure;
 use super::knocking::{Answer, Knocking};
+use crate::causes;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::{Http, public_url};
 use crate::octoprint::rest::reach::not_up;
@@ -110,7 +111,10 @@ impl Absence {
             match self.rest.http().knocker() {
                 Ok(http) => self.knocker = Some(Arc::new(http)),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot make a client that probes for OctoPrint")
+                    tracing::debug!(
+                        error = causes::told(&error),
+                        "cannot make a client that probes for OctoPrint"
+                    );
                 }
             }
         }

@@ -167,7 +167,7 @@ impl<'a> Connection<'a> {
             Ok(frame) => frame,
             Err(error) => {
                 self.skip(&error);
-                return Ok(self.unreadable.note(&error)?);
+                return Ok(self.unreadable.note(error)?);
             }
         };
         match frame {
@@ -189,7 +189,7 @@ impl<'a> Connection<'a> {
     async fn messages(&mut self, decoded: Decoded) -> Result<(), Over> {
         decoded.skipped.iter().for_each(|bad| self.skip(bad));
         match decoded.skipped.last() {
-            Some(bad) if decoded.messages.is_empty() => self.unreadable.note(bad)?,
+            Some(bad) if decoded.messages.is_empty() => self.unreadable.note(*bad)?,
             _ => self.unreadable.readable(),
         }
         let (received, received_at) = (self.heard, SystemTime::now());

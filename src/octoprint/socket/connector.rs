@@ -11,6 +11,7 @@ use super::fallback::Fallback;
 use super::options::SocketOptions;
 use super::relogin::LOGIN_STEPS;
 use super::status::SocketState;
+use crate::causes;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::{Login, LoginError};
@@ -184,7 +185,7 @@ impl Connector {
         if !self.missed(failed.miss()).await? {
             return Err(failed.into());
         }
-        tracing::warn!(url = self.url, "{failed}; trying XHR streaming");
+        tracing::warn!(url = self.url, "{}; trying XHR streaming", causes::told(&failed));
         // The first failure is the one worth telling.
         let opened = self.open_xhr().await?;
         Ok(opened.map_err(|_| {
@@ -227,7 +228,7 @@ impl Connector {
     fn failed(&mut self, failure: &Failure) -> Option<std::time::Duration> {
         let text = match failure {
             Failure::Login(error) => self.options.credentials.told(error),
-            other => other.to_string(),
+            other => causes::told(other),
         };
         let pause = failure.pause(self.options.refused_pause);
         let pause = pause.or_else(|| self.backoff.next_timeout());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::dispatcher::Order;
+use crate::causes::Cause;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::LoginError;
 use crate::octoprint::wire::received::TransportError;
@@ -47,7 +48,7 @@ pub(super) enum Failure {
     #[error("OctoPrint closed the session ({code} {reason})")]
     Closed { code: u16, reason: String },
     #[error("{MAX_UNREADABLE} frames in a row could not be read, the last one {0}")]
-    Unreadable(String),
+    Unreadable(#[source] Cause),
 }
 
 impl Failure {
@@ -128,10 +129,10 @@ impl Unreadable {
 
     /// A frame could not be read. Single ones are skipped; where there are only such, the connection
     /// is worth nothing.
-    pub(super) fn note(&mut self, what: &dyn Display) -> Result<(), Failure> {
+    pub(super) fn note(&mut self, what: impl Into<Cause>) -> Result<(), Failure> {
         self.frames += 1;
         let few = self.frames < MAX_UNREADABLE;
-        if few { Ok(()) } else { Err(Failure::Unreadable(what.to_string())) }
+        if few { Ok(()) } else { Err(Failure::Unreadable(what.into())) }
     }
 
     /// Says what is skipped, the first time for each kind of it.

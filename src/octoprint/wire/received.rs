@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::octoprint::rest::error::CallError;
+use crate::causes::{self, Cause};
+use crate::octoprint::rest::error::{BodyError, CallError, RestError};
 use crate::octoprint::rest::net_error::NetError;
 
 /// How a WebSocket failed.
@@ -28,14 +29,16 @@ pub(in crate::octoprint) enum Received {
 /// Why a transport could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum TransportError {
-    #[error("no connection ({cause})")]
+    #[error("no connection ({source})")]
     Call {
-        cause: NetError,
+        source: NetError,
         /// Whether there was a connection over which it was asked for.
         sent: bool,
     },
+    #[error("no connection ({})", causes::told(.0))]
+    Argument(#[source] RestError),
     #[error("no connection ({0})")]
-    Argument(String),
+    Body(#[source] BodyError),
     #[error(
         "the WebSocket upgrade is blocked ({status}: {text}): let the proxy in front of OctoPrint \
          pass the headers Upgrade and Connection"
@@ -54,14 +57,14 @@ pub(in crate::octoprint) enum TransportError {
     #[error("OctoPrint is gone (the connection ended without a close)")]
     Ended,
     #[error("the connection broke ({0})")]
-    Io(std::io::Error),
+    Io(#[source] std::io::Error),
     #[error("the framing is broken ({0})")]
-    Protocol(String),
+    Protocol(#[source] Cause),
     #[error(
         "OctoPrint sends a message that is too large ({0}): mostly the temperatures of many hours, so \
          lower temperature.cutoff in OctoPrint's settings"
     )]
-    TooLarge(String),
+    TooLarge(#[source] Cause),
     #[error("OctoPrint accepted nothing for 15 s")]
     SendTimeout,
     #[error("nothing could be sent for 10 s")]
@@ -81,7 +84,7 @@ fn refusal(status: u16) -> &'static str {
 }
 
 impl TransportError {
-    pub(in crate::octoprint) fn of_call(error: &reqwest::Error) -> Self {
+    pub(in crate::octoprint) fn of_call(error: reqwest::Error) -> Self {
         CallError::of_send(error).into()
     }
 
@@ -89,7 +92,7 @@ impl TransportError {
     pub(in crate::octoprint) fn unreached(&self) -> bool {
         match self {
             Self::NotUp { .. } => true,
-            Self::Call { cause, .. } => cause.unreached(),
+            Self::Call { source, .. } => source.unreached(),
             _ => false,
         }
     }
@@ -98,7 +101,7 @@ impl TransportError {
     pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
         use std::io::ErrorKind;
         match self {
-            Self::Ended | Self::Call { cause: NetError::Down(_), .. } => true,
+            Self::Ended | Self::Call { source: NetError::Down(_), .. } => true,
             Self::Io(error) => matches!(
                 error.kind(),
                 ErrorKind::ConnectionReset
@@ -114,8 +117,8 @@ impl TransportError {
     pub(in crate::octoprint) fn miss(&self) -> Miss {
         match self {
             Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => Miss::Blocked,
-            Self::Call { cause: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
-            Self::Call { cause: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
+            Self::Call { source: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
+            Self::Call { source: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
                 Miss::Blocked
             }
             _ => Miss::Down,
@@ -126,9 +129,9 @@ impl TransportError {
 impl From<CallError> for TransportError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::NotSent(cause) => Self::Call { cause, sent: false },
-            CallError::Unanswered(cause) => Self::Call { cause, sent: true },
-            CallError::Body { reason, .. } => Self::Argument(reason),
+            CallError::NotSent(source) => Self::Call { source, sent: false },
+            CallError::Unanswered(source) => Self::Call { source, sent: true },
+            CallError::Body { source, .. } => Self::Body(source),
         }
     }
 }

@@ -52,7 +52,7 @@ impl WebSocket {
         let key = generate_key();
         let request = http
             .endless(Method::GET, &path)
-            .map_err(|error| TransportError::Argument(error.to_string()))?
+            .map_err(TransportError::Argument)?
             .headers(upgrade_headers(&key));
         let response = http.send(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -64,7 +64,7 @@ impl WebSocket {
         {
             return Err(TransportError::NoWebSocket);
         }
-        let stream = response.upgrade().await.map_err(|error| TransportError::of_call(&error))?;
+        let stream = response.upgrade().await.map_err(TransportError::of_call)?;
         let stream = Some(begin(TextAsBinary::new(stream, sizes), sizes).await);
         Ok(Self { stream, sizes, swollen: false })
     }
@@ -186,7 +186,7 @@ fn ws_error(error: WsError) -> TransportError {
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed => TransportError::Ended,
         WsError::Io(error) => TransportError::Io(error),
-        WsError::Capacity(error) => TransportError::TooLarge(error.to_string()),
-        error => TransportError::Protocol(error.to_string()),
+        WsError::Capacity(error) => TransportError::TooLarge(error.into()),
+        error => TransportError::Protocol(error.into()),
     }
 }

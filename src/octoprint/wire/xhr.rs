@@ -112,7 +112,7 @@ impl Xhr {
             match &mut self.stream {
                 Stream::Open(response) => match response.chunk().await {
                     Ok(chunk) => Ok(Event::Chunk(chunk)),
-                    Err(error) => Err(TransportError::of_call(&error)),
+                    Err(error) => Err(TransportError::of_call(error)),
                 },
                 Stream::Reopening(next) => next.await.map(Event::Reopened),
             }
@@ -148,7 +148,7 @@ async fn stream(rest: Rest, session: String) -> Result<Response, TransportError>
 
 async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, TransportError> {
     let request = rest.http().endless(Method::POST, path);
-    let request = request.map_err(|error| TransportError::Argument(error.to_string()))?;
+    let request = request.map_err(TransportError::Argument)?;
     let request = request.header(reqwest::header::CONTENT_TYPE, "text/plain;charset=UTF-8");
     Ok(rest.http().send(request.body(body)).await?)
 }
@@ -177,7 +177,7 @@ impl Lines {
         self.moved = true;
         let partial = self.buffer.len() - self.searched;
         if self.searched > self.max && partial > 0 {
-            return Err(TransportError::TooLarge(format!("over {} bytes", self.max)));
+            return Err(TransportError::TooLarge(format!("over {} bytes", self.max).into()));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Asked;
 use crate::bridge::oversize;
+use crate::causes;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Kind, Publication};
 use crate::octoprint::RestError;
@@ -48,20 +49,21 @@ impl Failure {
     /// A question that comes before the command got no answer, so the command was not sent.
     pub fn unasked(error: &RestError) -> Self {
         let status = error.status();
+        let error = causes::told(error);
         Self { error: format!("not sent, for its check failed: {error}"), status }
     }
 }
 
 impl From<RestError> for Failure {
     fn from(error: RestError) -> Self {
-        let status = error.status();
+        let (status, told) = (error.status(), causes::told(&error));
         let error = match (error.outcome_unknown(), status) {
-            (false, _) => error.to_string(),
+            (false, _) => told,
             (true, None) => {
-                format!("no answer came, so it is unknown whether OctoPrint obeyed: {error}")
+                format!("no answer came, so it is unknown whether OctoPrint obeyed: {told}")
             }
             (true, Some(_)) => {
-                format!("only a proxy answered, so it is unknown whether OctoPrint obeyed: {error}")
+                format!("only a proxy answered, so it is unknown whether OctoPrint obeyed: {told}")
             }
         };
         Self { error, status }
@@ -169,6 +171,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::octoprint::RestErrorKind;
 
     fn asked(value: Value, id: Value) -> Asked {
         Asked { command: "gcode".to_owned(), value, id }
@@ -203,20 +206,19 @@ mod tests {
 
     #[test]
     fn what_may_have_reached_octoprint_is_unknown_and_the_rest_is_refused() {
-        let path = || "api/job".to_owned();
-        let status = |status| RestError::Status { path: path(), status, text: "x".to_owned() };
-        let unanswered = RestError::Unanswered { path: path(), reason: "reset".to_owned() };
-        for (error, unknown) in [
-            (RestError::NotSent { path: path(), reason: "refused".to_owned() }, false),
-            (unanswered, true),
+        let status = |status| RestErrorKind::Status { status, text: "x".to_owned() };
+        for (kind, unknown) in [
+            (RestErrorKind::NotSent, false),
+            (RestErrorKind::Unanswered, true),
             (status(409), false),
             // haproxy: no server is there; the others: it did not answer.
             (status(503), false),
             (status(502), true),
             (status(504), true),
         ] {
-            let failure = Failure::from(error);
+            let failure = Failure::from(RestError::new(kind, "api/job").because("reset"));
             assert_eq!(failure.error.contains("unknown whether"), unknown, "{failure:?}");
+            assert!(failure.error.ends_with(": reset"), "{failure:?}");
         }
     }
 }

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use super::profile::{self, PrinterProfile};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
+use crate::causes;
 use crate::homeassistant::MOST_FILES;
-use crate::octoprint::{EventKind, Rest, RestError};
+use crate::octoprint::{EventKind, Rest, RestError, RestErrorKind};
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>, wat
         match answer(question, &rest).await {
             // Fails only when the printer's task has ended.
             Ok(fact) => drop(answers.send(Box::new(fact)).await),
-            Err(error) => tracing::debug!(?question, "not known: {error}"),
+            Err(error) => tracing::debug!(?question, "not known: {}", causes::told(&error)),
         }
     });
 }
@@ -72,7 +73,9 @@ pub async fn answer(question: Question, rest: &Rest) -> Result<Fact, RestError> 
     };
     let body = match rest.get(path).await {
         Ok(body) => Some(body),
-        Err(RestError::Status { status: 403 | 404, .. }) => None,
+        Err(error) if matches!(error.kind(), RestErrorKind::Status { status: 403 | 404, .. }) => {
+            None
+        }
         Err(error) => return Err(error),
     };
     Ok(match (question, body) {

@@ -26,7 +26,7 @@ pub enum Odd {
     #[error(transparent)]
     NotAnObject(#[from] NotAnObject),
     /// Of `event` or `plugin`.
-    #[error("the message has no readable type: {0}")]
+    #[error("the message has no readable type")]
     NoType(#[from] serde_json::Error),
 }
 

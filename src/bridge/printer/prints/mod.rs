@@ -27,9 +27,10 @@ pub use self::verdict::{End, Outcome, Record, Unclear};
 use super::messages::event;
 use super::snapshot::Snapshot;
 use crate::bridge::hub::watch::Watch;
+use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
-use crate::octoprint::{EventKind, FilePath, Rest, RestError};
+use crate::octoprint::{EventKind, FilePath, Rest, RestError, RestErrorKind};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
@@ -232,6 +233,7 @@ impl Prints {
             let on = match rest.get("api/job").await {
                 Ok(answer) => print_is_on(&answer),
                 Err(error) => {
+                    let error = causes::told(&error);
                     tracing::debug!("cannot find out whether a print is running: {error}");
                     None
                 }
@@ -287,8 +289,11 @@ async fn settled(
             Ok(history) if written(&history) || attempt == ATTEMPTS => return Some(history),
             Ok(_) => tracing::debug!("the history of the file is not written yet"),
             // No such file, or not for this user to see.
-            Err(RestError::Status { .. }) => return None,
-            Err(error) => tracing::debug!("cannot read the print history of the file: {error}"),
+            Err(error) if matches!(error.kind(), RestErrorKind::Status { .. }) => return None,
+            Err(error) => tracing::debug!(
+                "cannot read the print history of the file: {}",
+                causes::told(&error)
+            ),
         }
         tokio::time::sleep(WRITTEN * attempt).await;
     }

@@ -18,7 +18,7 @@ pub(crate) type Raw<'a> = Option<&'a RawValue>;
 
 /// A payload that is no JSON object, where one must be.
 #[derive(Debug, thiserror::Error)]
-#[error("the payload is not a JSON object: {0}")]
+#[error("the payload is not a JSON object")]
 pub struct NotAnObject(#[from] serde_json::Error);
 
 /// A member of any type; `None` where it is missing, null or of another type.
