@@ -73,13 +73,21 @@ impl PrinterState {
     }
 
     fn of_text(text: &str) -> Option<Self> {
-        Some(match text {
+        // Older versions append the reason: "Error: …", "Offline (Error: …)".
+        if ["Error", "Offline after error", "Offline (Error"].iter().any(|is| text.starts_with(is))
+        {
+            return Some(Self::Error);
+        }
+        // Connectors may append a stage: "Starting (Auto bed leveling)".
+        let word = text.split_once(" (").map_or(text, |(word, _)| word);
+        Some(match word {
             "Offline" | "Closed" => Self::Offline,
             "Opening serial connection"
             | "Detecting serial connection"
             | "Opening serial port"
             | "Detecting serial port"
             | "Detecting baudrate"
+            | "Detecting"
             | "Connecting" => Self::Connecting,
             "Operational" => Self::Operational,
             "Starting" | "Starting print from SD" => Self::Starting,
@@ -89,13 +97,10 @@ impl PrinterState {
             "Resuming" => Self::Resuming,
             "Cancelling" => Self::Cancelling,
             "Finishing" => Self::Finishing,
-            "Starting to send file to SD" | "Sending file to SD" | "Transferring file to SD" => {
-                Self::Transferring
-            }
-            // Older versions append the reason: "Error: …", "Offline (Error: …)".
-            _ if text.starts_with("Error") => Self::Error,
-            _ if text.starts_with("Offline after error") => Self::Error,
-            _ if text.starts_with("Offline (Error") => Self::Error,
+            "Starting to send file to SD"
+            | "Sending file to SD"
+            | "Transferring file to SD"
+            | "Transferring file to printer" => Self::Transferring,
             _ => return None,
         })
     }
@@ -154,6 +159,15 @@ impl PrinterState {
     }
 }
 
+/// The error that a state's text has in it, as those of OctoPrint 1.5 do.
+pub fn error_in_text(text: &str) -> Option<&str> {
+    let error = match text.strip_prefix("Offline (Error: ") {
+        Some(error) => error.strip_suffix(')').unwrap_or(error),
+        None => text.strip_prefix("Error: ")?,
+    };
+    Some(error).filter(|error| !error.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +183,34 @@ mod tests {
         assert_eq!(PrinterState::of(None, Flags::default()), PrinterState::Unknown);
         let odd: Flags = serde_json::from_str(r#"{"operational":1,"paused":null}"#).unwrap();
         assert_eq!(PrinterState::of(None, odd), PrinterState::Unknown);
+    }
+
+    #[test]
+    fn texts_of_connectors_are_known_with_their_stages() {
+        for (text, state) in [
+            ("Detecting", PrinterState::Connecting),
+            ("Detecting serial connection", PrinterState::Connecting),
+            ("Transferring file to printer", PrinterState::Transferring),
+            ("Starting (Auto bed leveling)", PrinterState::Starting),
+            ("Paused (Filament runout)", PrinterState::Paused),
+            ("Offline after error (Unknown)", PrinterState::Error),
+            ("Offline (Error: Too hot)", PrinterState::Error),
+            ("Offline (Unknown)", PrinterState::Offline),
+        ] {
+            // The flags would say otherwise.
+            let flags: Flags =
+                serde_json::from_str(r#"{"operational":true,"printing":true}"#).unwrap();
+            assert_eq!(PrinterState::of(Some(text), flags), state, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_error_of_1_5_is_in_its_text() {
+        assert_eq!(error_in_text("Error: Too hot (bed)"), Some("Too hot (bed)"));
+        assert_eq!(error_in_text("Offline (Error: Too hot (bed))"), Some("Too hot (bed)"));
+        for none in ["Error", "Error: ", "Offline after error", "Printing"] {
+            assert_eq!(error_in_text(none), None);
+        }
     }
 
     #[test]
