@@ -169,9 +169,14 @@ fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupEr
 /// Events that the bridge itself lives by, published or not.
 const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::Connected,
+    EventKind::Connecting,
     EventKind::Disconnected,
+    EventKind::Disconnecting,
+    EventKind::EStop,
     EventKind::Error,
     EventKind::FilamentChange,
+    EventKind::FileDeselected,
+    EventKind::FileSelected,
     EventKind::MetadataStatisticsUpdated,
     EventKind::PrintCancelled,
     EventKind::PrintDone,

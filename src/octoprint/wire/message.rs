@@ -77,9 +77,10 @@ names! {
     /// The type of an event: those that mean something to a bridge, and any other.
     EventKind:
     CaptureDone, CaptureStart, ChartMarked, ClientAuthed, ClientClosed, ClientDeauthed,
-    ClientOpened, CommandSuppressed, Connected, Disconnected, Dwelling, Error, FilamentChange,
-    FileSelected, MetadataAnalysisFinished, MetadataAnalysisStarted, MetadataStatisticsUpdated,
-    PositionUpdate, PrintCancelled, PrintDone, PrintFailed, PrintPaused, PrintResumed, PrintStarted,
+    ClientOpened, CommandSuppressed, Connected, Connecting, Disconnected, Disconnecting, Dwelling,
+    EStop, Error, FilamentChange, FileDeselected, FileSelected, MetadataAnalysisFinished,
+    MetadataAnalysisStarted, MetadataStatisticsUpdated, PositionUpdate, PrintCancelled, PrintDone,
+    PrintFailed, PrintPaused, PrintResumed, PrintStarted, PrinterControlsChanged,
     PrinterProfileAdded, PrinterProfileModified, PrinterReset, PrinterStateChanged,
     RegisteredMessageReceived, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
 }

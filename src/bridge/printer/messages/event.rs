@@ -30,6 +30,7 @@ pub fn is_chatty(kind: &EventKind) -> bool {
             | MetadataAnalysisStarted
             | MetadataStatisticsUpdated
             | PositionUpdate
+            | PrinterControlsChanged
             | RegisteredMessageReceived
             | ToolChange
             | UpdatedFiles
@@ -91,8 +92,9 @@ pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
 
 /// The payload for `B/P/print`; `None` where the event is no print event. For a cancel OctoPrint
 /// sends PrintCancelled, then PrintFailed with the reason `cancelled`; where only the second one
-/// is heard, it tells of the cancel.
-pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
+/// is heard, it tells of the cancel. `cause` is why the printer is gone, as other events told:
+/// OctoPrint 2.0 has nothing but `unknown` in the end of a print.
+pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Option<Bytes> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
         #[serde(borrow, default)]
@@ -135,8 +137,12 @@ pub fn print(event: &Event<'_>, received: SystemTime) -> Option<Bytes> {
         "print_failed" if cancelled => "print_cancelled",
         event_type => event_type,
     };
+    let cause = cause
+        .filter(|_| error.is_some_and(|text| text.get() == "\"unknown\""))
+        .and_then(|cause| serde_json::value::to_raw_value(cause).ok());
     // The error's text says more than `error` or `firmware`.
-    let reason = error.filter(|text| !matches!(text.get(), "\"\"" | "null")).or(reason);
+    let error = error.filter(|text| !matches!(text.get(), "\"\"" | "null"));
+    let reason = cause.as_deref().or(error).or(reason);
     let print = PrintPayload {
         event_type,
         file: name,
@@ -195,17 +201,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            text(print(&cancelled, at()).unwrap()),
+            text(print(&cancelled, at(), None).unwrap()),
             r#"{"event_type":"print_cancelled","file":"a.gcode","path":"d/a.gcode","time":3.5,"reason":null,"timestamp":1700000000}"#
         );
         let failed: Event<'_> =
             serde_json::from_str(r#"{"type":"PrintFailed","payload":{"reason":"cancelled"}}"#)
                 .unwrap();
-        assert!(text(print(&failed, at()).unwrap()).contains(r#""event_type":"print_cancelled""#));
+        assert!(
+            text(print(&failed, at(), None).unwrap()).contains(r#""event_type":"print_cancelled""#)
+        );
         let failed: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintFailed","payload":{"reason":"error","error":"Too hot"}}"#,
         )
         .unwrap();
-        assert!(text(print(&failed, at()).unwrap()).contains(r#""reason":"Too hot""#));
+        assert!(text(print(&failed, at(), Some("x")).unwrap()).contains(r#""reason":"Too hot""#));
+        let failed: Event<'_> = serde_json::from_str(
+            r#"{"type":"PrintFailed","payload":{"reason":"error","error":"unknown"}}"#,
+        )
+        .unwrap();
+        let reason = |cause| text(print(&failed, at(), cause).unwrap());
+        assert!(reason(Some("Too \"hot\"")).contains(r#""reason":"Too \"hot\"""#));
+        assert!(reason(None).contains(r#""reason":"unknown""#));
     }
 }

@@ -12,7 +12,7 @@ use crate::bridge::printer::snapshot::{NotAnObject, Now, Snapshot, StateChange, 
 use crate::config::{Printer, Publish};
 use crate::heater::Heater;
 use crate::mqtt::{Kind, Publication};
-use crate::octoprint::{Event, Message, MessageKind, Plugin};
+use crate::octoprint::{Event, EventKind, Message, MessageKind, Plugin};
 use crate::receipt::Receipt;
 use crate::topics::{PrinterTopics, Topic};
 
@@ -184,10 +184,13 @@ impl Mapping {
         if let Some((topic, payload)) = progress {
             batch.push(topic, payload, Kind::State);
         }
-        if let Some(print) = event::print(event, at) {
+        if let Some(print) = event::print(event, at, self.snapshot.cause()) {
             batch.push(self.topics.print.clone(), print, event::PRINT);
         }
-        if let Some(last) = event::last_event(&event.kind, at) {
+        // OctoPrint 2.0 says twice that a file is selected, the second time after the print began.
+        let is_again =
+            event.kind == EventKind::FileSelected && self.snapshot.is_selected_again(event.payload);
+        if let Some(last) = event::last_event(&event.kind, at).filter(|_| !is_again) {
             batch.push(self.topics.last_event.clone(), last, Kind::State);
         }
         for change in self.snapshot.event(&event.kind, event.payload) {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::bridge::printer::snapshot::markings::{Marking, Standing};
+use crate::bridge::printer::snapshot::printer_state::error_in_text;
 use crate::bridge::printer::snapshot::{PrinterState, markings};
 
 /// A print, as far as it is known.
@@ -74,7 +75,7 @@ impl History {
             markings: markings::read(markings),
             server_time: server_time.as_f64(),
             state: PrinterState::read(&state),
-            error: state["error"].as_str().map(str::to_owned),
+            error: error_of(&state).map(str::to_owned),
             job: job_of(&job),
         })
     }
@@ -83,6 +84,12 @@ impl History {
     pub fn standing(&self) -> Option<Standing> {
         Standing::of(self.markings.as_deref()?)
     }
+}
+
+/// The printer's error, which OctoPrint 1.5 has in the text of its state.
+fn error_of(state: &Value) -> Option<&str> {
+    let in_text = || state["text"].as_str().and_then(error_in_text);
+    state["error"].as_str().or_else(in_text)
 }
 
 /// Whether a print is on, from the answer to `GET /api/job`; `None` where it does not tell.

@@ -2,14 +2,12 @@
 
 use super::history::{History, Print};
 use super::verdict::{End, Outcome, RESTARTED, Record, SAME, Unclear};
+use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::{Marking, Standing};
 
 /// For how long the markings can be trusted to be whole, in seconds: OctoPrint drops those older
 /// than half an hour by default, a setting of the user's.
 const CUTOFF: f64 = 1500.0;
-
-/// Why a print failed whose printer is gone, where OctoPrint says no more.
-pub(super) const LOST: &str = "the connection to the printer was lost";
 
 /// What follows from the first `history` after an absence.
 #[derive(Debug, Clone, PartialEq, Default)]

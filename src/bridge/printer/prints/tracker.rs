@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::clock::ServerClock;
 use super::history::{FileHistory, History, Print};
 use super::pending::{Lost, Pending};
-use super::replay::{LOST, Verdict, end_in_log, judge, running};
+use super::replay::{Verdict, end_in_log, judge, running};
 use super::silence::Silence;
 use super::verdict::{End, Record, Unclear};
 use crate::bridge::printer::snapshot::PrinterState;
+use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::Standing;
 
 /// How often the record is kept while nothing happens but printing.

@@ -16,6 +16,27 @@ pub(super) const MOST_BYTES: f64 = 9e15;
 /// A member of an object that is wanted as raw JSON, `None` where missing or null.
 pub(crate) type Raw<'a> = Option<&'a RawValue>;
 
+/// A member of which it matters whether it is there, be it null.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Present<'a>(Option<&'a RawValue>);
+
+impl<'a> Present<'a> {
+    pub(super) fn is_present(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The member; `None` where it is missing.
+    pub(super) fn raw(self) -> Raw<'a> {
+        self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Present<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
+    }
+}
+
 /// A payload that is no JSON object, where one must be.
 #[derive(Debug, thiserror::Error)]
 #[error("the payload is not a JSON object")]

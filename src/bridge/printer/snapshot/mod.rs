@@ -3,11 +3,15 @@
 //! Every field is decoded by itself: one that OctoPrint sends in a form unknown today costs that
 //! field, not the others.
 
+pub(in crate::bridge::printer) mod cause;
 mod change;
+mod condition;
 mod heaters;
+mod job;
 pub(crate) mod json;
 pub mod markings;
-mod printer_state;
+mod position;
+pub(in crate::bridge::printer) mod printer_state;
 mod progress;
 mod roster;
 
@@ -18,20 +22,18 @@ use serde_json::value::RawValue;
 
 use self::change::Published;
 pub use self::change::{Now, StateChange, StateTopic};
+use self::condition::Condition;
 use self::heaters::Heaters;
+use self::job::SelectedFile;
+pub use self::job::{FileId, LastPrintTimes};
 pub use self::json::NotAnObject;
-use self::json::{
-    Last, MOST_BYTES, MOST_SECONDS, Raw, member, number, object, raw_number, raw_object, raw_text,
-    whole_object,
-};
+use self::json::{Last, MOST_BYTES, Present, Raw, member, object, raw_number, whole_object};
 use self::markings::Standing;
+use self::position::Position;
 pub use self::printer_state::PrinterState;
 use self::progress::Progress;
 use crate::heater::Heater;
 use crate::octoprint::EventKind;
-
-/// Heights that can be, in mm.
-const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
 
 /// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
 /// are not.
@@ -45,10 +47,15 @@ struct Update<'a> {
     progress: Raw<'a>,
     #[serde(borrow, default, rename = "currentZ")]
     current_z: Raw<'a>,
+    #[serde(borrow, default, rename = "currentTool")]
+    current_tool: Present<'a>,
     #[serde(borrow, default)]
     offsets: Raw<'a>,
     #[serde(borrow, default)]
     resends: Raw<'a>,
+    /// What `resends` is since OctoPrint 2.0.
+    #[serde(borrow, default)]
+    health: Raw<'a>,
     #[serde(borrow, default)]
     temps: Raw<'a>,
     #[serde(borrow, default)]
@@ -60,19 +67,14 @@ struct Update<'a> {
 /// One printer's state.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    state: PrinterState,
-    last_state: Last,
-    printer: Published,
-    last_job: Last,
-    job: Published,
+    condition: Condition,
+    job: SelectedFile,
     progress: Progress,
     last_markings: Last,
     /// How OctoPrint's log stands, as the last message had it.
     standing: Option<Standing>,
     heaters: Heaters,
-    position: Published,
-    z: Option<f64>,
-    tool: Option<i64>,
+    position: Position,
     factors: Published,
     /// The server's time of the last message, in Unix seconds.
     server_time: Option<f64>,
@@ -92,10 +94,10 @@ impl Snapshot {
     /// What is known before OctoPrint was ever reached: every topic with nulls, heaters left out.
     pub fn unknown(&mut self) -> Vec<StateChange> {
         let mut changes = Vec::new();
-        changes.extend(self.apply_state(None));
-        changes.extend(self.apply_job(None));
+        changes.extend(self.condition.apply(None));
+        changes.extend(self.job.apply(None));
         changes.extend(self.progress.unknown());
-        changes.extend(self.position());
+        changes.extend(self.position.change());
         changes.extend(self.apply_resends(None));
         changes.extend(self.factors(None, None));
         changes.extend(self.apply_server("{}").ok().flatten());
@@ -124,42 +126,61 @@ impl Snapshot {
     ) -> Result<Vec<StateChange>, NotAnObject> {
         let update: Update<'_> = whole_object(payload)?;
         let mut changes = Vec::new();
-        changes.extend(self.apply_state(update.state));
-        changes.extend(self.apply_job(update.job));
+        changes.extend(self.condition.apply(update.state));
+        changes.extend(self.job.apply(update.job));
+        let state = self.condition.state;
         let server_time = member(update.server_time);
         self.server_time = server_time;
         self.take_markings(update.markings);
         let marking = self.standing.as_ref().and_then(|standing| standing.print);
-        changes.extend(self.progress.apply(update.progress, self.state, marking, server_time, now));
+        changes.extend(self.progress.apply(update.progress, state, marking, server_time, now));
         let (temps, offsets) = (update.temps, update.offsets);
         let current = current.then_some(now.instant);
-        changes.extend(self.heaters.apply(temps, offsets, self.state, current));
-        self.z = number(update.current_z, MILLIMETRES);
-        changes.extend(self.position());
-        changes.extend(self.apply_resends(update.resends));
+        changes.extend(self.heaters.apply(temps, offsets, state, current));
+        changes.extend(self.position.apply(update.current_z, update.current_tool, state));
+        changes.extend(self.apply_resends(update.health.or(update.resends)));
         Ok(changes)
     }
 
     /// Folds in an event's type and payload: what `current` does not carry.
     pub fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> Vec<StateChange> {
-        #[derive(Deserialize)]
-        struct ToolChange {
-            new: i64,
-        }
-        let changed = match kind {
-            EventKind::ToolChange => {
-                let tool = member::<ToolChange>(payload).map(|change| change.new);
-                self.tool = tool.filter(|tool| (0..=255).contains(tool));
-                self.position()
-            }
-            // The firmware starts with its own factors and tool, whatever was commanded before.
-            EventKind::Connected | EventKind::PrinterReset => {
-                self.tool = None;
-                return [self.position(), self.factors(None, None)].into_iter().flatten().collect();
-            }
+        // The firmware starts with its own factors, whatever was commanded before.
+        let factors = match kind {
+            EventKind::Connected | EventKind::PrinterReset => self.factors(None, None),
             _ => None,
         };
-        changed.into_iter().collect()
+        let condition = self.condition.event(kind, payload);
+        let (job, position) = (self.job.event(kind, payload), self.position.event(kind, payload));
+        [condition, job, position, factors].into_iter().flatten().collect()
+    }
+
+    /// Why the printer is gone, where events told.
+    pub fn cause(&self) -> Option<&str> {
+        self.condition.cause()
+    }
+
+    /// Whether a `FileSelected` says no more than the one before it.
+    pub fn is_selected_again(&self, payload: Option<&RawValue>) -> bool {
+        self.job.is_selected_again(payload)
+    }
+
+    /// The file of which the last print time is to be asked for, once.
+    pub fn take_unasked(&mut self) -> Option<FileId> {
+        self.job.take_unasked()
+    }
+
+    /// How long a file took to print last time, as its statistics have it.
+    pub fn set_last_print_times(
+        &mut self,
+        file: FileId,
+        times: LastPrintTimes,
+    ) -> Option<StateChange> {
+        self.job.set_times(file, times)
+    }
+
+    /// The id of the printer profile in force.
+    pub fn set_profile(&mut self, id: Option<String>) -> Option<StateChange> {
+        self.job.set_profile(id)
     }
 
     /// Folds in a `connected` payload.
@@ -247,7 +268,7 @@ impl Snapshot {
 
     /// The printer's state.
     pub fn state(&self) -> PrinterState {
-        self.state
+        self.condition.state
     }
 
     /// The server's time of the last `current` or `history`, in Unix seconds.
@@ -266,99 +287,6 @@ impl Snapshot {
         }
     }
 
-    fn apply_state(&mut self, raw: Raw<'_>) -> Option<StateChange> {
-        #[derive(Deserialize, Default)]
-        struct StateMember<'a> {
-            #[serde(borrow, default)]
-            text: Raw<'a>,
-            #[serde(borrow, default)]
-            error: Raw<'a>,
-            #[serde(borrow, default)]
-            flags: Raw<'a>,
-        }
-        #[derive(Serialize)]
-        struct PrinterPayload<'a> {
-            state: PrinterState,
-            text: Raw<'a>,
-            error: Raw<'a>,
-            flags: Raw<'a>,
-        }
-        if !self.last_state.differs(raw) {
-            return None;
-        }
-        let StateMember { text, error, flags } = object(raw);
-        let spoken: Option<String> = member(text);
-        self.state = PrinterState::of(spoken.as_deref(), object(flags));
-        let (text, error, flags) = (raw_text(text), raw_text(error), raw_object(flags));
-        self.printer
-            .change(StateTopic::Printer, &PrinterPayload { state: self.state, text, error, flags })
-    }
-
-    fn apply_job(&mut self, raw: Raw<'_>) -> Option<StateChange> {
-        #[derive(Deserialize, Default)]
-        struct FileMember<'a> {
-            #[serde(borrow, default)]
-            name: Raw<'a>,
-            #[serde(borrow, default)]
-            path: Raw<'a>,
-            #[serde(borrow, default)]
-            origin: Raw<'a>,
-            #[serde(borrow, default)]
-            size: Raw<'a>,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase")]
-        struct JobMember<'a> {
-            #[serde(borrow, default)]
-            file: Raw<'a>,
-            #[serde(borrow, default)]
-            user: Raw<'a>,
-            #[serde(borrow, default)]
-            estimated_print_time: Raw<'a>,
-            #[serde(borrow, default)]
-            last_print_time: Raw<'a>,
-            #[serde(borrow, default)]
-            filament: Raw<'a>,
-        }
-        #[derive(Serialize)]
-        struct Out<'a> {
-            file: Raw<'a>,
-            path: Raw<'a>,
-            origin: Raw<'a>,
-            size: Raw<'a>,
-            user: Raw<'a>,
-            estimated_print_time: Raw<'a>,
-            last_print_time: Raw<'a>,
-            filament: Raw<'a>,
-        }
-        if !self.last_job.differs(raw) {
-            return None;
-        }
-        let job: JobMember<'_> = object(raw);
-        let FileMember { name, path, origin, size } = object(job.file);
-        let seconds = |raw| raw_number(raw, (0.0, MOST_SECONDS));
-        let out = Out {
-            file: raw_text(name),
-            path: raw_text(path),
-            origin: raw_text(origin),
-            size: raw_number(size, (0.0, MOST_BYTES)),
-            user: raw_text(job.user),
-            estimated_print_time: seconds(job.estimated_print_time),
-            last_print_time: seconds(job.last_print_time),
-            filament: raw_object(job.filament),
-        };
-        self.job.change(StateTopic::Job, &out)
-    }
-
-    fn position(&mut self) -> Option<StateChange> {
-        #[derive(Serialize)]
-        struct Position {
-            z: Option<f64>,
-            tool: Option<i64>,
-        }
-        self.position.change(StateTopic::Position, &Position { z: self.z, tool: self.tool })
-    }
-
     fn apply_resends(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         #[derive(Deserialize, Serialize, Default)]
         struct Resends<'a> {
@@ -368,15 +296,18 @@ impl Snapshot {
             transmitted: Raw<'a>,
             #[serde(borrow, default)]
             ratio: Raw<'a>,
+            #[serde(borrow, default)]
+            critical: Raw<'a>,
         }
         if !self.last_resends.differs(raw) {
             return None;
         }
-        let Resends { count, transmitted, ratio } = object(raw);
+        let Resends { count, transmitted, ratio, critical } = object(raw);
         let resends = Resends {
             count: raw_number(count, (0.0, MOST_BYTES)),
             transmitted: raw_number(transmitted, (0.0, MOST_BYTES)),
             ratio: raw_number(ratio, (0.0, 100.0)),
+            critical: critical.filter(|raw| member::<bool>(Some(raw)).is_some()),
         };
         self.resends.change(StateTopic::Resends, &resends)
     }

@@ -260,7 +260,7 @@ fn numbers_that_are_none_become_null_and_the_rest_lives() {
     assert_eq!(tool, json!({"actual": null, "target": 200.0, "offset": 0.0}));
     assert!(changes.iter().all(|(topic, _)| *topic != StateTopic::Temperature(Heater::bed())));
     assert_eq!(of(&changes, StateTopic::Position)["z"], Value::Null);
-    let resends = json!({"count": null, "transmitted": 5, "ratio": null});
+    let resends = json!({"count": null, "transmitted": 5, "ratio": null, "critical": null});
     assert_eq!(of(&changes, StateTopic::Resends), resends);
     let printer = of(&changes, StateTopic::Printer);
     assert_eq!((&printer["error"], &printer["flags"]), (&Value::Null, &Value::Null));
@@ -337,7 +337,7 @@ fn every_topic_has_every_key_before_anything_is_known() {
     let of = |topic| &keys.iter().find(|(t, _)| *t == topic).unwrap().1;
     assert_eq!(of(StateTopic::Printer), &["error", "flags", "state", "text"]);
     assert_eq!(of(StateTopic::Position), &["tool", "z"]);
-    assert_eq!(of(StateTopic::Resends), &["count", "ratio", "transmitted"]);
+    assert_eq!(of(StateTopic::Resends), &["count", "critical", "ratio", "transmitted"]);
     assert_eq!(of(StateTopic::Factors), &["feedrate", "flowrate"]);
 }
 
