@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
 use octoprint2mqtt::config;
-use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::octoprint::Message;
+use octoprint2mqtt::receipt::Receipt;
 use octoprint2mqtt::topics::PrinterTopics;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
