@@ -46,6 +46,12 @@ impl BridgeTopics {
         format!("{base}/+/state")
     }
 
+    /// Where a bridge below `base` publishes to itself, to find out when the broker has sent it all
+    /// that came before.
+    pub fn marker(base: &str) -> Topic {
+        Topic::from(format!("{base}/bridge/marker"))
+    }
+
     /// The filter of all requests to the bridge.
     pub fn request_filter(&self) -> String {
         format!("{}/request/+", self.prefix)

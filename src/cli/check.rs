@@ -128,7 +128,7 @@ async fn try_broker(mqtt: &Mqtt) -> Result<(), Wrong> {
     let base = &mqtt.base_topic;
     let filters = [BridgeTopics::info_filter(base), BridgeTopics::state_filter(base)];
     let filters = filters.each_ref().map(String::as_str);
-    let retained = mqtt::retained(&options, &filters).await?;
+    let retained = mqtt::retained(&options, &filters, &BridgeTopics::marker(base)).await?;
     // What the bridge was called earlier is of no account: whoever lives there now is another.
     let identity = Identity::recall(&mqtt.identity, &Known::default());
     match Owners::read(identity, base, &retained).others().first() {

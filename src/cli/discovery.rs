@@ -144,7 +144,8 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
         BridgeTopics::state_filter(base),
     ];
     let filters = filters.each_ref().map(String::as_str);
-    let retained = mqtt::retained(&options, &filters).await.map_err(failed)?;
+    let retained =
+        mqtt::retained(&options, &filters, &BridgeTopics::marker(base)).await.map_err(failed)?;
     let known = store::look(config.data_dir.as_deref());
     let owners = Owners::read(Identity::recall(&config.mqtt.identity, &known), base, &retained);
     let (mut topics, mut foreign) = (BTreeSet::new(), BTreeMap::new());

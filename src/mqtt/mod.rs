@@ -5,6 +5,7 @@ mod broker;
 mod outbox;
 mod packet;
 mod publication;
+mod reading;
 
 pub use brief::{clear, retained};
 pub use broker::lost::Lost;

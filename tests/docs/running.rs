@@ -205,6 +205,7 @@ fn topics_that_are_read_are_listed() {
     let existing = [
         printer.command_filter().replace('#', "<command>"),
         own.request_filter().replace('+', "<name>"),
+        BridgeTopics::marker("B").to_string(),
         BridgeTopics::info_filter("B"),
         BridgeTopics::state_filter("B"),
         text("status_topic"),

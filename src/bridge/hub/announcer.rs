@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::identity::{Identity, Owners, complaint};
 use crate::causes;
 use crate::homeassistant::{self, Components, Published, Settings};
-use crate::mqtt::{self, Broker, Incoming, Kind, OWN_LANE, Options, Publication};
+use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
 /// How often what is retained is asked for; after that the bridge goes on without it.
@@ -161,8 +161,12 @@ impl Announcer {
     }
 
     async fn is_online(&self, state: &str) -> bool {
-        let found = mqtt::retained(&self.options, &[state]).await.unwrap_or_default();
+        let found = self.retained(&[state]).await.unwrap_or_default();
         found.iter().any(|message| &message.payload[..] == b"online")
+    }
+
+    async fn retained(&self, filters: &[&str]) -> Result<Vec<Incoming>, Lost> {
+        mqtt::retained(&self.options, filters, &BridgeTopics::marker(&self.base)).await
     }
 
     fn publish(&self, topic: Topic, payload: bytes::Bytes) {
@@ -176,7 +180,7 @@ impl Announcer {
         filters.extend(self.devices.as_ref().map(|d| homeassistant::device_filter(&d.settings)));
         let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
         for attempt in 1..=ATTEMPTS {
-            match mqtt::retained(&self.options, &filters).await {
+            match self.retained(&filters).await {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
                     let error = causes::told(&error);
@@ -194,7 +198,7 @@ impl Announcer {
     async fn remove(&self, settings: &Settings, id: &str) {
         self.publish(homeassistant::printer_topic(settings, id), bytes::Bytes::new());
         let filter = format!("{}/{id}/#", self.base);
-        match mqtt::retained(&self.options, &[&filter]).await {
+        match self.retained(&[&filter]).await {
             Ok(messages) => {
                 tokio::time::sleep(CLEAR_AFTER).await;
                 for topic in messages.iter().filter_map(mqtt::Incoming::own_topic) {

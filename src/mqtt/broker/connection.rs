@@ -128,7 +128,7 @@ impl Connection {
         let until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
         let opening = async {
             let mut connection = Self::connect(options, until).await?;
-            connection.subscribe(filters).await?;
+            connection.subscribe(filters, QoS::AtLeastOnce).await?;
             if ask_uptime {
                 connection.ask_uptime().await?;
             }
@@ -219,12 +219,11 @@ impl Connection {
     pub(in crate::mqtt) async fn subscribe(
         &mut self,
         filters: &BTreeSet<String>,
+        qos: QoS,
     ) -> Result<(), Lost> {
         let filters: Vec<&String> = filters.iter().collect();
         for group in filters.chunks(FILTERS_A_PACKET) {
-            let wanted = group
-                .iter()
-                .map(|filter| SubscribeFilter::new((*filter).clone(), QoS::AtLeastOnce));
+            let wanted = group.iter().map(|filter| SubscribeFilter::new((*filter).clone(), qos));
             self.client.subscribe_many(wanted).await.map_err(|error| self.gone(error))?;
         }
         let mut unsent = filters.chunks(FILTERS_A_PACKET);
@@ -439,7 +438,7 @@ impl Connection {
 fn tell_refused(group: &[&String], codes: &[SubscribeReasonCode]) {
     let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
     for (filter, _) in group.iter().zip(codes).filter(refused) {
-        tracing::error!(%filter, "the broker refused the subscription, so commands do not arrive; allow this user to read these topics in the broker's access rules");
+        tracing::error!(%filter, "the broker refused the subscription, so what is published there does not arrive; allow this user to read these topics in the broker's access rules");
     }
 }
 

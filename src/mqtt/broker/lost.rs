@@ -69,6 +69,11 @@ pub enum Lost {
         "connection lost: {}, at the subscription of $SYS/broker/uptime; it is not asked for again", told(&**.0)
     )]
     NoUptime(#[source] Cause),
+    /// What is retained was not read to its end.
+    #[error(
+        "the broker did not send all that is retained; check whether it is overloaded, and the way to it"
+    )]
+    NotReadBack,
     /// Nothing was acknowledged for too long.
     #[error("the broker acknowledged nothing for 30 s; the connection is given up")]
     Silent,

@@ -59,8 +59,9 @@ fn answer(packet: Packet, published: &Published) -> Vec<Packet> {
         }
         Packet::PingReq => vec![Packet::PingResp],
         Packet::Publish(publish) => {
-            let echo = publish.topic.ends_with("/bridge/state").then(|| {
-                // The bridge is told what it says of itself.
+            // The bridge is told what it says of itself, and to itself.
+            let own = ["/bridge/state", "/bridge/marker"];
+            let echo = own.iter().any(|own| publish.topic.ends_with(own)).then(|| {
                 let mut echo = publish.clone();
                 (echo.qos, echo.retain, echo.pkid) = (QoS::AtMostOnce, false, 0);
                 Packet::Publish(echo)

@@ -11,14 +11,15 @@ use super::*;
 use crate::mqtt::broker::options::{MAX_INCOMING, PACKET_IDS};
 use crate::mqtt::packet::PacketLimit;
 
-struct Peer {
+/// The broker's side of one connection.
+pub(in crate::mqtt) struct Peer {
     stream: TcpStream,
     buffer: BytesMut,
 }
 
 impl Peer {
     /// Lets the bridge in.
-    async fn accept(listener: &TcpListener) -> Self {
+    pub(in crate::mqtt) async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().await.unwrap();
         let mut peer = Self { stream, buffer: BytesMut::new() };
         assert!(matches!(peer.next().await, Packet::Connect(_)));
@@ -26,7 +27,7 @@ impl Peer {
         peer
     }
 
-    async fn next(&mut self) -> Packet {
+    pub(in crate::mqtt) async fn next(&mut self) -> Packet {
         loop {
             if let Ok(packet) = Packet::read(&mut self.buffer, 1 << 20) {
                 return packet;
@@ -35,32 +36,36 @@ impl Peer {
         }
     }
 
-    async fn subscribe(&mut self) -> Subscribe {
+    pub(in crate::mqtt) async fn subscribe(&mut self) -> Subscribe {
         match self.next().await {
             Packet::Subscribe(subscribe) => subscribe,
             other => panic!("{other:?}"),
         }
     }
 
-    async fn send(&mut self, packet: Packet) {
+    pub(in crate::mqtt) async fn send(&mut self, packet: Packet) {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, 1 << 20).unwrap();
         self.stream.write_all(&bytes).await.unwrap();
     }
 
-    async fn answer(&mut self, subscribe: &Subscribe, code: SubscribeReasonCode) {
+    pub(in crate::mqtt) async fn answer(
+        &mut self,
+        subscribe: &Subscribe,
+        code: SubscribeReasonCode,
+    ) {
         let codes = vec![code; subscribe.filters.len()];
         self.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;
     }
 
-    async fn retained(&mut self, topic: &str, payload: &str) {
+    pub(in crate::mqtt) async fn retained(&mut self, topic: &str, payload: &str) {
         let mut publish = Publish::new(topic, QoS::AtMostOnce, payload);
         publish.retain = true;
         self.send(Packet::Publish(publish)).await;
     }
 }
 
-async fn listen() -> (TcpListener, Options) {
+pub(in crate::mqtt) async fn listen() -> (TcpListener, Options) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options {
         host: "127.0.0.1".to_owned(),
@@ -78,7 +83,8 @@ async fn listen() -> (TcpListener, Options) {
     (listener, options)
 }
 
-const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+pub(in crate::mqtt) const GRANTED: SubscribeReasonCode =
+    SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
 /// Opens a connection to a peer that answers the subscription of `set/#`, and hands on what it
 /// was asked about the uptime.
