@@ -72,8 +72,8 @@ impl Session {
 
     /// What was said on `topic` last, at `at` or before.
     fn last(&self, topic: &str, at: f64) -> &Value {
-        let until = self.said.iter().filter(|said| said.topic == topic && said.at <= at);
-        &until.last().unwrap_or_else(|| panic!("nothing on {topic} until {at}")).payload
+        let mut until = self.said.iter().filter(|said| said.topic == topic && said.at <= at);
+        &until.next_back().unwrap_or_else(|| panic!("nothing on {topic} until {at}")).payload
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::config::Mqtt;
 use crate::mqtt::Incoming;
 use crate::ordered;
 use crate::store::{BRIDGE, Known, Store};
@@ -43,9 +44,16 @@ pub fn complaint(other: &str, base: &str) -> String {
     )
 }
 
+/// Complains of another bridge than this one, where `info` is what it says of itself.
+pub fn complain(info: &[u8], own: &Mqtt) {
+    if let Some(other) = identity_of(info).filter(|identity| *identity != own.identity) {
+        tracing::error!("{}", complaint(&other, &own.base_topic));
+    }
+}
+
 /// Which bridge `B/<place>/info` speaks of; `None` where it speaks of none. An earlier version has
 /// no `identity`, but its client id, perhaps with the suffix of its shard.
-pub fn identity_of(info: &[u8]) -> Option<String> {
+fn identity_of(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     if let Some(identity) = info["identity"].as_str() {
         return Some(identity.to_owned());

@@ -24,11 +24,11 @@ use tracing::Instrument;
 use self::announcer::{Announcer, Devices};
 use self::attendance::HomeAssistantAttendance;
 use self::health::Start;
-use self::identity::{Identity, complaint, identity_of};
+use self::identity::Identity;
 use self::printers::Place;
 use self::request::Request;
-use self::vitals::Ping;
 pub use self::vitals::Vitals;
+use self::vitals::{Echo, Ping};
 use self::watch::{Failures, Restarts, Watch};
 use super::oversize;
 use super::printer::discovery::home_assistant::HomeAssistant;
@@ -49,9 +49,6 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long printers may take to let go of their sockets.
 const LEAVE: Duration = Duration::from_secs(2);
-/// How long the broker may take to send the bridge its own state back. A broker that lets this user
-/// not publish drops what it says and acknowledges it: MQTT 3.1.1 has no other answer.
-const ECHO: Duration = Duration::from_secs(10);
 /// The shortest time between two reports of health because of what waits.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most messages from the broker that wait to be looked at.
@@ -96,10 +93,7 @@ pub struct Hub {
     /// When health was last reported because of what waits, and when it is next.
     held_told: Instant,
     held_due: Option<Instant>,
-    /// When the bridge's own state must have come back.
-    echo_due: Option<Instant>,
-    /// When it came back last.
-    echoed: Option<Instant>,
+    echo: Echo,
     /// Asks for signs of life.
     ping: mpsc::Sender<Ping>,
     pings: mpsc::Receiver<Ping>,
@@ -142,11 +136,13 @@ impl Hub {
                         return Some("broker's task");
                     }
                     let status = broker.borrow_and_update();
-                    self.expect_echo(status.connected, status.since);
+                    self.echo.expect(status.connected, status.since);
                 }
                 () = &mut store_failed => return Some("journal in data_dir"),
                 Some(task) = self.failures.recv() => return Some(task),
-                () = sleep_until(self.echo_due), if self.echo_due.is_some() => self.no_echo(),
+                () = sleep_until(self.echo.due()), if self.echo.due().is_some() => {
+                    self.echo.is_missing(&self.topics.state);
+                }
                 _ = health.tick() => self.publish_health(),
                 // Who asked may have given up waiting.
                 Some(alive) = self.pings.recv() => drop(alive.send(())),
@@ -219,8 +215,7 @@ impl Hub {
             store,
             held_told: start.instant,
             held_due: None,
-            echo_due: None,
-            echoed: None,
+            echo: Echo::default(),
             ping,
             pings,
             latencies: Latencies::default(),
@@ -317,20 +312,6 @@ impl Hub {
         }
     }
 
-    fn expect_echo(&mut self, connected: bool, since: Option<Instant>) {
-        // It may have come back before this was heard of.
-        let there = since.is_some_and(|since| self.echoed.is_some_and(|at| at >= since));
-        self.echo_due = (connected && !there).then(|| clock::now() + ECHO);
-    }
-
-    fn no_echo(&mut self) {
-        self.echo_due = None;
-        tracing::error!(
-            topic = %self.topics.state,
-            "the broker does not send the bridge its own state: it takes publications and drops them, or lets this user not read; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic"
-        );
-    }
-
     /// The bridge's own state, as the broker has it.
     fn take_own_state(&mut self, incoming: &Incoming) {
         if incoming.retained {
@@ -338,22 +319,12 @@ impl Hub {
             return;
         }
         if &incoming.payload[..] == b"online" {
-            self.echo_due = None;
-            self.echoed = Some(clock::now());
+            self.echo.came();
         } else {
             // The will of a connection that the broker has only now found dead, or another bridge
             // with the same topics, whose end leaves ours to be told again.
             tracing::info!("the broker published the bridge's last will; publishing online again");
             self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
-        }
-    }
-
-    /// What a bridge below the same base topic says of itself, most often this one.
-    fn take_info(&self, incoming: &Incoming) {
-        // A retained one may be of a bridge that is no more: the announcer looks after these.
-        let identity = if incoming.retained { None } else { identity_of(&incoming.payload) };
-        if let Some(identity) = identity.filter(|identity| *identity != self.config.mqtt.identity) {
-            tracing::error!("{}", complaint(&identity, &self.config.mqtt.base_topic));
         }
     }
 
@@ -363,7 +334,10 @@ impl Hub {
             return;
         }
         if topics::is_info(&self.config.mqtt.base_topic, &incoming.topic) {
-            self.take_info(&incoming);
+            // A retained one may be of a bridge that is no more: the announcer looks after these.
+            if !incoming.retained {
+                identity::complain(&incoming.payload, &self.config.mqtt);
+            }
             return;
         }
         if let Some(name) = self.topics.request_name(&incoming.topic) {

@@ -1,4 +1,4 @@
-//! How the bridge is: whether its loops turn, and its metrics.
+//! How the bridge is: whether its loops turn, whether the broker hears it, and its metrics.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,56 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Restarts;
+use crate::clock;
 use crate::metrics::Queues;
 use crate::mqtt::Broker;
+use crate::topics::Topic;
 
 /// How long the bridge's loops may take to say that they are alive.
 const ALIVE: Duration = Duration::from_secs(2);
 /// For how long the broker may be away before the bridge is unhealthy: restarts pass.
 const BROKER_AWAY: Duration = Duration::from_secs(60);
+
+/// How long the broker may take to send the bridge its own state back. A broker that lets this user
+/// not publish drops what it says and acknowledges it: MQTT 3.1.1 has no other answer.
+const ECHO: Duration = Duration::from_secs(10);
+
+/// Whether the broker sends the bridge its own state back.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    /// When it must have come back.
+    due: Option<Instant>,
+    /// When it came back last.
+    came: Option<Instant>,
+}
+
+impl Echo {
+    /// The connection to the broker has changed; it is there `since` then.
+    pub(super) fn expect(&mut self, connected: bool, since: Option<Instant>) {
+        // It may have come back before this was heard of.
+        let came = since.is_some_and(|since| self.came.is_some_and(|at| at >= since));
+        self.due = (connected && !came).then(|| clock::now() + ECHO);
+    }
+
+    /// When it is missing.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// It has come back.
+    pub(super) fn came(&mut self) {
+        (self.due, self.came) = (None, Some(clock::now()));
+    }
+
+    /// It did not come back in time; `topic` is its own.
+    pub(super) fn is_missing(&mut self, topic: &Topic) {
+        self.due = None;
+        tracing::error!(
+            %topic,
+            "the broker does not send the bridge its own state: it takes publications and drops them, or lets this user not read; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic"
+        );
+    }
+}
 
 /// Asks the hub for a sign of life.
 pub(super) type Ping = oneshot::Sender<()>;

@@ -1,12 +1,14 @@
 //! What one printer's task knows from before it began.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::discovery::home_assistant::HomeAssistant;
 use super::prints::{self, Found, Prints};
 use super::remembered::{Payload, Remembered};
+use super::snapshot::{Snapshot, StateChange};
 use crate::bridge::hub::watch::{Failures, Watch};
 use crate::heater::Heater;
 use crate::metrics::Latency;
@@ -66,6 +68,27 @@ impl Memory {
             watch,
             failures,
         }
+    }
+
+    /// The heaters that have a topic from before.
+    pub fn known_heaters(&self) -> Option<Vec<Heater>> {
+        match &self.home_assistant {
+            Some(home_assistant) => home_assistant.kept_heaters().cloned(),
+            None => Some(self.heaters.get().clone()),
+        }
+    }
+
+    /// Takes in the heaters of `snapshot`. Yields which topics are to be cleared now.
+    pub fn follow_heaters(&mut self, snapshot: &mut Snapshot, now: Instant) -> Vec<StateChange> {
+        let cleared = snapshot.take_cleared();
+        let Some(home_assistant) = &mut self.home_assistant else {
+            if !snapshot.known_heaters().eq(self.heaters.get()) {
+                self.heaters.set(snapshot.known_heaters().cloned().collect());
+            }
+            return cleared;
+        };
+        home_assistant.follow_heaters(snapshot, cleared, now);
+        Vec::new()
     }
 
     /// What the next task goes on from when this one failed: what a restart of the bridge would

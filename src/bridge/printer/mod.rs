@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 use self::commands::Rules;
 use self::commands::executor::Factor;
 use self::commands::intake::Intake;
-use self::discovery::facts::{self, Fact, Question};
+use self::discovery::facts::{Fact, Questions};
 use self::discovery::home_assistant::HomeAssistant;
 use self::memory::Memory;
 use self::messages::mapping::{Mapping, Odd};
 use self::prints::Followed;
 use self::remembered::Payload;
-use self::snapshot::{StateChange, StateTopic};
-use self::socket_state::SocketState;
+use self::snapshot::StateChange;
+use self::socket_state::{Availability, SocketState};
 use super::oversize;
 use crate::causes;
 use crate::heater::Heater;
@@ -36,8 +36,6 @@ use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
 use crate::{clock, config};
 
-/// For how long changes of the files are collected.
-const BURST: Duration = Duration::from_secs(1);
 /// How long a socket may take to let go.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -54,7 +52,6 @@ pub enum Ended {
 pub struct Printer {
     lane: usize,
     topics: PrinterTopics,
-    offline_after: Duration,
     broker: Broker,
     socket: Socket,
     mapping: Mapping,
@@ -63,15 +60,8 @@ pub struct Printer {
     commands: Intake,
     memory: Memory,
     messages: Messages,
-    // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
-    facts: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
-    /// When the files are asked for: changes come in bursts.
-    files_due: Option<Instant>,
-    /// The known heaters that Home Assistant was told of.
-    announced: Vec<Heater>,
-    online: bool,
-    /// When the printer is called offline, unless the socket is back before.
-    offline_at: Option<Instant>,
+    questions: Questions,
+    availability: Availability,
     /// Connection whose first `history` was seen.
     greeted: u64,
     /// Kinds of messages that were complained of on this connection.
@@ -100,7 +90,12 @@ impl Printer {
             Intake::start(rules, lane, topics.clone(), to, by, memory.watch.clone());
         Self {
             lane,
-            offline_after: printer.offline_after,
+            questions: Questions::new(
+                socket.rest(),
+                memory.watch.clone(),
+                memory.home_assistant.is_some(),
+            ),
+            availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),
             factors,
             commands,
@@ -110,11 +105,6 @@ impl Printer {
             socket,
             socket_state: SocketState::default(),
             memory,
-            facts: mpsc::channel(4),
-            files_due: None,
-            announced: Vec::new(),
-            online: false,
-            offline_at: None,
             greeted: 0,
             odd: Vec::new(),
         }
@@ -136,11 +126,7 @@ impl Printer {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
-        let heaters = match &self.memory.home_assistant {
-            Some(home_assistant) => home_assistant.kept_heaters().cloned(),
-            None => Some(self.memory.heaters.get().clone()),
-        };
-        if let Some(heaters) = heaters {
+        if let Some(heaters) = self.memory.known_heaters() {
             self.mapping.snapshot.restore_heaters(heaters);
         }
         self.follow_heaters();
@@ -174,7 +160,7 @@ impl Printer {
                     let publications = self.memory.prints.take(*found, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
-                Some(fact) = self.facts.1.recv() => self.learn(*fact),
+                Some(fact) = self.questions.answer() => self.learn(*fact),
                 heaters = read_back(&mut self.memory.home_assistant) => {
                     self.mapping.snapshot.restore_heaters(heaters);
                     self.follow_heaters();
@@ -192,7 +178,7 @@ impl Printer {
                 () = sleep_until(due), if due.is_some() => self.take_time(clock::now()),
             }
         }
-        self.online = false;
+        self.availability.leave();
         self.publish_availability();
         self.socket.close().await;
         Ended::Told
@@ -200,7 +186,7 @@ impl Printer {
 
     /// Says offline, answers the command that was in hand, and lets the socket go.
     pub async fn leave(&mut self, pause: Duration) {
-        self.online = false;
+        self.availability.leave();
         self.publish_availability();
         let status = self.socket.status().borrow().clone();
         let waiting = Status {
@@ -233,12 +219,9 @@ impl Printer {
 
     fn due(&self) -> Option<Instant> {
         let home_assistant = self.memory.home_assistant.as_ref().and_then(HomeAssistant::due);
-        let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.offline_at];
-        state
-            .into_iter()
-            .chain([self.files_due, home_assistant, self.memory.prints.due()])
-            .flatten()
-            .min()
+        let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.availability.due()];
+        let others = [self.questions.due(), home_assistant, self.memory.prints.due()];
+        state.into_iter().chain(others).flatten().min()
     }
 
     fn take_time(&mut self, now: Instant) {
@@ -248,10 +231,7 @@ impl Printer {
         if let Some(payload) = self.socket_state.flush(now) {
             self.publish_socket(payload);
         }
-        if self.files_due.is_some_and(|at| now >= at) {
-            self.files_due = None;
-            self.ask(Question::Files);
-        }
+        self.questions.flush(now);
         let socket = &self.socket;
         self.memory.prints.flush(now, || socket.rest());
         if let Some(home_assistant) = &mut self.memory.home_assistant {
@@ -259,14 +239,12 @@ impl Printer {
             discovery.into_iter().for_each(|discovery| self.publish(discovery));
             self.publish_states(clears);
         }
-        if self.offline_at.is_some_and(|at| now >= at) {
-            self.go_offline();
+        if self.availability.flush(now) {
+            self.tell_offline();
         }
     }
 
-    fn go_offline(&mut self) {
-        self.offline_at = None;
-        self.online = false;
+    fn tell_offline(&self) {
         tracing::warn!("OctoPrint is offline");
         self.publish_availability();
     }
@@ -312,14 +290,7 @@ impl Printer {
             publications.retain(|publication| publication.topic != self.topics.print);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
-        match Question::after(&event.kind) {
-            // Changes of the files come in bursts.
-            Some(Question::Files) if self.memory.home_assistant.is_some() => {
-                self.files_due.get_or_insert(clock::now() + BURST);
-            }
-            Some(Question::Files) | None => {}
-            Some(question) => self.ask(question),
-        }
+        self.questions.follow(&event.kind, clock::now());
     }
 
     fn take_other(&mut self, message: &Message, receipt: Receipt) {
@@ -327,72 +298,25 @@ impl Printer {
         drop(receipt);
         // What cannot be read says nothing of prints.
         if odd.is_none() {
-            self.follow_prints(message);
+            let first = self.greeted != message.connection();
+            let snapshot = &self.mapping.snapshot;
+            self.memory.prints.follow(message, snapshot, first, &self.socket.rest());
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(odd) = odd {
             self.complain(message.kind(), &odd);
         }
-        match message.kind() {
-            MessageKind::History => self.take_history(message.connection()),
-            MessageKind::Connected => self.take_greeting(message),
+        match (message.kind(), &mut self.memory.home_assistant) {
+            (MessageKind::History, _) => self.take_history(message.connection()),
+            (MessageKind::Connected, Some(home_assistant)) => home_assistant.greet(message),
             _ => {}
         }
     }
 
-    fn follow_prints(&mut self, message: &Message) {
-        let (wall, now) = (message.received_at(), message.received().into_std());
-        match message.kind() {
-            MessageKind::History if self.greeted != message.connection() => {
-                self.memory.prints.reconnected(message.payload(), now, wall, self.socket.rest());
-            }
-            kind @ (MessageKind::History | MessageKind::Current) => {
-                let (payload, fresh) = (message.payload(), *kind == MessageKind::History);
-                self.memory.prints.observe(payload, &self.mapping.snapshot, fresh, now, wall);
-            }
-            _ => {}
-        }
-    }
-
-    /// Clears the topics of what is no heater any more, and announces the heaters.
+    /// Takes in the heaters, and clears the topics of what is no heater any more.
     fn follow_heaters(&mut self) {
-        let cleared = self.mapping.snapshot.take_cleared();
-        let snapshot = &self.mapping.snapshot;
-        let Some(home_assistant) = &mut self.memory.home_assistant else {
-            let remembered = &mut self.memory.heaters;
-            if !snapshot.known_heaters().eq(remembered.get()) {
-                remembered.set(snapshot.known_heaters().cloned().collect());
-            }
-            return self.publish_states(cleared);
-        };
-        // One that is back keeps its topic.
-        home_assistant.cancel_clears(|topic| match topic {
-            StateTopic::Temperature(heater) => snapshot.is_heater(heater.as_str()),
-            _ => false,
-        });
-        // Cleared only when their entities are gone.
-        let now = clock::now();
-        cleared.into_iter().for_each(|change| home_assistant.clear_later(change, now));
-        if !snapshot.known_heaters().eq(&self.announced) {
-            self.announced = snapshot.known_heaters().cloned().collect();
-            home_assistant.set_heaters(snapshot.heaters());
-        }
-    }
-
-    fn take_greeting(&mut self, message: &Message) {
-        #[derive(serde::Deserialize)]
-        struct Greeting {
-            version: String,
-        }
-        if let (Some(home_assistant), Ok(Greeting { version })) =
-            (&mut self.memory.home_assistant, message.json())
-        {
-            home_assistant.set_version(&version);
-        }
-    }
-
-    fn ask(&self, question: Question) {
-        facts::ask(question, self.socket.rest(), self.facts.0.clone(), &self.memory.watch);
+        let cleared = self.memory.follow_heaters(&mut self.mapping.snapshot, clock::now());
+        self.publish_states(cleared);
     }
 
     fn learn(&mut self, fact: Fact) {
@@ -407,26 +331,14 @@ impl Printer {
     }
 
     fn take_history(&mut self, connection: u64) {
-        // One that was still to be read when the connection was lost proves nothing any more.
-        let connected = self.socket.status().borrow().state == State::Connected;
-        if connected {
-            self.offline_at = None;
-        }
-        if connected && !self.online {
-            self.online = true;
+        if self.availability.greet(&self.socket.status().borrow()) {
             tracing::info!("OctoPrint is online");
             self.publish_availability();
         }
         if self.greeted != connection {
             self.greeted = connection;
             self.odd.clear();
-            self.ask(Question::Profile);
-            if self.memory.home_assistant.is_some() {
-                self.ask(Question::Files);
-                if self.commands.allows_system() {
-                    self.ask(Question::SystemCommands);
-                }
-            }
+            self.questions.begin(self.commands.allows_system());
         }
     }
 
@@ -441,12 +353,8 @@ impl Printer {
 
     fn take_status(&mut self, status: &mut watch::Receiver<Status>) {
         let status = status.borrow_and_update().clone();
-        if status.state == State::Connected {
-            self.offline_at = None;
-        } else if status.gone && self.online {
-            self.go_offline();
-        } else if self.online && self.offline_at.is_none() {
-            self.offline_at = Some(clock::now() + self.offline_after);
+        if self.availability.update(&status, clock::now()) {
+            self.tell_offline();
         }
         self.memory.rate.set(status.rate_mode.by_hand());
         if let Some(payload) = self.socket_state.update(&status, clock::now()) {
@@ -462,7 +370,10 @@ impl Printer {
     }
 
     fn publish_availability(&self) {
-        self.mapping.availability(self.online).into_iter().for_each(|p| self.publish(p));
+        self.mapping
+            .availability(self.availability.is_online())
+            .into_iter()
+            .for_each(|p| self.publish(p));
     }
 
     fn publish_socket(&self, payload: bytes::Bytes) {

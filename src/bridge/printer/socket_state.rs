@@ -1,11 +1,11 @@
-//! What `B/P/socket` says, and when (pure).
+//! What `B/P/socket` and `B/P/availability` say, and when (pure).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::octoprint::{RateMode, Status};
+use crate::octoprint::{RateMode, SocketState as State, Status};
 
 /// The longest that a change of the latency alone waits.
 const LATENCY_INTERVAL: Duration = Duration::from_secs(10);
@@ -86,10 +86,68 @@ impl SocketState {
     }
 }
 
+/// Whether the printer is called online: from a `history` on, and for a while without its socket.
+#[derive(Debug)]
+pub struct Availability {
+    offline_after: Duration,
+    online: bool,
+    /// When the printer is called offline, unless the socket is back before.
+    offline_at: Option<Instant>,
+}
+
+impl Availability {
+    /// Offline. A printer that is online is so for `offline_after` without its socket.
+    pub fn new(offline_after: Duration) -> Self {
+        Self { offline_after, online: false, offline_at: None }
+    }
+
+    /// Whether it is called online.
+    pub fn is_online(&self) -> bool {
+        self.online
+    }
+
+    /// Takes in a status. `true`: the printer is offline from now on.
+    pub fn update(&mut self, status: &Status, now: Instant) -> bool {
+        if status.state == State::Connected {
+            self.offline_at = None;
+        } else if status.gone && self.online {
+            return self.leave();
+        } else if self.online {
+            self.offline_at.get_or_insert(now + self.offline_after);
+        }
+        false
+    }
+
+    /// A `history` came. `true`: the printer is online from now on.
+    pub fn greet(&mut self, status: &Status) -> bool {
+        // One that was still to be read when the connection was lost proves nothing any more.
+        if status.state != State::Connected {
+            return false;
+        }
+        self.offline_at = None;
+        !std::mem::replace(&mut self.online, true)
+    }
+
+    /// When [`Availability::flush`] has something to say.
+    pub fn due(&self) -> Option<Instant> {
+        self.offline_at
+    }
+
+    /// `true`: the printer is offline from now on.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        self.offline_at.is_some_and(|at| now >= at) && self.leave()
+    }
+
+    /// The printer is offline. `true`: it was online before.
+    pub fn leave(&mut self) -> bool {
+        self.offline_at = None;
+        std::mem::replace(&mut self.online, false)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::octoprint::SocketState as State;
 
     #[test]
     fn a_change_of_latency_alone_waits_ten_seconds() {
@@ -105,5 +163,27 @@ mod tests {
         status.rate_factor = 4;
         let payload = socket.update(&status, start + LATENCY_INTERVAL).unwrap();
         assert!(std::str::from_utf8(&payload).unwrap().contains(r#""push_interval_ms":2000"#));
+    }
+
+    #[test]
+    fn a_printer_outlives_a_short_absence_but_none_that_is_certain() {
+        let start = Instant::now();
+        let mut printer = Availability::new(Duration::from_secs(30));
+        let status = |state, gone| Status { state, gone, ..Status::default() };
+        let (connected, waiting) = (status(State::Connected, false), status(State::Waiting, false));
+        assert!(!printer.update(&waiting, start) && !printer.greet(&waiting));
+        assert_eq!(printer.due(), None, "offline already");
+        assert!(printer.greet(&connected) && !printer.greet(&connected) && printer.is_online());
+        let late = start + Duration::from_secs(5);
+        assert!(!printer.update(&waiting, start) && !printer.update(&waiting, late));
+        assert!(!printer.greet(&waiting), "of the connection before");
+        assert_eq!(printer.due(), Some(start + Duration::from_secs(30)), "from the first on");
+        assert!(!printer.update(&connected, late));
+        assert_eq!(printer.due(), None, "back in time");
+        assert!(!printer.update(&waiting, start));
+        assert!(printer.flush(start + Duration::from_secs(30)) && !printer.is_online());
+        assert!(printer.greet(&connected));
+        assert!(printer.update(&status(State::Waiting, true), start), "at once");
+        assert!(!printer.update(&status(State::Waiting, true), start), "once");
     }
 }

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing as Sent,
-    Packet, QoS, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, NetworkOptions, Outgoing as Sent, Packet, QoS,
+    SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::dial;
 use super::lost::{Lost, ended_by_peer};
-use super::options::{Options, bracketed};
-use super::tunnel::{self, Tunnel};
+use super::options::Options;
+use super::said;
+use super::tunnel::{self, Tunnel, Way};
 use crate::causes::Cause;
 use crate::clock;
 use crate::mqtt::outbox::entry::Outgoing;
@@ -28,22 +29,12 @@ use crate::mqtt::publication::Incoming;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A publication unacknowledged for longer means that the connection is dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection that ends this soon after its start hints at a second client of the same id.
-const SOON: Duration = Duration::from_secs(5);
 /// Filters in one SUBSCRIBE packet: some brokers take no more (AWS IoT), and end the connection.
 const FILTERS_A_PACKET: usize = 8;
 /// Where a broker says for how long it runs; Mosquitto says `123 seconds`.
 const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
 /// How long the broker's uptime is waited for.
 const UPTIME_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How rumqttc reaches the broker.
-enum Way {
-    /// By itself, at this address.
-    Direct(SocketAddr),
-    /// Through a line that the bridge has made.
-    Tunnel(Tunnel),
-}
 
 /// For how long the broker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +65,6 @@ impl Uptime {
 pub(in crate::mqtt) struct Arrived {
     pub(in crate::mqtt) acknowledged: Option<InFlight>,
     pub(in crate::mqtt) incoming: Option<Incoming>,
-}
-
-impl Way {
-    fn mqtt_options(&self, options: &Options) -> MqttOptions {
-        match self {
-            Self::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
-                let host = format!("[{}%{}]", address.ip(), address.scope_id());
-                options.mqtt_options((host, address.port()), false)
-            }
-            Self::Direct(address) => {
-                let host = bracketed(&address.ip().to_string());
-                options.mqtt_options((host, address.port()), false)
-            }
-            Self::Tunnel(tunnel) => options.mqtt_options((tunnel.path().to_owned(), 0), true),
-        }
-    }
 }
 
 type Polled = Result<Event, ConnectionError>;
@@ -142,15 +117,14 @@ impl Connection {
 
     /// Connects, to the first address of the broker that answers.
     async fn connect(options: &Options, until: tokio::time::Instant) -> Result<Self, Lost> {
-        if !options.is_plain() {
-            let password = options.login.as_ref().map(|(_, password)| password.characters());
-            let line = dial::dial(options, until).await?;
-            let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.into()))?;
-            let mut connection = Self::begin(options, Way::Tunnel(tunnel));
-            connection.expect_connack(password).await?;
-            return Ok(connection);
+        if options.is_plain() {
+            return Self::connect_to(options, &dial::addresses(options).await?, until).await;
         }
-        Self::connect_to(options, &dial::addresses(options).await?, until).await
+        let line = dial::dial(options, until).await?;
+        let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.into()))?;
+        let mut connection = Self::begin(options, Way::Tunnel(tunnel));
+        connection.expect_connack(options).await?;
+        Ok(connection)
     }
 
     /// Connects by TCP alone, to the first of `addresses` that answers.
@@ -159,13 +133,12 @@ impl Connection {
         addresses: &[SocketAddr],
         until: tokio::time::Instant,
     ) -> Result<Self, Lost> {
-        let password = options.login.as_ref().map(|(_, password)| password.characters());
         let mut failed = Lost::TimedOut;
         for (index, address) in addresses.iter().enumerate() {
             let left = addresses.len() - index;
             let share = dial::share(tokio::time::Instant::now(), until, left);
             let mut connection = Self::begin(options, Way::Direct(*address));
-            match tokio::time::timeout_at(share, connection.expect_connack(password)).await {
+            match tokio::time::timeout_at(share, connection.expect_connack(options)).await {
                 Ok(Ok(())) => return Ok(connection),
                 Ok(Err(lost @ Lost::NoRoute(_))) => failed = lost,
                 Ok(Err(lost)) => return Err(lost),
@@ -183,15 +156,11 @@ impl Connection {
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
         eventloop.set_network_options(network);
         let (forward, events) = mpsc::unbounded_channel();
-        let cause = match &way {
-            Way::Direct(_) => None,
-            Way::Tunnel(tunnel) => Some(tunnel.cause()),
-        };
         Self {
             client,
             events,
             // Where it panics, `events` ends, and the connection with it.
-            poller: tokio::spawn(poll(eventloop, forward, cause).in_current_span()),
+            poller: tokio::spawn(poll(eventloop, forward, way.cause()).in_current_span()),
             way,
             started: clock::now(),
             unsent: VecDeque::new(),
@@ -203,8 +172,8 @@ impl Connection {
         }
     }
 
-    /// `password` is how many characters that of the client has.
-    async fn expect_connack(&mut self, password: Option<usize>) -> Result<(), Lost> {
+    async fn expect_connack(&mut self, options: &Options) -> Result<(), Lost> {
+        let password = options.login.as_ref().map(|(_, password)| password.characters());
         match self.events.recv().await {
             Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                 self.started = clock::now();
@@ -235,7 +204,7 @@ impl Connection {
                 }
                 Event::Incoming(Packet::SubAck(ack)) => {
                     if let Some(group) = owed.remove(&ack.pkid) {
-                        tell_refused(group, &ack.return_codes);
+                        said::refused(group, &ack.return_codes);
                     }
                 }
                 // Retained commands may come before the SUBACK.
@@ -415,30 +384,19 @@ impl Connection {
         }
         let gone = async {
             while let Some(Ok(_)) = self.events.recv().await {}
-            if let Way::Tunnel(tunnel) = &mut self.way {
-                tunnel.ended().await;
-            }
+            self.way.ended().await;
         };
         // A broker that does not take it within a second is left as it is.
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
 
     fn lost(&self, error: ConnectionError) -> Lost {
-        let by_peer = ended_by_peer(&error);
-        Lost::Closed { soon: self.started.elapsed() < SOON, by_peer, source: error.into() }
+        Lost::closed(clock::now() - self.started, ended_by_peer(&error), error)
     }
 
     /// The event loop is gone, which says nothing of the broker.
     fn gone(&self, cause: impl Into<Cause>) -> Lost {
-        let soon = self.started.elapsed() < SOON;
-        Lost::Closed { soon, by_peer: false, source: cause.into() }
-    }
-}
-
-fn tell_refused(group: &[&String], codes: &[SubscribeReasonCode]) {
-    let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
-    for (filter, _) in group.iter().zip(codes).filter(refused) {
-        tracing::error!(%filter, "the broker refused the subscription, so what is published there does not arrive; allow this user to read these topics in the broker's access rules");
+        Lost::closed(clock::now() - self.started, false, cause)
     }
 }
 

@@ -1,10 +1,14 @@
 //! Why there is no connection to the broker (pure).
 
 use std::io;
+use std::time::Duration;
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
 
 use crate::causes::{Cause, told};
+
+/// A connection that ends this soon after its start hints at a second client of the same id.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Why there is no connection, with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,11 @@ impl Lost {
     /// Whether there was a connection.
     pub(in crate::mqtt) fn was_connected(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::NoUptime(_) | Self::Silent)
+    }
+
+    /// Of a connection that was there for so long.
+    pub(in crate::mqtt) fn closed(lived: Duration, by_peer: bool, cause: impl Into<Cause>) -> Self {
+        Self::Closed { soon: lived < SOON, by_peer, source: cause.into() }
     }
 
     /// Of an attempt that led to no CONNACK. `characters` are those of the password that was sent.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rumqttc::SubscribeReasonCode;
+
 use crate::clock;
 use crate::mqtt::outbox::quarantine::{Cause, Sentence, Verdict};
 use crate::mqtt::packet::Told;
@@ -72,6 +74,14 @@ pub(super) fn sentence(verdict: &Verdict) {
         Sentence::Drop => {
             tracing::error!(%topic, bytes, "dropped an event that is rejected even without its payload: {cause}");
         }
+    }
+}
+
+/// Says which of these filters the broker refused.
+pub(super) fn refused(filters: &[&String], codes: &[SubscribeReasonCode]) {
+    let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
+    for (filter, _) in filters.iter().zip(codes).filter(refused) {
+        tracing::error!(%filter, "the broker refused the subscription, so what is published there does not arrive; allow this user to read these topics in the broker's access rules");
     }
 }
 

@@ -1,14 +1,16 @@
-//! From rumqttc to a line that it cannot make itself: it connects to a socket in this process, and
-//! what passes there goes to the broker.
+//! How rumqttc reaches the broker: by itself, or through a line that it cannot make itself. Then it
+//! connects to a socket in this process, and what passes there goes to the broker.
 //!
 //! rumqttc's own TLS knows no IPv6 address and no address that was looked up by somebody else, and
 //! its WebSocket brings a second implementation of it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use rumqttc::MqttOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -17,9 +19,50 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::dial::{Line, Stream};
+use super::options::{Options, bracketed};
 
 /// Most bytes in one WebSocket message of ours.
 const CHUNK: usize = 8 * 1024;
+
+/// How rumqttc reaches the broker.
+pub(in crate::mqtt) enum Way {
+    /// By itself, at this address.
+    Direct(SocketAddr),
+    /// Through a line that the bridge has made.
+    Tunnel(Tunnel),
+}
+
+impl Way {
+    pub(in crate::mqtt) fn mqtt_options(&self, options: &Options) -> MqttOptions {
+        match self {
+            Self::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
+                let host = format!("[{}%{}]", address.ip(), address.scope_id());
+                options.mqtt_options((host, address.port()), false)
+            }
+            Self::Direct(address) => {
+                let host = bracketed(&address.ip().to_string());
+                options.mqtt_options((host, address.port()), false)
+            }
+            Self::Tunnel(tunnel) => options.mqtt_options((tunnel.path.clone(), 0), true),
+        }
+    }
+
+    /// Why a tunnel ended, of which rumqttc only sees that it did.
+    pub(in crate::mqtt) fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Tunnel(tunnel) => Some(tunnel.cause.clone()),
+        }
+    }
+
+    /// Waits until everything has passed and the broker has closed its side.
+    pub(in crate::mqtt) async fn ended(&mut self) {
+        if let Self::Tunnel(tunnel) = self {
+            // A task that panicked has ended too.
+            let _ = (&mut tunnel.task).await;
+        }
+    }
+}
 
 /// Why a line ended, where it was not its peer's regular end.
 #[derive(Debug, Clone, Default)]
@@ -69,22 +112,6 @@ impl Tunnel {
             }
         });
         Ok(Self { path, cause, task })
-    }
-
-    /// Where rumqttc is to connect.
-    pub(in crate::mqtt) fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// Why the line ended, once the connection to the socket has.
-    pub(in crate::mqtt) fn cause(&self) -> Cause {
-        self.cause.clone()
-    }
-
-    /// Waits until everything has passed and the broker has closed its side.
-    pub(in crate::mqtt) async fn ended(&mut self) {
-        // A task that panicked has ended too.
-        let _ = (&mut self.task).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Asks OctoPrint for what its messages do not tell: profile, files, system commands.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,6 +13,9 @@ use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::causes;
 use crate::homeassistant::MOST_FILES;
 use crate::octoprint::{EventKind, Rest, RestError, RestErrorKind};
+
+/// For how long changes of the files are collected.
+const BURST: Duration = Duration::from_secs(1);
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub enum Question {
 
 impl Question {
     /// What an event of this type leaves unknown.
-    pub fn after(event: &EventKind) -> Option<Self> {
+    fn after(event: &EventKind) -> Option<Self> {
         use EventKind::{Connected, PrinterProfileAdded, PrinterProfileModified, UpdatedFiles};
         match event {
             // Connecting may select another profile.
@@ -49,16 +53,74 @@ impl Question {
     }
 }
 
-/// Asks, side by side with all else; the answer goes to `answers`. No answer at all is no fact:
-/// what was known before stays.
-pub fn ask(question: Question, rest: Rest, answers: mpsc::Sender<Box<Fact>>, watch: &Watch) {
-    watch.spawn("question", async move {
-        match answer(question, &rest).await {
-            // Fails only when the printer's task has ended.
-            Ok(fact) => drop(answers.send(Box::new(fact)).await),
-            Err(error) => tracing::debug!(?question, "not known: {}", causes::told(&error)),
+/// Asks OctoPrint side by side with all else.
+pub struct Questions {
+    rest: Rest,
+    watch: Watch,
+    // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
+    answers: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
+    /// Whether anybody wants to know of files and system commands.
+    discovery: bool,
+    /// When the files are asked for: changes come in bursts.
+    files_due: Option<Instant>,
+}
+
+impl Questions {
+    /// Nothing is asked yet. Without `discovery`, only the profile is.
+    pub fn new(rest: Rest, watch: Watch, discovery: bool) -> Self {
+        Self { rest, watch, answers: mpsc::channel(4), discovery, files_due: None }
+    }
+
+    /// Asks; no answer at all is no fact: what was known before stays.
+    fn ask(&self, question: Question) {
+        let (rest, answers) = (self.rest.clone(), self.answers.0.clone());
+        self.watch.spawn("question", async move {
+            match answer(question, &rest).await {
+                // Fails only when the printer's task has ended.
+                Ok(fact) => drop(answers.send(Box::new(fact)).await),
+                Err(error) => tracing::debug!(?question, "not known: {}", causes::told(&error)),
+            }
+        });
+    }
+
+    /// OctoPrint is connected: asks for everything; for the commands of `system` if allowed.
+    pub fn begin(&self, system: bool) {
+        self.ask(Question::Profile);
+        if self.discovery {
+            self.ask(Question::Files);
+            if system {
+                self.ask(Question::SystemCommands);
+            }
         }
-    });
+    }
+
+    /// Asks for what an event leaves unknown.
+    pub fn follow(&mut self, event: &EventKind, now: Instant) {
+        match Question::after(event) {
+            Some(Question::Files) if self.discovery => {
+                self.files_due.get_or_insert(now + BURST);
+            }
+            Some(Question::Files) | None => {}
+            Some(question) => self.ask(question),
+        }
+    }
+
+    /// When [`Questions::flush`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.files_due
+    }
+
+    /// Asks for what is due.
+    pub fn flush(&mut self, now: Instant) {
+        if self.files_due.take_if(|at| now >= *at).is_some() {
+            self.ask(Question::Files);
+        }
+    }
+
+    /// The next answer. May be dropped and called again without losing anything.
+    pub async fn answer(&mut self) -> Option<Box<Fact>> {
+        self.answers.1.recv().await
+    }
 }
 
 /// Asks and waits for the answer.

@@ -7,12 +7,13 @@ use tokio::sync::oneshot;
 
 use super::facts::Fact;
 use super::schedule::Discovery;
-use crate::bridge::printer::snapshot::{StateChange, StateTopic};
+use crate::bridge::printer::snapshot::{Snapshot, StateChange, StateTopic};
 use crate::clock;
 use crate::config;
 use crate::heater::Heater;
 use crate::homeassistant::{Groups, PrinterDevice, Profile, Published, Settings};
 use crate::mqtt::Publication;
+use crate::octoprint::Message;
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
@@ -32,6 +33,8 @@ pub struct HomeAssistant {
     /// Yields what was published before the start, once.
     read_back: Option<oneshot::Receiver<Published>>,
     clears: Vec<(Instant, StateChange)>,
+    /// The known heaters that Home Assistant was told of.
+    announced: Vec<Heater>,
 }
 
 impl HomeAssistant {
@@ -53,13 +56,14 @@ impl HomeAssistant {
             discovery.read_back(components);
         }
         let printer = printer.id.as_str().into();
-        Self { discovery, store, printer, kept, read_back: Some(read_back), clears: Vec::new() }
+        let (read_back, clears, announced) = (Some(read_back), Vec::new(), Vec::new());
+        Self { discovery, store, printer, kept, read_back, clears, announced }
     }
 
     /// The same begun anew, from what was kept.
     pub fn again(self) -> Self {
         let discovery = self.discovery.again(self.kept.clone(), clock::now());
-        Self { discovery, ..self }
+        Self { discovery, announced: Vec::new(), ..self }
     }
 
     /// The heaters that are kept from before the start.
@@ -83,24 +87,30 @@ impl HomeAssistant {
         self.discovery.learn(fact);
     }
 
-    /// Takes in OctoPrint's version.
-    pub fn set_version(&mut self, version: &str) {
-        self.discovery.set_version(version);
+    /// Takes in OctoPrint's version from a `connected` message.
+    pub fn greet(&mut self, connected: &Message) {
+        #[derive(serde::Deserialize)]
+        struct Greeting {
+            version: String,
+        }
+        if let Ok(Greeting { version }) = connected.json() {
+            self.discovery.set_version(&version);
+        }
     }
 
-    /// Takes in which heaters there are.
-    pub fn set_heaters(&mut self, heaters: Vec<Heater>) {
-        self.discovery.set_heaters(heaters);
-    }
-
-    /// A topic that is wanted again is not cleared.
-    pub fn cancel_clears(&mut self, wanted: impl Fn(&StateTopic) -> bool) {
-        self.clears.retain(|(_, change)| !wanted(&change.topic));
-    }
-
-    /// Keeps the clearing of a state topic until its entity is gone.
-    pub fn clear_later(&mut self, change: StateChange, now: Instant) {
-        self.clears.push((now + CLEAR_AFTER, change));
+    /// Takes in which heaters there are, and clears the topics of those that are none any more, but
+    /// only when their entities are gone.
+    pub fn follow_heaters(&mut self, snapshot: &Snapshot, cleared: Vec<StateChange>, now: Instant) {
+        // One that is back keeps its topic.
+        self.clears.retain(|(_, change)| match &change.topic {
+            StateTopic::Temperature(heater) => !snapshot.is_heater(heater.as_str()),
+            _ => true,
+        });
+        self.clears.extend(cleared.into_iter().map(|change| (now + CLEAR_AFTER, change)));
+        if !snapshot.known_heaters().eq(&self.announced) {
+            self.announced = snapshot.known_heaters().cloned().collect();
+            self.discovery.set_heaters(snapshot.heaters());
+        }
     }
 
     /// When there is something to do.

@@ -30,7 +30,7 @@ use crate::bridge::hub::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
-use crate::octoprint::{EventKind, FilePath, Rest, RestError, RestErrorKind};
+use crate::octoprint::{EventKind, FilePath, Message, MessageKind, Rest, RestError, RestErrorKind};
 use crate::store::{Known, Store};
 use crate::topics::PrinterTopics;
 
@@ -95,8 +95,20 @@ impl Prints {
         Self { tracker: Tracker::new(self.kept.clone()), found, watch, ..self }
     }
 
+    /// Any message but an event, as `snapshot` has it; `first` where it is of a new connection.
+    pub fn follow(&mut self, message: &Message, snapshot: &Snapshot, first: bool, rest: &Rest) {
+        let (payload, wall) = (message.payload(), message.received_at());
+        let now = message.received().into_std();
+        match message.kind() {
+            MessageKind::History if first => self.reconnected(payload, now, wall, rest.clone()),
+            MessageKind::History => self.observe(payload, snapshot, true, now, wall),
+            MessageKind::Current => self.observe(payload, snapshot, false, now, wall),
+            _ => {}
+        }
+    }
+
     /// The first `history` of a connection.
-    pub fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
+    fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
         let Some(history) = History::read(payload) else { return };
         match self.tracker.reconnected(&history, now, wall) {
             Some(lost) => self.find_out(rest, lost),
@@ -105,7 +117,7 @@ impl Prints {
     }
 
     /// A `current`, or a `history` that is not the first of its connection, as `snapshot` has it.
-    pub fn observe(
+    fn observe(
         &mut self,
         payload: &str,
         snapshot: &Snapshot,
