@@ -157,6 +157,51 @@ fn who_prints_is_known_though_the_state_forgets_it() {
 }
 
 #[test]
+fn the_last_print_time_is_asked_for_where_the_state_has_none() {
+    let mut session = Session::new();
+    let job = |path: Value, more: Value| {
+        let mut job = json!({"file": {"name": path, "path": path, "origin": "local"}});
+        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "job": job })
+    };
+    let snapshot = |session: &mut Session| session.mapping.snapshot.take_unasked();
+    // Before 2.0 the state has it, and so has 2.0 before the first file.
+    session.hear(0.0, "current", &job(json!("a.gcode"), json!({"lastPrintTime": 7.5})));
+    assert_eq!(session.last("job", 0.0)["last_print_time"], 7.5);
+    session.hear(1.0, "current", &job(Value::Null, json!({"lastPrintTime": null})));
+    assert_eq!(snapshot(&mut session), None);
+    session.hear(2.0, "current", &job(json!("b.gcode"), json!({"user": "me"})));
+    let asked = snapshot(&mut session).unwrap();
+    assert_eq!((asked.origin.as_str(), asked.path.as_str()), ("local", "b.gcode"));
+    assert_eq!(session.last("job", 2.0)["last_print_time"], Value::Null);
+    session.hear(3.0, "current", &job(json!("b.gcode"), json!({"user": null})));
+    assert_eq!(snapshot(&mut session), None, "it is the same file");
+    let written = |path: &str| json!({"storage": "local", "path": path});
+    session.event(4.0, "MetadataStatisticsUpdated", written("a.gcode"));
+    assert_eq!(snapshot(&mut session), None);
+    session.event(4.0, "MetadataStatisticsUpdated", written("b.gcode"));
+    let file = snapshot(&mut session).unwrap();
+    assert_eq!(file, asked);
+    let times = [("_default".to_owned(), 8.5), ("other".to_owned(), 3.0)].into();
+    let told = |change: Option<octoprint2mqtt::bridge::printer::snapshot::StateChange>| {
+        change.map(|change| {
+            let job: Value = serde_json::from_slice(&change.payload).unwrap();
+            job["last_print_time"].clone()
+        })
+    };
+    let snapshot = &mut session.mapping.snapshot;
+    assert_eq!(told(snapshot.set_last_print_times(file, times)), None, "which one, nobody knows");
+    assert_eq!(told(snapshot.set_profile(Some("_default".to_owned()))), Some(json!(8.5)));
+    assert_eq!(told(snapshot.set_profile(Some("other".to_owned()))), Some(json!(3.0)));
+    session.hear(5.0, "current", &job(json!("c.gcode"), json!({})));
+    assert_eq!(
+        session.last("job", 5.0)["last_print_time"],
+        Value::Null,
+        "that was of another file"
+    );
+}
+
+#[test]
 fn the_last_event_of_a_print_that_begins_is_that_it_began() {
     let session = Session::of(CANCEL);
     let last: Vec<&Value> = session.on("last_event").map(|last| &last["event"]).collect();

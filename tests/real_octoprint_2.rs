@@ -226,3 +226,47 @@ async fn what_a_connector_ignores_is_refused() {
     world.done("job", "toggle").await;
     octoprint.until("Paused").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn prints_are_told_with_who_and_how_long_and_why() {
+    let world = World::serial().await;
+    let octoprint = &world.octoprint;
+    octoprint.upload("short.gcode", 10).await;
+    octoprint.upload("long.gcode", 600).await;
+    world.done("print", "local/short.gcode").await;
+    let printed = |job: &Value| {
+        job["path"] == "short.gcode" && job["user"] == "admin" && job["last_print_time"].is_number()
+    };
+    world.watcher.wait_json(0, &topic("job"), printed).await;
+    octoprint.until("Operational").await;
+    let resends = world.watcher.wait_json(0, &topic("resends"), |r| r["critical"] == false).await;
+    assert!(resends["transmitted"].is_number(), "{resends}");
+    world.watcher.wait_json(0, &topic("position"), |p| p["tool"] == 0 && p["z"] == 0.2).await;
+
+    let mark = world.watcher.mark();
+    world.done("print", "local/long.gcode").await;
+    octoprint.until("Printing").await;
+    octoprint.command("!!DEBUG:trigger_fatal_error_marlin").await;
+    let failed = |print: &Value| print["event_type"] == "print_failed";
+    let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
+    assert!(print["reason"].as_str().unwrap().contains("Thermal Runaway"), "{print}");
+    let in_error = |printer: &Value| {
+        let error = printer["error"].as_str().unwrap_or_default();
+        printer["state"] == "error" && error.contains("Thermal Runaway")
+    };
+    world.watcher.wait_json(mark, &topic("printer"), in_error).await;
+    world.watcher.wait_json(mark, &topic("position"), |p| p["z"].is_null()).await;
+
+    world.done("connection", "connect").await;
+    octoprint.until("Operational").await;
+    let mark = world.watcher.mark();
+    world.done("print", "local/long.gcode").await;
+    octoprint.until("Printing").await;
+    world.watcher.wait_json(mark, &topic("last_event"), |l| l["event"] == "PrintStarted").await;
+    world.done("job", "pause").await;
+    octoprint.until("Paused").await;
+    world.done("connection", "disconnect").await;
+    let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
+    assert_eq!(print["reason"], "the printer was disconnected");
+}

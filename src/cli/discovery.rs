@@ -91,7 +91,7 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
 async fn profile(rest: &Rest, system: bool) -> Profile {
     let ask = |question: Question| async move {
         let limit: Duration = PATIENCE;
-        tokio::time::timeout(limit, answer(question, rest)).await.ok().and_then(Result::ok)
+        tokio::time::timeout(limit, answer(&question, rest)).await.ok().and_then(Result::ok)
     };
     let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
     let (of_printer, files, commands, version) = tokio::join!(
@@ -108,7 +108,7 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
                 profile.manufacturer = found.manufacturer;
                 profile.model = found.model;
             }
-            Fact::Profile(None) => {}
+            Fact::Profile(None) | Fact::LastPrintTimes(..) => {}
             Fact::Files(files) => profile.files = files,
             Fact::SystemCommands(commands) => profile.system_commands = commands,
         }

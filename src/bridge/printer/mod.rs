@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::commands::Rules;
 use self::commands::executor::Factor;
 use self::commands::intake::Intake;
-use self::discovery::facts::{Fact, Questions};
+use self::discovery::facts::{Fact, Question, Questions};
 use self::discovery::home_assistant::HomeAssistant;
 use self::memory::Memory;
 use self::messages::mapping::{Mapping, Odd};
@@ -269,6 +269,9 @@ impl Printer {
             _ => self.take_other(message, receipt),
         }
         self.follow_heaters();
+        if let Some(file) = self.mapping.snapshot.take_unasked() {
+            self.questions.ask(Question::LastPrintTimes(file));
+        }
     }
 
     fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
@@ -320,10 +323,19 @@ impl Printer {
     }
 
     fn learn(&mut self, fact: Fact) {
-        if let Fact::Profile(profile) = &fact {
-            let heaters = profile.as_ref().map(|profile| profile.heaters.clone());
-            self.mapping.snapshot.set_profile_heaters(heaters);
-        }
+        let snapshot = &mut self.mapping.snapshot;
+        let change = match &fact {
+            Fact::Profile(profile) => {
+                let profile = profile.as_ref();
+                snapshot.set_profile_heaters(profile.map(|profile| profile.heaters.clone()));
+                snapshot.set_profile(profile.and_then(|profile| profile.id.clone()))
+            }
+            Fact::LastPrintTimes(file, times) => {
+                snapshot.set_last_print_times(file.clone(), times.clone())
+            }
+            Fact::Files(_) | Fact::SystemCommands(_) => None,
+        };
+        self.publish_states(change);
         if let Some(home_assistant) = &mut self.memory.home_assistant {
             home_assistant.learn(fact);
         }

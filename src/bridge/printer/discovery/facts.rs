@@ -1,8 +1,10 @@
-//! Asks OctoPrint for what its messages do not tell: profile, files, system commands.
+//! Asks OctoPrint for what its messages do not tell: profile, files and how long one took to print,
+//! system commands.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -10,15 +12,16 @@ use tokio::sync::mpsc;
 use super::profile::{self, PrinterProfile};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
+use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
 use crate::causes;
 use crate::homeassistant::MOST_FILES;
-use crate::octoprint::{EventKind, Rest, RestError, RestErrorKind};
+use crate::octoprint::{EventKind, Rest, RestError};
 
 /// For how long changes of the files are collected.
 const BURST: Duration = Duration::from_secs(1);
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// The printer profile in force; `None`: this user may not see it.
     Profile(Option<PrinterProfile>),
@@ -27,10 +30,12 @@ pub enum Fact {
     Files(Option<Vec<String>>),
     /// The system commands that OctoPrint is able to.
     SystemCommands(Vec<String>),
+    /// How long this file took to print last time.
+    LastPrintTimes(FileId, LastPrintTimes),
 }
 
 /// What to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// The printer profile.
     Profile,
@@ -38,6 +43,8 @@ pub enum Question {
     Files,
     /// The system commands.
     SystemCommands,
+    /// How long a file took to print last time.
+    LastPrintTimes(FileId),
 }
 
 impl Question {
@@ -72,10 +79,10 @@ impl Questions {
     }
 
     /// Asks; no answer at all is no fact: what was known before stays.
-    fn ask(&self, question: Question) {
+    pub fn ask(&self, question: Question) {
         let (rest, answers) = (self.rest.clone(), self.answers.0.clone());
         self.watch.spawn("question", async move {
-            match answer(question, &rest).await {
+            match answer(&question, &rest).await {
                 // Fails only when the printer's task has ended.
                 Ok(fact) => drop(answers.send(Box::new(fact)).await),
                 Err(error) => tracing::debug!(?question, "not known: {}", causes::told(&error)),
@@ -127,26 +134,39 @@ impl Questions {
 ///
 /// # Errors
 /// Where no answer came, or one that cannot be read.
-pub async fn answer(question: Question, rest: &Rest) -> Result<Fact, RestError> {
-    let path = match question {
-        Question::Profile => "api/printerprofiles",
-        Question::Files => "api/files?recursive=true",
-        Question::SystemCommands => "api/system/commands/core",
-    };
-    let body = match rest.get(path).await {
-        Ok(body) => Some(body),
-        Err(error) if matches!(error.kind(), RestErrorKind::Status { status: 403 | 404, .. }) => {
-            None
+pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError> {
+    let get = async |path: &str| seen(rest.get(path).await);
+    Ok(match question {
+        Question::Profile => {
+            let body = get("api/printerprofiles").await?;
+            Fact::Profile(body.and_then(|body| profile::in_force(&body)))
         }
-        Err(error) => return Err(error),
-    };
-    Ok(match (question, body) {
-        (Question::Profile, body) => Fact::Profile(body.and_then(|body| profile::in_force(&body))),
-        (Question::Files, body) => Fact::Files(body.and_then(|body| files(&body))),
-        (Question::SystemCommands, body) => {
+        Question::Files => {
+            let body = get("api/files?recursive=true").await?;
+            Fact::Files(body.and_then(|body| files(&body)))
+        }
+        Question::SystemCommands => {
+            let body = get("api/system/commands/core").await?;
             Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
         }
+        Question::LastPrintTimes(file) => {
+            let body = match file.call() {
+                Some(path) => seen(rest.file_info(&path).await)?,
+                None => None,
+            };
+            let times = body.map(|body| last_print_times(&body)).unwrap_or_default();
+            Fact::LastPrintTimes(file.clone(), times)
+        }
     })
+}
+
+/// An answer; `None` where this user may not see it, or there is no such thing.
+fn seen(answer: Result<Bytes, RestError>) -> Result<Option<Bytes>, RestError> {
+    match answer {
+        Ok(body) => Ok(Some(body)),
+        Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[derive(Deserialize)]
@@ -185,6 +205,24 @@ fn files(body: &[u8]) -> Option<Vec<String>> {
     paths.sort();
     paths.dedup();
     (paths.len() <= MOST_FILES).then_some(paths)
+}
+
+/// Of the answer to `GET /api/files/<origin>/<path>`.
+fn last_print_times(body: &[u8]) -> LastPrintTimes {
+    #[derive(Deserialize, Default)]
+    struct FileInfo<'a> {
+        #[serde(borrow, default)]
+        statistics: Raw<'a>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Statistics<'a> {
+        #[serde(borrow, default)]
+        last_print_time: Raw<'a>,
+    }
+    let info: FileInfo<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let statistics: Statistics<'_> = object(info.statistics);
+    member(statistics.last_print_time).unwrap_or_default()
 }
 
 fn system_commands(body: &[u8]) -> Vec<String> {
@@ -236,6 +274,17 @@ mod tests {
             {"type":"machinecode","origin":"local","path":"good.gcode"}]}"#;
         assert_eq!(files(body).unwrap(), ["local/b\u{fffd}.gcode", "local/good.gcode"]);
         assert_eq!(system_commands(br#"[null,{"action":5},{"action":"reboot"}]"#), ["reboot"]);
+    }
+
+    #[test]
+    fn the_last_print_time_is_in_the_statistics_of_a_file() {
+        let body = br#"{"prints":{"success":2},"statistics":{"averagePrintTime":{"_default":8.0},
+            "lastPrintTime":{"_default":7.9,"other":3}}}"#;
+        let expected = [("_default".to_owned(), 7.9), ("other".to_owned(), 3.0)];
+        assert_eq!(last_print_times(body), expected.into());
+        for none in [&b"{}"[..], b"<html>", br#"{"statistics":{"lastPrintTime":5}}"#] {
+            assert!(last_print_times(none).is_empty());
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ const MOST_TOOLS: u8 = 30;
 /// What the bridge reads of the profile in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrinterProfile {
+    /// Its id, such as `_default`.
+    pub id: Option<String>,
     /// `tool0` …, `bed`, `chamber`.
     pub heaters: Vec<Heater>,
     /// The first word of the profile's model where it has more.
@@ -36,7 +38,8 @@ pub fn in_force(answer: &[u8]) -> Option<PrinterProfile> {
         None => ("", model.trim()),
     };
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Some(PrinterProfile { heaters, manufacturer: given(manufacturer), model: given(model) })
+    let id = profile["id"].as_str().map(str::to_owned);
+    Some(PrinterProfile { id, heaters, manufacturer: given(manufacturer), model: given(model) })
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Discovery {
                 self.device.profile.manufacturer = profile.manufacturer;
                 self.device.profile.model = profile.model;
             }
-            Fact::Profile(None) => {}
+            Fact::Profile(None) | Fact::LastPrintTimes(..) => {}
             Fact::Files(files) => self.device.profile.files = files,
             Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
         }
@@ -220,7 +220,7 @@ mod tests {
 
     fn profile(heaters: &[&str]) -> Fact {
         let heaters = names(heaters);
-        Fact::Profile(Some(PrinterProfile { heaters, manufacturer: None, model: None }))
+        Fact::Profile(Some(PrinterProfile { id: None, heaters, manufacturer: None, model: None }))
     }
 
     fn made(publication: &Publication) -> bytes::Bytes {

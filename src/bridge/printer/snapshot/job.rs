@@ -19,11 +19,18 @@ pub struct FileId {
     pub path: String,
 }
 
+impl FileId {
+    /// For a call; `None` where OctoPrint can have no such file.
+    pub fn call(&self) -> Option<FilePath> {
+        FilePath::parse(&format!("{}/{}", self.origin, self.path))
+    }
+}
+
 /// How long a file took to print last time, in seconds, by the printer profile that it was printed
 /// with.
 pub type LastPrintTimes = BTreeMap<String, f64>;
 
-use crate::octoprint::EventKind;
+use crate::octoprint::{EventKind, FilePath};
 
 #[derive(Debug, Default)]
 pub(super) struct SelectedFile {
