@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::Act;
+use super::acts::Act;
 use crate::bridge::printer::prints::history::{FileHistory, History, Print};
 use crate::bridge::printer::prints::pending::Lost;
 use crate::bridge::printer::prints::tracker::{Observed, Tracker};
