@@ -144,11 +144,21 @@ impl Store {
 
     /// Waits until what was written so far is on the disk, for `within` at most.
     pub async fn flush(&self, within: Duration) {
+        self.done(Request::Flush, within).await;
+    }
+
+    /// Writes what is left and closes the database, so that it can be opened anew at once; waits
+    /// for that, for `within` at most. What the other handles write afterwards is lost.
+    pub async fn close(&self, within: Duration) {
+        self.done(Request::Close, within).await;
+    }
+
+    async fn done(&self, request: fn(oneshot::Sender<()>) -> Request, within: Duration) {
         let Some(requests) = &self.requests else { return };
-        let (done, flushed) = oneshot::channel();
-        if requests.send(Request::Flush(done)).is_ok() {
+        let (tell, done) = oneshot::channel();
+        if requests.send(request(tell)).is_ok() {
             // Too late or gone: the writer has said why.
-            let _ = tokio::time::timeout(within, flushed).await;
+            let _ = tokio::time::timeout(within, done).await;
         }
     }
 }

@@ -19,6 +19,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 pub(super) enum Request {
     Write(Vec<Change>),
     Flush(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
     #[cfg(test)]
     Fail,
 }
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     failing: bool,
     /// Told when everything is on the disk, or cannot be.
     flushing: Vec<oneshot::Sender<()>>,
+    /// Told when the database is closed.
+    closing: Option<oneshot::Sender<()>>,
 }
 
 /// Why nothing was written.
@@ -55,12 +58,13 @@ impl Writer {
             next: Instant::now(),
             failing: false,
             flushing: Vec::new(),
+            closing: None,
         }
     }
 
-    /// Until the last handle is gone; then what is left is written once more.
+    /// Until it is closed, or the last handle is gone; then what is left is written once more.
     pub(super) fn run(mut self) {
-        loop {
+        while self.closing.is_none() {
             let received = if self.pending.is_empty() {
                 self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -85,6 +89,11 @@ impl Writer {
             }
         }
         self.write();
+        self.database = None;
+        if let Some(closed) = self.closing {
+            // The one who asked may have given up waiting.
+            let _ = closed.send(());
+        }
     }
 
     fn take(&mut self, request: Request) {
@@ -93,6 +102,7 @@ impl Writer {
                 changes.into_iter().for_each(|change| add(&mut self.pending, change));
             }
             Request::Flush(flushed) => self.flushing.push(flushed),
+            Request::Close(closed) => self.closing = Some(closed),
             #[cfg(test)]
             Request::Fail => panic!("a test"),
         }

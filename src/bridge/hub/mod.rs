@@ -404,7 +404,7 @@ impl Hub {
             tracing::warn!("stopped before the broker acknowledged everything");
         }
         journal::note_stop(&self.store, SystemTime::now());
-        self.store.flush(LEAVE).await;
+        self.store.close(LEAVE).await;
     }
 }
 
