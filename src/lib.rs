@@ -32,6 +32,8 @@ pub mod causes;
 pub mod cli;
 mod clock;
 pub mod config;
+#[cfg(test)]
+mod dead_address;
 pub mod heater;
 pub mod homeassistant;
 pub mod http;

@@ -125,13 +125,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::mqtt::broker::connection::tests::dead_address;
+    use crate::dead_address::DeadAddress;
 
     #[tokio::test]
     async fn a_dead_address_before_a_living_one_costs_its_share() {
         let living = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (dead, _held) = dead_address().await;
-        let addresses = [dead, living.local_addr().unwrap()];
+        let dead = DeadAddress::new().await;
+        let addresses = [dead.v4(), living.local_addr().unwrap()];
         let until = Instant::now() + Duration::from_secs(3);
         let stream = tcp(&addresses, until).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);

@@ -273,3 +273,6 @@ async fn body(
     }
     Ok(body.freeze())
 }
+
+#[cfg(test)]
+mod tests;

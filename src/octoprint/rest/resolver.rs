@@ -46,6 +46,14 @@ impl Resolve for Resolver {
 }
 
 #[cfg(test)]
+impl Resolver {
+    /// One that has just found these.
+    pub(in crate::octoprint) fn knowing(addresses: Vec<SocketAddr>) -> Self {
+        Self { known: Arc::new(Mutex::new(Some((Instant::now(), addresses)))) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::dead_address::DeadAddress;
 use crate::mqtt::broker::options::{MAX_INCOMING, PACKET_IDS};
 use crate::mqtt::packet::PacketLimit;
 
@@ -234,27 +235,11 @@ fn an_uptime_is_a_number_of_seconds() {
     assert_eq!(Uptime::read(&[0xff]), Uptime::Unknown);
 }
 
-/// An address that neither takes nor refuses a connection, as long as what comes with it is kept.
-pub(crate) async fn dead_address() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    // Once its queue is full, the kernel answers no more.
-    let mut held = Vec::new();
-    while let Ok(stream) =
-        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-    {
-        held.push(stream.unwrap());
-    }
-    (address, (listener, held))
-}
-
 #[tokio::test]
 async fn a_dead_address_of_the_broker_costs_seconds() {
     let (listener, options) = listen().await;
-    let (dead, _held) = dead_address().await;
-    let addresses = [dead, listener.local_addr().unwrap()];
+    let dead = DeadAddress::new().await;
+    let addresses = [dead.v4(), listener.local_addr().unwrap()];
     let until = tokio::time::Instant::now() + Duration::from_secs(3);
     let connecting = Connection::connect_to(&options, &addresses, until);
     let (connected, _peer) = tokio::join!(connecting, Peer::accept(&listener));
