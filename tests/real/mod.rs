@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses its part of the harness")]
 
 pub mod bridge;
+pub mod brokers;
 pub mod homeassistant;
 pub mod http_proxy;
 pub mod mosquitto;
 pub mod octoprint;
 pub mod proxy;
+pub mod reverse_proxy;
 pub mod sockjs;
 pub mod watcher;
 

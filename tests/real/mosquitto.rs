@@ -13,7 +13,7 @@ pub struct Mosquitto {
 }
 
 /// The Mosquitto of this system.
-fn program() -> Vec<PathBuf> {
+pub(super) fn program() -> Vec<PathBuf> {
     let program = ["/usr/sbin/mosquitto", "mosquitto"];
     let program = program.iter().find(|p| Command::new(p).arg("-h").output().is_ok());
     vec![PathBuf::from(program.expect("Mosquitto is installed"))]
@@ -21,7 +21,7 @@ fn program() -> Vec<PathBuf> {
 
 /// Mosquitto 2.1 in a Debian that is newer than the system: its own loader finds its libraries.
 /// `None` where it is not installed.
-fn program_2_1() -> Option<Vec<PathBuf>> {
+pub(super) fn program_2_1() -> Option<Vec<PathBuf>> {
     let root = std::env::var_os("OCTOPRINT2MQTT_TEST_DEBIAN_SID").map_or_else(
         || PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/octoprint2mqtt/debian-sid"),
         PathBuf::from,

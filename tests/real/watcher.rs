@@ -48,7 +48,13 @@ impl Watcher {
         Self::start_as(port, Some((user, password)), "#").await
     }
 
-    async fn start_as(port: u16, login: Option<(&str, &str)>, filter: &'static str) -> Self {
+    /// Subscribes to `filter` alone.
+    pub async fn of(port: u16, filter: &str) -> Self {
+        Self::start_as(port, None, filter).await
+    }
+
+    async fn start_as(port: u16, login: Option<(&str, &str)>, filter: &str) -> Self {
+        let filter = filter.to_owned();
         let mut options = MqttOptions::new(format!("watcher-{}", free_port()), "127.0.0.1", port);
         options.set_max_packet_size(1 << 26, 1 << 26);
         if let Some((user, password)) = login {
@@ -65,7 +71,7 @@ impl Watcher {
             loop {
                 match events.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        again.try_subscribe(filter, QoS::AtLeastOnce).unwrap();
+                        again.try_subscribe(&filter, QoS::AtLeastOnce).unwrap();
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         count.fetch_add(1, Ordering::Relaxed);
