@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, NetworkOptions, Outgoing as Sent, Packet, QoS,
-    SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, Outgoing as Sent, Packet, QoS, SubscribeFilter,
+    SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
-use tracing::Instrument;
 
 use super::dial;
+use super::event_loop::{CONNECT_TIMEOUT, Polled, Tunnel, Way};
 use super::lost::{Lost, ended_by_peer};
 use super::options::Options;
 use super::said;
-use super::tunnel::{self, Tunnel, Way};
 use crate::causes::Cause;
 use crate::clock;
 use crate::mqtt::outbox::entry::Outgoing;
@@ -25,8 +24,6 @@ use crate::mqtt::outbox::queue::WINDOW;
 use crate::mqtt::packet::packet_bytes;
 use crate::mqtt::publication::Incoming;
 
-/// Bound on the whole way to a subscribed connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A publication unacknowledged for longer means that the connection is dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Filters in one SUBSCRIBE packet: some brokers take no more (AWS IoT), and end the connection.
@@ -66,8 +63,6 @@ pub(in crate::mqtt) struct Arrived {
     pub(in crate::mqtt) acknowledged: Option<InFlight>,
     pub(in crate::mqtt) incoming: Option<Incoming>,
 }
-
-type Polled = Result<Event, ConnectionError>;
 
 /// A subscribed connection.
 pub(in crate::mqtt) struct Connection {
@@ -149,18 +144,11 @@ impl Connection {
     }
 
     fn begin(options: &Options, way: Way) -> Self {
-        // Twice the window: the channel never fills, so that handing over never waits.
-        let (client, mut eventloop) = AsyncClient::new(way.mqtt_options(options), 2 * WINDOW);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
-        eventloop.set_network_options(network);
-        let (forward, events) = mpsc::unbounded_channel();
+        let (client, events, poller) = way.start(options);
         Self {
             client,
             events,
-            // Where it panics, `events` ends, and the connection with it.
-            poller: tokio::spawn(poll(eventloop, forward, way.cause()).in_current_span()),
+            poller,
             way,
             started: clock::now(),
             unsent: VecDeque::new(),
@@ -397,28 +385,6 @@ impl Connection {
     /// The event loop is gone, which says nothing of the broker.
     fn gone(&self, cause: impl Into<Cause>) -> Lost {
         Lost::closed(clock::now() - self.started, false, cause)
-    }
-}
-
-/// Nothing but polls and forwards: a poll that is dropped half-way can lose a packet.
-/// `cause` knows why a tunnel ended, of which rumqttc only sees that it did.
-async fn poll(
-    mut eventloop: EventLoop,
-    forward: mpsc::UnboundedSender<Polled>,
-    cause: Option<tunnel::Cause>,
-) {
-    loop {
-        let mut polled = eventloop.poll().await;
-        if polled.is_err()
-            && let Some(error) = cause.as_ref().and_then(tunnel::Cause::take)
-        {
-            polled = Err(ConnectionError::Io(error));
-        }
-        // After DISCONNECT, and after an error, the next poll would connect again.
-        let last = matches!(polled, Err(_) | Ok(Event::Outgoing(Sent::Disconnect)));
-        if forward.send(polled).is_err() || last {
-            return;
-        }
     }
 }
 

@@ -7,12 +7,12 @@
 mod actor;
 pub(super) mod connection;
 mod dial;
+mod event_loop;
 pub(super) mod lost;
 pub(super) mod options;
 mod request;
 mod retry;
 mod said;
-mod tunnel;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

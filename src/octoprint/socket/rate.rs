@@ -91,9 +91,9 @@ impl RateControl {
     }
 
     fn step(&mut self, step: impl FnOnce(&mut Throttle)) {
-        let generation = self.throttle.generation();
+        let factor = self.throttle.factor();
         step(&mut self.throttle);
-        if self.throttle.generation() != generation {
+        if self.throttle.factor() != factor {
             self.in_flight = InFlight::new(self.throttle.interval());
         }
         self.show_manual();
@@ -165,7 +165,7 @@ impl RateControl {
     }
 }
 
-/// Messages of the present generation of the throttle, in the order of their receipt.
+/// Messages since the last change of the factor, in the order of their receipt.
 ///
 /// The interval that they are measured against is the same for all of them, so that the first one
 /// in the queue is always the first one to be late.
@@ -194,8 +194,8 @@ impl InFlight {
         self.waiting.push_back(Waiting { serial, received, done: false });
     }
 
-    /// Notes that a message is dealt with. `true`: its time may be recorded; it is of this
-    /// generation and has not been reported late.
+    /// Notes that a message is dealt with. `true`: its time may be recorded; it was received since the
+    /// last change, and has not been reported late.
     fn finished(&mut self, serial: u64) -> bool {
         let Ok(index) = self.waiting.binary_search_by_key(&serial, |waiting| waiting.serial) else {
             return false;

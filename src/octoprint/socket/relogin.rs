@@ -91,14 +91,13 @@ impl Aside {
     /// Logs in, each step within `limit`.
     pub(super) fn log_in(&mut self, rest: Rest, reason: ReauthReason, limit: Duration) {
         self.0 = Some(Box::pin(async move {
-            let login = async {
+            let login = timeout(limit * LOGIN_STEPS, async {
                 match reason {
                     ReauthReason::Modified => rest.passive_login().await,
                     ReauthReason::LoginNeeded => rest.login().await,
                 }
-            };
-            let login = timeout(limit * LOGIN_STEPS, login).await;
-            Done::LoggedIn(login.unwrap_or(Err(LoginError::Timeout)))
+            });
+            Done::LoggedIn(login.await.unwrap_or(Err(LoginError::Timeout)))
         }));
     }
 

@@ -40,7 +40,6 @@ pub struct Throttle {
     overlapping: bool,
     factor: u32,
     measurements: VecDeque<Duration>,
-    generation: u64,
 }
 
 impl Throttle {
@@ -48,9 +47,9 @@ impl Throttle {
     /// measured from its receipt to the end of its own processing.
     ///
     /// It is that of [`Throttle::original`], but for three things:
-    /// - A change of the factor empties the window, and [`Throttle::generation`] tells which
-    ///   messages were received before it: they are not to be recorded any more. Otherwise five
-    ///   messages that are late together, all for the same reason, would be five steps.
+    /// - A change of the factor empties the window, and messages that were received before it are
+    ///   not to be recorded any more. Otherwise five messages that are late together, all for the
+    ///   same reason, would be five steps.
     /// - Too low takes at least `min(5, window)` measurements, so that one fast message after a
     ///   change does not make the factor flap.
     /// - The factor never exceeds `max_factor`.
@@ -70,19 +69,12 @@ impl Throttle {
             overlapping: false,
             factor: 1,
             measurements: VecDeque::new(),
-            generation: 0,
         }
     }
 
     /// The factor in force, at least 1.
     pub fn factor(&self) -> u32 {
         self.factor
-    }
-
-    /// How often the factor has changed. A message received in an earlier generation is measured
-    /// against a factor that is no longer in force.
-    pub fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// The interval between two pushes at the factor in force.
@@ -97,7 +89,6 @@ impl Throttle {
             return;
         }
         self.factor = factor;
-        self.generation += 1;
         if self.overlapping {
             self.restart();
         }
@@ -213,9 +204,9 @@ mod tests {
     fn the_factor_stays_in_its_bounds() {
         let mut throttle = Throttle::new(20, 3);
         throttle.increase_rate();
-        assert_eq!((throttle.factor(), throttle.generation()), (1, 0));
+        assert_eq!(throttle.factor(), 1);
         (0..9).for_each(|_| throttle.decrease_rate());
-        assert_eq!((throttle.factor(), throttle.generation()), (3, 2));
+        assert_eq!(throttle.factor(), 3);
         throttle.set_factor(0);
         assert_eq!(throttle.factor(), 1);
         throttle.set_factor(u32::MAX);

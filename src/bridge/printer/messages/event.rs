@@ -11,41 +11,32 @@ use crate::octoprint::{Event, EventKind};
 use crate::splice;
 use crate::timestamp;
 
-/// Whether events of this type come often and say little: they are the first to be dropped when too
-/// much waits for the broker, and no `last_event`.
-pub fn is_chatty(kind: &EventKind) -> bool {
+/// What events of this type are worth when the outbox is full. Those that come often and say little
+/// are the first to be dropped, and no `last_event`.
+fn worth(kind: &EventKind) -> Worth {
     use EventKind::*;
-    matches!(
-        kind,
-        CaptureDone
-            | CaptureStart
-            | ChartMarked
-            | ClientAuthed
-            | ClientClosed
-            | ClientDeauthed
-            | ClientOpened
-            | CommandSuppressed
-            | Dwelling
-            | MetadataAnalysisFinished
-            | MetadataAnalysisStarted
-            | MetadataStatisticsUpdated
-            | PositionUpdate
-            | PrinterControlsChanged
-            | RegisteredMessageReceived
-            | ToolChange
-            | UpdatedFiles
-            | UserLoggedIn
-            | UserLoggedOut
-            | ZChange
-    )
-}
-
-/// What events of this type are worth when the outbox is full.
-pub fn worth(kind: &EventKind) -> Worth {
-    use EventKind::{PrintCancelled, PrintDone, PrintFailed, PrintStarted};
     match kind {
         PrintStarted | PrintDone | PrintFailed | PrintCancelled => Worth::Print,
-        chatty if is_chatty(chatty) => Worth::Chatty,
+        CaptureDone
+        | CaptureStart
+        | ChartMarked
+        | ClientAuthed
+        | ClientClosed
+        | ClientDeauthed
+        | ClientOpened
+        | CommandSuppressed
+        | Dwelling
+        | MetadataAnalysisFinished
+        | MetadataAnalysisStarted
+        | MetadataStatisticsUpdated
+        | PositionUpdate
+        | PrinterControlsChanged
+        | RegisteredMessageReceived
+        | ToolChange
+        | UpdatedFiles
+        | UserLoggedIn
+        | UserLoggedOut
+        | ZChange => Worth::Chatty,
         _ => Worth::Event,
     }
 }
@@ -83,7 +74,7 @@ pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
         event: &'a str,
         timestamp: u64,
     }
-    if is_chatty(kind) || *kind == EventKind::PrinterStateChanged {
+    if worth(kind) == Worth::Chatty || *kind == EventKind::PrinterStateChanged {
         return None;
     }
     let last = LastEventPayload { event: kind.as_str(), timestamp: timestamp::unix(received) };

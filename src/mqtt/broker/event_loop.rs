@@ -1,5 +1,6 @@
-//! How rumqttc reaches the broker: by itself, or through a line that it cannot make itself. Then it
-//! connects to a socket in this process, and what passes there goes to the broker.
+//! rumqttc's event loop, and how it reaches the broker: by itself, or through a line that it cannot
+//! make itself. Then it connects to a socket in this process, and what passes there goes to the
+//! broker.
 //!
 //! rumqttc's own TLS knows no IPv6 address and no address that was looked up by somebody else, and
 //! its WebSocket brings a second implementation of it.
@@ -7,25 +8,36 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use rumqttc::MqttOptions;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Outgoing,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tracing::Instrument;
 
 use super::dial::{Line, Stream};
 use super::options::{Options, bracketed};
+use crate::mqtt::outbox::queue::WINDOW;
 
+/// Bound on the whole way to a subscribed connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes in one WebSocket message of ours.
 const CHUNK: usize = 8 * 1024;
 
+/// What a poll of the event loop yields.
+pub(super) type Polled = Result<Event, ConnectionError>;
+
 /// How rumqttc reaches the broker.
-pub(in crate::mqtt) enum Way {
+pub(super) enum Way {
     /// By itself, at this address.
     Direct(SocketAddr),
     /// Through a line that the bridge has made.
@@ -33,7 +45,27 @@ pub(in crate::mqtt) enum Way {
 }
 
 impl Way {
-    pub(in crate::mqtt) fn mqtt_options(&self, options: &Options) -> MqttOptions {
+    /// Starts an event loop in a task of its own. Where that panics, what it yields ends.
+    pub(super) fn start(
+        &self,
+        options: &Options,
+    ) -> (AsyncClient, mpsc::UnboundedReceiver<Polled>, JoinHandle<()>) {
+        // Twice the window: the channel never fills, so that handing over never waits.
+        let (client, mut eventloop) = AsyncClient::new(self.mqtt_options(options), 2 * WINDOW);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
+        eventloop.set_network_options(network);
+        let (forward, events) = mpsc::unbounded_channel();
+        let cause = match self {
+            Self::Direct(_) => None,
+            Self::Tunnel(tunnel) => Some(tunnel.cause.clone()),
+        };
+        let poller = tokio::spawn(poll(eventloop, forward, cause).in_current_span());
+        (client, events, poller)
+    }
+
+    fn mqtt_options(&self, options: &Options) -> MqttOptions {
         match self {
             Self::Direct(SocketAddr::V6(address)) if address.scope_id() != 0 => {
                 let host = format!("[{}%{}]", address.ip(), address.scope_id());
@@ -47,16 +79,8 @@ impl Way {
         }
     }
 
-    /// Why a tunnel ended, of which rumqttc only sees that it did.
-    pub(in crate::mqtt) fn cause(&self) -> Option<Cause> {
-        match self {
-            Self::Direct(_) => None,
-            Self::Tunnel(tunnel) => Some(tunnel.cause.clone()),
-        }
-    }
-
     /// Waits until everything has passed and the broker has closed its side.
-    pub(in crate::mqtt) async fn ended(&mut self) {
+    pub(super) async fn ended(&mut self) {
         if let Self::Tunnel(tunnel) = self {
             // A task that panicked has ended too.
             let _ = (&mut tunnel.task).await;
@@ -64,13 +88,35 @@ impl Way {
     }
 }
 
+/// Nothing but polls and forwards: a poll that is dropped half-way can lose a packet.
+/// `cause` knows why a tunnel ended, of which rumqttc only sees that it did.
+async fn poll(
+    mut eventloop: EventLoop,
+    forward: mpsc::UnboundedSender<Polled>,
+    cause: Option<Cause>,
+) {
+    loop {
+        let mut polled = eventloop.poll().await;
+        if polled.is_err()
+            && let Some(error) = cause.as_ref().and_then(Cause::take)
+        {
+            polled = Err(ConnectionError::Io(error));
+        }
+        // After DISCONNECT, and after an error, the next poll would connect again.
+        let last = matches!(polled, Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect)));
+        if forward.send(polled).is_err() || last {
+            return;
+        }
+    }
+}
+
 /// Why a line ended, where it was not its peer's regular end.
 #[derive(Debug, Clone, Default)]
-pub(in crate::mqtt) struct Cause(Arc<Mutex<Option<io::Error>>>);
+struct Cause(Arc<Mutex<Option<io::Error>>>);
 
 impl Cause {
     /// Takes it, once.
-    pub(in crate::mqtt) fn take(&self) -> Option<io::Error> {
+    fn take(&self) -> Option<io::Error> {
         self.0.lock().ok()?.take()
     }
 
@@ -83,7 +129,7 @@ impl Cause {
 
 /// A socket in this process, and what passes between it and a line to the broker. Ends with this.
 #[derive(Debug)]
-pub(in crate::mqtt) struct Tunnel {
+pub(super) struct Tunnel {
     path: String,
     cause: Cause,
     task: JoinHandle<()>,
@@ -97,7 +143,7 @@ impl Drop for Tunnel {
 
 impl Tunnel {
     /// Listens, for one connection of this process.
-    pub(in crate::mqtt) fn start(line: Line) -> io::Result<Self> {
+    pub(super) fn start(line: Line) -> io::Result<Self> {
         let path = socket_path();
         let listener = UnixListener::bind(&path)?;
         let cause = Cause::default();
