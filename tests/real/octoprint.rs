@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Process, eventually, free_port};
+use super::{Process, eventually, free_port, within};
 
+/// OctoPrint starts slowly where others are busy too.
+const START: Duration = Duration::from_secs(120);
 pub const KEY: &str = "A0B1C2D3E4F5A0B1C2D3E4F5A0B1C2D3";
 pub const USER: &str = "admin";
 pub const PASSWORD: &str = "correct horse";
@@ -136,7 +139,7 @@ impl OctoPrint {
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         self.process = Some(Process(command.spawn().expect("OctoPrint is installed")));
         let this = &*self;
-        eventually("OctoPrint's printer to be operational", || async move {
+        within(START, "OctoPrint's printer to be operational", || async move {
             let answer = this.try_get("api/printer").await?;
             answer["state"]["flags"]["operational"].as_bool().filter(|operational| *operational)
         })
