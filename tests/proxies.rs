@@ -16,7 +16,7 @@ use real::mosquitto::Mosquitto;
 use real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
 use real::reverse_proxy::{Program, ReverseProxy};
 use real::watcher::{Seen, Watcher};
-use real::{free_port, left_out};
+use real::{eventually, free_port, left_out};
 use serde_json::{Value, json};
 
 /// A certificate for 127.0.0.1 in `dir`, its key, and both in one file.
@@ -141,8 +141,11 @@ impl Scene {
     async fn works(&self, id: &str, octoprint: &OctoPrint, target: f64) {
         let answer = self.command(id, "temperature/bed", &target.to_string()).await;
         assert_eq!(answer["ok"], true, "{id}: {answer}");
-        let printer = octoprint.get("api/printer").await;
-        assert_eq!(printer["temperature"]["bed"]["target"], target, "{id}");
+        eventually("the target to be with the printer", || async {
+            let printer = octoprint.get("api/printer").await;
+            (printer["temperature"]["bed"]["target"] == target).then_some(())
+        })
+        .await;
         let mark = self.watcher.mark();
         let file = format!("{id}{target}.gcode");
         octoprint.upload(&file, 1).await;

@@ -102,7 +102,7 @@ impl OctoPrint {
             process: None,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         };
-        octoprint.add_user(USER, PASSWORD, KEY, true);
+        octoprint.add_user(USER, PASSWORD, KEY, true).await;
         octoprint.run().await;
         octoprint
     }
@@ -120,13 +120,15 @@ impl OctoPrint {
     }
 
     /// Adds a user with an API key; before the start.
-    fn add_user(&self, name: &str, password: &str, key: &str, admin: bool) {
+    async fn add_user(&self, name: &str, password: &str, key: &str, admin: bool) {
         let mut command = self.octoprint(false);
         command.args(["user", "add", "--password", password, name]);
         if admin {
             command.arg("--admin");
         }
-        assert!(command.status().expect("OctoPrint is installed").success());
+        // Others start meanwhile, in the same task.
+        let status = tokio::process::Command::from(command).status().await;
+        assert!(status.expect("OctoPrint is installed").success());
         let path = self.dir.path().join("users.yaml");
         let users = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, users.replacen("apikey: null", &format!("apikey: {key}"), 1))
