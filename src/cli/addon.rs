@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::plain_http::{self, NoAnswer};
+use super::plain_http::{self, Unanswered};
 use crate::causes::{self, Cause};
 use crate::config::{self, ConfigErrors, Loaded};
 
@@ -46,7 +46,7 @@ pub enum AddonError {
 pub enum NoService {
     /// It does not answer.
     #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
+    Unanswered(#[from] Unanswered),
     /// It answers with an error.
     #[error("its answer was {0}")]
     Status(StatusCode),

@@ -14,6 +14,7 @@ use super::logging;
 use super::run::{BridgeError, bridge};
 use super::subcommand::{self, Failure, block_on};
 use crate::bridge::SetLogLevel;
+use crate::causes;
 use crate::config;
 use crate::simulator::{Simulator, SimulatorOptions};
 
@@ -70,7 +71,7 @@ pub fn start_broker(port: u16) -> Result<(), DemoError> {
         .name("broker".to_owned())
         .spawn(move || {
             if let Err(error) = broker.start() {
-                tracing::error!("the embedded broker has ended: {error}");
+                tracing::error!("the embedded broker has ended: {}", causes::told(&error));
             }
         })
         .map_err(DemoError::Broker)?;

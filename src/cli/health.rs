@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::plain_http::{self, NoAnswer};
+use super::plain_http::{self, Unanswered};
 use super::subcommand::{Failure, block_on};
 use crate::config::Config;
 
@@ -30,7 +30,7 @@ pub enum HealthError {
         /// Where.
         listen: SocketAddr,
         /// Why.
-        source: NoAnswer,
+        source: Unanswered,
     },
     /// What answers is no bridge.
     #[error("no bridge answers at http.listen = {0}: something else does")]

@@ -2,6 +2,8 @@
 //!
 //! A subcommand returns a [`Failure`]; [`run`] prints it and chooses the exit code.
 
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "here the program speaks to people")]
+
 pub mod addon;
 pub mod authorize;
 pub mod check;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+pub use plain_http::Unanswered;
 use subcommand::block_on;
 pub use subcommand::{Failure, stop};
 

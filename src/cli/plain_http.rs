@@ -11,7 +11,7 @@ use crate::tls::{self, TlsError};
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum Unanswered {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -20,7 +20,7 @@ pub enum NoAnswer {
     Http(#[from] HttpFault),
 }
 
-impl From<reqwest::Error> for NoAnswer {
+impl From<reqwest::Error> for Unanswered {
     fn from(error: reqwest::Error) -> Self {
         Self::Http(error.into())
     }
@@ -29,12 +29,12 @@ impl From<reqwest::Error> for NoAnswer {
 /// Gets `url`, with `token` as the bearer's where one is given. The environment's proxy is not asked.
 ///
 /// # Errors
-/// [`NoAnswer`] where no answer came.
+/// [`Unanswered`] where no answer came.
 pub(crate) async fn get(
     url: &str,
     token: Option<&str>,
     timeout: Duration,
-) -> Result<(StatusCode, Bytes), NoAnswer> {
+) -> Result<(StatusCode, Bytes), Unanswered> {
     // Without TLS it does not matter what would be trusted.
     let tls = tls::client_config(&Tls::default(), false)?;
     let client = reqwest::Client::builder()

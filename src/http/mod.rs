@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::Vitals;
+use crate::causes;
 
 /// How long to wait after a connection that could not be taken, as where too many files are open.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ async fn connection(stream: TcpStream, vitals: Arc<Vitals>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!("http.listen: a connection failed: {error}");
+        tracing::debug!("http.listen: a connection failed: {}", causes::told(&error));
     }
 }
 

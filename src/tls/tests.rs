@@ -7,6 +7,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::causes::Cause;
 
 #[test]
 fn plain_connections_need_no_certificates() {
@@ -30,7 +31,7 @@ impl OpenSsl {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -89,15 +90,15 @@ impl Server {
     }
 
     /// Asks for its page as `host`, trusting as `tls` says.
-    async fn ask(&self, host: &str, tls: &Tls) -> Result<(), String> {
-        let config = client_config(tls, true).map_err(|error| error.to_string())?;
+    async fn ask(&self, host: &str, tls: &Tls) -> Result<(), Cause> {
+        let config = client_config(tls, true)?;
         let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();
         let connector = tokio_rustls::TlsConnector::from(config);
-        let mut stream = connector.connect(name, tcp).await.map_err(|error| error.to_string())?;
+        let mut stream = connector.connect(name, tcp).await?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
         let mut answer = [0; 8];
-        stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
+        stream.read_exact(&mut answer).await?;
         assert_eq!(&answer, b"HTTP/1.0");
         Ok(())
     }
@@ -124,10 +125,10 @@ async fn a_certificate_that_is_one_of_ca_file_is_trusted_and_its_name_still_chec
         let server = Server::start(&ssl, name, "").await;
         server.ask("localhost", &trusting(&ssl.path(&format!("{name}.pem")))).await.unwrap();
         let other = trusting(&ssl.path("other.pem"));
-        let error = server.ask("localhost", &other).await.unwrap_err();
+        let error = server.ask("localhost", &other).await.unwrap_err().to_string();
         assert!(error.contains("ca_file") && !error.contains("subjectAltName"), "{error}");
         let own = trusting(&ssl.path(&format!("{name}.pem")));
-        let error = server.ask("octopi.local", &own).await.unwrap_err();
+        let error = server.ask("octopi.local", &own).await.unwrap_err().to_string();
         assert!(error.contains("not for octopi.local but for"), "{error}");
         assert!(!error.contains("CaUsedAsEndEntity") && !error.contains("trusted"), "{error}");
     }
@@ -154,7 +155,7 @@ async fn the_error_names_every_fault_and_insecure_connects_all_the_same() {
         let server = Server::start(&ssl, name, "").await;
         // Trusted by itself or not, the fault is named.
         for tls in [trusting(&ssl.path(&format!("{name}.pem"))), trusting(&ssl.path("nosan.pem"))] {
-            let error = server.ask("localhost", &tls).await.unwrap_err();
+            let error = server.ask("localhost", &tls).await.unwrap_err().to_string();
             assert!(error.contains(telling), "{name}: {error}");
         }
         server.ask("localhost", &INSECURE).await.unwrap();
@@ -175,13 +176,13 @@ fn a_clock_that_is_years_off_is_told_as_that() {
     let verify = |host: &'static str, year_of_1970: u32| {
         let now = UnixTime::since_unix_epoch(year * year_of_1970);
         let name = ServerName::try_from(host).unwrap();
-        trusting.verify_server_cert(&own[0], &[], &name, &[], now).map_err(|e| e.to_string())
+        trusting.verify_server_cert(&own[0], &[], &name, &[], now)
     };
-    let early = verify("localhost", 1).unwrap_err();
+    let early = verify("localhost", 1).unwrap_err().to_string();
     assert!(early.contains("not valid before 2"), "{early}");
     let years_ago = "clock says 1971-01-01T00:00:00Z, which is years ago: set the clock";
     assert!(early.ends_with(years_ago), "{early}");
-    let late = verify("octopi.local", 200).unwrap_err();
+    let late = verify("octopi.local", 200).unwrap_err().to_string();
     assert!(late.contains("it expired on 2") && late.contains("clock says 2169"), "{late}");
     assert!(late.contains("set the clock if that is wrong"), "{late}");
     assert!(late.contains("not for octopi.local"), "both are told: {late}");
@@ -205,7 +206,7 @@ async fn insecure_connects_to_old_and_odd_certificates() {
     ] {
         let server = Server::start(&ssl, name, more).await;
         let asked = server.ask("some.name", &INSECURE).await;
-        assert_eq!(asked, Ok(()), "{name} {more}");
+        assert!(asked.is_ok(), "{name} {more}: {asked:?}");
         let refused = server.ask("localhost", &Tls::default()).await;
         assert!(refused.is_err(), "{name}");
     }

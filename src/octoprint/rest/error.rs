@@ -144,9 +144,10 @@ impl RestError {
         }
     }
 
-    /// The failed login, where that is why.
+    /// The login that failed, where the call needed one first.
     pub fn login(&self) -> Option<&LoginError> {
-        self.source.as_ref()?.downcast_ref()
+        let source = self.source.as_ref().filter(|_| self.kind == RestErrorKind::Login);
+        source?.downcast_ref()
     }
 
     /// Whether the call reached OctoPrint, or may have, with no answer of OctoPrint's to tell what

@@ -35,7 +35,7 @@ pub(in crate::octoprint) enum NetError {
 
 #[derive(Debug, thiserror::Error)]
 #[error("no HTTP answer: {0}")]
-struct NoAnswer(#[source] HttpFault);
+struct NoHttpAnswer(#[source] HttpFault);
 
 impl NetError {
     pub(in crate::octoprint) fn of(error: reqwest::Error) -> Self {
@@ -54,8 +54,8 @@ impl NetError {
             Some(io::ErrorKind::TimedOut) => Self::Timeout,
             Some(_) => Self::Down(fault(error)),
             None if error.is_timeout() => Self::Timeout,
-            None if is_parse(&error) => Self::Unreadable(shared(NoAnswer(error.into()))),
-            None => Self::Down(shared(NoAnswer(error.into()))),
+            None if is_parse(&error) => Self::Unreadable(shared(NoHttpAnswer(error.into()))),
+            None => Self::Down(shared(NoHttpAnswer(error.into()))),
         }
     }
 
