@@ -2,6 +2,15 @@
 //!
 //! `cargo bench --bench parts`; with `-- --quick` it only looks whether they run.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a measurement that cannot go on has failed, and nothing is above this crate"
+)]
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 use std::hint::black_box;

@@ -4,6 +4,6 @@ use std::time::Instant;
 
 /// The instant by the clock that tokio's timers follow. It is the system's but in simulated time,
 /// where a task that measured by another clock than it sleeps by would wake too early for ever.
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

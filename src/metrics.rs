@@ -130,7 +130,7 @@ fn label(printer: &str) -> Label {
 }
 
 impl Collector for Bridge {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.broker.counts();
         let status = self.broker.status();
         let (connected, connections) = {
@@ -175,7 +175,8 @@ impl Collector for Bridge {
                 let encoder = encoder.encode_family(&label)?;
                 match gauge {
                     true => {
-                        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?
+                        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+                            .encode(encoder)?;
                     }
                     false => ConstCounter::new(value).encode(encoder)?,
                 }
@@ -209,7 +210,7 @@ impl Collector for Bridge {
 /// A metric without labels.
 trait OneMetric {
     fn kind(&self) -> MetricType;
-    fn encode_as(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error>;
+    fn encode_as(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error>;
 }
 
 impl<M: EncodeMetric + TypedMetric> OneMetric for M {
@@ -217,7 +218,7 @@ impl<M: EncodeMetric + TypedMetric> OneMetric for M {
         M::TYPE
     }
 
-    fn encode_as(&self, encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+    fn encode_as(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.encode(encoder)
     }
 }

@@ -25,6 +25,9 @@ pub fn whole_seconds(at: SystemTime) -> SystemTime {
 }
 
 /// For serde: RFC 3339 or null.
+///
+/// # Errors
+/// Those of `out`.
 pub fn serialize<S: Serializer>(at: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
     match at.and_then(rfc3339) {
         Some(text) => out.serialize_some(&text),

@@ -1,5 +1,15 @@
 //! The configuration, as users write it and as they get it wrong.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 use std::time::Duration;
 
 use octoprint2mqtt::config::{self, Config, ConfigErrors, Loaded};

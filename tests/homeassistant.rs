@@ -1,5 +1,15 @@
 //! A real Home Assistant with a real broker, a real OctoPrint and the bridge between.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 #[path = "homeassistant/automations.rs"]
 mod automations;
 #[path = "homeassistant/delivery.rs"]

@@ -2,6 +2,16 @@
 //! breaks, whose clock is set, and which sends noise besides: what is published of its prints is the
 //! truth. Sessions are drawn from fixed seeds and run in simulated time.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 mod hostile;
 
 use hostile::prints::run;

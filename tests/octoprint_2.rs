@@ -1,5 +1,15 @@
 //! What is published of recorded messages of OctoPrint 2.0.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
@@ -61,7 +71,7 @@ impl Session {
         }
     }
 
-    fn event(&mut self, at: f64, kind: &str, payload: Value) {
+    fn event(&mut self, at: f64, kind: &str, payload: &Value) {
         self.hear(at, "event", &json!({"type": kind, "payload": payload}));
     }
 
@@ -177,9 +187,9 @@ fn the_last_print_time_is_asked_for_where_the_state_has_none() {
     session.hear(3.0, "current", &job(json!("b.gcode"), json!({"user": null})));
     assert_eq!(snapshot(&mut session), None, "it is the same file");
     let written = |path: &str| json!({"storage": "local", "path": path});
-    session.event(4.0, "MetadataStatisticsUpdated", written("a.gcode"));
+    session.event(4.0, "MetadataStatisticsUpdated", &written("a.gcode"));
     assert_eq!(snapshot(&mut session), None);
-    session.event(4.0, "MetadataStatisticsUpdated", written("b.gcode"));
+    session.event(4.0, "MetadataStatisticsUpdated", &written("b.gcode"));
     let file = snapshot(&mut session).unwrap();
     assert_eq!(file, asked);
     let times = [("_default".to_owned(), 8.5), ("other".to_owned(), 3.0)].into();
@@ -260,10 +270,10 @@ fn a_heater_without_a_name_is_none() {
 fn an_emergency_stop_that_is_told_late_is_still_the_cause() {
     let mut session = Session::new();
     let gone = json!({"state": {"text": "Offline after error", "error": "", "flags": {}}});
-    session.event(0.0, "Disconnected", json!({"connector": "serial"}));
+    session.event(0.0, "Disconnected", &json!({"connector": "serial"}));
     session.hear(0.1, "current", &gone);
     assert_eq!(session.last("printer", 1.0)["error"], "the connection to the printer was lost");
-    session.event(0.2, "EStop", Value::Null);
+    session.event(0.2, "EStop", &Value::Null);
     assert_eq!(session.last("printer", 1.0)["error"], "emergency stop");
     // What OctoPrint itself says is right.
     let told = json!({"state": {"text": "Offline after error", "error": "No space", "flags": {}}});

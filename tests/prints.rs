@@ -1,6 +1,16 @@
 //! What is said of prints and of the last event, through the whole bridge: events as no OctoPrint
 //! sends them on request.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 #[path = "real/watcher.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;

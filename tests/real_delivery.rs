@@ -2,6 +2,16 @@
 //! simulated OctoPrint, and a Home Assistant of which only the birth and the will are there.
 //! `tests/homeassistant/delivery.rs` has the real one.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 mod real;
 
 use std::path::Path;

@@ -1,5 +1,15 @@
 //! What waits and what was missed, over crashes and absences, with the real programs.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 mod real;
 
 use std::time::Duration;
@@ -189,7 +199,7 @@ async fn a_broker_that_restarts_fifty_times_loses_nothing() {
 
 /// The events from the start of the first print on, but for those that differ from socket to socket
 /// and those of the analysis of files, which goes on beside the print at its own pace.
-fn of_the_print(events: Vec<(String, bool)>) -> Vec<(String, bool)> {
+fn of_the_print(events: &[(String, bool)]) -> Vec<(String, bool)> {
     let other = |kind: &str| {
         kind.starts_with("Client") || kind.starts_with("Metadata") || kind == "UserLoggedIn"
     };
@@ -251,11 +261,11 @@ async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
             Some((kind, seen.json()["_delayed"].is_u64()))
         })
         .collect();
-    let (said, sent) = (sent.clone(), of_the_print(sent));
+    let (said, sent) = (sent.clone(), of_the_print(&sent));
     // All of them, in order; what comes in between was on its way when the line broke, comes a
     // second time and says so.
     let mut next = 0;
-    for (kind, late) in of_the_print(arrived) {
+    for (kind, late) in of_the_print(&arrived) {
         if sent.get(next).is_some_and(|(expected, _)| *expected == kind) {
             next += 1;
         } else {

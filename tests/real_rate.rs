@@ -1,5 +1,15 @@
 //! The rate at which a real OctoPrint pushes follows the latency of a real Mosquitto.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
 mod real;
 
 use std::time::{Duration, Instant};
@@ -9,7 +19,7 @@ use real::mosquitto::Mosquitto;
 use real::octoprint::OctoPrint;
 use real::proxy::Proxy;
 use real::sockjs::unpack;
-use real::watcher::Watcher;
+use real::watcher::{Seen, Watcher};
 use serde_json::{Value, json};
 
 const SOCKET: &str = "octoprint2mqtt/mk3/socket";
@@ -76,7 +86,7 @@ impl World {
     /// What the socket says, newest last.
     fn told(&self, mark: usize) -> Vec<Value> {
         let seen = self.watcher.seen();
-        seen[mark..].iter().filter(|seen| seen.topic == SOCKET).map(|seen| seen.json()).collect()
+        seen[mark..].iter().filter(|seen| seen.topic == SOCKET).map(Seen::json).collect()
     }
 
     async fn until(&self, mark: usize, what: &str, matches: impl Fn(&Value) -> bool) {

@@ -18,7 +18,11 @@ type ObjectMembers<'a> = BTreeMap<String, &'a RawValue>;
 /// `publication`, of the printer with these `topics`, or what is sent in its place: an event
 /// without its fields, a print event or a state whole but with its texts cut, of anything else how
 /// large it was.
-pub fn fit(publication: Publication, topics: &PrinterTopics, limit: PacketLimit) -> Publication {
+pub(crate) fn fit(
+    publication: Publication,
+    topics: &PrinterTopics,
+    limit: PacketLimit,
+) -> Publication {
     let whole = publication.topic == topics.print
         || publication.kind == Kind::State && publication.topic != topics.connected;
     let stamped = is_stamped(publication.kind);
@@ -30,12 +34,12 @@ pub fn fit(publication: Publication, topics: &PrinterTopics, limit: PacketLimit)
 }
 
 /// An answer, with its texts cut where it is too large.
-pub fn fit_answer(publication: Publication, limit: PacketLimit) -> Publication {
+pub(crate) fn fit_answer(publication: Publication, limit: PacketLimit) -> Publication {
     replace(publication, limit, |payload, _, _| cut(payload))
 }
 
 /// An event of before the restart: it may be of a time when larger ones were sent.
-pub fn fit_kept(event: KeptEvent, limit: PacketLimit) -> KeptEvent {
+pub(crate) fn fit_kept(event: KeptEvent, limit: PacketLimit) -> KeptEvent {
     let Some(bytes) = exceeds(&event.topic, &event.payload, event.stamped, limit) else {
         return event;
     };

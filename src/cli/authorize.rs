@@ -41,7 +41,7 @@ pub struct Arguments {
     user: Option<String>,
     /// How long to wait for the click
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
-    timeout: std::time::Duration,
+    timeout: Duration,
     /// PEM file of a private CA to trust
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,

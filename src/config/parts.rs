@@ -32,7 +32,7 @@ pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String
         match (given("cert_file"), given("key_file")) {
             (true, false) => section.missing("key_file", "the key that goes with cert_file"),
             (false, true) => {
-                section.missing("cert_file", "the certificate that goes with key_file")
+                section.missing("cert_file", "the certificate that goes with key_file");
             }
             _ => {}
         }

@@ -183,7 +183,7 @@ impl<'s> Section<'s> {
     }
 
     /// The table `key`; an empty one where the file has none.
-    pub(super) fn section(&self, key: &str) -> Section<'s> {
+    pub(super) fn section(&self, key: &str) -> Self {
         let file = self.file.and_then(|file| file.get(key)).and_then(|value| match &value.kind {
             ValueKind::Table(table) => Some(table),
             _ => {

@@ -81,7 +81,7 @@ pub struct Tls {
 }
 
 /// Where Home Assistant publishes its birth and its will where nobody moved them.
-pub const STATUS_TOPIC: &str = "homeassistant/status";
+pub(crate) const STATUS_TOPIC: &str = "homeassistant/status";
 
 /// Home Assistant's discovery.
 #[derive(Debug, Clone)]

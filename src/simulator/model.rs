@@ -83,6 +83,7 @@ pub(super) fn server_time() -> f64 {
 }
 
 /// A command in a state that does not allow it.
+#[derive(Clone, Copy)]
 pub(super) struct Conflict;
 
 impl Model {
@@ -153,7 +154,9 @@ impl Model {
 
     fn fire_job(&mut self, kind: &str, more: Value) {
         let mut payload = self.job_payload();
-        payload.extend(more.as_object().cloned().unwrap_or_default());
+        if let Value::Object(more) = more {
+            payload.extend(more);
+        }
         self.fire(kind, Value::Object(payload));
     }
 

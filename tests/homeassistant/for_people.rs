@@ -147,7 +147,7 @@ fn entities_of(dashboard: &Value, found: &mut BTreeSet<String>) {
 
 /// Adds the dashboard of this package.
 async fn add_dashboard(home: &HomeAssistant) -> Value {
-    let dashboard = home.yaml("homeassistant/dashboard.yaml").await;
+    let dashboard = home.yaml("homeassistant/dashboard.yaml");
     home.ask(json!({"type": "lovelace/dashboards/create", "url_path": "printers-3d", "title": "3D printers",
         "icon": "mdi:printer-3d", "show_in_sidebar": true, "require_admin": false, "mode": "storage"}))
         .await;

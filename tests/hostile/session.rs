@@ -132,7 +132,7 @@ fn act(octoprint: &OctoPrint, socket: &Socket) {
             socket.disconnect();
             socket.connect();
         }
-        2 => socket.send_message("x", serde_json::Value::Null),
+        2 => socket.send_message("x", &serde_json::Value::Null),
         3 => socket.set_rate(RateMode::Manual(7)),
         4 => socket.set_rate(RateMode::Auto),
         5 => socket.connect(),

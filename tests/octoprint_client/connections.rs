@@ -19,7 +19,7 @@ async fn the_order_of_the_introduction() {
     assert!(sent[0].contains("subscribe") && sent[1] == r#"["{\"throttle\":3}"]"#, "{sent:?}");
     assert_eq!(sent[2], r#"["{\"auth\":\"admin:SESSION\"}"]"#);
     reaches(&socket, SocketState::Connected).await;
-    socket.send_message("throttle", 7.into());
+    socket.send_message("throttle", &7.into());
     assert_eq!(first.receive().await.unwrap(), r#"["{\"throttle\":7}"]"#);
     socket.decrease_rate();
     assert_eq!(first.receive().await.unwrap(), r#"["{\"throttle\":4}"]"#);

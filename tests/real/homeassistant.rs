@@ -242,7 +242,7 @@ impl HomeAssistant {
     }
 
     /// The YAML file of this package as JSON.
-    pub async fn yaml(&self, path: &str) -> Value {
+    pub fn yaml(&self, path: &str) -> Value {
         let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
         let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
         let output = Command::new(bin("python")).args(["-c", script, &path]).output().unwrap();

@@ -32,10 +32,11 @@ pub struct OctoPrint {
 }
 
 fn program() -> PathBuf {
-    std::env::var_os("OCTOPRINT2MQTT_TEST_OCTOPRINT").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var("HOME").unwrap();
-        PathBuf::from(home).join(".cache/octoprint2mqtt/octoprint-1.11.8/bin/octoprint")
-    })
+    if let Some(program) = std::env::var_os("OCTOPRINT2MQTT_TEST_OCTOPRINT") {
+        return program.into();
+    }
+    let home = std::env::var("HOME").unwrap();
+    PathBuf::from(home).join(".cache/octoprint2mqtt/octoprint-1.11.8/bin/octoprint")
 }
 
 /// The release candidate of OctoPrint 2.0.

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
 /// What the announcer works with.
-pub struct Announcer {
+pub(crate) struct Announcer {
     /// The bridge's names.
     pub identity: Identity,
     /// The base topic.
@@ -39,7 +39,7 @@ pub struct Announcer {
 }
 
 /// What is told to Home Assistant.
-pub struct Devices {
+pub(crate) struct Devices {
     /// Discovery settings.
     pub settings: Arc<Settings>,
     /// The ids of all printers that are configured, also of those that another bridge serves.
@@ -52,7 +52,7 @@ impl Announcer {
     /// Waits for the broker, looks who else is there and what an earlier bridge published, says
     /// that the bridge is there, publishes its device, removes printers that are its own and no
     /// longer configured, and lets the others go on.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut status = self.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {
             return;
@@ -201,7 +201,7 @@ impl Announcer {
         match self.retained(&[&filter]).await {
             Ok(messages) => {
                 tokio::time::sleep(CLEAR_AFTER).await;
-                for topic in messages.iter().filter_map(mqtt::Incoming::own_topic) {
+                for topic in messages.iter().filter_map(Incoming::own_topic) {
                     self.publish(topic, bytes::Bytes::new());
                 }
             }

@@ -13,7 +13,7 @@ use crate::store::{BRIDGE, Known, Store};
 const PRESENCE: &str = "home_assistant";
 
 /// See the module's text.
-pub struct HomeAssistantAttendance {
+pub(crate) struct HomeAssistantAttendance {
     presence: Presence,
     topics: BTreeSet<String>,
     online: String,
@@ -24,7 +24,11 @@ pub struct HomeAssistantAttendance {
 
 impl HomeAssistantAttendance {
     /// Goes on from what `known` has; `None` where Home Assistant is not used.
-    pub fn new(settings: &config::HomeAssistant, store: Store, known: &Known) -> Option<Self> {
+    pub(crate) fn new(
+        settings: &config::HomeAssistant,
+        store: Store,
+        known: &Known,
+    ) -> Option<Self> {
         if !settings.enabled {
             return None;
         }
@@ -40,7 +44,7 @@ impl HomeAssistantAttendance {
     }
 
     /// The topics on which Home Assistant says that it has started or is gone.
-    pub fn filters(&self) -> &BTreeSet<String> {
+    pub(crate) fn filters(&self) -> &BTreeSet<String> {
         &self.topics
     }
 

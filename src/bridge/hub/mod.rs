@@ -414,5 +414,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(test)]
+#[cfg(feature = "demo")]
 mod tests;

@@ -34,7 +34,7 @@ const DISCOVERED: Duration = Duration::from_secs(2);
 /// What is known of Home Assistant over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct PresenceRecord {
+pub(crate) struct PresenceRecord {
     /// It was seen, ever.
     pub seen: bool,
     /// It was away.
@@ -45,7 +45,7 @@ pub struct PresenceRecord {
 
 /// What its status topic says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LifeSign {
+pub(crate) enum LifeSign {
     /// It has started, or is connected again.
     Birth,
     /// It is gone.
@@ -74,7 +74,7 @@ enum Step {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     wait: Duration,
     record: PresenceRecord,
     state: Phase,
@@ -86,18 +86,18 @@ pub struct Presence {
 
 impl Presence {
     /// Goes on from `record`. Home Assistant is awaited for `wait`; zero is not at all.
-    pub fn new(wait: Duration, record: PresenceRecord) -> Self {
+    pub(crate) fn new(wait: Duration, record: PresenceRecord) -> Self {
         Self { wait, record, state: Phase::Open, republish_at: None, birth: None }
     }
 
     /// What is to be kept over a restart.
-    pub fn record(&self) -> PresenceRecord {
+    pub(crate) fn record(&self) -> PresenceRecord {
         self.record
     }
 
     /// The state in one word: `unknown` (never seen), `online`, `away`, `perhaps_away`, `returning`,
     /// `given_up`.
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self.state {
             Phase::Awaited { certain: true, .. } => "away",
             Phase::Awaited { certain: false, .. } => "perhaps_away",
@@ -110,7 +110,7 @@ impl Presence {
     }
 
     /// Whether Home Assistant may ever be awaited.
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         !self.wait.is_zero()
     }
 
@@ -119,7 +119,7 @@ impl Presence {
     }
 
     /// A connection is there and subscribed.
-    pub fn subscribed(&mut self, subscribed: Subscribed, now: Instant) {
+    pub(crate) fn subscribed(&mut self, subscribed: Subscribed, now: Instant) {
         self.expire(now);
         if !self.is_awaited_at_all() {
             return;
@@ -165,7 +165,7 @@ impl Presence {
     }
 
     /// Its status topic says something.
-    pub fn hear(&mut self, status: LifeSign, retained: bool, now: Instant) {
+    pub(crate) fn hear(&mut self, status: LifeSign, retained: bool, now: Instant) {
         match status {
             // One of some time or other.
             LifeSign::Birth if retained => {}
@@ -205,7 +205,7 @@ impl Presence {
     }
 
     /// The broker has what was to be published again.
-    pub fn announced(&mut self, now: Instant) {
+    pub(crate) fn announced(&mut self, now: Instant) {
         if let Phase::Returning { step: step @ Step::Announcing, .. } = &mut self.state {
             *step = Step::Discovering(now + DISCOVERED);
         }
@@ -226,7 +226,7 @@ impl Presence {
     }
 
     /// Whether print events may go out, and what is to be done.
-    pub fn verdict(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn verdict(&mut self, now: Instant) -> Verdict {
         self.expire(now);
         let mut republish = false;
         if let Phase::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state

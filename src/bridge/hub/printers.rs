@@ -19,7 +19,7 @@ use crate::octoprint::RateMode;
 use crate::topics::PrinterTopics;
 
 /// What all that one printer's tasks do depends on, however often they are begun anew.
-pub struct Place {
+pub(crate) struct Place {
     /// The configuration.
     pub config: Arc<Config>,
     /// Which of its printers this is.
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// The printer, with its socket as it is now.
-    pub fn printer(&self, memory: Memory) -> Box<Printer> {
+    pub(crate) fn printer(&self, memory: Memory) -> Box<Printer> {
         let (lane, socket) = (OWN_LANE + 1 + self.index, self.sockets.get(self.index));
         if let Some(factor) = *memory.rate.get() {
             socket.set_rate(RateMode::Manual(factor));
@@ -53,7 +53,7 @@ impl Place {
 
     /// Runs the printer until `stop`. Where one of its tasks panics, the printer is called offline,
     /// and all of them are begun anew after a pause. Boxed: a future holds its arguments twice.
-    pub async fn look_after(
+    pub(crate) async fn look_after(
         self: Box<Self>,
         mut printer: Box<Printer>,
         mut commands: mpsc::Receiver<Box<Incoming>>,

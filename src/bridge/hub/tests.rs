@@ -1,7 +1,7 @@
 //! Tasks that panic, between simulated OctoPrints and the embedded broker.
 
 #[path = "../../../tests/real/watcher.rs"]
-#[allow(dead_code, reason = "the tests with real programs use the rest")]
+#[allow(dead_code, unreachable_pub, reason = "the tests with real programs use it as well")]
 mod watcher;
 
 use serde_json::Value;

@@ -226,7 +226,7 @@ impl Printer {
 
     fn take_time(&mut self, now: Instant) {
         let wall = std::time::SystemTime::now();
-        let change = self.mapping.snapshot.flush(self::snapshot::Now { instant: now, wall });
+        let change = self.mapping.snapshot.flush(snapshot::Now { instant: now, wall });
         self.publish_states(change);
         if let Some(payload) = self.socket_state.flush(now) {
             self.publish_socket(payload);
@@ -281,7 +281,7 @@ impl Printer {
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
             self.memory.last_event.set(Some(Payload(last.payload.clone())));
         }
-        let payload = event.payload.map(|payload| payload.get());
+        let payload = event.payload.map(serde_json::value::RawValue::get);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let Followed { along, repeated } =
             self.memory.prints.event(&event.kind, payload, now, &rest);

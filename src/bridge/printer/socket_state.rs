@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::octoprint::{RateMode, SocketState as State, Status};
+use crate::octoprint::{RateMode, SocketState as State, Status, Transport};
 
 /// The longest that a change of the latency alone waits.
 const LATENCY_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ impl SocketValues {
     fn of(status: &Status) -> Self {
         Self {
             state: status.state.as_str(),
-            transport: status.transport.map(|transport| transport.as_str()),
+            transport: status.transport.map(Transport::as_str),
             attempt: status.attempt,
             next_attempt_in: status.next_attempt_in.map(|wait| wait.as_secs_f64().ceil() as u64),
             error: status.error.clone(),

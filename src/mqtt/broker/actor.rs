@@ -90,7 +90,7 @@ impl Actor {
             // A first attempt that failed: from then on the broker is away.
             self.heard.get_or_insert(started);
             let pause = retry.after(&lost, self.quarantine.is_settled());
-            let lost = causes::told(&lost) + hint(self.cause);
+            let lost = format!("{}{}", causes::told(&lost), hint(self.cause));
             let known = self.status.borrow().error.as_ref() == Some(&lost);
             self.said.lost(&lost, known, pause);
             self.status.send_modify(|status| {

@@ -141,7 +141,7 @@ impl Lost {
                 Self::NotMqtt("it answered with another packet".into())
             }
             ConnectionError::MqttState(error) => Self::NotMqtt(error.into()),
-            other => Self::NoRoute(other.into()),
+            other @ ConnectionError::RequestsDone => Self::NoRoute(other.into()),
         }
     }
 }

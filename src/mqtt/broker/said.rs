@@ -69,7 +69,7 @@ pub(super) fn sentence(verdict: &Verdict) {
     let cause = "each time that it was given this message alone, the broker ended the connection; it may be larger than the broker takes (see mqtt.max_packet_size), or the broker's access rules may forbid the topic";
     match sentence {
         Sentence::Strip => {
-            tracing::error!(%topic, bytes, "sent an event without its payload: {cause}")
+            tracing::error!(%topic, bytes, "sent an event without its payload: {cause}");
         }
         Sentence::Drop => {
             tracing::error!(%topic, bytes, "dropped an event that is rejected even without its payload: {cause}");

@@ -150,8 +150,8 @@ impl Socket {
     /// Sends `{kind: payload}` to OctoPrint. Dropped when there is no connection.
     ///
     /// OctoPrint ends the connection at a payload of a type it does not expect.
-    pub fn send_message(&self, kind: &str, payload: Value) {
-        self.command(Command::Send(frame::encode(kind, &payload)));
+    pub fn send_message(&self, kind: &str, payload: &Value) {
+        self.command(Command::Send(frame::encode(kind, payload)));
     }
 
     /// Sends `{"auth": "user:session"}`. The socket does that by itself when it connects.
@@ -164,7 +164,7 @@ impl Socket {
     /// [`Socket::increase_rate`].
     pub fn on_rate_too_low(
         &self,
-        hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
+        hook: impl Fn(&Self, Duration, Duration) + Send + Sync + 'static,
     ) {
         self.change_rate(RateChange::OnTooLow(self.hook(hook)));
     }
@@ -174,7 +174,7 @@ impl Socket {
     /// [`Socket::decrease_rate`].
     pub fn on_rate_too_high(
         &self,
-        hook: impl Fn(&Socket, Duration, Duration) + Send + Sync + 'static,
+        hook: impl Fn(&Self, Duration, Duration) + Send + Sync + 'static,
     ) {
         self.change_rate(RateChange::OnTooHigh(self.hook(hook)));
     }
@@ -261,7 +261,7 @@ impl Socket {
     }
 
     /// A hook as the task calls it: it must not keep the socket alive.
-    fn hook(&self, hook: impl Fn(&Socket, Duration, Duration) + Send + 'static) -> RateHook {
+    fn hook(&self, hook: impl Fn(&Self, Duration, Duration) + Send + 'static) -> RateHook {
         let handle = Arc::downgrade(&self.handle);
         Box::new(move |measured, limit| {
             if let Some(handle) = Weak::upgrade(&handle) {

@@ -243,13 +243,13 @@ mod tests {
     #[test]
     fn events_and_plugins_borrow() {
         let event = message("event", r#"{"type":"ZChange","payload":{"new":1.0}}"#);
-        let event: Event = event.json().unwrap();
+        let event: Event<'_> = event.json().unwrap();
         assert_eq!(
             (event.kind, event.payload.unwrap().get()),
             (EventKind::ZChange, r#"{"new":1.0}"#)
         );
         let plugin = message("plugin", r#"{"plugin":"psucontrol","data":null}"#);
-        let plugin: Plugin = plugin.json().unwrap();
+        let plugin: Plugin<'_> = plugin.json().unwrap();
         assert_eq!((&*plugin.plugin, plugin.data.is_none()), ("psucontrol", true));
     }
 

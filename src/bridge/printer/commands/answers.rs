@@ -101,8 +101,8 @@ struct NotDone<'a> {
 
 impl Answers {
     /// Publishes the answer to `asked`, and logs a failure.
-    pub fn answer(&self, asked: &Asked, outcome: Result<(), Failure>) {
-        match &outcome {
+    pub fn answer(&self, asked: &Asked, outcome: &Result<(), Failure>) {
+        match outcome {
             Ok(()) => tracing::debug!(command = asked.command, "done"),
             Err(Failure { error, .. }) => {
                 tracing::warn!(command = asked.command, error, "a command failed");
@@ -110,8 +110,8 @@ impl Answers {
         }
         // Maps with text keys always have a JSON form.
         for (topic, payload, kind) in [
-            (&self.topic, whole(asked, &outcome), Kind::ANSWER),
-            (&self.last, brief(asked, &outcome), Kind::State),
+            (&self.topic, whole(asked, outcome), Kind::ANSWER),
+            (&self.last, brief(asked, outcome), Kind::State),
         ] {
             let answer = Publication::new(self.lane, topic.clone(), payload, kind);
             self.broker.publish(oversize::fit_answer(answer, self.broker.limit()));

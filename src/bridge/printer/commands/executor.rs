@@ -73,18 +73,18 @@ impl Executor {
             let queued = Box::new(Queued { asked, command, stops, known });
             if let Err(refused) = self.queue.try_send(queued) {
                 let asked = refused.into_inner().asked;
-                self.answers.answer(&asked, Err(Failure::new("too many commands wait already")));
+                self.answers.answer(&asked, &Err(Failure::new("too many commands wait already")));
             }
             return;
         }
         match command {
             Command::Reconnect => {
                 self.socket.reconnect();
-                self.answers.answer(&asked, Ok(()));
+                self.answers.answer(&asked, &Ok(()));
             }
             Command::Rate(rate) => {
                 self.set_rate(rate);
-                self.answers.answer(&asked, Ok(()));
+                self.answers.answer(&asked, &Ok(()));
             }
             _ => self.emergency_stop(asked),
         }
@@ -114,7 +114,7 @@ impl Executor {
         let (rest, answers) = (self.socket.rest(), self.answers.clone());
         self.watch.spawn("emergency stop", async move {
             let outcome = rest.emergency_stop().await.map_err(Failure::from);
-            answers.answer(&asked, outcome);
+            answers.answer(&asked, &outcome);
         });
     }
 }
@@ -138,7 +138,7 @@ impl Worker {
                     panicked.resume();
                 }
             };
-            self.answers.answer(&asked, outcome);
+            self.answers.answer(&asked, &outcome);
         }
     }
 
@@ -146,11 +146,11 @@ impl Worker {
     fn fail(&self, asked: &Asked, mut waiting: mpsc::Receiver<Box<Queued>>) {
         let failure =
             "the bridge failed at this command, so it is unknown whether OctoPrint obeyed";
-        self.answers.answer(asked, Err(Failure::new(failure)));
+        self.answers.answer(asked, &Err(Failure::new(failure)));
         waiting.close();
         while let Ok(queued) = waiting.try_recv() {
             let failure = "dropped, for the bridge failed at the command before it";
-            self.answers.answer(&queued.asked, Err(Failure::new(failure)));
+            self.answers.answer(&queued.asked, &Err(Failure::new(failure)));
         }
     }
 
@@ -173,7 +173,7 @@ impl Worker {
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => {
-                rest.set_target(heater.as_str(), target).await?
+                rest.set_target(heater.as_str(), target).await?;
             }
             Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
             Command::Offset { heater, offset } => {

@@ -81,13 +81,13 @@ impl Intake {
         }
         if incoming.retained {
             let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
-            self.answers.answer(&asked, Err(Failure::new(refusal)));
+            self.answers.answer(&asked, &Err(Failure::new(refusal)));
             return;
         }
         let connected = self.socket.status().borrow().state == SocketState::Connected;
         match self.admission.admit(&asked, snapshot, connected, clock::now()) {
             Ok(Admitted { command, known }) => self.executor.submit(asked, command, known),
-            Err(failure) => self.answers.answer(&asked, Err(failure)),
+            Err(failure) => self.answers.answer(&asked, &Err(failure)),
         }
     }
 
@@ -118,7 +118,7 @@ impl Intake {
             let failure = Failure::new(
                 "the bridge failed at this command, so it is unknown whether OctoPrint obeyed",
             );
-            self.answers.answer(&asked(name, &incoming.payload), Err(failure));
+            self.answers.answer(&asked(name, &incoming.payload), &Err(failure));
         }
     }
 
@@ -140,7 +140,7 @@ impl Intake {
                 let failure = Failure::new(
                     "a task of this printer failed and is begun anew soon; commands are not kept for later",
                 );
-                self.answers.answer(&asked, Err(failure));
+                self.answers.answer(&asked, &Err(failure));
             }
         }
     }

@@ -157,6 +157,9 @@ fn unknown(asked: &Asked) -> Refusal {
 }
 
 /// Checks a command against what the printer accepts.
+///
+/// # Errors
+/// [`Refusal`] says why it is not accepted.
 pub fn check(asked: &Asked, rules: &Rules) -> Result<Command, Refusal> {
     let heater = asked.command.split_once('/').and_then(|(_, part)| Heater::read(part));
     let heater = heater.and_then(|heater| {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn text(bytes: Bytes) -> String {
-        String::from_utf8(bytes.to_vec()).unwrap()
+        String::from_utf8(bytes.into()).unwrap()
     }
 
     #[test]

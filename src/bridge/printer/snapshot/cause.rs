@@ -36,7 +36,7 @@ impl Cause {
             EventKind::Disconnected => self.disconnected = true,
             // What was before is no cause of what comes.
             EventKind::Connecting | EventKind::Connected | EventKind::PrintStarted => {
-                *self = Self::default()
+                *self = Self::default();
             }
             _ => return false,
         }

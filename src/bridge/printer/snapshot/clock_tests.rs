@@ -24,7 +24,7 @@ impl World {
     }
 
     /// A message of a print that goes on since `seconds`, with a `print` marking at `marking`.
-    fn printing(&mut self, seconds: f64, spent: f64, marking: Value) {
+    fn printing(&mut self, seconds: f64, spent: f64, marking: &Value) {
         let message = json!({"state": {"text": "Printing"}, "serverTime": self.clocks.1 + seconds,
             "markings": marking, "progress": {"completion": 50, "printTime": spent as u64,
             "printTimeLeft": 1000}});
@@ -56,11 +56,11 @@ fn start_and_finish_are_right_though_either_clock_is_set() {
     for jump in [-90.0, 90.0, 86_400.0, -86_400.0, -1.7e9, 1e9] {
         for ours in [true, false] {
             let mut world = World::new();
-            world.printing(100.0, 100.0, print_at(5_000.0));
+            world.printing(100.0, 100.0, &print_at(5_000.0));
             assert!(world.off("started", 0.0) < 1.0 && world.off("eta", 1_100.0) < 60.0);
             let clock = if ours { &mut world.clocks.0 } else { &mut world.clocks.1 };
             *clock += jump;
-            world.printing(110.0, 110.0, print_at(5_000.0));
+            world.printing(110.0, 110.0, &print_at(5_000.0));
             assert!(world.off("started", 0.0) < 10.0, "{jump} {ours} {}", world.published);
             assert!(world.off("eta", 1_110.0) < 60.0, "{jump} {ours} {}", world.published);
         }
@@ -70,31 +70,31 @@ fn start_and_finish_are_right_though_either_clock_is_set() {
 #[test]
 fn a_marking_of_before_the_server_was_set_back_is_not_believed() {
     let mut world = World::new();
-    world.printing(600.0, 600.0, print_at(90_000.0));
+    world.printing(600.0, 600.0, &print_at(90_000.0));
     assert!(world.off("started", 0.0) < 10.0, "{}", world.published);
 }
 
 #[test]
 fn without_markings_the_print_time_tells_and_begins_anew_with_each_print() {
     let mut world = World::new();
-    world.printing(100.0, 100.0, Value::Null);
-    world.printing(200.0, 200.0, Value::Null);
+    world.printing(100.0, 100.0, &Value::Null);
+    world.printing(200.0, 200.0, &Value::Null);
     assert!(world.off("started", 0.0) < 1.0);
-    world.printing(303.0, 3.0, Value::Null);
+    world.printing(303.0, 3.0, &Value::Null);
     assert!(world.off("started", 300.0) < 1.0, "{}", world.published);
 }
 
 #[test]
 fn a_log_that_is_missing_once_changes_nothing() {
     let mut world = World::new();
-    world.printing(100.0, 90.0, print_at(5_000.0));
+    world.printing(100.0, 90.0, &print_at(5_000.0));
     let before = world.published["started"].clone();
     assert_eq!(world.snapshot.standing().unwrap().print, Some(5_000.0));
     for odd in [Value::Null, json!(5), Value::Null] {
-        world.printing(120.0, 110.0, odd);
+        world.printing(120.0, 110.0, &odd);
         assert_eq!(world.snapshot.standing(), None, "it says nothing");
     }
-    world.printing(130.0, 120.0, print_at(5_000.0));
+    world.printing(130.0, 120.0, &print_at(5_000.0));
     assert_eq!(world.published["started"], before);
     assert!(world.snapshot.standing().is_some());
 }

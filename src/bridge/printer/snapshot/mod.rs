@@ -105,11 +105,17 @@ impl Snapshot {
     }
 
     /// Folds in a `current` payload.
+    ///
+    /// # Errors
+    /// [`NotAnObject`] changes nothing.
     pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<StateChange>, NotAnObject> {
         self.fold(payload, now, true)
     }
 
     /// Folds in a `history` payload, whose readings may be old: they make no heater.
+    ///
+    /// # Errors
+    /// As [`Snapshot::apply`].
     pub fn apply_history(
         &mut self,
         payload: &str,
@@ -184,6 +190,9 @@ impl Snapshot {
     }
 
     /// Folds in a `connected` payload.
+    ///
+    /// # Errors
+    /// As [`Snapshot::apply`].
     pub fn apply_server(&mut self, payload: &str) -> Result<Option<StateChange>, NotAnObject> {
         #[derive(Deserialize, Serialize)]
         struct Server<'a> {

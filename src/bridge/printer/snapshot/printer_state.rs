@@ -160,7 +160,7 @@ impl PrinterState {
 }
 
 /// The error that a state's text has in it, as those of OctoPrint 1.5 do.
-pub fn error_in_text(text: &str) -> Option<&str> {
+pub(crate) fn error_in_text(text: &str) -> Option<&str> {
     let error = match text.strip_prefix("Offline (Error: ") {
         Some(error) => error.strip_suffix(')').unwrap_or(error),
         None => text.strip_prefix("Error: ")?,

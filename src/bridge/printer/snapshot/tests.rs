@@ -72,7 +72,7 @@ fn names(names: &[&str]) -> Vec<Heater> {
     names.iter().filter_map(|name| Heater::read(name)).collect()
 }
 
-fn state(text: &str, flags: Value) -> String {
+fn state(text: &str, flags: &Value) -> String {
     json!({"state": {"text": text, "flags": flags, "error": ""}}).to_string()
 }
 
@@ -360,7 +360,7 @@ fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
 #[test]
 fn an_error_with_a_lost_printer_is_an_error() {
     let mut snapshot = Snapshot::new();
-    let text = state("Offline after error", json!({"closedOrError": true, "error": false}));
+    let text = state("Offline after error", &json!({"closedOrError": true, "error": false}));
     snapshot.apply(&text, Clock::new().at(0.0)).unwrap();
     assert_eq!(snapshot.state(), PrinterState::Error);
 }

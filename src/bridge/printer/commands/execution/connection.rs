@@ -15,7 +15,7 @@ const CLOSED: Duration = Duration::from_secs(2);
 
 /// Connects; done is when the printer is connected, or the connection has been under way for a
 /// while, as one does that looks for its serial port.
-pub async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Failure> {
+pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Failure> {
     // OctoPrint pays no heed to what it is to connect with while it is connected.
     if *with != ConnectWith::default() && is_open(watch::before(rest).await?.state) {
         let error = "the printer is connected already: disconnect it first";

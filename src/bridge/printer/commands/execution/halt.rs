@@ -9,7 +9,7 @@ use crate::bridge::printer::commands::answers::Failure;
 const DROPPED: &str = "dropped by an emergency stop";
 
 /// Tells whether an emergency stop came since a command was queued.
-pub struct Halt {
+pub(crate) struct Halt {
     stops: Arc<AtomicU64>,
     before: u64,
 }

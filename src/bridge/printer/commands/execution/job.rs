@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RESTARTED: Duration = Duration::from_secs(1);
 
 /// Carries out `action`; no more of it once an emergency stop came.
-pub async fn run(rest: &Rest, action: JobAction, halt: &Halt) -> Result<(), Failure> {
+pub(crate) async fn run(rest: &Rest, action: JobAction, halt: &Halt) -> Result<(), Failure> {
     let before = watch::before(rest).await?;
     if let Some(why) = refusal(action, &before) {
         return Err(Failure::with_status(why, 409));

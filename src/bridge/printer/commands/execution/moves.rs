@@ -15,19 +15,19 @@ const Z: f64 = 200.0;
 const E: f64 = 300.0;
 
 /// Homes these axes.
-pub async fn home(rest: &Rest, axes: &[&str]) -> Result<(), Failure> {
+pub(crate) async fn home(rest: &Rest, axes: &[&str]) -> Result<(), Failure> {
     let refused = rest.home(axes).await;
     in_a_pause(rest, refused, |_| home_gcode(axes)).await
 }
 
 /// Moves the print head.
-pub async fn jog(rest: &Rest, jog: Jog) -> Result<(), Failure> {
+pub(crate) async fn jog(rest: &Rest, jog: Jog) -> Result<(), Failure> {
     let refused = rest.jog(jog).await;
     in_a_pause(rest, refused, |speeds| jog_gcode(jog, speeds)).await
 }
 
 /// Extrudes so many mm of filament.
-pub async fn extrude(rest: &Rest, millimetres: f64) -> Result<(), Failure> {
+pub(crate) async fn extrude(rest: &Rest, millimetres: f64) -> Result<(), Failure> {
     let refused = rest.extrude(millimetres).await;
     in_a_pause(rest, refused, |speeds| extrude_gcode(millimetres, speeds)).await
 }

@@ -5,12 +5,12 @@ use crate::bridge::printer::commands::answers::Failure;
 use crate::octoprint::{PrinterConnection, Rest, SERIAL};
 
 /// Refuses an offset that the connector would ignore.
-pub async fn check_offset(rest: &Rest) -> Result<(), Failure> {
+pub(crate) async fn check_offset(rest: &Rest) -> Result<(), Failure> {
     refusal_of_offset(&connection(rest).await?)
 }
 
 /// Refuses a feed or flow rate that the connector would ignore; `gcode` would set it.
-pub async fn check_rate(rest: &Rest, gcode: &str) -> Result<(), Failure> {
+pub(crate) async fn check_rate(rest: &Rest, gcode: &str) -> Result<(), Failure> {
     refusal_of_rate(&connection(rest).await?, gcode)
 }
 

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Selects `file`, and prints it if `print`. OctoPrint answers with success also where its
 /// connector takes no such file, and where the firmware does not open it.
-pub async fn select(rest: &Rest, file: &FilePath, print: bool) -> Result<(), Failure> {
+pub(crate) async fn select(rest: &Rest, file: &FilePath, print: bool) -> Result<(), Failure> {
     let before = watch::before(rest).await?;
     rest.select_file(file, print).await.map_err(refused)?;
     // The printer may know the file by another name; then it is a change that tells.

@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(250);
 
 /// The printer's state and the selected file at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sight {
+pub(crate) struct Sight {
     pub(super) state: PrinterState,
     pub(super) status: JobStatus,
 }
