@@ -256,6 +256,41 @@ fn a_print_with_a_pause_is_as_ever() {
 }
 
 #[test]
+fn a_print_begun_at_the_printer_has_its_own_start() {
+    let session = Session::of(MOONRAKER);
+    let started = |at: f64| session.last("progress", at)["started"].clone();
+    let (of_octoprint, of_printer) = (started(33.0), started(40.0));
+    assert!(of_octoprint.is_string() && of_printer.is_string());
+    assert_ne!(of_octoprint, of_printer);
+    // OctoPrint goes on to say 26 %.
+    let after = session.last("progress", 43.0);
+    for key in ["completion", "print_time", "print_time_left", "started", "eta", "filepos"] {
+        assert_eq!(after[key], Value::Null, "{key}: {after}");
+    }
+    let done = session.last("progress", 35.0);
+    assert_eq!((&done["completion"], &done["eta"]), (&json!(100.0), &Value::Null));
+}
+
+#[test]
+fn the_start_stays_though_a_connector_tells_of_it_again() {
+    let mut session = Session::new();
+    let printing = |at: f64, text: &str, starts: &[f64]| {
+        let markings = starts.iter().map(|time| json!({"type": "print", "time": time}));
+        json!({"state": {"text": text, "flags": {}}, "serverTime": 5000.0 + at,
+            "progress": {"completion": at, "printTime": 0},
+            "markings": markings.collect::<Vec<_>>()})
+    };
+    let payload = json!({"connector": "bambu", "path": "???", "origin": "printer"});
+    session.event(0.0, "PrintStarted", payload);
+    session.hear(1.0, "current", &printing(1.0, "Printing (Heating)", &[5000.0]));
+    session.hear(9.0, "current", &printing(9.0, "Paused", &[5000.0, 5008.0]));
+    session.hear(19.0, "current", &printing(19.0, "Printing", &[5000.0, 5008.0, 5018.0]));
+    let started: std::collections::BTreeSet<String> =
+        session.on("progress").map(|progress| progress["started"].to_string()).collect();
+    assert_eq!(started.len(), 1, "{started:?}");
+}
+
+#[test]
 fn a_heater_without_a_name_is_none() {
     let mut session = Session::new();
     let temps = json!([{"time": 1, "tool0": {"actual": 20.0, "target": 0},

@@ -31,9 +31,9 @@ use self::json::{Last, MOST_BYTES, Present, Raw, member, object, raw_number, who
 use self::markings::Standing;
 use self::position::Position;
 pub use self::printer_state::PrinterState;
-use self::progress::Progress;
+use self::progress::{LastPrint, Progress};
 use crate::heater::Heater;
-use crate::octoprint::EventKind;
+use crate::octoprint::{EventKind, SERIAL};
 
 /// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
 /// are not.
@@ -74,6 +74,8 @@ pub struct Snapshot {
     /// How OctoPrint's log stands, as the last message had it.
     standing: Option<Standing>,
     heaters: Heaters,
+    /// The connector over which OctoPrint reaches the printer.
+    connector: Option<String>,
     position: Position,
     factors: Published,
     /// The server's time of the last message, in Unix seconds.
@@ -138,8 +140,8 @@ impl Snapshot {
         let server_time = member(update.server_time);
         self.server_time = server_time;
         self.take_markings(update.markings);
-        let marking = self.standing.as_ref().and_then(|standing| standing.print);
-        changes.extend(self.progress.apply(update.progress, state, marking, server_time, now));
+        let print = self.last_print();
+        changes.extend(self.progress.apply(update.progress, state, print, server_time, now));
         let (temps, offsets) = (update.temps, update.offsets);
         let current = current.then_some(now.instant);
         changes.extend(self.heaters.apply(temps, offsets, state, current));
@@ -150,6 +152,13 @@ impl Snapshot {
 
     /// Folds in an event's type and payload: what `current` does not carry.
     pub fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> Vec<StateChange> {
+        if matches!(kind, EventKind::Connecting | EventKind::FileSelected | EventKind::PrintStarted)
+        {
+            self.take_connector(payload);
+        }
+        if *kind == EventKind::PrintStarted {
+            self.progress.begin();
+        }
         // The firmware starts with its own factors, whatever was commanded before.
         let factors = match kind {
             EventKind::Connected | EventKind::PrinterReset => self.factors(None, None),
@@ -158,6 +167,31 @@ impl Snapshot {
         let condition = self.condition.event(kind, payload);
         let (job, position) = (self.job.event(kind, payload), self.position.event(kind, payload));
         [condition, job, position, factors].into_iter().flatten().collect()
+    }
+
+    /// What OctoPrint's log says of the last print. Connectors other than the serial one may tell of
+    /// its start again and again.
+    fn last_print(&self) -> LastPrint {
+        let Some(standing) = &self.standing else { return LastPrint::default() };
+        let marking = if self.is_serial() { standing.print } else { standing.first };
+        LastPrint { marking, cancelled: standing.cancelled }
+    }
+
+    /// Whether OctoPrint reaches the printer over its serial connector, as far as is known; before
+    /// 2.0 there is no other.
+    pub fn is_serial(&self) -> bool {
+        self.connector.as_deref().is_none_or(|connector| connector == SERIAL)
+    }
+
+    fn take_connector(&mut self, payload: Option<&RawValue>) {
+        #[derive(Deserialize, Default)]
+        struct OfConnector<'a> {
+            #[serde(borrow, default)]
+            connector: Raw<'a>,
+        }
+        let connector: Option<String> = member(object::<OfConnector<'_>>(payload).connector);
+        let known = connector.filter(|connector| connector != "unknown");
+        self.connector = known.or(self.connector.take());
     }
 
     /// Why the printer is gone, where events told.

@@ -28,6 +28,8 @@ pub(super) struct Progress {
     started: Option<Started>,
     /// The print time that came last.
     print_time: Option<i64>,
+    /// A print began of which no message has told yet.
+    begun: bool,
 }
 
 /// When the print began. How long ago that is, is measured by a clock that nobody sets.
@@ -84,6 +86,15 @@ impl ProgressValues {
     }
 }
 
+/// What OctoPrint's log says of the last print.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LastPrint {
+    /// When it began, in the server's time.
+    pub(super) marking: Option<f64>,
+    /// It was cancelled.
+    pub(super) cancelled: bool,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Message<'a> {
@@ -108,11 +119,14 @@ impl Progress {
         &mut self,
         raw: Raw<'_>,
         state: PrinterState,
-        marking: Option<f64>,
+        print: LastPrint,
         server_time: Option<f64>,
         now: Now,
     ) -> Option<StateChange> {
-        let message: Message<'_> = object(raw);
+        let LastPrint { marking, cancelled } = print;
+        // Some connectors leave it where the cancelled print was.
+        let is_over = cancelled && state == PrinterState::Operational;
+        let message: Message<'_> = if is_over { Message::default() } else { object(raw) };
         let completion = completion(message.completion);
         let print_time = whole(message.print_time, MOST_SECONDS);
         let print_time_left = whole(message.print_time_left, MOST_SECONDS);
@@ -132,6 +146,11 @@ impl Progress {
             filepos: whole(message.filepos, MOST_BYTES),
         };
         self.flush(now.instant)
+    }
+
+    /// An event says that a print begins. Older versions have no log that would say so.
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// Where the time left comes from; mostly as before, and then it costs no allocation.
@@ -190,12 +209,16 @@ impl Progress {
         let known = self.started.map(|started| started.marking);
         let fresh = match (known, marking) {
             (Some(known), Some(_)) => known != marking,
-            // Older versions have no markings: the print time begins anew with each print.
+            // Older versions have no markings: the print time begins anew with each print, and an
+            // event tells where it has passed already what it was at the end of the one before.
             (Some(_), None) => {
-                printing && print_time.is_some_and(|now| before.is_some_and(|b| now < b))
+                let anew = print_time.is_some_and(|now| before.is_some_and(|b| now < b));
+                printing && (anew || self.begun)
             }
             (None, _) => true,
         };
+        let begun = self.begun && printing;
+        self.begun &= !printing || (print_time.is_none() && marking.is_none());
         if let (false, Some(started)) = (fresh, &mut self.started) {
             started.follow(now);
             return;
@@ -209,6 +232,9 @@ impl Progress {
             .or(spent.filter(|_| printing));
         if let Some(age) = age {
             self.started = Started::new(marking, age, now);
+        } else if begun {
+            // That of the print before is none of this one.
+            self.started = None;
         }
     }
 }
