@@ -281,7 +281,7 @@ fn the_start_stays_though_a_connector_tells_of_it_again() {
             "markings": markings.collect::<Vec<_>>()})
     };
     let payload = json!({"connector": "bambu", "path": "???", "origin": "printer"});
-    session.event(0.0, "PrintStarted", payload);
+    session.event(0.0, "PrintStarted", &payload);
     session.hear(1.0, "current", &printing(1.0, "Printing (Heating)", &[5000.0]));
     session.hear(9.0, "current", &printing(9.0, "Paused", &[5000.0, 5008.0]));
     session.hear(19.0, "current", &printing(19.0, "Printing", &[5000.0, 5008.0, 5018.0]));

@@ -148,7 +148,7 @@ async fn markers_that_the_broker_takes_and_drops_end_in_silence() {
 async fn a_broker_that_says_nothing_more_is_an_error() {
     let read = read(async |_| {
         tokio::time::pause();
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     })
     .await;
     assert!(matches!(read, Err(Lost::NotReadBack)), "{read:?}");

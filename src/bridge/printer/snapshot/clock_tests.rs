@@ -87,18 +87,18 @@ fn without_markings_the_print_time_tells_and_begins_anew_with_each_print() {
 #[test]
 fn without_markings_an_event_tells_that_a_print_begins() {
     let mut world = World::new();
-    world.printing(3.0, 3.0, Value::Null);
+    world.printing(3.0, 3.0, &Value::Null);
     assert!(world.off("started", 0.0) < 1.0);
     // The next one follows at once, and is seen only when it has gone on for longer.
     world.snapshot.event(&EventKind::PrintStarted, None);
-    world.printing(20.0, 5.0, Value::Null);
+    world.printing(20.0, 5.0, &Value::Null);
     assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
-    world.printing(30.0, 15.0, Value::Null);
+    world.printing(30.0, 15.0, &Value::Null);
     assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
     // Where there is a log, it tells.
-    world.printing(100.0, 90.0, print_at(5_010.0));
+    world.printing(100.0, 90.0, &print_at(5_010.0));
     world.snapshot.event(&EventKind::PrintStarted, None);
-    world.printing(110.0, 100.0, print_at(5_010.0));
+    world.printing(110.0, 100.0, &print_at(5_010.0));
     assert!(world.off("started", 10.0) < 1.0, "{}", world.published);
 }
 
