@@ -125,7 +125,7 @@ impl Scene {
     /// What the bridge has logged, without what is none of a person's business.
     fn log(&self) -> String {
         let log = self.bridge.log();
-        log.lines().map(|line| format!("{line:.300}\n")).collect()
+        log.lines().map(|line| format!("{line:.800}\n")).collect()
     }
 
     /// The log tells of this topic, and blames no other client for it.
