@@ -12,6 +12,8 @@
 
 mod real;
 
+use std::time::Duration;
+
 use real::bridge::{Bridge, config};
 use real::eventually;
 use real::mosquitto::Mosquitto;
@@ -91,6 +93,13 @@ impl World {
                 .wait_from(mark, sent, |s| s.topic == topic("message/current") && shows(&s.json()))
                 .await;
         }
+    }
+
+    /// The print events so far.
+    fn print_events(&self, mark: usize) -> Vec<String> {
+        let seen = self.watcher.seen();
+        let prints = seen[mark..].iter().filter(|seen| seen.topic == topic("print"));
+        prints.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
     }
 
     async fn connector(&self) -> Value {
@@ -279,4 +288,79 @@ async fn prints_are_told_with_who_and_how_long_and_why() {
     world.done("connection", "disconnect").await;
     let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
     assert_eq!(print["reason"], "the printer was disconnected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn a_print_begun_at_the_printer_is_told() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    world.done("print", "printer/cube.gcode").await;
+    octoprint.until("Printing").await;
+    octoprint.command("@progress 1 5").await;
+    octoprint.command("@done").await;
+    octoprint.command("@state OPERATIONAL").await;
+    let done = |print: &Value| print["event_type"] == "print_done";
+    world.watcher.wait_json(0, &topic("print"), done).await;
+    let has_started = |progress: &Value| progress["started"].is_string();
+    let progress = world.watcher.wait_json(0, &topic("progress"), has_started).await;
+    let before = progress["started"].clone();
+
+    // As Klipper's connector does it: no event tells of the start.
+    let mark = world.watcher.mark();
+    octoprint.command("@job other.gcode").await;
+    octoprint.command("@progress 0.1 3").await;
+    octoprint.command("@state PRINTING").await;
+    let begun =
+        |print: &Value| print["event_type"] == "print_started" && print["path"] == "other.gcode";
+    let print = world.watcher.wait_json(mark, &topic("print"), begun).await;
+    assert_eq!((&print["_recovered"], &print["file"]), (&json!(true), &json!("other.gcode")));
+    let event = world.watcher.wait_json(mark, &topic("event/PrintStarted"), |_| true).await;
+    assert_eq!((&event["path"], &event["_recovered"]), (&json!("other.gcode"), &json!(true)));
+    let anew = |progress: &Value| progress["completion"] == 10.0 && progress["started"] != before;
+    world.watcher.wait_json(mark, &topic("progress"), anew).await;
+    octoprint.command("@state CANCELLING").await;
+    octoprint.command("@cancelled").await;
+    octoprint.command("@state OPERATIONAL").await;
+    let cancelled = |print: &Value| print["event_type"] == "print_cancelled";
+    world.watcher.wait_json(mark, &topic("print"), cancelled).await;
+    let progress = |progress: &Value| progress["completion"].is_null();
+    world.watcher.wait_json(mark, &topic("progress"), progress).await;
+    let kinds = world.print_events(mark);
+    assert_eq!(kinds, ["print_started", "print_cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn a_start_that_is_told_again_and_again_is_told_once_and_pauses_are_told() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    let mark = world.watcher.mark();
+    // As the connector for Bambu's printers does it: each change of the state is a start, and the
+    // file is not known at once.
+    octoprint.command("@job ???").await;
+    for state in ["STARTING Auto bed leveling", "PRINTING"] {
+        octoprint.command("@started").await;
+        octoprint.command(&format!("@state {state}")).await;
+    }
+    let kind = |kind: &'static str| move |print: &Value| print["event_type"] == kind;
+    world.watcher.wait_json(mark, &topic("print"), kind("print_started")).await;
+    octoprint.command("@job cube.3mf").await;
+    for (state, told) in [("PAUSED", "print_paused"), ("PRINTING", "print_resumed")] {
+        octoprint.command("@started").await;
+        octoprint.command(&format!("@state {state}")).await;
+        // Printers report all the time.
+        for celsius in 0..5 {
+            octoprint.command(&format!("@temps {{\"tool0\":[{celsius},0]}}")).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let print = world.watcher.wait_json(mark, &topic("print"), kind(told)).await;
+        assert_eq!(print["path"], "cube.3mf", "{print}");
+        assert_eq!(print["_recovered"], true, "{print}");
+    }
+    octoprint.command("@done").await;
+    octoprint.command("@state OPERATIONAL").await;
+    world.watcher.wait_json(mark, &topic("print"), kind("print_done")).await;
+    let expected = ["print_started", "print_paused", "print_resumed", "print_done"];
+    assert_eq!(world.print_events(mark), expected);
 }

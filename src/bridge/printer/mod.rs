@@ -21,7 +21,7 @@ use self::discovery::facts::{Fact, Question, Questions};
 use self::discovery::home_assistant::HomeAssistant;
 use self::memory::Memory;
 use self::messages::mapping::{Mapping, Odd};
-use self::prints::Followed;
+use self::prints::{Followed, Told};
 use self::remembered::Payload;
 use self::snapshot::StateChange;
 use self::socket_state::{Availability, SocketState};
@@ -30,7 +30,7 @@ use crate::causes;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{
-    Event, Message, MessageKind, Messages, Socket, SocketState as State, Status,
+    Event, EventKind, Message, MessageKind, Messages, Socket, SocketState as State, Status,
 };
 use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
@@ -233,7 +233,8 @@ impl Printer {
         }
         self.questions.flush(now);
         let socket = &self.socket;
-        self.memory.prints.flush(now, || socket.rest());
+        let told = self.memory.prints.flush(now, wall, || socket.rest());
+        self.publish_told(told);
         if let Some(home_assistant) = &mut self.memory.home_assistant {
             let (discovery, clears) = home_assistant.flush(now);
             discovery.into_iter().for_each(|discovery| self.publish(discovery));
@@ -278,19 +279,23 @@ impl Printer {
         let mut publications = self.mapping.map_event(message, event, &receipt);
         // The publications carry clones: the last one that settles tells the socket.
         drop(receipt);
+        let (now, rest) = (message.received().into_std(), self.socket.rest());
+        let payload = event.payload.map(serde_json::value::RawValue::get);
+        let Followed { along, repeated } =
+            self.memory.prints.event(&event.kind, payload, now, &rest);
+        if repeated {
+            let begins = event.kind == EventKind::PrintStarted;
+            publications.retain(|publication| {
+                publication.topic != self.topics.print
+                    && !(begins && publication.topic == self.topics.last_event)
+            });
+        }
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
             self.memory.last_event.set(Some(Payload(last.payload.clone())));
         }
-        let payload = event.payload.map(serde_json::value::RawValue::get);
-        let (now, rest) = (message.received().into_std(), self.socket.rest());
-        let Followed { along, repeated } =
-            self.memory.prints.event(&event.kind, payload, now, &rest);
         if let Some(record) = along {
             let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
             publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
-        }
-        if repeated {
-            publications.retain(|publication| publication.topic != self.topics.print);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         self.questions.follow(&event.kind, clock::now());
@@ -303,7 +308,8 @@ impl Printer {
         if odd.is_none() {
             let first = self.greeted != message.connection();
             let snapshot = &self.mapping.snapshot;
-            self.memory.prints.follow(message, snapshot, first, &self.socket.rest());
+            let told = self.memory.prints.follow(message, snapshot, first, &self.socket.rest());
+            self.publish_told(told);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(odd) = odd {
@@ -379,6 +385,11 @@ impl Printer {
             let publication = self.mapping.state(change);
             self.publish(publication);
         }
+    }
+
+    fn publish_told(&self, told: Option<Told>) {
+        let told = told.into_iter().flat_map(|told| told.publications(&self.topics, self.lane));
+        told.for_each(|publication| self.publish(publication));
     }
 
     fn publish_availability(&self) {

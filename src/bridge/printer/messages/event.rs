@@ -81,6 +81,21 @@ pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
     serde_json::to_vec(&last).ok().map(Bytes::from)
 }
 
+/// The `event_type` in `B/P/print` of an event of this type.
+pub fn print_type(kind: &EventKind) -> Option<&'static str> {
+    Some(match kind {
+        EventKind::PrintStarted => "print_started",
+        EventKind::PrintDone => "print_done",
+        EventKind::PrintFailed => "print_failed",
+        EventKind::PrintCancelled => "print_cancelled",
+        EventKind::PrintPaused => "print_paused",
+        EventKind::PrintResumed => "print_resumed",
+        EventKind::FilamentChange => "filament_change",
+        EventKind::Error => "error",
+        _ => return None,
+    })
+}
+
 /// The payload for `B/P/print`; `None` where the event is no print event. For a cancel OctoPrint
 /// sends PrintCancelled, then PrintFailed with the reason `cancelled`; where only the second one
 /// is heard, it tells of the cancel. `cause` is why the printer is gone, as other events told:
@@ -108,17 +123,7 @@ pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Op
         reason: Option<&'a RawValue>,
         timestamp: u64,
     }
-    let event_type = match event.kind {
-        EventKind::PrintStarted => "print_started",
-        EventKind::PrintDone => "print_done",
-        EventKind::PrintFailed => "print_failed",
-        EventKind::PrintCancelled => "print_cancelled",
-        EventKind::PrintPaused => "print_paused",
-        EventKind::PrintResumed => "print_resumed",
-        EventKind::FilamentChange => "filament_change",
-        EventKind::Error => "error",
-        _ => return None,
-    };
+    let event_type = print_type(&event.kind)?;
     let Fields { name, path, time, reason, error } = event
         .payload
         .and_then(|payload| serde_json::from_str(payload.get()).ok())

@@ -16,7 +16,7 @@ pub struct Print {
     pub name: Option<String>,
     /// Its path.
     pub path: Option<String>,
-    /// `local` or `sdcard`.
+    /// `local`, or the name of the printer's own storage.
     pub origin: Option<String>,
     /// Its size in bytes.
     pub size: Option<u64>,
@@ -24,7 +24,15 @@ pub struct Print {
     pub user: Option<String>,
 }
 
+/// What a connector calls a file that it does not know yet.
+const UNKNOWN_FILE: &str = "???";
+
 impl Print {
+    /// The print of a file, of which nothing is known where its connector does not know it.
+    pub(super) fn known(self) -> Self {
+        if self.path.as_deref() == Some(UNKNOWN_FILE) { Self::default() } else { self }
+    }
+
     /// Whether both are of one file.
     pub(super) fn is_file_of(&self, other: &Self) -> bool {
         self.path.is_some() && self.path == other.path && self.origin == other.origin
@@ -103,13 +111,14 @@ fn job_of(job: &Value) -> Option<Print> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let file = &job["file"];
     let path = text(&file["path"])?;
-    Some(Print {
+    let print = Print {
         name: text(&file["name"]),
         path: Some(path),
         origin: text(&file["origin"]),
         size: file["size"].as_u64(),
         user: text(&job["user"]),
-    })
+    };
+    Some(print.known())
 }
 
 /// What OctoPrint remembers of a file's prints.
@@ -135,6 +144,18 @@ impl FileHistory {
             .as_f64()
             .map(|date| (date, last["success"] == true, last["printTime"].as_f64()));
         Some(Self { success: count("success"), failure: count("failure"), last })
+    }
+
+    /// Reads the same of a file on the printer, whose history is the printer's own where there is
+    /// one: its dates are those of the starts.
+    pub fn read_of_printer(answer: &[u8]) -> Option<Self> {
+        let file: Value = serde_json::from_slice(answer).ok()?;
+        file["prints"].as_object()?;
+        let history = Self::read(answer)?;
+        let end = |(start, success, took): (f64, bool, Option<f64>)| {
+            (start + took.unwrap_or_default(), success, took)
+        };
+        Some(Self { last: history.last.map(end), ..history })
     }
 
     /// Whether it has an end at `since`, in the server's time, or later.

@@ -2,10 +2,12 @@
 
 mod clock;
 mod history;
+mod pauses;
 mod pending;
 mod publish;
 mod replay;
 mod silence;
+mod told;
 mod tracker;
 mod verdict;
 
@@ -19,9 +21,11 @@ use tokio::sync::mpsc;
 use self::history::FileHistory;
 pub use self::history::Print;
 pub use self::history::{History, print_is_on};
+use self::pauses::Pauses;
 use self::pending::Lost;
 pub use self::publish::{event_payload, print_payload};
 pub use self::replay::{Verdict, judge};
+pub use self::told::Told;
 pub use self::tracker::{Observed, Tracker};
 pub use self::verdict::{End, Outcome, Record, Unclear};
 use super::messages::event;
@@ -30,8 +34,11 @@ use crate::bridge::hub::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
-use crate::octoprint::{EventKind, FilePath, Message, MessageKind, Rest, RestError, RestErrorKind};
+use crate::octoprint::{
+    EventKind, FilePath, Message, MessageKind, Rest, RestError, RestErrorKind, SERIAL,
+};
 use crate::store::{Known, Store};
+use crate::timestamp;
 use crate::topics::PrinterTopics;
 
 /// Most findings about its prints that wait for a printer.
@@ -59,7 +66,7 @@ pub enum Found {
 pub struct Followed {
     /// What is to be kept along with its publication.
     pub along: Option<Bytes>,
-    /// The end of this print was told before.
+    /// This was told of the print before.
     pub repeated: bool,
 }
 
@@ -67,6 +74,7 @@ pub struct Followed {
 #[derive(Debug)]
 pub struct Prints {
     tracker: Tracker,
+    pauses: Pauses,
     store: Store,
     printer: Arc<str>,
     found: mpsc::Sender<Box<Found>>,
@@ -86,30 +94,43 @@ impl Prints {
     ) -> Self {
         let kept: Option<Record> = known.get(printer, RECORD);
         let tracker = Tracker::new(kept.clone());
-        Self { tracker, store, printer: printer.into(), found, watch, kept }
+        let pauses = Pauses::default();
+        Self { tracker, pauses, store, printer: printer.into(), found, watch, kept }
     }
 
     /// Goes on from what was kept last, as a restart of the bridge would: what was being found out
     /// is judged and found out again.
     pub fn again(self, found: mpsc::Sender<Box<Found>>, watch: Watch) -> Self {
-        Self { tracker: Tracker::new(self.kept.clone()), found, watch, ..self }
+        let (tracker, pauses) = (Tracker::new(self.kept.clone()), Pauses::default());
+        Self { tracker, pauses, found, watch, ..self }
     }
 
     /// Any message but an event, as `snapshot` has it; `first` where it is of a new connection.
-    pub fn follow(&mut self, message: &Message, snapshot: &Snapshot, first: bool, rest: &Rest) {
+    /// Yields the print that was begun at the printer, which no event told.
+    pub fn follow(
+        &mut self,
+        message: &Message,
+        snapshot: &Snapshot,
+        first: bool,
+        rest: &Rest,
+    ) -> Option<Told> {
         let (payload, wall) = (message.payload(), message.received_at());
         let now = message.received().into_std();
         match message.kind() {
-            MessageKind::History if first => self.reconnected(payload, now, wall, rest.clone()),
+            MessageKind::History if first => {
+                self.reconnected(payload, now, wall, rest.clone());
+                None
+            }
             MessageKind::History => self.observe(payload, snapshot, true, now, wall),
             MessageKind::Current => self.observe(payload, snapshot, false, now, wall),
-            _ => {}
+            _ => None,
         }
     }
 
     /// The first `history` of a connection.
     fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
         let Some(history) = History::read(payload) else { return };
+        self.pauses = Pauses::default();
         match self.tracker.reconnected(&history, now, wall) {
             Some(lost) => self.find_out(rest, lost),
             None => self.keep(true),
@@ -124,15 +145,26 @@ impl Prints {
         fresh: bool,
         now: Instant,
         wall: SystemTime,
-    ) {
+    ) -> Option<Told> {
         let observed = Observed {
             state: snapshot.state(),
             standing: snapshot.standing(),
             server_time: snapshot.server_time(),
             fresh,
         };
-        self.tracker.observe(observed, || History::read(payload), now, wall);
+        let begun = self.tracker.observe(observed, || History::read(payload), now, wall);
+        // The serial connector tells of every pause.
+        if !snapshot.is_serial() {
+            self.pauses.observe(snapshot.state(), fresh, now);
+        }
         self.keep(false);
+        let at = snapshot.standing().filter(|_| begun)?.print?;
+        self.told(EventKind::PrintStarted, self.tracker.by_our_clock(at))
+    }
+
+    /// What the state tells of the print that runs, at `at` by our clock.
+    fn told(&self, kind: EventKind, at: f64) -> Option<Told> {
+        Some(Told { kind, print: self.tracker.print()?.clone(), at })
     }
 
     /// An event.
@@ -147,6 +179,14 @@ impl Prints {
         match kind {
             EventKind::PrintStarted => {
                 let print = print();
+                // The serial connector says so only of a print that begins.
+                if payload.is_some_and(is_of_another_connector)
+                    && self.tracker.is_told_again(&print)
+                {
+                    self.tracker.goes_on(now);
+                    return Followed { along: None, repeated: true };
+                }
+                self.pauses.event(kind);
                 self.ask_counts(&print, rest.clone());
                 if let Some(lost) = self.tracker.started(print, now) {
                     self.find_out(rest.clone(), lost);
@@ -154,11 +194,13 @@ impl Prints {
                 self.keep(true);
             }
             EventKind::PrintPaused | EventKind::PrintResumed => {
+                self.pauses.event(kind);
                 self.tracker.goes_on(now);
                 self.keep(true);
             }
             EventKind::Disconnected => self.tracker.disconnected(now),
             EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
+                self.pauses.event(kind);
                 let repeated = !self.tracker.ended(&print(), now);
                 return Followed { along: self.record(), repeated };
             }
@@ -202,17 +244,28 @@ impl Prints {
 
     /// When [`Prints::flush`] has something to do.
     pub fn due(&self) -> Option<Instant> {
-        self.tracker.due()
+        [self.tracker.due(), self.pauses.due()].into_iter().flatten().min()
     }
 
     /// Keeps what is to be kept once a minute, and looks after a print that ended in silence.
-    pub fn flush(&mut self, now: Instant, rest: impl FnOnce() -> Rest) {
+    /// Yields a pause or its end, which no event told; `wall` is the time of day.
+    pub fn flush(
+        &mut self,
+        now: Instant,
+        wall: SystemTime,
+        rest: impl FnOnce() -> Rest,
+    ) -> Option<Told> {
         if let Some(lost) = self.tracker.overdue(now) {
             self.find_out(rest(), lost);
         } else if let Some(question) = self.tracker.asks(now) {
             self.ask_job(question, rest());
         }
         self.keep(false);
+        let kind = match self.pauses.overdue(now)? {
+            true => EventKind::PrintPaused,
+            false => EventKind::PrintResumed,
+        };
+        self.told(kind, timestamp::unix(wall) as f64)
     }
 
     fn keep(&mut self, changed: bool) {
@@ -312,15 +365,17 @@ async fn settled(
     None
 }
 
-/// `None` where there is nothing to ask: no history is kept of files on the card.
+/// `None` where there is nothing to ask: of files on the card only some connectors of OctoPrint 2.0
+/// have a history.
 async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
     let path = print.path.as_ref()?;
-    let origin = print.origin.as_deref().filter(|origin| *origin == "local")?;
+    let origin = print.origin.as_deref().filter(|origin| *origin != "sdcard")?;
     let file = FilePath::parse(&format!("{origin}/{path}"))?;
-    Some(match rest.file_info(&file).await {
-        Ok(answer) => Ok(FileHistory::read(&answer).unwrap_or_default()),
-        Err(error) => Err(error),
-    })
+    match rest.file_info(&file).await {
+        Ok(answer) if origin == "local" => Some(Ok(FileHistory::read(&answer).unwrap_or_default())),
+        Ok(answer) => FileHistory::read_of_printer(&answer).map(Ok),
+        Err(error) => Some(Err(error)),
+    }
 }
 
 fn recovered(
@@ -346,15 +401,24 @@ fn recovered(
 fn print_of(payload: &str) -> Option<Print> {
     let job: serde_json::Value = serde_json::from_str(payload).ok()?;
     let text = |name: &str| job[name].as_str().map(str::to_owned);
-    Some(Print {
+    let print = Print {
         name: text("name"),
         path: text("path"),
         origin: text("origin"),
         size: job["size"].as_u64(),
         user: text("user").or_else(|| text("owner")),
-    })
+    };
+    Some(print.known())
 }
 
+/// Whether an event comes from another connector than the serial one. Before 2.0 none is named.
+fn is_of_another_connector(payload: &str) -> bool {
+    let event: serde_json::Value = serde_json::from_str(payload).unwrap_or_default();
+    event["connector"].as_str().is_some_and(|connector| connector != SERIAL)
+}
+
+#[cfg(test)]
+mod octoprint_2_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

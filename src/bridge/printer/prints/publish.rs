@@ -63,7 +63,7 @@ pub fn print_payload(end: &End, at: f64) -> Bytes {
     .into()
 }
 
-fn timestamp(at: f64) -> u64 {
+pub(super) fn timestamp(at: f64) -> u64 {
     // A float to an integer saturates.
     at.max(0.0) as u64
 }

@@ -82,14 +82,18 @@ fn replay(
     let by_order = news.by == By::Order;
     let mut told = if news.by == By::Time { 0 } else { record.told };
     let under_way_then = record.standing.as_ref().is_some_and(|standing| standing.end.is_none());
+    // What looks like the beginning of a print may be a file that was sent to the card.
+    let mut may_be_file = record.standing.as_ref().is_some_and(|standing| standing.by_printer);
+    let print_then = under_way_then && !may_be_file;
     // One that began after the log was read last has an entry of its own there.
     let mut under_way = match (&open, record.begun) {
         (Some(_), false) => true,
-        (Some(_), true) => news.by == By::Time || (by_order && under_way_then),
+        (Some(_), true) => news.by == By::Time || (by_order && print_then),
         (None, _) => told > 0 && under_way_then,
     };
     // Its entry is still to come: the one that is under way there is another one.
-    let mut other = by_order && record.begun && open.is_some() && under_way_then;
+    let mut other = by_order && record.begun && open.is_some() && print_then;
+    may_be_file &= open.is_none();
     let anew = news.by == By::Absence && record.begun;
     // No end was told since the log was read last: none that follows is.
     let knew = news.by == By::Absence && record.told == 0;
@@ -103,9 +107,12 @@ fn replay(
         // Where the log is a new one, the print's own entry may be gone with the old one.
         let later = anew && open.is_some() && marking.at > record.began;
         under_way |= later;
-        if marking.kind == "print" {
+        if marking.begins() {
             // Without an end in between it is one begun anew from a pause, and goes on.
             (under_way, other) = (true, false);
+            may_be_file = marking.kind == "printing" && open.is_none();
+        } else if marking.ends() && under_way && may_be_file && !marking.is_outcome() {
+            under_way = false;
         } else if marking.ends() && under_way {
             // What ends nothing is a printer that comes and goes between prints.
             let early = !(by_order || later || knew)

@@ -170,21 +170,22 @@ impl Tracker {
     }
 
     /// Takes in a `current`, or a `history` that is not the first of its connection. `read` reads
-    /// the rest of it, where that is needed.
+    /// the rest of it, where that is needed. Yields whether a print was begun at the printer, which
+    /// no event told.
     pub fn observe(
         &mut self,
         observed: Observed<'_>,
         read: impl FnOnce() -> Option<History>,
         now: Instant,
         wall: SystemTime,
-    ) {
+    ) -> bool {
         self.hear(observed.server_time, now, wall);
         let certain = std::mem::replace(&mut self.certain, true) || observed.fresh;
         if let Some(standing) = observed.standing.filter(|_| certain) {
             self.take_standing(standing);
         }
         match observed.state.print_is_on() {
-            Some(true) => self.looks_on(certain, observed, read),
+            Some(true) => return self.looks_on(certain, observed, read),
             Some(false) if self.record.print.is_some() => {
                 let silence = self.silence.get_or_insert_with(|| Silence::new(now));
                 if certain {
@@ -194,6 +195,7 @@ impl Tracker {
             Some(false) => self.seen = 0,
             None => {}
         }
+        false
     }
 
     fn take_standing(&mut self, standing: &Standing) {
@@ -211,42 +213,63 @@ impl Tracker {
         }
     }
 
-    /// A print is on.
+    /// A print is on. Yields whether it is one that was begun at the printer.
     fn looks_on(
         &mut self,
         certain: bool,
         observed: Observed<'_>,
         read: impl FnOnce() -> Option<History>,
-    ) {
+    ) -> bool {
         if !certain && self.silence.as_ref().is_some_and(Silence::is_said) {
             // It was built before the event that says otherwise.
-            return;
+            return false;
         }
         self.sign();
         if self.record.print.is_some() {
-            return;
+            return false;
         }
         // What was built before the end says that the print is on; so does, for a moment, what was
         // built after it.
         let clear = certain && !observed.state.is_winding_down();
-        let enough = clear && self.seen + 1 >= SEEN;
+        let in_log = |log: &Standing| log.by_printer && log.end.is_none();
+        let by_printer = clear && observed.standing.is_some_and(in_log);
+        let enough = by_printer || (clear && self.seen + 1 >= SEEN);
         if !enough && !self.pending.may_go_on() {
             self.seen += u8::from(clear);
-            return;
+            return false;
         }
         let job = read().and_then(|history| history.job).unwrap_or_default();
-        if let Some(asked) = self.pending.goes_on(&job) {
+        let goes_on = self.pending.goes_on(&job);
+        let is_news = by_printer && goes_on.is_none();
+        if let Some(asked) = goes_on {
             // It was not over.
             (self.record.print, self.record.counts) = (Some(asked.print), asked.counts);
         } else if enough {
             (self.record.print, self.record.counts) = (Some(job), None);
         } else {
             self.seen += u8::from(clear);
-            return;
+            return false;
         }
         self.record.begun = observed.standing.is_none_or(|standing| standing.end.is_some());
         self.record.began = self.record.server_time;
         (self.seen, self.unkept) = (0, true);
+        is_news
+    }
+
+    /// Whether an event says of the print that runs that it began, as some connectors do each time
+    /// that its state changes.
+    pub fn is_told_again(&mut self, print: &Print) -> bool {
+        let is_said = self.silence.as_ref().is_some_and(Silence::is_said);
+        let running = self.record.print.as_mut().filter(|running| running.may_be(print));
+        match running {
+            Some(running) if !is_said => {
+                if running.path.is_none() {
+                    *running = print.clone();
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A print began. Yields the one before, where that ended unseen.
