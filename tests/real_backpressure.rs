@@ -60,6 +60,8 @@ async fn events_stay_whole_and_state_is_conflated() {
         let current = json!([{"current": {"temps": temps, "padding": padding}}]);
         simulator.raw(&format!("a{current}"));
     }
+    // What waits is what counts; that it goes out as slowly proves no more.
+    line.throttle(1_000_000);
     let last =
         |seen: &Seen| seen.topic == topic("event/Padded") && seen.json()["round"] == ROUNDS - 1;
     watcher.wait_from(mark, "the last event", last).await;
