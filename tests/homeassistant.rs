@@ -21,7 +21,7 @@ mod real;
 use std::collections::BTreeSet;
 
 use real::bridge::{Bridge, config};
-use real::homeassistant::HomeAssistant;
+use real::homeassistant::{HomeAssistant, is_complaint};
 use real::mosquitto::Mosquitto;
 use real::octoprint::OctoPrint;
 use real::watcher::Watcher;
@@ -353,4 +353,27 @@ async fn restarts_extruders_and_removal() {
     })
     .await;
     assert_eq!(home.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn only_lines_that_name_what_is_ours_are_complaints() {
+    let line = |level: &str, text: &str| {
+        format!(
+            "2025-04-11 12:00:00.000 {level} (MainThread) [homeassistant.components.mqtt] {text}"
+        )
+    };
+    for text in [
+        "failed to receive on socket: [Errno 32] Broken pipe",
+        "Error returned from MQTT server: The connection was lost.",
+    ] {
+        assert!(!is_complaint(&line("ERROR", text)), "{text}");
+    }
+    for text in [
+        "Invalid state message 'x' from 'octoprint2mqtt/mk3/printer'",
+        "Exception raised while updating state of sensor.xl_state",
+        "Template variable error: 'x' is undefined when rendering '{{ value_json.x }}'",
+    ] {
+        assert!(is_complaint(&line("WARNING", text)), "{text}");
+        assert!(!is_complaint(&line("INFO", text)), "{text}");
+    }
 }

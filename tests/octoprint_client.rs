@@ -24,6 +24,8 @@ mod logins;
 mod proofs;
 #[path = "octoprint_client/script.rs"]
 mod script;
+#[path = "octoprint_client/streams.rs"]
+mod streams;
 
 use std::time::Duration;
 

@@ -142,9 +142,9 @@ async fn the_websocket_is_swallowed(program: Program) {
 }
 
 /// How long the proxy lets a connection be idle. Proxies have half a minute, and the bridge asks for
-/// a sign of life after a quarter; here it is a tenth of that.
-const IDLE: Duration = Duration::from_secs(3);
-const PING_AFTER: Duration = Duration::from_millis(1500);
+/// a sign of life after a quarter of that; here it is some seconds.
+const IDLE: Duration = Duration::from_secs(8);
+const PING_AFTER: Duration = Duration::from_secs(2);
 
 /// A printer that is off, of which OctoPrint has nothing to say.
 async fn an_idle_connection_is_kept(program: Program) {
@@ -153,10 +153,10 @@ async fn an_idle_connection_is_kept(program: Program) {
     }
     let change = |config: String| match program {
         Program::HaProxy => {
-            let config = changed(&config, "timeout client  1h", "timeout client  3s");
-            changed(&config, "timeout server  1h", "timeout server  3s")
+            let config = changed(&config, "timeout client  1h", "timeout client  8s");
+            changed(&config, "timeout server  1h", "timeout server  8s")
         }
-        Program::Nginx => changed(&config, "proxy_read_timeout 1h", "proxy_read_timeout 3s"),
+        Program::Nginx => changed(&config, "proxy_read_timeout 1h", "proxy_read_timeout 8s"),
         Program::Caddy => unreachable!("Caddy ends no idle connection"),
     };
     let scene = Scene::start(program, 1, change).await;

@@ -225,9 +225,9 @@ async fn a_message_beyond_all_bounds_is_a_refusal_that_names_the_setting() {
 async fn a_message_that_comes_slowly_is_waited_for() {
     let mut server = octoprint().await;
     let mut options = options(&server.url);
-    options.connect_timeout = Duration::from_millis(200);
-    options.ping_after = Duration::from_millis(100);
-    options.dead_after = Duration::from_millis(300);
+    options.connect_timeout = Duration::from_secs(1);
+    options.ping_after = Duration::from_millis(500);
+    options.dead_after = Duration::from_millis(1500);
     options.timeouts = vec![LONG];
     let socket = Socket::new(options).unwrap();
     socket.connect();
@@ -240,7 +240,7 @@ async fn a_message_that_comes_slowly_is_waited_for() {
     stream.write_all(&[0x81, 126]).await.unwrap();
     stream.write_all(&u16::try_from(text.len()).unwrap().to_be_bytes()).await.unwrap();
     for part in text.as_bytes().chunks(1_000) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
         stream.write_all(part).await.unwrap();
     }
     reaches(&socket, SocketState::Connected).await;

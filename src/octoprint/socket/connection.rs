@@ -16,7 +16,7 @@ use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::frame::{self, Decoded, Frame};
 use crate::octoprint::wire::message::{Message, MessageKind, ReauthReason};
 use crate::octoprint::wire::received::{Received, TransportError};
-use crate::octoprint::wire::transport::{Link, decode};
+use crate::octoprint::wire::transport::{Link, Transport, decode};
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,10 +148,13 @@ impl<'a> Connection<'a> {
         match event {
             Event::Received(received) => {
                 let received = received?;
-                self.heard = Instant::now();
-                self.pinged = false;
-                // What moved until now is heard: the next question is for what comes from here on.
-                let _ = self.link.is_receiving();
+                // That a call was accepted says nothing of the stream that its answer comes on.
+                if !matches!(received, Received::Alive) || !self.answers_on_the_stream() {
+                    self.heard = Instant::now();
+                    self.pinged = false;
+                    // What moved until now is heard: the next question is for what comes from here on.
+                    let _ = self.link.is_receiving();
+                }
                 match received {
                     Received::Alive => Ok(()),
                     Received::Frame(frame) => self.frame(frame).await,
@@ -263,8 +266,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Has OctoPrint prove a login on a connection that was live before. It is silent to a second
-    /// `auth`, but sends a `history` when the state is subscribed to that was not before. A
-    /// subscription that changes nothing has no answer.
+    /// `auth`, but not to [`Connection::ask_for_history`].
     async fn ask_for_proof(&mut self) -> Result<(), Over> {
         if self.phase == Phase::Authenticating {
             // A first login that is accepted has a `history` of its own.
@@ -273,13 +275,39 @@ impl<'a> Connection<'a> {
         // The proof of an earlier login may have come during this one.
         self.is_provable()?;
         self.phase = Phase::Reproving;
+        self.ask_for_history().await?;
+        self.phase_ends = Some(Instant::now() + self.options.proof_timeout);
+        Ok(())
+    }
+
+    /// OctoPrint sends a `history` when the state is subscribed to that was not before. A
+    /// subscription that changes nothing has no answer.
+    async fn ask_for_history(&mut self) -> Result<(), TransportError> {
         let subscription = &self.options.subscription;
         let without_state = Subscription { state: false, ..subscription.clone() };
         for subscription in [without_state.payload(), subscription.payload()] {
             self.link.send(frame::encode("subscribe", &subscription)).await?;
         }
-        self.phase_ends = Some(Instant::now() + self.options.proof_timeout);
         Ok(())
+    }
+
+    /// Whether a sign of life that is asked for comes with the messages. A WebSocket answers itself;
+    /// XHR streaming can do it on a connection that is logged in, where OctoPrint knows subscriptions.
+    fn answers_on_the_stream(&self) -> bool {
+        self.link.transport() == Transport::XhrStreaming
+            && self.phase == Phase::Live
+            && self.is_provable().is_ok()
+    }
+
+    /// Asks for a sign of life. Where nothing is pushed, as while the printer is off, OctoPrint has no
+    /// heartbeat for XHR streaming, and proxies end a stream that is idle for half a minute: then
+    /// a `history` goes over it.
+    async fn ask_for_life(&mut self) -> Result<(), TransportError> {
+        if self.answers_on_the_stream() {
+            self.ask_for_history().await
+        } else {
+            self.link.ping(self.factor).await
+        }
     }
 
     /// Sends the throttle factor if OctoPrint has another one.
@@ -340,7 +368,7 @@ impl<'a> Connection<'a> {
         }
         if silent >= self.options.ping_after && !self.pinged {
             self.pinged = true;
-            self.link.ping(self.factor).await?;
+            self.ask_for_life().await?;
         }
         Ok(())
     }
@@ -348,7 +376,9 @@ impl<'a> Connection<'a> {
     /// A phase has lasted too long.
     fn phase_is_over(&mut self) -> Result<(), Over> {
         match self.phase {
-            Phase::Opening | Phase::Greeting => return Err(Failure::NoGreeting.into()),
+            Phase::Opening | Phase::Greeting => {
+                return Err(Failure::NoGreeting(self.link.transport()).into());
+            }
             Phase::Reproving => {
                 return Err(Failure::NotProvenAgain(self.options.proof_timeout).into());
             }

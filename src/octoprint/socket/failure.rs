@@ -11,6 +11,7 @@ use crate::causes::Cause;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::LoginError;
 use crate::octoprint::wire::received::TransportError;
+use crate::octoprint::wire::transport::Transport;
 
 /// After how many unreadable frames in a row the connection is given up.
 const MAX_UNREADABLE: u32 = 20;
@@ -25,8 +26,8 @@ pub(super) enum Failure {
     Login(#[from] LoginError),
     #[error(transparent)]
     Transport(#[from] TransportError),
-    #[error("the socket was opened, but OctoPrint did not greet in time")]
-    NoGreeting,
+    #[error("the socket was opened, but OctoPrint did not greet in time{}", held_back(*.0))]
+    NoGreeting(Transport),
     #[error("logged in, but OctoPrint sent no state in time")]
     NotProven,
     #[error(
@@ -49,6 +50,17 @@ pub(super) enum Failure {
     Closed { code: u16, reason: String },
     #[error("{MAX_UNREADABLE} frames in a row could not be read, the last one {0}")]
     Unreadable(#[source] Cause),
+}
+
+/// What may keep the greeting of a transport back.
+fn held_back(transport: Transport) -> &'static str {
+    match transport {
+        Transport::WebSocket => "",
+        Transport::XhrStreaming => {
+            ": a proxy in front of OctoPrint may collect its answers; let it pass the headers \
+             Upgrade and Connection, or buffer nothing"
+        }
+    }
 }
 
 impl Failure {
