@@ -388,7 +388,8 @@ impl Printer {
     }
 
     fn publish_told(&self, told: Option<Told>) {
-        let told = told.into_iter().flat_map(|told| told.publications(&self.topics, self.lane));
+        let told =
+            told.into_iter().flat_map(|told| told.publications(&self.topics, self.lane, None));
         told.for_each(|publication| self.publish(publication));
     }
 

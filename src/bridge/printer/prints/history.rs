@@ -100,12 +100,6 @@ fn error_of(state: &Value) -> Option<&str> {
     state["error"].as_str().or_else(in_text)
 }
 
-/// Whether a print is on, from the answer to `GET /api/job`; `None` where it does not tell.
-pub fn print_is_on(answer: &[u8]) -> Option<bool> {
-    let job: Value = serde_json::from_slice(answer).ok()?;
-    PrinterState::of_text_alone(job["state"].as_str()?).print_is_on()
-}
-
 /// The selected file of a `job`; `None` where there is none.
 fn job_of(job: &Value) -> Option<Print> {
     let text = |value: &Value| value.as_str().map(str::to_owned);

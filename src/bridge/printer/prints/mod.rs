@@ -4,7 +4,6 @@ mod clock;
 mod history;
 mod pauses;
 mod pending;
-mod publish;
 mod replay;
 mod silence;
 mod told;
@@ -19,23 +18,21 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use self::history::FileHistory;
+pub use self::history::History;
 pub use self::history::Print;
-pub use self::history::{History, print_is_on};
 use self::pauses::Pauses;
 use self::pending::Lost;
-pub use self::publish::{event_payload, print_payload};
 pub use self::replay::{Verdict, judge};
 pub use self::told::Told;
 pub use self::tracker::{Observed, Tracker};
 pub use self::verdict::{End, Outcome, Record, Unclear};
-use super::messages::event;
-use super::snapshot::Snapshot;
+use super::snapshot::{PrinterState, Snapshot};
 use crate::bridge::hub::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
 use crate::octoprint::{
-    EventKind, FilePath, Message, MessageKind, Rest, RestError, RestErrorKind, SERIAL,
+    EventKind, FilePath, JobStatus, Message, MessageKind, Rest, RestError, RestErrorKind, SERIAL,
 };
 use crate::store::{Known, Store};
 use crate::timestamp;
@@ -164,7 +161,9 @@ impl Prints {
 
     /// What the state tells of the print that runs, at `at` by our clock.
     fn told(&self, kind: EventKind, at: f64) -> Option<Told> {
-        Some(Told { kind, print: self.tracker.print()?.clone(), at })
+        let told = Told::new(kind, self.tracker.print()?.clone(), at);
+        tracing::info!(file = told.print.path, event = %told.kind, "the printer's state tells this, and no event did");
+        Some(told)
     }
 
     /// An event.
@@ -234,8 +233,9 @@ impl Prints {
                     self.keep(true);
                 }
                 let publications = |end: &End| {
-                    let at = self.tracker.by_our_clock(end.at);
-                    recovered(end, at, topics, lane, along.as_ref())
+                    let told = Told::end(end, self.tracker.by_our_clock(end.at));
+                    tracing::info!(file = told.print.path, event = %told.kind, "recovered the end of a print that was missed");
+                    told.publications(topics, lane, along.as_ref())
                 };
                 ends.iter().flat_map(publications).collect()
             }
@@ -295,8 +295,10 @@ impl Prints {
     fn ask_job(&self, question: u64, rest: Rest) {
         let found = self.found.clone();
         self.watch.spawn("state of the job", async move {
-            let on = match rest.get("api/job").await {
-                Ok(answer) => print_is_on(&answer),
+            let on = match rest.job_status().await {
+                Ok(JobStatus { state, .. }) => {
+                    state.and_then(|text| PrinterState::of_text_alone(&text).print_is_on())
+                }
                 Err(error) => {
                     let error = causes::told(&error);
                     tracing::debug!("cannot find out whether a print is running: {error}");
@@ -376,25 +378,6 @@ async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError
         Ok(answer) => FileHistory::read_of_printer(&answer).map(Ok),
         Err(error) => Some(Err(error)),
     }
-}
-
-fn recovered(
-    end: &End,
-    at: f64,
-    topics: &PrinterTopics,
-    lane: usize,
-    along: Option<&Bytes>,
-) -> Vec<Publication> {
-    let kind = end.outcome.event();
-    tracing::info!(file = end.print.path, event = %kind, "recovered the end of a print that was missed");
-    let publication = |topic, payload: Bytes, kind| Publication {
-        along: along.cloned(),
-        ..Publication::new(lane, topic, payload, kind)
-    };
-    vec![
-        publication(topics.event(kind.as_str()), event_payload(end, at), event::event_kind(&kind)),
-        publication(topics.print.clone(), print_payload(end, at), event::PRINT),
-    ]
 }
 
 /// The print that an event is about; each field by itself.

@@ -192,13 +192,14 @@ fn what_is_published_says_that_it_is_recovered() {
         took: Some(42.5),
         unproven: None,
     };
-    let event: Value = serde_json::from_slice(&event_payload(&end, end.at)).unwrap();
+    let told = Told::end(&end, end.at);
+    let event: Value = serde_json::from_slice(&told.event_payload()).unwrap();
     assert_eq!(
         event,
         serde_json::json!({"name": "quick.gcode", "path": "quick.gcode", "origin": "local",
             "time": 42.5, "_event": "PrintDone", "_timestamp": 5000, "_recovered": true})
     );
-    let print: Value = serde_json::from_slice(&print_payload(&end, end.at)).unwrap();
+    let print: Value = serde_json::from_slice(&told.print_payload()).unwrap();
     assert_eq!(
         print,
         serde_json::json!({"event_type": "print_done", "file": "quick.gcode", "path": "quick.gcode",

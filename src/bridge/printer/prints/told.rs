@@ -1,39 +1,72 @@
-//! What is published of beginnings and pauses of prints that only the state tells of (pure).
+//! What is published of a print that no event told of: its beginning, its pauses, its end (pure).
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::history::Print;
-use super::publish::timestamp;
+use super::verdict::{End, Outcome};
 use crate::bridge::printer::messages::event;
 use crate::mqtt::Publication;
 use crate::octoprint::EventKind;
 use crate::topics::PrinterTopics;
 
-/// What only the state tells of a print.
+impl Outcome {
+    /// OctoPrint's event.
+    fn event(self) -> EventKind {
+        match self {
+            Self::Done => EventKind::PrintDone,
+            Self::Failed => EventKind::PrintFailed,
+            Self::Cancelled => EventKind::PrintCancelled,
+        }
+    }
+}
+
+/// What no event told of a print.
 #[derive(Debug)]
 pub struct Told {
     /// The event that OctoPrint would send of it.
     pub(super) kind: EventKind,
     pub(super) print: Print,
     /// When it was, in seconds since 1970 by the bridge's clock.
-    pub(super) at: f64,
+    at: f64,
+    /// How long the print took, in seconds.
+    took: Option<f64>,
+    /// Why it failed.
+    reason: Option<String>,
 }
 
 impl Told {
-    /// What is published of it.
-    pub fn publications(&self, topics: &PrinterTopics, lane: usize) -> Vec<Publication> {
-        let Self { kind, print, .. } = self;
-        let Some(event_type) = event::print_type(kind) else { return Vec::new() };
-        tracing::info!(file = print.path, event = %kind, "the printer's state tells this, and no event did");
-        let topic = topics.event(kind.as_str());
+    /// What is of a print that goes on.
+    pub(super) fn new(kind: EventKind, print: Print, at: f64) -> Self {
+        Self { kind, print, at, took: None, reason: None }
+    }
+
+    /// An end, at `at` by the bridge's clock.
+    pub(super) fn end(end: &End, at: f64) -> Self {
+        let (took, reason) = (end.took, end.reason.clone());
+        Self { took, reason, ..Self::new(end.outcome.event(), end.print.clone(), at) }
+    }
+
+    /// What is published of it; `along` is kept with each.
+    pub fn publications(
+        &self,
+        topics: &PrinterTopics,
+        lane: usize,
+        along: Option<&Bytes>,
+    ) -> Vec<Publication> {
+        let publication = |topic, payload, kind| Publication {
+            along: along.cloned(),
+            ..Publication::new(lane, topic, payload, kind)
+        };
+        let (topic, kind) = (topics.event(self.kind.as_str()), event::event_kind(&self.kind));
         vec![
-            Publication::new(lane, topic, self.event_payload(), event::event_kind(kind)),
-            Publication::new(lane, topics.print.clone(), self.payload(event_type), event::PRINT),
+            publication(topic, self.event_payload(), kind),
+            publication(topics.print.clone(), self.print_payload(), event::PRINT),
         ]
     }
 
-    fn event_payload(&self) -> Bytes {
+    /// The payload for `B/P/event/<Type>`: the fields that are known, as OctoPrint names them.
+    pub(super) fn event_payload(&self) -> Bytes {
         let print = &self.print;
         let fields = [
             ("name", json!(print.name)),
@@ -41,8 +74,10 @@ impl Told {
             ("origin", json!(print.origin)),
             ("size", json!(print.size)),
             ("user", json!(print.user)),
+            ("time", json!(self.took)),
+            ("reason", json!(self.reason)),
             ("_event", json!(self.kind.as_str())),
-            ("_timestamp", json!(timestamp(self.at))),
+            ("_timestamp", json!(self.timestamp())),
             ("_recovered", json!(true)),
         ];
         let known = fields.into_iter().filter(|(_, value)| !value.is_null());
@@ -51,12 +86,23 @@ impl Told {
         Value::from(event).to_string().into()
     }
 
-    fn payload(&self, event_type: &str) -> Bytes {
+    /// The payload for `B/P/print`.
+    pub(super) fn print_payload(&self) -> Bytes {
         json!({
-            "event_type": event_type, "file": self.print.name, "path": self.print.path,
-            "time": null, "reason": null, "timestamp": timestamp(self.at), "_recovered": true,
+            "event_type": event::print_type(&self.kind),
+            "file": self.print.name,
+            "path": self.print.path,
+            "time": self.took,
+            "reason": self.reason,
+            "timestamp": self.timestamp(),
+            "_recovered": true,
         })
         .to_string()
         .into()
+    }
+
+    fn timestamp(&self) -> u64 {
+        // A float to an integer saturates.
+        self.at.max(0.0) as u64
     }
 }
