@@ -52,6 +52,14 @@ impl Failure {
         let error = causes::told(error);
         Self { error: format!("not sent, for its check failed: {error}"), status }
     }
+
+    /// The look that comes after the command got no answer.
+    pub fn unseen(error: &RestError) -> Self {
+        let status = error.status();
+        let error = causes::told(error);
+        let told = format!("OctoPrint took the command, but whether it obeyed is unknown: {error}");
+        Self { error: told, status }
+    }
 }
 
 impl From<RestError> for Failure {
@@ -218,6 +226,10 @@ mod tests {
         ] {
             let failure = Failure::from(RestError::new(kind, "api/job").because("reset"));
             assert_eq!(failure.error.contains("unknown whether"), unknown, "{failure:?}");
+            assert!(failure.error.ends_with(": reset"), "{failure:?}");
+        }
+        let error = RestError::new(RestErrorKind::Unanswered, "api/job").because("reset");
+        for failure in [Failure::unasked(&error), Failure::unseen(&error)] {
             assert!(failure.error.ends_with(": reset"), "{failure:?}");
         }
     }

@@ -36,10 +36,7 @@ pub(super) async fn before(rest: &Rest) -> Result<Sight, Failure> {
 
 /// The job after a command that OctoPrint took.
 async fn after(rest: &Rest) -> Result<Sight, Failure> {
-    rest.job_status().await.map(Sight::of).map_err(|error| Failure {
-        status: error.status(),
-        error: format!("OctoPrint took the command, but whether it obeyed is unknown: {error}"),
-    })
+    rest.job_status().await.map(Sight::of).map_err(|error| Failure::unseen(&error))
 }
 
 /// Looks at the job until it `is` as it should be, for so long at most. Yields the last sight, and
