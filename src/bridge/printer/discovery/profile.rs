@@ -20,12 +20,17 @@ pub struct PrinterProfile {
     pub model: Option<String>,
 }
 
-/// The profile in force, from the answer to `GET /api/printerprofiles`. `None` where it cannot be
-/// read or none is in force.
+/// The profile in force as OctoPrint has it, from the answer to `GET /api/printerprofiles`. `None`
+/// where it cannot be read or none is in force.
+pub fn current(answer: &[u8]) -> Option<Value> {
+    let mut answer: Value = serde_json::from_slice(answer).ok()?;
+    let mut profiles = answer.get_mut("profiles")?.as_object_mut()?.values_mut();
+    profiles.find(|profile| profile["current"] == true).map(Value::take)
+}
+
+/// What the bridge reads of the profile in force, as [`current`] finds it.
 pub fn in_force(answer: &[u8]) -> Option<PrinterProfile> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
-    let mut profiles = answer.get("profiles")?.as_object()?.values();
-    let profile = profiles.find(|profile| profile["current"] == true)?;
+    let profile = current(answer)?;
     let tools = profile["extruder"]["count"].as_u64().unwrap_or(1);
     let tools = u8::try_from(tools).map_or(MOST_TOOLS, |tools| tools.min(MOST_TOOLS));
     let mut heaters: Vec<Heater> = (0..tools).map(Heater::tool).collect();

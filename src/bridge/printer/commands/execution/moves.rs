@@ -1,11 +1,9 @@
 //! Moves the printer's axes and filament. OctoPrint 2.0 refuses that while a print is paused, when
 //! filament is changed by hand; the same as G-code it takes.
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::watch;
 use crate::bridge::printer::commands::answers::Failure;
+use crate::bridge::printer::discovery::profile;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::octoprint::{Jog, Rest, RestError};
 
@@ -65,15 +63,7 @@ impl Default for Speeds {
 
 impl Speeds {
     fn read(answer: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Profiles {
-            profiles: serde_json::Map<String, Value>,
-        }
-        let none = Self::default();
-        let Ok(Profiles { profiles }) = serde_json::from_slice(answer) else { return none };
-        let Some(profile) = profiles.values().find(|profile| profile["current"] == true) else {
-            return none;
-        };
+        let Some(profile) = profile::current(answer) else { return Self::default() };
         let speed = |axis: &str, otherwise: f64| {
             let speed = profile["axes"][axis]["speed"].as_f64();
             speed.filter(|speed| *speed > 0.0).unwrap_or(otherwise)
