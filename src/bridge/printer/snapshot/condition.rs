@@ -5,9 +5,8 @@ use serde_json::value::RawValue;
 
 use super::cause::Cause;
 use super::change::{Published, StateChange, StateTopic};
-use super::json::{Last, Raw, member, object, raw_object, raw_text};
+use super::json::{Known, Last, Raw, member, object, raw_object, raw_text};
 use super::printer_state::{PrinterState, error_in_text};
-
 use crate::octoprint::EventKind;
 
 #[derive(Debug, Default)]
@@ -31,17 +30,10 @@ struct StateMember<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum ErrorText<'a> {
-    AsItCame(Raw<'a>),
-    Found(&'a str),
-}
-
-#[derive(Serialize)]
 struct PrinterPayload<'a> {
     state: PrinterState,
     text: Raw<'a>,
-    error: ErrorText<'a>,
+    error: Known<'a, &'a str>,
     flags: Raw<'a>,
 }
 
@@ -80,8 +72,8 @@ impl Condition {
             in_error.then(|| spoken.as_deref().and_then(error_in_text).or(self.cause.text()))?
         };
         let error = match if is_told { None } else { found() } {
-            Some(text) => ErrorText::Found(text),
-            None => ErrorText::AsItCame(error),
+            None => Known::AsItCame(error),
+            found => Known::Found(found),
         };
         let payload = PrinterPayload {
             state: self.state,

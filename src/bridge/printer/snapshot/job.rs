@@ -7,8 +7,10 @@ use serde_json::value::RawValue;
 
 use super::change::{Published, StateChange, StateTopic};
 use super::json::{
-    Last, MOST_BYTES, MOST_SECONDS, Present, Raw, member, object, raw_number, raw_object, raw_text,
+    Known, Last, MOST_BYTES, MOST_SECONDS, Present, Raw, member, object, raw_number, raw_object,
+    raw_text,
 };
+use crate::octoprint::{EventKind, FilePath};
 
 /// A file: where it is stored, and its path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +31,6 @@ impl FileId {
 /// How long a file took to print last time, in seconds, by the printer profile that it was printed
 /// with.
 pub type LastPrintTimes = BTreeMap<String, f64>;
-
-use crate::octoprint::{EventKind, FilePath};
 
 #[derive(Debug, Default)]
 pub(super) struct SelectedFile {
@@ -74,13 +74,6 @@ struct JobMember<'a> {
     last_print_time: Present<'a>,
     #[serde(borrow, default)]
     filament: Raw<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Known<'a, T> {
-    AsItCame(Raw<'a>),
-    Found(Option<T>),
 }
 
 #[derive(Serialize)]

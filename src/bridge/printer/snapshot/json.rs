@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
 use serde_json::value::RawValue;
 
 /// A longer time than ten years is none.
@@ -35,6 +35,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Present<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
     }
+}
+
+/// A value that is passed through as it came, or what else is known in its place.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Known<'a, T> {
+    AsItCame(Raw<'a>),
+    Found(Option<T>),
 }
 
 /// A payload that is no JSON object, where one must be.

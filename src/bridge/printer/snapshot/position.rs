@@ -6,11 +6,10 @@ use serde_json::value::RawValue;
 use super::change::{Published, StateChange, StateTopic};
 use super::json::{Present, Raw, member, number, object};
 use super::printer_state::PrinterState;
+use crate::octoprint::EventKind;
 
 /// Heights that can be, in mm.
 const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
-
-use crate::octoprint::EventKind;
 
 #[derive(Debug, Default)]
 pub(super) struct Position {
