@@ -208,10 +208,21 @@ impl Rest {
         body: Option<&Value>,
         api_version: Option<&'static str>,
     ) -> Result<Answer, RestError> {
+        let exchanged = self.try_exchange(method, path, body, api_version).await;
+        exchanged.map_err(|error| error.of(method))
+    }
+
+    async fn try_exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        api_version: Option<&'static str>,
+    ) -> Result<Answer, RestError> {
         self.ensure_session().await?;
         let caller = self.caller();
         let send = || caller.send_as(method, path, body, api_version);
-        let answer = send().await.map_err(|e| e.at(path).of(method))?;
+        let answer = send().await.map_err(|e| e.at(path))?;
         if !self.session_ended(&answer).await {
             return Ok(answer);
         }

@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 use super::answer::Answer;
 use super::client::{Rest, json_of};
 use super::error::RestError;
-use super::http::argument;
-use super::http::success;
+use super::http::{argument, success};
 
 const PATH: &str = "api/connection";
 /// The version of the calls that know connectors.
@@ -32,8 +31,6 @@ pub struct PrinterConnection {
     pub connector: Option<String>,
     /// Whether the connector takes offsets of temperatures; `None` where nothing says.
     pub temperature_offsets: Option<bool>,
-    /// Whether the connector can hold a job; `None` where nothing says.
-    pub job_on_hold: Option<bool>,
 }
 
 /// What to connect with; by default what OctoPrint prefers.
@@ -69,11 +66,9 @@ impl Rest {
     /// [`RestError`].
     pub async fn printer_connection(&self) -> Result<PrinterConnection, RestError> {
         let current = &self.ask_connection().await?["current"];
-        let capable = |of: &str| current["capabilities"][of].as_bool();
         Ok(PrinterConnection {
             connector: current["connector"].as_str().map(str::to_owned),
-            temperature_offsets: capable("temperature_offsets"),
-            job_on_hold: capable("job_on_hold"),
+            temperature_offsets: current["capabilities"]["temperature_offsets"].as_bool(),
         })
     }
 
@@ -81,9 +76,10 @@ impl Rest {
     /// means that OctoPrint begins to.
     ///
     /// # Errors
-    /// [`RestError`]; [`RestError::Argument`] where OctoPrint prefers nothing and nothing is named,
-    /// or where it is older than 2.0 and has no such connector; status 400 where a newer one has
-    /// none, and 412 where what it knows of the connector is not enough to connect.
+    /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) where OctoPrint
+    /// prefers nothing and nothing is named, or where it is older than 2.0 and has no such connector;
+    /// status 400 where a newer one has none, and 412 where what it knows of the connector is not
+    /// enough to connect.
     pub async fn connect(&self, with: &ConnectWith) -> Result<(), RestError> {
         let answer = self.ask_connection().await?;
         // Older versions pay no heed to the header, and answer in their own shape.
