@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand, and what they share.
 //!
-//! A subcommand returns a [`Failure`]; [`run`] prints it and chooses the exit code.
+//! A subcommand returns a [`Failure`]; [`run()`] prints it and chooses the exit code.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "here the program speaks to people")]
 

@@ -44,11 +44,11 @@ pub struct Keep {
     /// The event; `None`: it is acknowledged or dropped.
     pub event: Option<KeptEvent>,
     /// What is to be kept with it, in one transaction, at once: the event waits for
-    /// [`Outbox::release`] until then.
+    /// [`Outbox::release`](super::queue::Outbox::release) until then.
     pub along: Option<Bytes>,
 }
 
-/// Names what was handed over, for [`Outbox::acknowledge`].
+/// Names what was handed over, for [`Outbox::acknowledge`](super::queue::Outbox::acknowledge).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
     pub(in crate::mqtt) lane: usize,

@@ -155,8 +155,8 @@ impl Rest {
     ///
     /// # Errors
     /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) for a target
-    /// that is not a number from 0 up, or a heater that OctoPrint cannot have; status 409 when the printer is not connected or has no
-    /// such heater.
+    /// that is not a number from 0 up, or a heater that OctoPrint cannot have; status 409 when the
+    /// printer is not connected or has no such heater.
     pub async fn set_target(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
         if !(celsius.is_finite() && celsius >= 0.0) {
             return Err(argument("api/printer", "a target is a number of °C from 0 up"));

@@ -20,7 +20,7 @@ use crate::receipt::{Receipt, Settled};
 /// How often the latency in the status is renewed at most.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 
-/// The messages of a socket from [`Socket::messages`](super::Socket::messages) on, in their order.
+/// The messages of a socket from [`Socket::messages`](super::handle::Socket::messages) on, in their order.
 ///
 /// Each comes with a receipt. [`Receipt::acknowledge`] says that a message is dealt with, and the
 /// time from its receipt until then is what the throttle goes by. Clones of a receipt may travel

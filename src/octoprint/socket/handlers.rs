@@ -21,7 +21,7 @@ pub enum Handled {
     Unmeasured,
 }
 
-/// A registered handler, for [`Socket::remove_message`](super::Socket::remove_message).
+/// A registered handler, for [`Socket::remove_message`](super::handle::Socket::remove_message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HandlerId(pub(super) u64);
 

@@ -26,7 +26,7 @@ pub enum TransportChoice {
     XhrStreaming,
 }
 
-/// Options of a [`Socket`](super::Socket).
+/// Options of a [`Socket`](super::handle::Socket).
 #[derive(Clone)]
 pub struct SocketOptions {
     /// The base address of OctoPrint, `http` or `https`; its path ends with `/`.
