@@ -513,11 +513,6 @@ async fn without_discovery_a_heater_that_left_while_the_bridge_was_off_loses_its
     let there = |seen: &Seen| seen.topic == tool1 && !seen.payload.is_empty();
     world.watcher.wait_from(mark, "tool1", there).await;
     world.stop().await;
-    // The database is closed a moment after the bridge has ended.
-    let database = dir.path().join("octoprint2mqtt.redb");
-    while std::fs::File::open(&database).unwrap().try_lock().is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
     world.simulator().set_extruders(1);
     let mark = world.watcher.mark();
     world.start_again();

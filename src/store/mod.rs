@@ -142,23 +142,14 @@ impl Store {
         self.requests.is_some()
     }
 
-    /// Waits until what was written so far is on the disk, for `within` at most.
-    pub async fn flush(&self, within: Duration) {
-        self.done(Request::Flush, within).await;
-    }
-
     /// Writes what is left and closes the database, so that it can be opened anew at once; waits
     /// for that, for `within` at most. What the other handles write afterwards is lost.
     pub async fn close(&self, within: Duration) {
-        self.done(Request::Close, within).await;
-    }
-
-    async fn done(&self, request: fn(oneshot::Sender<()>) -> Request, within: Duration) {
         let Some(requests) = &self.requests else { return };
-        let (tell, done) = oneshot::channel();
-        if requests.send(request(tell)).is_ok() {
+        let (tell, closed) = oneshot::channel();
+        if requests.send(Request::Close(tell)).is_ok() {
             // Too late or gone: the writer has said why.
-            let _ = tokio::time::timeout(within, done).await;
+            let _ = tokio::time::timeout(within, closed).await;
         }
     }
 }

@@ -35,9 +35,8 @@ async fn what_is_written_is_there_after_a_restart() {
     store.write(vec![put("mk3", 2, Some(event("two\nlines"))), put("mk3", 1, Some(event("one")))]);
     store.write(vec![put("mini", 1, Some(event("other")))]);
     store.write(vec![put("mini", 1, None)]);
-    store.flush(SOON).await;
-    drop(store);
-    let (store, mut known) = reopened(&below).await;
+    store.close(SOON).await;
+    let (store, mut known) = Store::open(Some(&below));
     assert_eq!(known.get::<u32>("mk3", "rate"), Some(5));
     assert_eq!(known.get::<String>("mk3", "rate"), None, "another shape is passed over");
     assert_eq!(known.get::<u32>("mini", "rate"), None);
@@ -54,34 +53,20 @@ async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
         store.keep(&printer.into(), "rate", &4);
         store.write(vec![put(printer, 1, Some(event("old")))]);
     }
-    store.flush(SOON).await;
-    drop(store);
-    let (store, mut known) = reopened(dir.path()).await;
+    store.close(SOON).await;
+    let (store, mut known) = Store::open(Some(dir.path()));
     // `moved` is served by another bridge of the same configuration.
     store.forget_others(&mut known, &["mk3".to_owned(), "moved".to_owned()]);
     assert_eq!(known.printers(), ["", "mk3", "moved"].into());
     assert!(known.take_events("mk").is_empty() && known.get::<u32>("mk", "rate").is_none());
     // What is written of it afterwards stays.
     store.keep(&"mk".into(), "rate", &7);
-    store.flush(SOON).await;
-    drop(store);
-    let (_store, mut known) = reopened(dir.path()).await;
+    store.close(SOON).await;
+    let (_store, mut known) = Store::open(Some(dir.path()));
     assert_eq!(known.printers(), ["", "mk", "mk3", "moved"].into());
     assert!(known.take_events("mk").is_empty());
     assert_eq!(known.get::<u32>("mk", "rate"), Some(7));
     assert_eq!(known.take_events("moved").len(), 1);
-}
-
-/// The thread lets go of the file some moments after the last handle is gone.
-async fn reopened(dir: &Path) -> (Store, Known) {
-    for _ in 0..500 {
-        let (store, known) = Store::open(Some(dir));
-        if store.keeps() {
-            return (store, known);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the store cannot be opened again");
 }
 
 #[test]
@@ -106,7 +91,7 @@ fn a_place_that_cannot_be_written_is_no_reason_not_to_start() {
 async fn without_a_directory_nothing_is_kept_and_nobody_waits() {
     let (store, known) = Store::open(None);
     store.keep(&"mk3".into(), "rate", &4);
-    store.flush(SOON).await;
+    store.close(SOON).await;
     assert!(!store.keeps() && known.printers().is_empty());
 }
 
