@@ -10,6 +10,8 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+#[path = "real/in_process.rs"]
+mod in_process;
 #[path = "real/proxy.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod proxy;
@@ -22,12 +24,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use octoprint2mqtt::cli::{self, demo};
+use in_process::InProcess;
+use octoprint2mqtt::cli::demo;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use octoprint2mqtt::{config, tls};
 use proxy::Proxy;
 use serde_json::Value;
-use tokio::sync::oneshot;
 use watcher::Watcher;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -105,13 +107,7 @@ async fn each_line_says_whose_it_is() {
         printer("refused", two.url().replace("127.0.0.1", "localhost"), "no such key"),
     );
     let config = config::from_toml(&text).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let bridge = tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stopped.await;
-        };
-        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-    });
+    let bridge = InProcess::start(config);
     for id in ["mk3", "mini"] {
         let topic = format!("octoprint2mqtt/{id}/availability");
         watcher.wait("online", |seen| seen.topic == topic && seen.payload == "online").await;
@@ -129,8 +125,7 @@ async fn each_line_says_whose_it_is() {
     line.refuse(false);
     two.stop();
     lines.wait("OctoPrint is offline").await;
-    stop.send(()).unwrap();
-    bridge.await.unwrap();
+    bridge.stop().await;
 
     let mut seen = BTreeSet::new();
     for line in lines.read() {

@@ -11,18 +11,19 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+#[path = "real/in_process.rs"]
+mod in_process;
 #[path = "real/watcher.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use octoprint2mqtt::cli::{self, demo};
+use in_process::InProcess;
+use octoprint2mqtt::cli::demo;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use octoprint2mqtt::{config, tls};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use watcher::{Seen, Watcher};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,32 +42,12 @@ async fn broker() -> (u16, Watcher) {
     (port, Watcher::start(port).await)
 }
 
-struct Bridge {
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Bridge {
-    fn start(port: u16, url: &str, data_dir: &std::path::Path) -> Self {
-        let text = format!(
-            "data_dir = \"{}\"\n[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noctoprint_mqtt_topic = \"octoPrint/\"\n",
-            data_dir.display()
-        );
-        let config = config::from_toml(&text).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let stopped = async move {
-                let _ = stopped.await;
-            };
-            cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap();
-    }
+fn start(port: u16, url: &str, data_dir: &std::path::Path) -> InProcess {
+    let text = format!(
+        "data_dir = \"{}\"\n[outbox]\nsettle = \"0s\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[printers.mk3]\nurl = \"{url}\"\napi_key = \"SIMULATOR-KEY\"\noctoprint_mqtt_topic = \"octoPrint/\"\n",
+        data_dir.display()
+    );
+    InProcess::start(config::from_toml(&text).unwrap())
 }
 
 async fn online(watcher: &Watcher) {
@@ -85,7 +66,7 @@ async fn each_start_has_one_end_and_raw_events_repeat() {
     let (port, watcher) = broker().await;
     let data = tempfile::tempdir().unwrap();
     let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
-    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    let bridge = start(port, &simulator.url(), data.path());
     online(&watcher).await;
     let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
     let with = |more: Value| {
@@ -121,7 +102,7 @@ async fn a_broker_that_forgot_the_last_event_is_told_again_by_a_new_bridge() {
     let data = tempfile::tempdir().unwrap();
     let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
     let (port, watcher) = broker().await;
-    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    let bridge = start(port, &simulator.url(), data.path());
     online(&watcher).await;
     simulator.event("Alert", json!({"text": "x"}));
     let is_alert = |last: &Value| last["event"] == "Alert";
@@ -130,7 +111,7 @@ async fn a_broker_that_forgot_the_last_event_is_told_again_by_a_new_bridge() {
     // Another broker knows nothing, and OctoPrint cannot be reached: nothing new comes.
     simulator.stop();
     let (port, watcher) = broker().await;
-    let bridge = Bridge::start(port, &simulator.url(), data.path());
+    let bridge = start(port, &simulator.url(), data.path());
     assert_eq!(watcher.wait_json(0, LAST_EVENT, |_| true).await, last);
     bridge.stop().await;
 }

@@ -11,6 +11,8 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+#[path = "real/in_process.rs"]
+mod in_process;
 #[path = "real/watcher.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;
@@ -18,11 +20,11 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use in_process::InProcess;
 use octoprint2mqtt::cli::{self, demo};
 use octoprint2mqtt::simulator::{Faults, Simulator, SimulatorOptions};
 use octoprint2mqtt::{causes, config, tls};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use watcher::{Seen, Watcher};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,20 +38,12 @@ struct World {
     simulators: Vec<Simulator>,
     watcher: Watcher,
     config: String,
-    stop: Option<oneshot::Sender<()>>,
-    bridge: tokio::task::JoinHandle<()>,
+    /// Always there but in [`World::stop`].
+    bridge: Option<InProcess>,
 }
 
-fn run(config: &str) -> (Option<oneshot::Sender<()>>, tokio::task::JoinHandle<()>) {
-    let config = config::from_toml(config).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let bridge = tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stopped.await;
-        };
-        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-    });
-    (Some(stop), bridge)
+fn run(config: &str) -> Option<InProcess> {
+    Some(InProcess::start(config::from_toml(config).unwrap()))
 }
 
 impl World {
@@ -75,17 +69,16 @@ impl World {
             );
             simulators.push(simulator);
         }
-        let (stop, bridge) = run(&text);
-        Self { simulators, watcher, config: text, stop, bridge }
+        let bridge = run(&text);
+        Self { simulators, watcher, config: text, bridge }
     }
 
     async fn stop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        (&mut self.bridge).await.unwrap();
+        self.bridge.take().unwrap().stop().await;
     }
 
     fn start_again(&mut self) {
-        (self.stop, self.bridge) = run(&self.config);
+        self.bridge = run(&self.config);
     }
 
     /// Waits until Home Assistant is told of `heater`, or that it is gone.
@@ -536,13 +529,7 @@ async fn health_and_metrics_are_served_where_configured() {
     let nobody = causes::told(&cli::health::ask(listen).await.unwrap_err());
     assert!(nobody.contains("http.listen") && nobody.contains("onnection refused"), "{nobody}");
     let watcher = Watcher::start(broker).await;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let bridge = tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stopped.await;
-        };
-        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-    });
+    let bridge = InProcess::start(config);
     watcher.wait("online", |s| s.topic == topic("availability") && s.payload == "online").await;
     cli::health::ask(listen).await.unwrap();
     let client = reqwest::Client::new();
@@ -587,6 +574,5 @@ async fn health_and_metrics_are_served_where_configured() {
         assert!(std::time::Instant::now() < deadline, "{text}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    stop.send(()).unwrap();
-    bridge.await.unwrap();
+    bridge.stop().await;
 }

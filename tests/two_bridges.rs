@@ -10,6 +10,8 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+#[path = "real/in_process.rs"]
+mod in_process;
 #[path = "real/watcher.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;
@@ -19,12 +21,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use octoprint2mqtt::cli::{self, check, demo, discovery};
+use in_process::InProcess;
+use octoprint2mqtt::cli::{check, demo, discovery};
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use octoprint2mqtt::tls;
 use serde_json::json;
-use tokio::sync::oneshot;
 use watcher::{Watcher, retained};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,18 +86,6 @@ struct World {
     watcher: Watcher,
 }
 
-struct Bridge {
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Bridge {
-    async fn end(self) {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap();
-    }
-}
-
 impl World {
     async fn start() -> Self {
         tls::install_provider();
@@ -125,24 +115,18 @@ impl World {
 
     /// Runs a bridge; it is there when the first of its printers is discovered as its own and
     /// online.
-    async fn bridge(&self, config: Config) -> Bridge {
+    async fn bridge(&self, config: Config) -> InProcess {
         let mark = self.watcher.mark();
         let (name, id) = (config.mqtt.client_id.clone(), config.printers[0].id.clone());
         let base = config.mqtt.base_topic.clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let stopped = async move {
-                let _ = stopped.await;
-            };
-            cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-        });
+        let bridge = InProcess::start(config);
         let (topic, own) = (device(&id), format!("\"octoprint2mqtt\":\"{name}\""));
         let is = |seen: &watcher::Seen| seen.topic == topic && seen.payload.contains(&own);
         self.watcher.wait_from(mark, "its discovery", is).await;
         let topic = format!("{base}/{id}/availability");
         let is = |seen: &watcher::Seen| seen.topic == topic && seen.payload == "online";
         self.watcher.wait_from(mark, "its printer online", is).await;
-        Bridge { stop, task }
+        bridge
     }
 
     /// Puts a printer there as a bridge of that identity would have left it.
@@ -224,25 +208,25 @@ async fn a_second_bridge_leaves_the_printers_of_the_first_alone_and_says_what_is
     }
     // Of the two, `bridge/info` names the second, who was the last to say who it is.
     world.leave("earlier", None).await;
-    running.end().await;
-    first.end().await;
+    running.stop().await;
+    first.stop().await;
 
     // With nobody else there, what says nothing counts as its own; what is a stranger's does not.
     let alone = world.bridge(second).await;
     world.gone("earlier").await;
     assert_eq!(world.topics("p1").await, [true; 2]);
     assert_eq!(world.topics("stranger").await, [true; 2]);
-    alone.end().await;
+    alone.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_whose_name_changed_removes_what_it_published_under_the_old_one() {
     let (world, before) = (World::start().await, tempfile::tempdir().unwrap());
     let old = world.config("old", "b", &["kept", "taken"], Some(before.path()));
-    world.bridge(old).await.end().await;
+    world.bridge(old).await.stop().await;
     world.there("taken").await;
     let strange = world.bridge(world.config("strange", "b", &["kept"], None)).await;
-    strange.end().await;
+    strange.stop().await;
     // The database itself is let go of some moments after the end.
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(before.path()).unwrap() {
@@ -254,7 +238,7 @@ async fn a_bridge_whose_name_changed_removes_what_it_published_under_the_old_one
     world.there("kept").await;
     let info = retained(world.port).await["b/bridge/info"].clone();
     assert!(info.contains("\"identity\":\"new\""), "{info}");
-    renamed.end().await;
+    renamed.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,10 +247,10 @@ async fn a_printer_of_two_bridges_is_an_error_in_the_log() {
     let first = world.bridge(world.config("one", "b", &["twin"], None)).await;
     let second = world.bridge(world.config("two", "elsewhere", &["twin"], None)).await;
     logged(&["ERROR", "a printer of the same id", "printer=\"twin\"", "b/bridge/state"]).await;
-    second.end().await;
-    first.end().await;
+    second.stop().await;
+    first.stop().await;
     let alone = world.bridge(world.config("three", "b", &["twin"], None)).await;
-    alone.end().await;
+    alone.stop().await;
     let text = String::from_utf8_lossy(&log().0.lock().unwrap()).into_owned();
     let twins = text.lines().filter(|line| line.contains("a printer of the same id")).count();
     assert_eq!(twins, 1, "bridges that are no more are none");

@@ -1,20 +1,21 @@
 //! The chapters on topics, commands and metrics, held against a bridge that runs between a
 //! simulated OctoPrint and the embedded broker.
 
+#[path = "../real/in_process.rs"]
+mod in_process;
 #[path = "../real/watcher.rs"]
 #[allow(dead_code, reason = "the tests with real programs use the rest")]
 mod watcher;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use octoprint2mqtt::cli::{self, demo};
+use in_process::InProcess;
+use octoprint2mqtt::cli::demo;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use octoprint2mqtt::{config, tls};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use watcher::{Watcher, retained};
 
 use super::book::{chapter, code, only_code, rows, same};
@@ -34,8 +35,7 @@ struct World {
     http: u16,
     watcher: Watcher,
     simulator: Simulator,
-    stop: oneshot::Sender<()>,
-    bridge: tokio::task::JoinHandle<()>,
+    bridge: InProcess,
 }
 
 impl World {
@@ -54,20 +54,13 @@ impl World {
             simulator.url()
         );
         let config = config::from_toml(&text).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let bridge = tokio::spawn(async move {
-            let stopped = async move {
-                let _ = stopped.await;
-            };
-            cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await.unwrap();
-        });
+        let bridge = InProcess::start(config);
         watcher.wait("online", |s| s.topic == "B/p/availability" && s.payload == "online").await;
-        Self { port, http, watcher, simulator, stop, bridge }
+        Self { port, http, watcher, simulator, bridge }
     }
 
     async fn end(self) {
-        self.stop.send(()).unwrap();
-        self.bridge.await.unwrap();
+        self.bridge.stop().await;
     }
 
     async fn answer(&self, command: &str) -> Value {

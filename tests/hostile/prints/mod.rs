@@ -2,17 +2,19 @@
 //! published is held against the truth.
 
 mod broker;
+#[path = "../../real/in_process.rs"]
+mod in_process;
 mod server;
 mod world;
 
 use std::cell::Cell;
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::Duration;
 
-use octoprint2mqtt::{cli, config, tls};
+use in_process::InProcess;
+use octoprint2mqtt::{config, tls};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::broker::Published;
@@ -79,11 +81,7 @@ async fn live(mut dice: Dice) -> Story {
          url = \"{url}\"\napi_key = \"KEY\"\n[printers.mk3.socket]\ntransport = \"websocket\"\n"
     );
     let config = config::from_toml(&text).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let bridge = tokio::spawn(async move {
-        let stopped = async move { drop(stopped.await) };
-        cli::run::bridge(config, Arc::new(|_| Ok(())), stopped).await
-    });
+    let bridge = InProcess::start(config);
     let panics = PANICS.with(Cell::get);
     let mut session = Session { shared, published, panics, ..Session::default() };
     // What happens within a second of the first look is not told apart from what was before.
@@ -95,8 +93,7 @@ async fn live(mut dice: Dice) -> Story {
     }
     session.settle().await;
     session.all_is_told(trouble < 5);
-    stop.send(()).unwrap();
-    bridge.await.unwrap().unwrap();
+    bridge.stop().await;
     session.check();
     session.story()
 }
