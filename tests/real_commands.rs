@@ -40,31 +40,9 @@ impl World {
         Self { octoprint, watcher, _broker: broker, _bridge: bridge }
     }
 
-    async fn done(&self, command: &str, payload: &str) {
-        let answer = self.watcher.command(command, payload).await;
-        assert_eq!(answer["ok"], true, "{command} {payload}: {answer}");
-    }
-
-    async fn refused(&self, command: &str, payload: &str, status: Value, telling: &str) {
-        let answer = self.watcher.command(command, payload).await;
-        assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
-        assert_eq!(answer["status"], status, "{answer}");
-        assert!(answer["error"].as_str().unwrap().contains(telling), "{answer}");
-    }
-
-    /// Gives the command and waits until the terminal shows that the printer was sent `sent`.
+    /// As [`Watcher::sends`], with what this version's lines of the terminal begin with.
     async fn sends(&self, command: &str, payload: &str, sent: &[&str]) {
-        let mark = self.watcher.mark();
-        self.done(command, payload).await;
-        for sent in sent {
-            let shows = |current: &Value| {
-                let lines = current["logs"].as_array().into_iter().flatten();
-                lines.filter_map(Value::as_str).any(|l| l.starts_with("Send:") && l.contains(sent))
-            };
-            self.watcher
-                .wait_from(mark, sent, |s| s.topic == topic("message/current") && shows(&s.json()))
-                .await;
-        }
+        self.watcher.sends("Send:", command, payload, sent).await;
     }
 }
 
@@ -88,8 +66,8 @@ async fn the_printer_is_sent_what_was_asked_for() {
     world.sends("flowrate", r#"{"value":95,"id":1}"#, &["M221 S95"]).await;
     world.watcher.wait_json(0, &factors, |f| *f == json!({"feedrate": 110, "flowrate": 95})).await;
 
-    world.done("offset/bed", "5").await;
-    world.done("offset/tool0", "-2.5").await;
+    world.watcher.done("offset/bed", "5").await;
+    world.watcher.done("offset/tool0", "-2.5").await;
     let octoprint = &world.octoprint;
     eventually("the offsets", || async move {
         let printer = octoprint.get("api/printer").await;
@@ -100,13 +78,13 @@ async fn the_printer_is_sent_what_was_asked_for() {
     .await;
     world.watcher.wait_json(0, &topic("temperature/bed"), |bed| bed["offset"] == 5.0).await;
 
-    world.refused("offset/bed", "60", Value::Null, "-50…50").await;
-    world.refused("offset/tool3", "1", Value::Null, "no tool3").await;
-    world.refused("temperature/chamber", "50", json!(409), "").await;
-    world.refused("feedrate", "5", Value::Null, "10…500").await;
-    world.refused("jog", "{}", Value::Null, "at least one axis").await;
-    world.refused("system", "restart", json!(404), "settings").await;
-    world.refused("system", "explode", Value::Null, "reboot").await;
+    world.watcher.refused("offset/bed", "60", Value::Null, "-50…50").await;
+    world.watcher.refused("offset/tool3", "1", Value::Null, "no tool3").await;
+    world.watcher.refused("temperature/chamber", "50", json!(409), "").await;
+    world.watcher.refused("feedrate", "5", Value::Null, "10…500").await;
+    world.watcher.refused("jog", "{}", Value::Null, "at least one axis").await;
+    world.watcher.refused("system", "restart", json!(404), "settings").await;
+    world.watcher.refused("system", "explode", Value::Null, "reboot").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,25 +94,25 @@ async fn files_are_selected_and_printed_and_the_printer_comes_and_goes() {
     let octoprint = &world.octoprint;
     octoprint.upload("Teil ä (1).gcode", 600).await;
     octoprint.upload("other.gcode", 600).await;
-    world.done("select", "local/Teil ä (1).gcode").await;
+    world.watcher.done("select", "local/Teil ä (1).gcode").await;
     let job = octoprint.get("api/job").await;
     assert_eq!(job["job"]["file"]["path"], "Teil ä (1).gcode", "{job}");
     assert_eq!(job["state"], "Operational", "selecting starts nothing");
-    world.refused("select", "local/missing.gcode", json!(404), "no such file").await;
-    world.refused("select", "missing.gcode", Value::Null, "local/").await;
-    world.done("print", "local/other.gcode").await;
+    world.watcher.refused("select", "local/missing.gcode", json!(404), "no such file").await;
+    world.watcher.refused("select", "missing.gcode", Value::Null, "local/").await;
+    world.watcher.done("print", "local/other.gcode").await;
     octoprint.until("Printing").await;
     assert_eq!(octoprint.get("api/job").await["job"]["file"]["path"], "other.gcode");
-    world.refused("select", "local/other.gcode", json!(409), "while it prints").await;
-    world.refused("home", "all", json!(409), "").await;
-    world.refused("extrude", "5", json!(409), "").await;
-    world.done("job", "cancel").await;
+    world.watcher.refused("select", "local/other.gcode", json!(409), "while it prints").await;
+    world.watcher.refused("home", "all", json!(409), "").await;
+    world.watcher.refused("extrude", "5", json!(409), "").await;
+    world.watcher.done("job", "cancel").await;
     octoprint.until("Operational").await;
 
-    world.done("connection", "disconnect").await;
+    world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.refused("home", "all", json!(409), "").await;
-    world.done("connection", "connect").await;
+    world.watcher.refused("home", "all", json!(409), "").await;
+    world.watcher.done("connection", "connect").await;
     octoprint.until("Operational").await;
     let factors = topic("factors");
     world.watcher.wait_json(0, &factors, |f| f["feedrate"].is_null()).await;

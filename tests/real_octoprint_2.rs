@@ -68,31 +68,9 @@ impl World {
         Self { octoprint, watcher, _broker: broker, bridge }
     }
 
-    async fn done(&self, command: &str, payload: &str) {
-        let answer = self.watcher.command(command, payload).await;
-        assert_eq!(answer["ok"], true, "{command} {payload}: {answer}");
-    }
-
-    async fn refused(&self, command: &str, payload: &str, status: Value, telling: &str) {
-        let answer = self.watcher.command(command, payload).await;
-        assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
-        assert_eq!(answer["status"], status, "{answer}");
-        assert!(answer["error"].as_str().unwrap().contains(telling), "{answer}");
-    }
-
-    /// Gives the command and waits until the terminal shows that the printer was sent `sent`.
+    /// As [`Watcher::sends`], with what this version's lines of the terminal begin with.
     async fn sends(&self, command: &str, payload: &str, sent: &[&str]) {
-        let mark = self.watcher.mark();
-        self.done(command, payload).await;
-        for sent in sent {
-            let shows = |current: &Value| {
-                let lines = current["logs"].as_array().into_iter().flatten();
-                lines.filter_map(Value::as_str).any(|l| l.starts_with(">>>") && l.contains(sent))
-            };
-            self.watcher
-                .wait_from(mark, sent, |s| s.topic == topic("message/current") && shows(&s.json()))
-                .await;
-        }
+        self.watcher.sends(">>>", command, payload, sent).await;
     }
 
     /// The print events so far.
@@ -113,40 +91,43 @@ async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
     assert_eq!(world.connector().await, "standin");
-    world.done("connection", "disconnect").await;
+    world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.done("connection", "connect").await;
+    world.watcher.done("connection", "connect").await;
     octoprint.until("Operational").await;
     assert_eq!(world.connector().await, "standin");
     let given: Value = serde_json::from_str(&octoprint.read("standin.json")).unwrap();
     assert_eq!(given, json!({"host": "192.0.2.7", "apikey": SECRET}));
 
-    world.done("connection", "disconnect").await;
+    world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
     let serial = r#"{"connector":"serial","port":"VIRTUAL"}"#;
-    world.done("connection", serial).await;
+    world.watcher.done("connection", serial).await;
     octoprint.until("Operational").await;
     assert_eq!(world.connector().await, "serial");
     let other = r#"{"connector":"standin"}"#;
-    world.refused("connection", other, json!(409), "disconnect it first").await;
-    world.done("connection", "disconnect").await;
+    world.watcher.refused("connection", other, json!(409), "disconnect it first").await;
+    world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.refused("connection", r#"{"connector":"nope"}"#, json!(400), "unknown connector").await;
+    world
+        .watcher
+        .refused("connection", r#"{"connector":"nope"}"#, json!(400), "unknown connector")
+        .await;
     let secret = format!(r#"{{"connector":"standin","apikey":"{SECRET}"}}"#);
-    world.refused("connection", &secret, Value::Null, "saved in OctoPrint").await;
+    world.watcher.refused("connection", &secret, Value::Null, "saved in OctoPrint").await;
     // What is preferred now cannot be reached; and of the other one nothing is known any more.
     let unreachable = json!({"command": "connect", "connector": "standin", "save": true,
         "parameters": {"host": "unreachable", "apikey": SECRET}});
     assert_eq!(octoprint.post_2("api/connection", unreachable).await, 204);
     octoprint.until("Offline after error").await;
-    world.refused("connection", "connect", Value::Null, "could not connect").await;
+    world.watcher.refused("connection", "connect", Value::Null, "could not connect").await;
     let serial = json!({"command": "connect", "connector": "serial", "save": true,
         "parameters": {"port": "VIRTUAL"}});
     assert_eq!(octoprint.post_2("api/connection", serial).await, 204);
     octoprint.until("Operational").await;
-    world.done("connection", "disconnect").await;
+    world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.refused("connection", other, json!(412), "does not know enough").await;
+    world.watcher.refused("connection", other, json!(412), "does not know enough").await;
 
     let told = |seen: &real::watcher::Seen| {
         seen.payload.contains(SECRET) && !seen.topic.ends_with("/set/connection")
@@ -162,36 +143,36 @@ async fn a_paused_print_does_what_it_is_told() {
     let world = World::serial().await;
     let octoprint = &world.octoprint;
     octoprint.upload("long.gcode", 600).await;
-    world.done("print", "local/long.gcode").await;
+    world.watcher.done("print", "local/long.gcode").await;
     octoprint.until("Printing").await;
-    world.done("job", "pause").await;
+    world.watcher.done("job", "pause").await;
     octoprint.until("Paused").await;
     // Each is refused by its own call, though only the filament is changed by hand.
     world.sends("home", "x z", &["G28 X0 Z0"]).await;
     world.sends("jog", r#"{"x":10,"y":-5.5}"#, &["G91", "G0 X10 Y-5.5 F6000", "G90"]).await;
     world.sends("extrude", "-3", &["M83", "G1 E-3 F300", "M82"]).await;
 
-    world.done("job", "toggle").await;
+    world.watcher.done("job", "toggle").await;
     octoprint.until("Printing").await;
-    world.refused("home", "all", json!(409), "").await;
-    world.done("job", "toggle").await;
+    world.watcher.refused("home", "all", json!(409), "").await;
+    world.watcher.done("job", "toggle").await;
     octoprint.until("Paused").await;
     let mark = world.watcher.mark();
-    world.done("job", "restart").await;
+    world.watcher.done("job", "restart").await;
     octoprint.until("Printing").await;
     for kind in ["print_cancelled", "print_started"] {
         let is = |print: &Value| print["event_type"] == kind && print["path"] == "long.gcode";
         world.watcher.wait_json(mark, &topic("print"), is).await;
     }
-    world.refused("job", "restart", json!(409), "").await;
-    world.done("job", "cancel").await;
+    world.watcher.refused("job", "restart", json!(409), "").await;
+    world.watcher.done("job", "cancel").await;
     octoprint.until("Operational").await;
     for payload in ["pause", "resume", "toggle", "cancel"] {
-        world.refused("job", payload, json!(409), "").await;
+        world.watcher.refused("job", payload, json!(409), "").await;
     }
     world.sends("feedrate", "110", &["M220 S110"]).await;
     world.sends("flowrate", "95", &["M221 S95"]).await;
-    world.done("offset/bed", "5").await;
+    world.watcher.done("offset/bed", "5").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,15 +189,15 @@ async fn files_on_the_printer_have_both_names() {
     })
     .await;
     let selected = async || octoprint.get("api/job").await["job"]["file"].clone();
-    world.done("select", "sdcard/part.gco").await;
+    world.watcher.done("select", "sdcard/part.gco").await;
     let file = selected().await;
     assert_eq!((&file["origin"], &file["path"]), (&json!("printer"), &json!("part.gco")));
-    world.done("select", "printer/other.gco").await;
+    world.watcher.done("select", "printer/other.gco").await;
     assert_eq!(selected().await["path"], "other.gco");
     for missing in ["sdcard/missing.gco", "printer/missing.gco", "local/missing.gcode"] {
-        world.refused("select", missing, json!(404), "no such file").await;
+        world.watcher.refused("select", missing, json!(404), "no such file").await;
     }
-    world.done("print", "printer/part.gco").await;
+    world.watcher.done("print", "printer/part.gco").await;
     octoprint.until("Printing from SD").await;
     let printing = |printer: &Value| printer["state"] == "printing";
     world.watcher.wait_json(0, &topic("printer"), printing).await;
@@ -230,19 +211,19 @@ async fn what_a_connector_ignores_is_refused() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
     octoprint.command("@temps {\"tool0\":[20,0],\"bed\":[20,0]}").await;
-    world.refused("offset/bed", "5", json!(409), "standin takes no offsets").await;
-    world.refused("feedrate", "110", json!(409), "M220 S110").await;
-    world.refused("flowrate", "95", json!(409), "M221 S95").await;
+    world.watcher.refused("offset/bed", "5", json!(409), "standin takes no offsets").await;
+    world.watcher.refused("feedrate", "110", json!(409), "M220 S110").await;
+    world.watcher.refused("flowrate", "95", json!(409), "M221 S95").await;
     let factors = world.watcher.wait_json(0, &topic("factors"), |_| true).await;
     assert_eq!(factors, json!({"feedrate": null, "flowrate": null}));
     octoprint.upload("part.gcode", 10).await;
-    world.refused("select", "local/part.gcode", json!(409), "did not select").await;
-    world.done("print", "printer/cube.gcode").await;
+    world.watcher.refused("select", "local/part.gcode", json!(409), "did not select").await;
+    world.watcher.done("print", "printer/cube.gcode").await;
     octoprint.until("Printing").await;
     octoprint.command("@quiet on").await;
-    world.refused("job", "pause", json!(409), "still Printing").await;
+    world.watcher.refused("job", "pause", json!(409), "still Printing").await;
     octoprint.command("@quiet off").await;
-    world.done("job", "toggle").await;
+    world.watcher.done("job", "toggle").await;
     octoprint.until("Paused").await;
 }
 
@@ -253,7 +234,7 @@ async fn prints_are_told_with_who_and_how_long_and_why() {
     let octoprint = &world.octoprint;
     octoprint.upload("short.gcode", 10).await;
     octoprint.upload("long.gcode", 600).await;
-    world.done("print", "local/short.gcode").await;
+    world.watcher.done("print", "local/short.gcode").await;
     let printed = |job: &Value| {
         job["path"] == "short.gcode" && job["user"] == "admin" && job["last_print_time"].is_number()
     };
@@ -264,7 +245,7 @@ async fn prints_are_told_with_who_and_how_long_and_why() {
     world.watcher.wait_json(0, &topic("position"), |p| p["tool"] == 0 && p["z"] == 0.2).await;
 
     let mark = world.watcher.mark();
-    world.done("print", "local/long.gcode").await;
+    world.watcher.done("print", "local/long.gcode").await;
     octoprint.until("Printing").await;
     octoprint.command("!!DEBUG:trigger_fatal_error_marlin").await;
     let failed = |print: &Value| print["event_type"] == "print_failed";
@@ -277,15 +258,15 @@ async fn prints_are_told_with_who_and_how_long_and_why() {
     world.watcher.wait_json(mark, &topic("printer"), in_error).await;
     world.watcher.wait_json(mark, &topic("position"), |p| p["z"].is_null()).await;
 
-    world.done("connection", "connect").await;
+    world.watcher.done("connection", "connect").await;
     octoprint.until("Operational").await;
     let mark = world.watcher.mark();
-    world.done("print", "local/long.gcode").await;
+    world.watcher.done("print", "local/long.gcode").await;
     octoprint.until("Printing").await;
     world.watcher.wait_json(mark, &topic("last_event"), |l| l["event"] == "PrintStarted").await;
-    world.done("job", "pause").await;
+    world.watcher.done("job", "pause").await;
     octoprint.until("Paused").await;
-    world.done("connection", "disconnect").await;
+    world.watcher.done("connection", "disconnect").await;
     let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
     assert_eq!(print["reason"], "the printer was disconnected");
 }
@@ -295,7 +276,7 @@ async fn prints_are_told_with_who_and_how_long_and_why() {
 async fn a_print_begun_at_the_printer_is_told() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
-    world.done("print", "printer/cube.gcode").await;
+    world.watcher.done("print", "printer/cube.gcode").await;
     octoprint.until("Printing").await;
     octoprint.command("@progress 1 5").await;
     octoprint.command("@done").await;

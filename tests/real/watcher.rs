@@ -164,6 +164,35 @@ impl Watcher {
         self.wait_json(mark, "octoprint2mqtt/mk3/result", |result| result["command"] == *command)
             .await
     }
+
+    /// Sends a command that is obeyed.
+    pub async fn done(&self, command: &str, payload: &str) {
+        let answer = self.command(command, payload).await;
+        assert_eq!(answer["ok"], true, "{command} {payload}: {answer}");
+    }
+
+    /// Sends a command that is refused with this status and a text with `telling` in it.
+    pub async fn refused(&self, command: &str, payload: &str, status: Value, telling: &str) {
+        let answer = self.command(command, payload).await;
+        assert_eq!(answer["ok"], false, "{command} {payload}: {answer}");
+        assert_eq!(answer["status"], status, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(telling), "{answer}");
+    }
+
+    /// Sends a command that is obeyed, and waits until OctoPrint's terminal shows that the printer
+    /// was sent `sent`, in lines that begin with `begins`.
+    pub async fn sends(&self, begins: &str, command: &str, payload: &str, sent: &[&str]) {
+        let mark = self.mark();
+        self.done(command, payload).await;
+        for sent in sent {
+            let shows = |current: &Value| {
+                let lines = current["logs"].as_array().into_iter().flatten();
+                lines.filter_map(Value::as_str).any(|l| l.starts_with(begins) && l.contains(sent))
+            };
+            let topic = "octoprint2mqtt/mk3/message/current";
+            self.wait_from(mark, sent, |seen| seen.topic == topic && shows(&seen.json())).await;
+        }
+    }
 }
 
 /// Waits until the broker says that it has been up for so long.
