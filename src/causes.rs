@@ -12,7 +12,7 @@ use crate::names::NameError;
 pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// An error and its causes: `what: why: why`. A cause whose text is there already is left out.
-pub fn told(error: &(dyn Error + 'static)) -> String {
+pub fn text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in chain(error).skip(1) {
         let cause = cause.to_string();
@@ -56,7 +56,7 @@ pub(crate) struct TlsFault(pub(crate) io::Error);
 
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&of_tls(&self.0).unwrap_or_else(|| told(&self.0)))
+        f.write_str(&of_tls(&self.0).unwrap_or_else(|| text(&self.0)))
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
                 "no connection (refused); start it: errno 5",
             ),
         ] {
-            assert_eq!(told(&*layers(texts).unwrap()), line);
+            assert_eq!(text(&*layers(texts).unwrap()), line);
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
     fn an_address_is_not_told_with_what_failed_there() {
         let bad = reqwest::Client::new().get("http://user:hidden@/x?token=hidden").build();
         let fault = HttpFault::from(bad.unwrap_err());
-        for text in [format!("{fault}"), format!("{fault:?}"), told(&fault)] {
+        for text in [format!("{fault}"), format!("{fault:?}"), text(&fault)] {
             assert!(!text.is_empty() && !text.contains("hidden"), "{text}");
         }
     }

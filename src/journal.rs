@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::mqtt::{Keep, Keeper, KeptEvent};
+use crate::mqtt::{PersistedEvent, Persistence, Unpersisted};
 use crate::store::{BRIDGE, Change, Known, Store, StoredEvent};
 
 /// What is kept along with the end of a print.
@@ -17,20 +17,20 @@ const STOPPED: &str = "stopped";
 /// Notes that the bridge is being stopped.
 pub fn note_stop(store: &Store, wall: SystemTime) {
     let at = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    store.keep(&Arc::from(BRIDGE), STOPPED, &u64::try_from(at).unwrap_or_default());
+    store.persist(&Arc::from(BRIDGE), STOPPED, &u64::try_from(at).unwrap_or_default());
 }
 
 /// Gives the outbox the events of before the start, and `store` those that are to be kept. The
 /// printers' lanes follow each other from `first_lane` on; `None` where nothing is kept. What was
 /// received before the restart goes through `fit`, for a broker that takes less now.
-pub fn keeper(
+pub fn persistence(
     store: &Store,
     known: &mut Known,
     printers: &[String],
     first_lane: usize,
-    fit: impl Fn(KeptEvent) -> KeptEvent,
-) -> Option<Keeper> {
-    if !store.keeps() {
+    fit: impl Fn(PersistedEvent) -> PersistedEvent,
+) -> Option<Persistence> {
+    if !store.is_persistent() {
         return None;
     }
     let wall = SystemTime::now();
@@ -59,22 +59,22 @@ pub fn keeper(
     }
     let printers: Vec<Arc<str>> = printers.iter().map(|id| id.as_str().into()).collect();
     let store = store.clone();
-    let keep = move |keep: Keep| {
-        let index = keep.lane.checked_sub(first_lane)?;
-        write(&store, printers.get(index)?, keep, SystemTime::now())
+    let persist = move |unpersisted: Unpersisted| {
+        let index = unpersisted.lane.checked_sub(first_lane)?;
+        write(&store, printers.get(index)?, unpersisted, SystemTime::now())
     };
     // After a crash the last event is the last sign of life: it says at most too long an absence.
     let away = last.and_then(|last| wall.duration_since(last).ok());
-    Some(Keeper { restored, away, keep: Box::new(keep) })
+    Some(Persistence { restored, away, keep: Box::new(persist) })
 }
 
 fn write(
     store: &Store,
     printer: &Arc<str>,
-    keep: Keep,
+    unpersisted: Unpersisted,
     wall: SystemTime,
 ) -> Option<oneshot::Receiver<()>> {
-    let event = keep.event.map(|event| StoredEvent {
+    let event = unpersisted.event.map(|event| StoredEvent {
         topic: event.topic,
         payload: event.payload,
         received: wall.checked_sub(event.age).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -82,22 +82,22 @@ fn write(
         worth: event.worth,
         audience: event.audience,
     });
-    let event = Change::Event { printer: printer.clone(), sequence: keep.sequence, event };
-    match keep.along {
+    let event = Change::Event { printer: printer.clone(), sequence: unpersisted.sequence, event };
+    match unpersisted.along {
         None => {
             store.write(vec![event]);
             None
         }
         Some(record) => {
             let record =
-                Change::Keep { printer: printer.clone(), what: RECORD, value: Some(record) };
+                Change::Value { printer: printer.clone(), what: RECORD, value: Some(record) };
             store.write_now(vec![event, record])
         }
     }
 }
 
-fn restored(event: StoredEvent, wall: SystemTime) -> KeptEvent {
-    KeptEvent {
+fn restored(event: StoredEvent, wall: SystemTime) -> PersistedEvent {
+    PersistedEvent {
         topic: event.topic,
         payload: event.payload,
         age: wall.duration_since(event.received).unwrap_or_default(),

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use octoprint2mqtt::mqtt::{
-    Audience, Audiences, Bounds, Broker, Incoming, Keep, Keeper, KeptEvent, Kind, MAX_INCOMING,
-    Make, Options, PACKET_IDS, PacketLimit, Publication, Worth,
+    Audience, Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Make, Options, PACKET_IDS,
+    PacketLimit, PersistedEvent, Persistence, Publication, Unpersisted, Worth,
 };
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
@@ -120,7 +120,7 @@ impl Server {
         self.broker_with(None)
     }
 
-    fn broker_with(&self, keeper: Option<Keeper>) -> (Broker, mpsc::Receiver<Incoming>) {
+    fn broker_with(&self, persistence: Option<Persistence>) -> (Broker, mpsc::Receiver<Incoming>) {
         let options = Options {
             host: "127.0.0.1".to_owned(),
             port: self.listener.local_addr().unwrap().port(),
@@ -138,7 +138,7 @@ impl Server {
         let (arrived, incoming) = mpsc::channel(100);
         let filters = BTreeSet::from(["set/#".to_owned()]);
         let audiences = Audiences::not_awaited();
-        (Broker::start(options, bounds, filters, arrived, keeper, audiences), incoming)
+        (Broker::start(options, bounds, filters, arrived, persistence, audiences), incoming)
     }
 }
 
@@ -366,7 +366,7 @@ async fn a_payload_that_the_broker_does_not_take_is_sent_without_and_stops_no_ot
 async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
     let server = Server::start().await;
     let restored = (0..10).map(|sequence| {
-        let event = KeptEvent {
+        let event = PersistedEvent {
             topic: format!("event/{sequence}").into(),
             payload: sequence.to_string().into(),
             age: Duration::from_secs(5),
@@ -377,20 +377,20 @@ async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
         (1, sequence, event)
     });
     let restored: Vec<_> = restored.collect();
-    let kept: BTreeMap<u64, KeptEvent> =
+    let kept: BTreeMap<u64, PersistedEvent> =
         restored.iter().map(|(_, sequence, event)| (*sequence, event.clone())).collect();
     let disk = Arc::new(Mutex::new(kept));
     let written = disk.clone();
-    let keep = move |keep: Keep| {
+    let persist = move |unpersisted: Unpersisted| {
         let mut disk = written.lock().unwrap();
-        match keep.event {
-            Some(event) => disk.insert(keep.sequence, event),
-            None => disk.remove(&keep.sequence),
+        match unpersisted.event {
+            Some(event) => disk.insert(unpersisted.sequence, event),
+            None => disk.remove(&unpersisted.sequence),
         };
         None
     };
-    let keeper = Keeper { restored, away: None, keep: Box::new(keep) };
-    let (broker, _incoming) = server.broker_with(Some(keeper));
+    let persistence = Persistence { restored, away: None, keep: Box::new(persist) };
+    let (broker, _incoming) = server.broker_with(Some(persistence));
     broker.publish(Publication::new(0, "state".into(), "online", Kind::State));
     let refuses = |publish: &Publish| publish.topic == "event/3";
     // It would come back with the next start.

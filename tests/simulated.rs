@@ -526,7 +526,7 @@ async fn health_and_metrics_are_served_where_configured() {
     );
     let config = config::from_toml(&text).unwrap();
     let listen = config.http.as_ref().unwrap().listen;
-    let nobody = causes::told(&cli::health::ask(listen).await.unwrap_err());
+    let nobody = causes::text(&cli::health::ask(listen).await.unwrap_err());
     assert!(nobody.contains("http.listen") && nobody.contains("onnection refused"), "{nobody}");
     let watcher = Watcher::start(broker).await;
     let bridge = InProcess::start(config);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::mqtt::{KeptEvent, Kind, PacketLimit, Publication, packet_bytes};
+use crate::mqtt::{Kind, PacketLimit, PersistedEvent, Publication, packet_bytes};
 use crate::topics::PrinterTopics;
 
 /// Bytes that `_delayed` may add to an event when it is handed over.
@@ -39,7 +39,7 @@ pub(crate) fn fit_answer(publication: Publication, limit: PacketLimit) -> Public
 }
 
 /// An event of before the restart: it may be of a time when larger ones were sent.
-pub(crate) fn fit_kept(event: KeptEvent, limit: PacketLimit) -> KeptEvent {
+pub(crate) fn fit_persisted(event: PersistedEvent, limit: PacketLimit) -> PersistedEvent {
     let Some(bytes) = exceeds(&event.topic, &event.payload, event.stamped, limit) else {
         return event;
     };
@@ -50,7 +50,7 @@ pub(crate) fn fit_kept(event: KeptEvent, limit: PacketLimit) -> KeptEvent {
         Some(_) if event.stamped => cut(&event.payload),
         _ => marker(bytes),
     };
-    KeptEvent { payload, ..event }
+    PersistedEvent { payload, ..event }
 }
 
 fn is_stamped(kind: Kind) -> bool {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_by_an_earlier_version_is_cut_down_too() {
-        let kept = |payload: String, stamped| KeptEvent {
+        let kept = |payload: String, stamped| PersistedEvent {
             topic: topics().event("X"),
             payload: payload.into(),
             age: Duration::ZERO,
@@ -248,7 +248,7 @@ mod tests {
             audience: Audience::Subscribers,
         };
         let fitted = |event| -> Value {
-            serde_json::from_slice(&fit_kept(event, PacketLimit::new(LIMIT)).payload).unwrap()
+            serde_json::from_slice(&fit_persisted(event, PacketLimit::new(LIMIT)).payload).unwrap()
         };
         let event = json!({"_event": "X", "a": large()}).to_string();
         assert_eq!(fitted(kept(event.clone(), true))["_event"], "X");

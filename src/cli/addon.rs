@@ -33,7 +33,7 @@ pub enum AddonError {
     /// The supervisor knows no broker.
     #[error(
         "the supervisor names no MQTT broker ({}): install the Mosquitto add-on, or set mqtt.url in this add-on's options",
-        causes::told(.0)
+        causes::text(.0)
     )]
     NoBroker(#[source] NoService),
     /// The options are wrong.

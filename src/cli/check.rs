@@ -84,7 +84,7 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.outcome {
             Ok(found) => write!(f, "✓ {}: {found}", self.what),
-            Err(wrong) => write!(f, "✗ {}: {}", self.what, causes::told(wrong)),
+            Err(wrong) => write!(f, "✗ {}: {}", self.what, causes::text(wrong)),
         }
     }
 }

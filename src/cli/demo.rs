@@ -71,7 +71,7 @@ pub fn start_broker(port: u16) -> Result<(), DemoError> {
         .name("broker".to_owned())
         .spawn(move || {
             if let Err(error) = broker.start() {
-                tracing::error!("the embedded broker has ended: {}", causes::told(&error));
+                tracing::error!("the embedded broker has ended: {}", causes::text(&error));
             }
         })
         .map_err(DemoError::Broker)?;

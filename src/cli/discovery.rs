@@ -79,7 +79,7 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
     let profile = match setup::socket(printer) {
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {
-            tracing::warn!(printer = printer.id, "{}", causes::told(&error));
+            tracing::warn!(printer = printer.id, "{}", causes::text(&error));
             Profile { heaters: Heater::assumed(), ..Profile::default() }
         }
     };

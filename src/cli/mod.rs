@@ -79,7 +79,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Failure::Configuration(error) | Failure::Other(error) = &failure {
-                eprintln!("{}", causes::told(&**error));
+                eprintln!("{}", causes::text(&**error));
             }
             failure.exit_code()
         }

@@ -66,7 +66,7 @@ async fn connection(stream: TcpStream, vitals: Arc<Vitals>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!("http.listen: a connection failed: {}", causes::told(&error));
+        tracing::debug!("http.listen: a connection failed: {}", causes::text(&error));
     }
 }
 

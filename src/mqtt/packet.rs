@@ -45,11 +45,11 @@ pub fn packet_bytes(topic: &str, payload: usize) -> usize {
 
 /// Of which topics the log was told lately: each once an hour.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<Topic, Instant>);
+pub(super) struct LogLimit(HashMap<Topic, Instant>);
 
-impl Told {
+impl LogLimit {
     /// Whether the log is to be told of `topic` now.
-    pub(super) fn tell(&mut self, topic: &Topic, now: Instant) -> bool {
+    pub(super) fn admits(&mut self, topic: &Topic, now: Instant) -> bool {
         let lately = |at: &Instant| now.saturating_duration_since(*at) < INTERVAL;
         if self.0.get(topic).is_some_and(lately) {
             return false;
@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn the_log_is_told_once_a_topic_and_hour() {
-        let (mut told, start) = (Told::default(), Instant::now());
+        let (mut limit, start) = (LogLimit::default(), Instant::now());
         let (a, b) = (Topic::from("a"), Topic::from("b"));
-        assert!(told.tell(&a, start) && told.tell(&b, start));
-        assert!(!told.tell(&a, start + INTERVAL - Duration::from_secs(1)));
-        assert!(told.tell(&a, start + INTERVAL));
-        let count = (0..3 * TOPICS).filter(|n| told.tell(&n.to_string().into(), start)).count();
+        assert!(limit.admits(&a, start) && limit.admits(&b, start));
+        assert!(!limit.admits(&a, start + INTERVAL - Duration::from_secs(1)));
+        assert!(limit.admits(&a, start + INTERVAL));
+        let count = (0..3 * TOPICS).filter(|n| limit.admits(&n.to_string().into(), start)).count();
         assert_eq!(count, TOPICS - 2, "and it stays bounded");
-        assert!(told.tell(&"later".into(), start + 2 * INTERVAL));
+        assert!(limit.admits(&"later".into(), start + 2 * INTERVAL));
     }
 }

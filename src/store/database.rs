@@ -12,7 +12,7 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, Known, StoredEvent};
-use crate::causes::told;
+use crate::causes::text;
 use crate::mqtt::{Audience, Worth};
 use crate::topic::{NotCarried, Topic};
 
@@ -20,7 +20,7 @@ const FILE: &str = "octoprint2mqtt.redb";
 /// What the database may hold in memory, in bytes: what is kept is small.
 const CACHE: usize = 1024 * 1024;
 
-const KEPT: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("kept");
+const VALUES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("kept");
 const EVENTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("events");
 
 /// Why there is no database.
@@ -47,14 +47,14 @@ pub(super) type Pending = BTreeMap<Key, Option<Bytes>>;
 pub(super) enum Key {
     /// Everything of a printer: the first in order, so that what is kept later stays.
     All(Arc<str>),
-    Kept(Arc<str>, &'static str),
+    Value(Arc<str>, &'static str),
     Event(Arc<str>, u64),
 }
 
 impl Key {
     fn printer(&self) -> &Arc<str> {
         match self {
-            Self::All(printer) | Self::Kept(printer, _) | Self::Event(printer, _) => printer,
+            Self::All(printer) | Self::Value(printer, _) | Self::Event(printer, _) => printer,
         }
     }
 }
@@ -76,8 +76,8 @@ struct Head<'a> {
 /// Takes in a change; a later one of the same thing replaces an earlier one.
 pub(super) fn add(pending: &mut Pending, change: Change) {
     match change {
-        Change::Keep { printer, what, value } => {
-            pending.insert(Key::Kept(printer, what), value);
+        Change::Value { printer, what, value } => {
+            pending.insert(Key::Value(printer, what), value);
         }
         Change::Event { printer, sequence, event: Some(event) } => {
             pending.insert(Key::Event(printer, sequence), encode(&event));
@@ -165,7 +165,7 @@ impl Database {
         match read(&path) {
             Ok((inner, known)) => return Ok((Self { inner: Some(inner) }, known, None)),
             Err(Damage::Not(error)) => return Err(error),
-            Err(Damage::Is(error)) => tracing::debug!("the database is damaged: {}", told(&error)),
+            Err(Damage::Is(error)) => tracing::debug!("the database is damaged: {}", text(&error)),
         }
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
@@ -183,7 +183,7 @@ impl Database {
         guarded(|| {
             let transaction = inner.begin_write()?;
             {
-                let mut kept = transaction.open_table(KEPT)?;
+                let mut kept = transaction.open_table(VALUES)?;
                 let mut events = transaction.open_table(EVENTS)?;
                 for (key, value) in pending {
                     match (key, value) {
@@ -195,10 +195,10 @@ impl Database {
                                 events.remove((&**printer, sequence))?;
                             }
                         }
-                        (Key::Kept(printer, what), Some(value)) => {
+                        (Key::Value(printer, what), Some(value)) => {
                             kept.insert((&**printer, *what), &value[..])?;
                         }
-                        (Key::Kept(printer, what), None) => {
+                        (Key::Value(printer, what), None) => {
                             kept.remove((&**printer, *what))?;
                         }
                         (Key::Event(printer, sequence), Some(value)) => {
@@ -283,12 +283,12 @@ fn of_content(error: &io::Error) -> bool {
 fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     let transaction = database.begin_write()?;
     // Made at once, so that a disk that takes nothing is known at the start.
-    transaction.open_table(KEPT)?;
+    transaction.open_table(VALUES)?;
     transaction.open_table(EVENTS)?;
     transaction.commit()?;
     let transaction = database.begin_read()?;
     let mut known = Known::default();
-    for entry in transaction.open_table(KEPT)?.iter()? {
+    for entry in transaction.open_table(VALUES)?.iter()? {
         let (key, value) = entry?;
         let (printer, what) = key.value();
         known.kept.insert((printer.to_owned(), what.to_owned()), value.value().to_owned());
@@ -301,7 +301,7 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
                 known.events.insert((printer.to_owned(), sequence), event);
             }
             Err(error) => {
-                let error = told(&error);
+                let error = text(&error);
                 tracing::warn!(printer, "skipped an unreadable event in data_dir: {error}");
             }
         }

@@ -17,7 +17,7 @@ pub const BRIDGE: &str = "";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Keeps a value for a printer, or forgets it.
-    Keep {
+    Value {
         /// The printer's id; empty for the bridge itself.
         printer: Arc<str>,
         /// What it is.

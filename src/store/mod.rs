@@ -47,7 +47,7 @@ impl Store {
         match Self::try_open(dir) {
             Ok(opened) => opened,
             Err(error) => {
-                let error = causes::told(&error);
+                let error = causes::text(&error);
                 tracing::warn!(data_dir = %dir.display(), "{error}; nothing will survive a restart");
                 Default::default()
             }
@@ -75,10 +75,10 @@ impl Store {
     }
 
     /// Keeps the JSON form of `value` for `printer`.
-    pub fn keep(&self, printer: &Arc<str>, what: &'static str, value: &impl serde::Serialize) {
+    pub fn persist(&self, printer: &Arc<str>, what: &'static str, value: &impl serde::Serialize) {
         // What is kept are plain structs, which always have a JSON form.
         if let Ok(value) = serde_json::to_vec(value) {
-            self.write(vec![Change::Keep {
+            self.write(vec![Change::Value {
                 printer: printer.clone(),
                 what,
                 value: Some(value.into()),
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Whether anything is kept at all.
-    pub fn keeps(&self) -> bool {
+    pub fn is_persistent(&self) -> bool {
         self.requests.is_some()
     }
 

@@ -30,8 +30,8 @@ async fn what_is_written_is_there_after_a_restart() {
     let below = dir.path().join("not/yet/there");
     let (store, known) = Store::open(Some(&below));
     assert!(known.printers().is_empty());
-    store.keep(&"mk3".into(), "rate", &4);
-    store.keep(&"mk3".into(), "rate", &5);
+    store.persist(&"mk3".into(), "rate", &4);
+    store.persist(&"mk3".into(), "rate", &5);
     store.write(vec![put("mk3", 2, Some(event("two\nlines"))), put("mk3", 1, Some(event("one")))]);
     store.write(vec![put("mini", 1, Some(event("other")))]);
     store.write(vec![put("mini", 1, None)]);
@@ -50,7 +50,7 @@ async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(Some(dir.path()));
     for printer in ["", "mk3", "mk", "moved"] {
-        store.keep(&printer.into(), "rate", &4);
+        store.persist(&printer.into(), "rate", &4);
         store.write(vec![put(printer, 1, Some(event("old")))]);
     }
     store.close(SOON).await;
@@ -60,7 +60,7 @@ async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
     assert_eq!(known.printers(), ["", "mk3", "moved"].into());
     assert!(known.take_events("mk").is_empty() && known.get::<u32>("mk", "rate").is_none());
     // What is written of it afterwards stays.
-    store.keep(&"mk".into(), "rate", &7);
+    store.persist(&"mk".into(), "rate", &7);
     store.close(SOON).await;
     let (_store, mut known) = Store::open(Some(dir.path()));
     assert_eq!(known.printers(), ["", "mk", "mk3", "moved"].into());
@@ -74,7 +74,7 @@ fn two_at_once_are_refused_and_nothing_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let (first, _) = Store::open(Some(dir.path()));
     let (second, _) = Store::open(Some(dir.path()));
-    assert!(first.keeps() && !second.keeps());
+    assert!(first.is_persistent() && !second.is_persistent());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -84,15 +84,15 @@ fn a_place_that_cannot_be_written_is_no_reason_not_to_start() {
     let file = dir.path().join("file");
     fs::write(&file, "in the way").unwrap();
     let (store, _) = Store::open(Some(&file.join("below")));
-    assert!(!store.keeps());
+    assert!(!store.is_persistent());
 }
 
 #[tokio::test]
 async fn without_a_directory_nothing_is_kept_and_nobody_waits() {
     let (store, known) = Store::open(None);
-    store.keep(&"mk3".into(), "rate", &4);
+    store.persist(&"mk3".into(), "rate", &4);
     store.close(SOON).await;
-    assert!(!store.keeps() && known.printers().is_empty());
+    assert!(!store.is_persistent() && known.printers().is_empty());
 }
 
 /// A database with something in it, as bytes.

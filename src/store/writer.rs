@@ -125,7 +125,7 @@ impl Writer {
                 self.database = None;
                 self.next = Instant::now() + AFTER_FAILURE;
                 if !self.failing {
-                    let error = causes::told(&error);
+                    let error = causes::text(&error);
                     tracing::warn!(data_dir = %self.path.display(), "cannot write to data_dir ({error}); continuing in memory, retrying every 30 s");
                 }
                 self.failing = true;

@@ -56,7 +56,7 @@ impl ServerCertVerifier for Trusting {
             return Err(error);
         }
         // The only variant with a text of ours that it shows.
-        Err(Error::General(format!("its certificate is refused: {}", told(&faults))))
+        Err(Error::General(format!("its certificate is refused: {}", listed(&faults))))
     }
 
     fn verify_tls12_signature(
@@ -200,7 +200,7 @@ impl fmt::Display for Fault {
     }
 }
 
-fn told(faults: &[Fault]) -> String {
+fn listed(faults: &[Fault]) -> String {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     faults.join("; and ")
 }

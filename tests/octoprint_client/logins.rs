@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use octoprint2mqtt::causes::{self, told};
+use octoprint2mqtt::causes::text;
 use octoprint2mqtt::octoprint::{
     AppKeys, Credentials, LoginError, RestErrorKind, Socket, SocketState, TransportChoice,
 };
@@ -62,7 +62,7 @@ async fn proxies_and_faults_are_told_by_every_call() {
         assert!(error.to_string().contains(told), "{told}: {error}");
         let (url, tls) = (server.url.parse().unwrap(), tls());
         let plugin = AppKeys::new(url, &tls, &[], Duration::from_secs(5)).unwrap();
-        let error = causes::told(&plugin.request("test", None).await.unwrap_err());
+        let error = text(&plugin.request("test", None).await.unwrap_err());
         assert!(error.contains(told), "{told}: {error}");
         let plugin_is_missing = told.contains("Not here") || told.contains("Please");
         assert_eq!(error.contains("no application keys here"), plugin_is_missing, "{error}");
@@ -115,11 +115,11 @@ async fn questions_leave_their_connection_open_until_they_are_answered() {
 async fn nobody_there() {
     let refused = Socket::new(options("http://127.0.0.1:1/")).unwrap().rest();
     let error = refused.login().await.unwrap_err();
-    assert_eq!(told(&error), "OctoPrint is not up (connection refused)");
+    assert_eq!(text(&error), "OctoPrint is not up (connection refused)");
     let error = refused.set_target("bed", 60.0).await.unwrap_err();
     assert_eq!(*error.kind(), RestErrorKind::NotSent);
     assert!(!error.outcome_unknown(), "{error:?}");
-    assert_eq!(told(&error), "api/printer/bed: not sent: connection refused");
+    assert_eq!(text(&error), "api/printer/bed: not sent: connection refused");
     let unknown = Socket::new(options("http://nowhere.invalid/")).unwrap().rest();
     let error = unknown.login().await.unwrap_err();
     assert!(matches!(error, LoginError::Dns { .. }), "{error:?}");
@@ -239,7 +239,7 @@ async fn a_wrong_password_is_tried_once() {
     for _ in 0..5 {
         let error = rest.get("api/job").await.unwrap_err();
         assert!(matches!(error.login(), Some(LoginError::WrongPassword)), "{error:?}");
-        assert!(told(&error).starts_with("login failed: OctoPrint refuses user name"), "{error:?}");
+        assert!(text(&error).starts_with("login failed: OctoPrint refuses user name"), "{error:?}");
     }
     assert_eq!(server.logins(), 1);
 }

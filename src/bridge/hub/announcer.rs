@@ -183,7 +183,7 @@ impl Announcer {
             match self.retained(&filters).await {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
-                    let error = causes::told(&error);
+                    let error = causes::text(&error);
                     tracing::warn!(
                         "cannot read back retained messages, so removed devices stay in Home Assistant: {error}"
                     );
@@ -206,7 +206,7 @@ impl Announcer {
                 }
             }
             Err(error) => {
-                let error = causes::told(&error);
+                let error = causes::text(&error);
                 tracing::warn!(printer = id, "cannot clear its retained topics: {error}");
             }
         }

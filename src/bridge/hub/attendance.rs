@@ -48,11 +48,11 @@ impl HomeAssistantAttendance {
         &self.topics
     }
 
-    fn keep(&mut self) {
+    fn persist(&mut self) {
         let record = self.presence.record();
         if record != self.kept {
             self.kept = record;
-            self.store.keep(&Arc::from(BRIDGE), PRESENCE, &record);
+            self.store.persist(&Arc::from(BRIDGE), PRESENCE, &record);
         }
     }
 }
@@ -89,7 +89,7 @@ impl Attendance for HomeAssistantAttendance {
     fn verdict(&mut self, now: Instant) -> Verdict {
         let before = self.presence.word();
         let verdict = self.presence.verdict(now);
-        self.keep();
+        self.persist();
         if before != "given_up" && self.presence.word() == "given_up" {
             tracing::warn!("Home Assistant did not come back; print events no longer wait for it");
         }

@@ -31,9 +31,9 @@ impl Identity {
     }
 
     /// Keeps all its names over a restart.
-    pub fn keep(&self, store: &Store) {
+    pub fn persist(&self, store: &Store) {
         let names: BTreeSet<&String> = self.earlier.iter().chain([&self.now]).collect();
-        store.keep(&BRIDGE.into(), IDENTITIES, &names);
+        store.persist(&BRIDGE.into(), IDENTITIES, &names);
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
             let (store, known) = Store::open(Some(dir.path()));
             let identity = Identity::recall(name, &known);
             assert!(identity.earlier.iter().eq(earlier), "{name}: {identity:?}");
-            identity.keep(&store);
+            identity.persist(&store);
             store.close(std::time::Duration::from_secs(10)).await;
         }
     }

@@ -194,11 +194,12 @@ impl Hub {
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
-        let fit = |event| oversize::fit_kept(event, options.limit);
-        let keeper = journal::keeper(&store, &mut known, &ids, OWN_LANE + 1, fit);
-        let broker = Broker::start(options.clone(), bounds, filters, arrived, keeper, audiences);
+        let fit = |event| oversize::fit_persisted(event, options.limit);
+        let persistence = journal::persistence(&store, &mut known, &ids, OWN_LANE + 1, fit);
+        let broker =
+            Broker::start(options.clone(), bounds, filters, arrived, persistence, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
-        identity.keep(&store);
+        identity.persist(&store);
         let (watch, failures) = Watch::new();
         let mut hub = Self {
             topics,

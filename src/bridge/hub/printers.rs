@@ -77,7 +77,7 @@ impl Place {
             match self.maker.make(self.settings()) {
                 Ok(socket) => self.sockets.replace(self.index, socket),
                 // The printer finds its socket ended, and this is tried again.
-                Err(error) => tracing::error!("{}", causes::told(&error)),
+                Err(error) => tracing::error!("{}", causes::text(&error)),
             }
             printer = self.printer(printer.dissolve());
         }

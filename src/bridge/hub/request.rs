@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::causes::{Cause, told};
+use crate::causes::{Cause, text};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ fn log_level(value: &Value) -> Request {
 pub fn answer(outcome: Result<Value, Cause>, transaction: Option<Value>) -> Vec<u8> {
     let mut answer = match outcome {
         Ok(data) => json!({"data": data, "status": "ok"}),
-        Err(error) => json!({"data": {}, "status": "error", "error": told(&*error)}),
+        Err(error) => json!({"data": {}, "status": "error", "error": text(&*error)}),
     };
     if let Some(transaction) = transaction {
         answer["transaction"] = transaction;

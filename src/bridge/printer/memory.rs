@@ -73,7 +73,7 @@ impl Memory {
     /// The heaters that have a topic from before.
     pub fn known_heaters(&self) -> Option<Vec<Heater>> {
         match &self.home_assistant {
-            Some(home_assistant) => home_assistant.kept_heaters().cloned(),
+            Some(home_assistant) => home_assistant.known_heaters().cloned(),
             None => Some(self.heaters.get().clone()),
         }
     }

@@ -363,7 +363,7 @@ impl Printer {
     fn complain(&mut self, kind: &MessageKind, odd: &Odd) {
         self.socket.count_decode_error();
         if !self.odd.contains(kind) {
-            let odd = causes::told(odd);
+            let odd = causes::text(odd);
             tracing::warn!(%kind, "skipped a malformed message: {odd}");
             self.odd.push(kind.clone());
         }

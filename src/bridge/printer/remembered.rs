@@ -34,7 +34,7 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Remembered<T> {
     pub fn set(&mut self, value: T) {
         if value != self.value {
             self.value = value;
-            self.store.keep(&self.printer, self.what, &self.value);
+            self.store.persist(&self.printer, self.what, &self.value);
         }
     }
 }

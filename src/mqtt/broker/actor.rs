@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::connection::{Connection, Uptime};
 use super::lost::Lost;
 use super::options::Options;
-use super::request::{BrokerStatus, Held, KeepEvents, Request};
+use super::request::{BrokerStatus, Held, PersistEvents, Request};
 use super::retry::Retry;
 use super::said::{self, Said, hint};
 use crate::causes;
@@ -28,7 +28,7 @@ use crate::topic::Topic;
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is looked for events that are to be kept over a restart.
-const KEEP_INTERVAL: Duration = Duration::from_millis(500);
+const PERSIST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long publications are handed over before others have a turn: discovery messages, which are
 /// made for it, take a fifth of a millisecond each, and there may be a thousand.
@@ -43,7 +43,7 @@ pub(super) struct Actor {
     pub(super) options: Arc<Options>,
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
-    pub(super) keep: Option<KeepEvents>,
+    pub(super) keep: Option<PersistEvents>,
     /// Events that wait for the disk.
     pub(super) held: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
     pub(super) queue: mpsc::UnboundedReceiver<Request>,
@@ -80,7 +80,7 @@ impl Actor {
             let started = clock::now();
             let next = self.one_life().await;
             self.outbox.disconnected(clock::now());
-            self.keep();
+            self.persist();
             self.publish_counts();
             let lost = match next {
                 Next::End { flushed } => break flushed,
@@ -90,7 +90,7 @@ impl Actor {
             // A first attempt that failed: from then on the broker is away.
             self.heard.get_or_insert(started);
             let pause = retry.after(&lost, self.quarantine.is_settled());
-            let lost = format!("{}{}", causes::told(&lost), hint(self.cause));
+            let lost = format!("{}{}", causes::text(&lost), hint(self.cause));
             let known = self.status.borrow().error.as_ref() == Some(&lost);
             self.said.lost(&lost, known, pause);
             self.status.send_modify(|status| {
@@ -120,7 +120,7 @@ impl Actor {
                 () = &mut until => return std::ops::ControlFlow::Continue(()),
                 request = self.queue.recv() => {
                     self.take(request)?;
-                    self.keep();
+                    self.persist();
                     // Without a connection there is nothing to flush to.
                     if self.closing.is_some() {
                         return std::ops::ControlFlow::Break(());
@@ -148,7 +148,7 @@ impl Actor {
                 },
                 request = self.queue.recv() => {
                     let ended = self.take(request).is_break();
-                    self.keep();
+                    self.persist();
                     if ended || self.closing.is_some() {
                         return Next::End { flushed: false };
                     }
@@ -209,12 +209,12 @@ impl Actor {
     async fn serve(&mut self, connection: &mut Connection) -> Next {
         let mut look = tokio::time::interval(WATCH_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut keep = tokio::time::interval(KEEP_INTERVAL);
+        let mut keep = tokio::time::interval(PERSIST_INTERVAL);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut requests = Vec::new();
         loop {
             self.admit(connection);
-            self.keep();
+            self.persist();
             if let Err(lost) = self.hand_over(connection) {
                 return Next::Retry(lost);
             }
@@ -261,9 +261,9 @@ impl Actor {
     }
 
     /// Hands on what is to be kept over a restart.
-    fn keep(&mut self) {
+    fn persist(&mut self) {
         let Some(keep) = &mut self.keep else { return };
-        for change in self.outbox.take_keep() {
+        for change in self.outbox.take_unpersisted() {
             let place = (change.lane, change.sequence);
             match keep(change) {
                 Some(kept) => self.held.push(Box::pin(async move {
@@ -371,7 +371,7 @@ impl Actor {
                 let _ = alive.send(());
             }
             Some(Request::Close { within, done }) => {
-                self.outbox.keep_all(clock::now());
+                self.outbox.persist_all(clock::now());
                 self.closing = Some(Closing { deadline: clock::now() + within, done });
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
 
-use crate::causes::{Cause, told};
+use crate::causes::{Cause, text};
 
 /// A connection that ends this soon after its start hints at a second client of the same id.
 const SOON: Duration = Duration::from_secs(5);
@@ -37,22 +37,22 @@ pub enum Lost {
     Refused(ConnectReturnCode),
     /// TLS failed.
     #[error(
-        "TLS failed: {}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS", told(&**.0)
+        "TLS failed: {}; check mqtt.tls.ca_file, the host name in mqtt.url, and that the port speaks TLS", text(&**.0)
     )]
     Tls(#[source] Cause),
     /// There is no MQTT over WebSocket.
     #[error(
-        "no MQTT over WebSocket: {}; check host, port and path in mqtt.url, and that this listener of the broker speaks WebSocket", told(&**.0)
+        "no MQTT over WebSocket: {}; check host, port and path in mqtt.url, and that this listener of the broker speaks WebSocket", text(&**.0)
     )]
     WebSocket(#[source] Cause),
     /// The broker's name has no address.
     #[error(
-        "no connection: the name cannot be resolved: {}; check host and port in mqtt.url and that the broker runs", told(.0)
+        "no connection: the name cannot be resolved: {}; check host and port in mqtt.url and that the broker runs", text(.0)
     )]
     NoName(#[source] io::Error),
     /// The TCP connection was not made.
     #[error(
-        "no connection: {}; check host and port in mqtt.url and that the broker runs", told(&**.0)
+        "no connection: {}; check host and port in mqtt.url and that the broker runs", text(&**.0)
     )]
     NoRoute(#[source] Cause),
     /// No answer in time.
@@ -70,7 +70,7 @@ pub enum Lost {
     },
     /// The connection ended when the broker was asked for how long it runs.
     #[error(
-        "connection lost: {}, at the subscription of $SYS/broker/uptime; it is not asked for again", told(&**.0)
+        "connection lost: {}, at the subscription of $SYS/broker/uptime; it is not asked for again", text(&**.0)
     )]
     NoUptime(#[source] Cause),
     /// What is retained was not read to its end.
@@ -83,7 +83,7 @@ pub enum Lost {
     Silent,
     /// What answers is no MQTT broker.
     #[error(
-        "what answers is no MQTT broker ({}); check the port in mqtt.url, and mqtt:// against mqtts://", told(&**.0)
+        "what answers is no MQTT broker ({}); check the port in mqtt.url, and mqtt:// against mqtts://", text(&**.0)
     )]
     NotMqtt(#[source] Cause),
 }

@@ -25,7 +25,7 @@ use tracing::Instrument;
 use self::actor::Actor;
 use self::options::Options;
 use self::request::Request;
-pub use self::request::{Audiences, BrokerStatus, Held, KeepEvents, Keeper};
+pub use self::request::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
 use self::said::Said;
 use super::outbox::admission::{Absence, Admission};
 use super::outbox::entry::{Bounds, Counts};
@@ -48,13 +48,13 @@ pub struct Broker {
 
 impl Broker {
     /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`, but
-    /// for what is for the `audiences`. Without a `keeper` a restart forgets what waits.
+    /// for what is for the `audiences`. Without a `persistence` a restart forgets what waits.
     pub fn start(
         options: Options,
         bounds: Bounds,
         filters: BTreeSet<String>,
         incoming: mpsc::Sender<Incoming>,
-        keeper: Option<Keeper>,
+        persistence: Option<Persistence>,
         audiences: Audiences,
     ) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
@@ -63,9 +63,9 @@ impl Broker {
         let (held_out, held_known) = watch::channel(Held::default());
         let mut outbox = Outbox::new(bounds);
         let mut absence = Absence::Start { restored: false, away: None };
-        let keep = keeper.map(|Keeper { restored, away, keep }| {
+        let keep = persistence.map(|Persistence { restored, away, keep }| {
             absence = Absence::Start { restored: !restored.is_empty(), away };
-            outbox.keep_events();
+            outbox.persist_events();
             let now = clock::now();
             for (lane, sequence, event) in restored {
                 outbox.restore(lane, sequence, event, now);

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::mqtt::outbox::admission::Attendance;
-use crate::mqtt::outbox::entry::{Keep, KeptEvent};
+use crate::mqtt::outbox::entry::{PersistedEvent, Unpersisted};
 use crate::mqtt::publication::{Audience, Publication};
 use crate::topic::Topic;
 
 /// Keeps events over a restart.
-pub struct Keeper {
+pub struct Persistence {
     /// The events of before the start: lane, sequence, event, in order.
-    pub restored: Vec<(usize, u64, KeptEvent)>,
+    pub restored: Vec<(usize, u64, PersistedEvent)>,
     /// For how long the program was not there, where that is known.
     pub away: Option<Duration>,
     /// Takes what is to be kept and no longer, as it becomes known.
-    pub keep: KeepEvents,
+    pub keep: PersistEvents,
 }
 
 /// Whom events wait for.
@@ -65,7 +65,7 @@ impl Default for Held {
 
 /// Takes what is to be kept and no longer. Where something is kept along with an event, yields
 /// when that is on the disk, or cannot be: the event is published then and not before.
-pub type KeepEvents = Box<dyn FnMut(Keep) -> Option<oneshot::Receiver<()>> + Send>;
+pub type PersistEvents = Box<dyn FnMut(Unpersisted) -> Option<oneshot::Receiver<()>> + Send>;
 
 /// What is known of the connection.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,7 @@ use rumqttc::SubscribeReasonCode;
 
 use crate::clock;
 use crate::mqtt::outbox::quarantine::{Cause, Sentence, Verdict};
-use crate::mqtt::packet::Told;
+use crate::mqtt::packet::LogLimit;
 use crate::topic::Topic;
 
 /// How often the log is told of drops, and of one reason why there is no connection, at most.
@@ -19,7 +19,7 @@ pub(super) struct Said {
     drops: Option<(u64, Instant)>,
     /// When it was told last that there is no connection.
     lost: Option<Instant>,
-    oversize: Told,
+    oversize: LogLimit,
 }
 
 impl Said {
@@ -37,7 +37,7 @@ impl Said {
 
     /// Says that a message is too large, once a topic and hour.
     pub(super) fn oversize(&mut self, topic: &Topic, bytes: usize, limit: usize, left_out: bool) {
-        if !self.oversize.tell(topic, clock::now()) {
+        if !self.oversize.admits(topic, clock::now()) {
             return;
         }
         let max_packet_size = limit;

@@ -19,7 +19,7 @@ pub struct Bounds {
 
 /// An event as it is kept over a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptEvent {
+pub struct PersistedEvent {
     /// Where it goes.
     pub topic: Topic,
     /// What it says, without `_delayed`.
@@ -36,13 +36,13 @@ pub struct KeptEvent {
 
 /// What is to be kept over a restart, or needs to be kept no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keep {
+pub struct Unpersisted {
     /// Whose it is.
     pub lane: usize,
     /// Its place among the events of that lane.
     pub sequence: u64,
     /// The event; `None`: it is acknowledged or dropped.
-    pub event: Option<KeptEvent>,
+    pub event: Option<PersistedEvent>,
     /// What is to be kept with it, in one transaction, at once: the event waits for
     /// [`Outbox::release`](super::queue::Outbox::release) until then.
     pub along: Option<Bytes>,
@@ -117,8 +117,8 @@ pub(in crate::mqtt) struct Event {
 
 impl Event {
     /// An event of before the restart.
-    pub(super) fn restored(event: KeptEvent, now: Instant) -> Self {
-        let KeptEvent { topic, payload, age, stamped, worth, audience } = event;
+    pub(super) fn restored(event: PersistedEvent, now: Instant) -> Self {
+        let PersistedEvent { topic, payload, age, stamped, worth, audience } = event;
         Self {
             topic,
             payload,
@@ -133,8 +133,8 @@ impl Event {
         }
     }
 
-    pub(super) fn kept(&self, now: Instant) -> KeptEvent {
-        KeptEvent {
+    pub(super) fn kept(&self, now: Instant) -> PersistedEvent {
+        PersistedEvent {
             topic: self.topic.clone(),
             payload: self.payload.clone(),
             age: self.age(now),

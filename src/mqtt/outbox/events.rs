@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::entry::{Bounds, Event, KeptEvent, Rank, with_delay};
+use super::entry::{Bounds, Event, PersistedEvent, Rank, with_delay};
 use crate::mqtt::publication::Audience;
 use crate::topics::Topic;
 
@@ -14,7 +14,7 @@ use crate::topics::Topic;
 const LATE: Duration = Duration::from_secs(1);
 
 /// What is to be kept of an event, or no longer: its sequence, the event, and what goes along.
-pub(in crate::mqtt) type KeepChange = (u64, Option<KeptEvent>, Option<Bytes>);
+pub(in crate::mqtt) type PersistChange = (u64, Option<PersistedEvent>, Option<Bytes>);
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -28,11 +28,11 @@ pub(in crate::mqtt) struct Events {
     ranked: BTreeSet<(Rank, u64)>,
     /// How many of them are for subscribers, and for Home Assistant.
     counts: (usize, usize),
-    /// Sequence of the first event that is not kept, but for those in `kept_early`.
-    kept_to: u64,
+    /// Sequence of the first event that is not kept, but for those in `persisted_early`.
+    persisted_to: u64,
     /// Events that were kept at once.
-    kept_early: BTreeSet<u64>,
-    keep: Vec<KeepChange>,
+    persisted_early: BTreeSet<u64>,
+    unpersisted: Vec<PersistChange>,
 }
 
 impl Events {
@@ -60,13 +60,13 @@ impl Events {
             let mut event = event;
             event.spoil();
             if along.is_some() {
-                self.keep.push((sequence, None, along));
+                self.unpersisted.push((sequence, None, along));
             }
             return 1;
         };
         if along.is_some() {
-            self.keep.push((sequence, Some(event.kept(event.received)), along));
-            self.kept_early.insert(sequence);
+            self.unpersisted.push((sequence, Some(event.kept(event.received)), along));
+            self.persisted_early.insert(sequence);
         }
         self.insert(sequence, event);
         dropped
@@ -76,15 +76,15 @@ impl Events {
     pub(in crate::mqtt) fn restore(
         &mut self,
         sequence: u64,
-        event: KeptEvent,
+        event: PersistedEvent,
         now: Instant,
         bounds: Bounds,
     ) -> u64 {
         self.next_sequence = self.next_sequence.max(sequence + 1);
-        self.kept_to = self.next_sequence;
+        self.persisted_to = self.next_sequence;
         let event = Event::restored(event, now);
         let Some(dropped) = self.make_room(&event, bounds) else {
-            self.keep.push((sequence, None, None));
+            self.unpersisted.push((sequence, None, None));
             return 1;
         };
         self.insert(sequence, event);
@@ -158,22 +158,22 @@ impl Events {
 
     /// Keeps what waits for an absent broker, or has waited for a second; `all`, or at once.
     pub(in crate::mqtt) fn spill(&mut self, all: bool, now: Instant) {
-        let mut to = self.kept_to;
-        for (&sequence, event) in self.events.range(self.kept_to..) {
+        let mut to = self.persisted_to;
+        for (&sequence, event) in self.events.range(self.persisted_to..) {
             if !all && event.age(now) < LATE {
                 break;
             }
             to = sequence + 1;
-            if !self.kept_early.contains(&sequence) {
-                self.keep.push((sequence, Some(event.kept(now)), None));
+            if !self.persisted_early.contains(&sequence) {
+                self.unpersisted.push((sequence, Some(event.kept(now)), None));
             }
         }
-        self.kept_to = to;
+        self.persisted_to = to;
     }
 
     /// What is to be kept, and no longer, since the last call, in order.
-    pub(in crate::mqtt) fn take_keep(&mut self) -> Vec<KeepChange> {
-        std::mem::take(&mut self.keep)
+    pub(in crate::mqtt) fn take_unpersisted(&mut self) -> Vec<PersistChange> {
+        std::mem::take(&mut self.unpersisted)
     }
 
     /// What was handed over waits again, and its time says nothing of the broker.
@@ -242,8 +242,8 @@ impl Events {
         self.bytes -= event.payload.len();
         event.payload = Bytes::new();
         event.stamped = false;
-        if self.kept_early.contains(&sequence) || sequence < self.kept_to {
-            self.keep.push((sequence, Some(event.kept(now)), None));
+        if self.persisted_early.contains(&sequence) || sequence < self.persisted_to {
+            self.unpersisted.push((sequence, Some(event.kept(now)), None));
         }
     }
 
@@ -270,8 +270,8 @@ impl Events {
             self.events = BTreeMap::new();
         }
         self.bytes -= event.bytes();
-        if self.kept_early.remove(&sequence) || sequence < self.kept_to {
-            self.keep.push((sequence, None, None));
+        if self.persisted_early.remove(&sequence) || sequence < self.persisted_to {
+            self.unpersisted.push((sequence, None, None));
         }
         Some(event)
     }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::entry::{Bounds, Counts, Event, Keep, KeptEvent, Outgoing, Slot, Token};
+use super::entry::{Bounds, Counts, Event, Outgoing, PersistedEvent, Slot, Token, Unpersisted};
 use super::lane::Lane;
 use crate::mqtt::publication::{Audience, Kind, Publication};
 
@@ -26,8 +26,8 @@ pub struct Outbox {
     in_flight: usize,
     counts: Counts,
     /// Whether events are kept over a restart at all.
-    keeps: bool,
-    keep: Vec<Keep>,
+    persistent: bool,
+    unpersisted: Vec<Unpersisted>,
 }
 
 impl Outbox {
@@ -35,8 +35,8 @@ impl Outbox {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            keeps: false,
-            keep: Vec::new(),
+            persistent: false,
+            unpersisted: Vec::new(),
             lanes: Vec::new(),
             ready: VecDeque::new(),
             connected: false,
@@ -46,14 +46,14 @@ impl Outbox {
         }
     }
 
-    /// Makes this an outbox that says what is to be kept: see [`Outbox::take_keep`].
-    pub fn keep_events(&mut self) {
-        self.keeps = true;
+    /// Makes this an outbox that says what is to be kept: see [`Outbox::take_unpersisted`].
+    pub fn persist_events(&mut self) {
+        self.persistent = true;
     }
 
     /// Takes in an event of before the restart, in the order of `sequence` and before any other of
     /// its lane. Whether it was published then is not known, so it says that it is late.
-    pub fn restore(&mut self, lane: usize, sequence: u64, event: KeptEvent, now: Instant) {
+    pub fn restore(&mut self, lane: usize, sequence: u64, event: PersistedEvent, now: Instant) {
         self.make_lane(lane);
         let bounds = self.bounds;
         self.counts.dropped +=
@@ -76,12 +76,12 @@ impl Outbox {
     }
 
     /// Says of all events that wait that they are to be kept: the program is about to end.
-    pub fn keep_all(&mut self, now: Instant) {
+    pub fn persist_all(&mut self, now: Instant) {
         self.spill(true, now);
     }
 
     fn spill(&mut self, all: bool, now: Instant) {
-        if !self.keeps {
+        if !self.persistent {
             return;
         }
         for lane in 1..self.lanes.len() {
@@ -116,16 +116,16 @@ impl Outbox {
     }
 
     /// What is to be kept, and no longer, since the last call, in order.
-    pub fn take_keep(&mut self) -> Vec<Keep> {
-        std::mem::take(&mut self.keep)
+    pub fn take_unpersisted(&mut self) -> Vec<Unpersisted> {
+        std::mem::take(&mut self.unpersisted)
     }
 
     fn collect(&mut self, lane: usize) {
-        let changes = self.lanes[lane].events.take_keep();
+        let changes = self.lanes[lane].events.take_unpersisted();
         // The bridge's own lane has answers, which nobody waits for after a restart.
-        if self.keeps && lane > 0 {
-            let at = |(sequence, event, along)| Keep { lane, sequence, event, along };
-            self.keep.extend(changes.into_iter().map(at));
+        if self.persistent && lane > 0 {
+            let at = |(sequence, event, along)| Unpersisted { lane, sequence, event, along };
+            self.unpersisted.extend(changes.into_iter().map(at));
         }
     }
 
@@ -167,7 +167,7 @@ impl Outbox {
             }
             receipt => receipt,
         };
-        let (keeps, bounds) = (self.keeps, self.bounds);
+        let (keeps, bounds) = (self.persistent, self.bounds);
         self.counts.dropped += self.change(lane, |queue| {
             match kind {
                 Kind::State => queue.set_state(topic, payload, make, receipt),

@@ -254,8 +254,8 @@ fn an_absent_broker_is_not_measured() {
 }
 
 /// What an outbox would have kept over a restart.
-fn kept(outbox: &mut Outbox, disk: &mut std::collections::BTreeMap<(usize, u64), KeptEvent>) {
-    for keep in outbox.take_keep() {
+fn kept(outbox: &mut Outbox, disk: &mut std::collections::BTreeMap<(usize, u64), PersistedEvent>) {
+    for keep in outbox.take_unpersisted() {
         match keep.event {
             Some(event) => disk.insert((keep.lane, keep.sequence), event),
             None => disk.remove(&(keep.lane, keep.sequence)),
@@ -266,7 +266,7 @@ fn kept(outbox: &mut Outbox, disk: &mut std::collections::BTreeMap<(usize, u64),
 #[test]
 fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
     let (mut outbox, mut disk) = (outbox(), Default::default());
-    outbox.keep_events();
+    outbox.persist_events();
     let start = Instant::now();
     outbox.push(event("1"));
     outbox.look(start);
@@ -281,7 +281,7 @@ fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
     assert!(disk.is_empty());
     // With something to be kept along at once, and in one change with it.
     outbox.push(Publication { along: Some("record".into()), ..event("2") });
-    let changes = outbox.take_keep();
+    let changes = outbox.take_unpersisted();
     assert_eq!((changes.len(), changes[0].along.as_deref()), (1, Some(&b"record"[..])));
     outbox.push(event("after"));
     assert!(drain(&mut outbox).is_empty(), "not before it is on the disk, nor what comes after");
@@ -289,21 +289,21 @@ fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
     assert_eq!(drain(&mut outbox).len(), 2);
     outbox.disconnected(Instant::now());
     outbox.push(event("3"));
-    let changes = outbox.take_keep();
+    let changes = outbox.take_unpersisted();
     assert_eq!(changes.len(), 2, "and the other one not a second time: {changes:?}");
 }
 
 #[test]
 fn after_a_restart_what_was_kept_comes_first_and_says_that_it_is_late() {
     let (mut first, mut disk) = (Outbox::new(BOUNDS), Default::default());
-    first.keep_events();
+    first.persist_events();
     (0..5).for_each(|n| first.push(event(&format!("{{\"n\":{n}}}"))));
     kept(&mut first, &mut disk);
     let mut second = Outbox::new(BOUNDS);
-    second.keep_events();
+    second.persist_events();
     let now = Instant::now();
     for ((lane, sequence), event) in disk.clone() {
-        let event = KeptEvent { age: event.age + Duration::from_secs(60), ..event };
+        let event = PersistedEvent { age: event.age + Duration::from_secs(60), ..event };
         second.restore(lane, sequence, event, now);
     }
     second.push(event("{\"n\":5}"));
@@ -328,7 +328,7 @@ fn after_a_restart_what_was_kept_comes_first_and_says_that_it_is_late() {
 fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
     let bounds = Bounds { max_events: 10_000, max_bytes: 16 << 20 };
     let mut outbox = Outbox::new(bounds);
-    outbox.keep_events();
+    outbox.persist_events();
     let mut disk = std::collections::BTreeMap::new();
     let start = Instant::now();
     // A day of prints: every second something chatty, every minute something that matters, and
@@ -400,7 +400,7 @@ fn an_event_over_the_bound_costs_itself_alone() {
 #[test]
 fn a_lane_whose_only_event_was_dropped_holds_up_no_other() {
     let mut outbox = Outbox::new(Bounds { max_events: 1, ..BOUNDS });
-    outbox.keep_events();
+    outbox.persist_events();
     outbox.connected();
     outbox.push(publication(1, "plugin", "1", Kind::MESSAGE));
     outbox.push(publication(2, "e", "2", EVENT));

@@ -316,7 +316,7 @@ impl Credentials {
             error,
             LoginError::KeyRefused | LoginError::NoActiveUser | LoginError::WrongPassword
         );
-        let told = causes::told(error);
+        let told = causes::text(error);
         match of_octoprint {
             true => format!("{told} ({what} of {} characters was sent)", secret.characters()),
             false => told,

@@ -45,7 +45,7 @@ impl Reach {
             CallError::Unanswered(cause) => cause,
         };
         let gone = matches!(cause, NetError::Down(_));
-        *self.lock() = Some(Missed { at: now, reason: causes::told(cause), gone });
+        *self.lock() = Some(Missed { at: now, reason: causes::text(cause), gone });
     }
 
     /// Why OctoPrint cannot be reached, where an attempt of the last two seconds found that.

@@ -112,7 +112,7 @@ impl Absence {
                 Ok(http) => self.knocker = Some(Arc::new(http)),
                 Err(error) => {
                     tracing::debug!(
-                        error = causes::told(&error),
+                        error = causes::text(&error),
                         "cannot make a client that probes for OctoPrint"
                     );
                 }

@@ -185,7 +185,7 @@ impl Connector {
         if !self.missed(failed.miss()).await? {
             return Err(failed.into());
         }
-        tracing::warn!(url = self.url, "{}; trying XHR streaming", causes::told(&failed));
+        tracing::warn!(url = self.url, "{}; trying XHR streaming", causes::text(&failed));
         // The first failure is the one worth telling.
         let opened = self.open_xhr().await?;
         Ok(opened.map_err(|_| {
@@ -228,7 +228,7 @@ impl Connector {
     fn failed(&mut self, failure: &Failure) -> Option<std::time::Duration> {
         let text = match failure {
             Failure::Login(error) => self.options.credentials.told(error),
-            other => causes::told(other),
+            other => causes::text(other),
         };
         let pause = failure.pause(self.options.refused_pause);
         let pause = pause.or_else(|| self.backoff.next_timeout());

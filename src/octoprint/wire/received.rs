@@ -35,7 +35,7 @@ pub(in crate::octoprint) enum TransportError {
         /// Whether there was a connection over which it was asked for.
         sent: bool,
     },
-    #[error("no connection ({})", causes::told(.0))]
+    #[error("no connection ({})", causes::text(.0))]
     Argument(#[source] RestError),
     #[error("no connection ({0})")]
     Body(#[source] BodyError),

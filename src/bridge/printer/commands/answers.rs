@@ -49,14 +49,14 @@ impl Failure {
     /// A question that comes before the command got no answer, so the command was not sent.
     pub fn unasked(error: &RestError) -> Self {
         let status = error.status();
-        let error = causes::told(error);
+        let error = causes::text(error);
         Self { error: format!("not sent, for its check failed: {error}"), status }
     }
 
     /// The look that comes after the command got no answer.
     pub fn unseen(error: &RestError) -> Self {
         let status = error.status();
-        let error = causes::told(error);
+        let error = causes::text(error);
         let told = format!("OctoPrint took the command, but whether it obeyed is unknown: {error}");
         Self { error: told, status }
     }
@@ -64,7 +64,7 @@ impl Failure {
 
 impl From<RestError> for Failure {
     fn from(error: RestError) -> Self {
-        let (status, told) = (error.status(), causes::told(&error));
+        let (status, told) = (error.status(), causes::text(&error));
         let error = match (error.outcome_unknown(), status) {
             (false, _) => told,
             (true, None) => {

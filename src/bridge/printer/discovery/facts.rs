@@ -85,7 +85,7 @@ impl Questions {
             match answer(&question, &rest).await {
                 // Fails only when the printer's task has ended.
                 Ok(fact) => drop(answers.send(Box::new(fact)).await),
-                Err(error) => tracing::debug!(?question, "not known: {}", causes::told(&error)),
+                Err(error) => tracing::debug!(?question, "not known: {}", causes::text(&error)),
             }
         });
     }

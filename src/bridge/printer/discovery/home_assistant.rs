@@ -67,7 +67,7 @@ impl HomeAssistant {
     }
 
     /// The heaters that are kept from before the start.
-    pub fn kept_heaters(&self) -> Option<&Vec<Heater>> {
+    pub fn known_heaters(&self) -> Option<&Vec<Heater>> {
         Some(&self.kept.heaters).filter(|heaters| !heaters.is_empty())
     }
 
@@ -125,18 +125,18 @@ impl HomeAssistant {
     pub fn flush(&mut self, now: Instant) -> (Option<Publication>, Vec<StateChange>) {
         let discovery = if self.read_back.is_none() { self.discovery.flush(now) } else { None };
         if discovery.is_some() {
-            self.keep();
+            self.persist();
         }
         let due = self.clears.iter().take_while(|(at, _)| *at <= now).count();
         let clears = self.clears.drain(..due).map(|(_, change)| change).collect();
         (discovery, clears)
     }
 
-    fn keep(&mut self) {
+    fn persist(&mut self) {
         self.kept = self.discovery.profile().clone();
-        self.store.keep(&self.printer, PROFILE, &self.kept);
+        self.store.persist(&self.printer, PROFILE, &self.kept);
         if let Some(components) = self.discovery.components() {
-            self.store.keep(&self.printer, COMPONENTS, &components);
+            self.store.persist(&self.printer, COMPONENTS, &components);
         }
     }
 }

@@ -130,7 +130,7 @@ impl Prints {
         self.pauses = Pauses::default();
         match self.tracker.reconnected(&history, now, wall) {
             Some(lost) => self.find_out(rest, lost),
-            None => self.keep(true),
+            None => self.persist(true),
         }
     }
 
@@ -154,7 +154,7 @@ impl Prints {
         if !snapshot.is_serial() {
             self.pauses.observe(snapshot.state(), fresh, now);
         }
-        self.keep(false);
+        self.persist(false);
         let at = snapshot.standing().filter(|_| begun)?.print?;
         self.told(EventKind::PrintStarted, self.tracker.by_our_clock(at))
     }
@@ -190,12 +190,12 @@ impl Prints {
                 if let Some(lost) = self.tracker.started(print, now) {
                     self.find_out(rest.clone(), lost);
                 }
-                self.keep(true);
+                self.persist(true);
             }
             EventKind::PrintPaused | EventKind::PrintResumed => {
                 self.pauses.event(kind);
                 self.tracker.goes_on(now);
-                self.keep(true);
+                self.persist(true);
             }
             EventKind::Disconnected => self.tracker.disconnected(now),
             EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
@@ -219,7 +219,7 @@ impl Prints {
         match found {
             Found::Counts(path, history) => {
                 self.tracker.set_counts(path.as_deref(), &history);
-                self.keep(true);
+                self.persist(true);
                 Vec::new()
             }
             Found::Job(question, on) => {
@@ -230,7 +230,7 @@ impl Prints {
                 let ends = self.tracker.found(id, ends);
                 let along = self.record();
                 if ends.is_empty() {
-                    self.keep(true);
+                    self.persist(true);
                 }
                 let publications = |end: &End| {
                     let told = Told::end(end, self.tracker.by_our_clock(end.at));
@@ -260,7 +260,7 @@ impl Prints {
         } else if let Some(question) = self.tracker.asks(now) {
             self.ask_job(question, rest());
         }
-        self.keep(false);
+        self.persist(false);
         let kind = match self.pauses.overdue(now)? {
             true => EventKind::PrintPaused,
             false => EventKind::PrintResumed,
@@ -268,9 +268,9 @@ impl Prints {
         self.told(kind, timestamp::unix(wall) as f64)
     }
 
-    fn keep(&mut self, changed: bool) {
-        if let Some(record) = self.tracker.keep(changed, crate::clock::now()) {
-            self.store.keep(&self.printer, RECORD, record);
+    fn persist(&mut self, changed: bool) {
+        if let Some(record) = self.tracker.to_persist(changed, crate::clock::now()) {
+            self.store.persist(&self.printer, RECORD, record);
             self.kept = Some(record.clone());
         }
     }
@@ -300,7 +300,7 @@ impl Prints {
                     state.and_then(|text| PrinterState::of_text_alone(&text).print_is_on())
                 }
                 Err(error) => {
-                    let error = causes::told(&error);
+                    let error = causes::text(&error);
                     tracing::debug!("cannot find out whether a print is running: {error}");
                     None
                 }
@@ -359,7 +359,7 @@ async fn settled(
             Err(error) if matches!(error.kind(), RestErrorKind::Status { .. }) => return None,
             Err(error) => tracing::debug!(
                 "cannot read the print history of the file: {}",
-                causes::told(&error)
+                causes::text(&error)
             ),
         }
         tokio::time::sleep(WRITTEN * attempt).await;

@@ -13,7 +13,7 @@ use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::Standing;
 
 /// How often the record is kept while nothing happens but printing.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
+const PERSIST_EVERY: Duration = Duration::from_secs(60);
 /// The end of a print is not written into its file's history earlier than so long before the last
 /// sign of the print, in seconds: that sign may have been on its way.
 const ON_ITS_WAY: f64 = 5.0;
@@ -41,9 +41,9 @@ pub struct Tracker {
     /// Whether anything is known from before.
     known: bool,
     clock: ServerClock,
-    kept_at: Option<Instant>,
+    persisted_at: Option<Instant>,
     /// Since the record was kept, something changed that a restart must know.
-    unkept: bool,
+    unpersisted: bool,
     /// The next `current` is built after the last event of a print.
     certain: bool,
     silence: Option<Silence>,
@@ -203,10 +203,10 @@ impl Tracker {
         let end = |standing: &Standing| standing.end.clone();
         let ended_anew = record.standing.as_ref().is_none_or(|old| end(old) != standing.end);
         if standing.end.is_none() || ended_anew {
-            self.unkept |= record.begun;
+            self.unpersisted |= record.begun;
             record.begun = false;
         }
-        self.unkept |= record.told > 0;
+        self.unpersisted |= record.told > 0;
         (record.told, record.gap) = (0, false);
         if record.standing.as_ref() != Some(standing) {
             record.standing = Some(standing.clone());
@@ -252,7 +252,7 @@ impl Tracker {
         }
         self.record.begun = observed.standing.is_none_or(|standing| standing.end.is_some());
         self.record.began = self.record.server_time;
-        (self.seen, self.unkept) = (0, true);
+        (self.seen, self.unpersisted) = (0, true);
         is_news
     }
 
@@ -370,9 +370,10 @@ impl Tracker {
 
     /// When there is something to do, or to keep.
     pub fn due(&self) -> Option<Instant> {
-        let keep = self.kept_at.filter(|_| self.record.print.is_some() && self.pending.is_empty());
+        let keep =
+            self.persisted_at.filter(|_| self.record.print.is_some() && self.pending.is_empty());
         let silence = self.silence.as_ref().and_then(Silence::due);
-        [keep.map(|at| at + KEEP_EVERY), silence].into_iter().flatten().min()
+        [keep.map(|at| at + PERSIST_EVERY), silence].into_iter().flatten().min()
     }
 
     /// A print that ended without an event, as one does whose printer is switched off during a
@@ -414,14 +415,14 @@ impl Tracker {
     }
 
     /// Whether the record is to be kept: `changed`, or so long after the last time.
-    pub fn keep(&mut self, changed: bool, now: Instant) -> Option<&Record> {
+    pub fn to_persist(&mut self, changed: bool, now: Instant) -> Option<&Record> {
         let running = self.record.print.is_some();
-        let old = self.kept_at.is_none_or(|at| now >= at + KEEP_EVERY);
-        let changed = changed || self.unkept;
+        let old = self.persisted_at.is_none_or(|at| now >= at + PERSIST_EVERY);
+        let changed = changed || self.unpersisted;
         if !self.pending.is_empty() || !self.known || !(changed || (running && old)) {
             return None;
         }
-        (self.kept_at, self.unkept) = (Some(now), false);
+        (self.persisted_at, self.unpersisted) = (Some(now), false);
         Some(&self.record)
     }
 

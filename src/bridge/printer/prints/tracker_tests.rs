@@ -440,14 +440,16 @@ fn nothing_is_kept_while_ends_are_found_out() {
     world.current(PrinterState::Printing);
     world.mark("done");
     let lost = world.reconnect(PrinterState::Operational).unwrap();
-    assert!(world.tracker.keep(true, world.now).is_none(), "not before the end is published");
+    assert!(world.tracker.to_persist(true, world.now).is_none(), "not before the end is published");
     // The line breaks again, nothing happens meanwhile, and the next print ends.
     assert_eq!(world.reconnect(PrinterState::Operational), None);
     world.tracker.started(print("other.gcode"), world.now);
     world.tracker.ended(&print("other.gcode"), world.now);
-    assert!(world.tracker.keep(true, world.now).is_none() && world.tracker.record().is_none());
+    assert!(
+        world.tracker.to_persist(true, world.now).is_none() && world.tracker.record().is_none()
+    );
     world.tracker.found(lost.id, settled(&lost));
-    let kept = world.tracker.keep(true, world.now).unwrap().clone();
+    let kept = world.tracker.to_persist(true, world.now).unwrap().clone();
     let kept: Record = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
     let mut again = Tracker::new(Some(kept));
     let same = history(&world.markings, PrinterState::Operational, world.server_time());

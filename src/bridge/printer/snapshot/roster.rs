@@ -68,7 +68,7 @@ impl Roster {
                 self.profile.get_or_insert_default().push(heater);
             }
         }
-        self.keep_to_most();
+        self.limit();
         none
     }
 
@@ -88,10 +88,10 @@ impl Roster {
         self.told = true;
         let profile = self.profile.as_deref().unwrap_or_default();
         self.gone.retain(|name| !profile.contains(name));
-        self.keep_to_most();
+        self.limit();
     }
 
-    fn keep_to_most(&mut self) {
+    fn limit(&mut self) {
         let mut room = MOST.saturating_sub(self.profile.as_ref().map_or(0, Vec::len));
         self.others.retain(|_, other| {
             let keep = !other.announced || room > 0;

@@ -186,7 +186,7 @@ impl World {
     }
 
     fn keep(&mut self, changed: bool) {
-        if let Some(record) = self.tracker.keep(changed, self.now) {
+        if let Some(record) = self.tracker.to_persist(changed, self.now) {
             let text = serde_json::to_string(record).unwrap();
             self.kept = serde_json::from_str(&text).unwrap();
         }
