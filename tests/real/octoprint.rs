@@ -189,6 +189,11 @@ impl OctoPrint {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
+    /// Its version, such as `1.11.8`.
+    pub async fn version(&self) -> String {
+        self.get("api/version").await["server"].as_str().unwrap().to_owned()
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> u16 {
         let url = format!("{}/{path}", self.url());
         let request = self.http.post(url).header("X-Api-Key", KEY).json(&body);
