@@ -101,7 +101,8 @@ impl OctoPrint {
             program,
             dir,
             process: None,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            // Old versions close a connection after each GET, without announcing it.
+            http: reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap(),
         };
         octoprint.add_user(USER, PASSWORD, KEY, true).await;
         octoprint.run().await;
