@@ -15,9 +15,8 @@ const MAX_TEXT: usize = 1024;
 
 type ObjectMembers<'a> = BTreeMap<String, &'a RawValue>;
 
-/// Returns `publication`, or its replacement if it is too large: an event loses its fields, a print
-/// event or a state has its strings truncated, anything else becomes its size. `topics` are those
-/// of the printer.
+/// Returns `publication`, or a replacement that fits: an event loses its fields, a print event or a
+/// state has its strings truncated, anything else becomes its size. `topics` are the printer's.
 pub(crate) fn fit(
     publication: Publication,
     topics: &PrinterTopics,

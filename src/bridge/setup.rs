@@ -120,15 +120,14 @@ impl SocketMaker {
 /// Maximum number of sockets that connect at the same time.
 const MAX_CONNECTING: usize = 8;
 
-/// State that all sockets share.
 #[derive(Default)]
 struct SharedBySockets {
     trust: TrustSettings,
     turns: Option<Turns>,
 }
 
-/// One rustls configuration per trust setting: the system's roots are read once, and each
-/// configuration has its own session cache.
+/// One rustls configuration per trust setting, as each reads the system's roots and caches
+/// sessions.
 #[derive(Default)]
 struct TrustSettings(Vec<(config::Tls, bool, Arc<ClientConfig>)>);
 
@@ -201,8 +200,7 @@ fn subscription(printer: &Printer) -> Subscription {
     }
 }
 
-/// The names to subscribe to. OctoPrint knows neither `*` nor `!`: with one of them in the filter,
-/// it is asked for everything.
+/// What to subscribe to: everything if the filter has `*` or `!`, which OctoPrint does not know.
 fn selection(filter: &Filter, needed: &[EventKind]) -> Selection {
     let Some(names) = filter.names() else { return Selection::All };
     let mut chosen: Vec<String> = names.to_vec();

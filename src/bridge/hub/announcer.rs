@@ -1,5 +1,4 @@
-//! Announces the bridge: looks for other bridges, publishes the bridge's state and device, and removes
-//! printers that are no longer configured.
+//! Announces the bridge, once it knows of other ones, and removes printers that are not configured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,14 +22,10 @@ const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
 /// Announces the bridge and its printers, once.
 pub(crate) struct Announcer {
-    /// The bridge's identity.
     pub identity: Identity,
-    /// The base topic.
     pub base: String,
-    /// The bridge's own state. It is published after the others' were read: it would overwrite that
-    /// of another bridge with the same topics.
+    /// The bridge's state, published after that of others is read, which it might overwrite.
     pub greeting: Vec<Publication>,
-    /// The bridge's connection to the broker.
     pub broker: Broker,
     /// Options for further connections.
     pub options: Options,
@@ -40,7 +35,6 @@ pub(crate) struct Announcer {
 
 /// What is announced to Home Assistant.
 pub(crate) struct Devices {
-    /// Discovery settings.
     pub settings: Arc<Settings>,
     /// Ids of all configured printers, those of other shards included.
     pub configured: BTreeSet<String>,
@@ -49,9 +43,8 @@ pub(crate) struct Devices {
 }
 
 impl Announcer {
-    /// Waits for the broker, reads what other bridges and earlier runs published, publishes the
-    /// bridge's state and device, hands the printers what was published of them, and removes the
-    /// bridge's own printers that are no longer configured.
+    /// Waits for the broker, reads what other bridges and earlier runs published, announces the
+    /// bridge and its printers, and removes its own printers that are no longer configured.
     pub(crate) async fn run(mut self) {
         let mut status = self.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {

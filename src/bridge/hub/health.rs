@@ -1,5 +1,5 @@
-//! The bridge's health: the payloads of `B/bridge/info` and `B/bridge/health`, and the checks behind
-//! `/health` and `/metrics`.
+//! The bridge's health: the payloads of `B/bridge/info` and `B/bridge/health`, and the checks
+//! behind `/health` and `/metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,9 +69,7 @@ struct Delivery {
     waits_for: Option<Audience>,
     /// RFC 3339.
     until: Option<String>,
-    /// Number of events held back for subscribers to reconnect.
     for_subscribers: usize,
-    /// Number of print events held back for Home Assistant.
     for_home_assistant: usize,
     /// Home Assistant's state in one word; null if it is not used.
     home_assistant: Option<&'static str>,
@@ -83,7 +81,6 @@ struct PrinterHealth {
     messages: u64,
     decode_errors: u64,
     reconnects: u64,
-    /// Number of restarts of its tasks after one of them failed.
     restarts: u64,
 }
 
@@ -170,7 +167,6 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Echo {
     /// Deadline of the delivery.
     due: Option<Instant>,
-    /// Time of the last delivery.
     last: Option<Instant>,
 }
 
@@ -182,12 +178,10 @@ impl Echo {
         self.due = (connected && !arrived).then(|| clock::now() + ECHO_TIMEOUT);
     }
 
-    /// Returns when the state counts as missing.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Notes that the state arrived.
     pub(super) fn arrived(&mut self) {
         (self.due, self.last) = (None, Some(clock::now()));
     }
@@ -197,7 +191,7 @@ impl Echo {
         self.due = None;
         tracing::error!(
             %topic,
-            "the broker does not send the bridge its own state: it takes publications and drops them, or lets this user not read; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic"
+            "the broker does not send the bridge its own state: it drops what the bridge publishes, or does not let it read; check the broker's access rules: this user must be able to write and read everything below mqtt.base_topic"
         );
     }
 }
@@ -222,16 +216,15 @@ impl Vitals {
         self.restarts.recent()
     }
 
-    /// Returns what is wrong: a stuck event loop, or a broker that has been unreachable for long. An
-    /// unreachable OctoPrint is normal: printers are switched off at night.
+    /// Returns what is wrong. An unreachable OctoPrint is not: printers are switched off at night.
     pub async fn problem(&self) -> Option<String> {
         let (ping, pong) = oneshot::channel();
         let hub = async { self.hub.send(ping).await.is_ok() && pong.await.is_ok() };
         if tokio::time::timeout(LIVENESS_TIMEOUT, hub).await != Ok(true) {
-            return Some("the bridge's event loop does not turn".to_owned());
+            return Some("the bridge's event loop does not respond".to_owned());
         }
         if tokio::time::timeout(LIVENESS_TIMEOUT, self.broker.ping()).await != Ok(true) {
-            return Some("the event loop of the broker's connection does not turn".to_owned());
+            return Some("the event loop of the broker's connection does not respond".to_owned());
         }
         let status = self.broker.status();
         let status = status.borrow();

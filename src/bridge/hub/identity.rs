@@ -51,8 +51,8 @@ pub fn check_info(info: &[u8], own: &Mqtt) {
     }
 }
 
-/// Reads the identity from a payload of `B/<place>/info`. Earlier versions have no `identity`, but
-/// their client id, which may have the suffix of a shard.
+/// Reads the identity from an `info`; earlier versions have a client id, maybe with a shard's
+/// suffix.
 fn identity_of(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     if let Some(identity) = info["identity"].as_str() {

@@ -61,7 +61,7 @@ pub enum RunError {
     SetUp(#[from] SetupError),
     /// A task that all printers need has panicked.
     #[error(
-        "the {task} failed, which is a fault of this program: please report it with what is on stderr; the bridge has ended, so that whatever started it starts it again"
+        "the {task} failed, which is a bug: please report it with the output on stderr; the bridge stopped, so that its service manager restarts it"
     )]
     Failed {
         /// The task's name.
@@ -78,7 +78,6 @@ pub struct Hub {
     start: Start,
     sockets: Sockets,
     maker: SocketMaker,
-    /// Failures of the printers' tasks.
     restarts: Restarts,
     /// Reports failures of the tasks that all printers need.
     watch: Watch,
@@ -100,12 +99,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Runs until `shutdown` resolves; then publishes offline and sends what is queued, for five
-    /// seconds at most.
+    /// Runs until `shutdown` resolves; then publishes offline and sends what is queued.
     ///
     /// # Errors
-    /// If a task that all printers need failed; offline is published then, too. An unreachable broker
-    /// or OctoPrint is no error.
+    /// If a task that all printers need failed. An unreachable broker or OctoPrint is no error.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {
@@ -319,8 +316,7 @@ impl Hub {
         if &incoming.payload[..] == b"online" {
             self.echo.arrived();
         } else {
-            // The will of a connection that the broker has only now found dead, or of another bridge
-            // with the same topics.
+            // The will of an earlier connection, or of another bridge with the same topics.
             tracing::info!("the broker published the bridge's last will; publishing online again");
             self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
         }

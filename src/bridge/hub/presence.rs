@@ -4,9 +4,9 @@
 //! (its will). Neither is retained as a rule, so either may be missed. `B/P/print` waits for it in
 //! two degrees:
 //!
-//! - *Away*: its will was seen, and the bridge was subscribed without a gap since; or the bridge was
-//!   subscribed so soon after the broker's start that no birth can have been missed. Waits for the
-//!   birth, at most for [`config::HomeAssistant::wait`].
+//! - *Away*: its will was seen, and the bridge was subscribed without a gap since; or the bridge
+//!   was subscribed so soon after the broker's start that no birth can have been missed. Waits for
+//!   the birth, at most for [`config::HomeAssistant::wait`].
 //! - *Perhaps away*: the broker or the host was restarted, or the will is known from before the
 //!   bridge's start. A birth may have been missed, so this waits for two minutes at most.
 //!
@@ -44,9 +44,7 @@ const DISCOVERED: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct PresenceRecord {
-    /// Whether it was ever seen.
     pub seen: bool,
-    /// Whether it was away.
     pub away: bool,
     /// Whether a wait timed out, with no birth since.
     pub given_up: bool,
@@ -57,7 +55,6 @@ pub(crate) struct PresenceRecord {
 pub(crate) enum LifeSign {
     /// It has started or reconnected.
     Birth,
-    /// It is gone.
     Will,
 }
 
@@ -89,7 +86,6 @@ pub(crate) struct Presence {
     state: PresenceState,
     /// When to republish discovery and state after a birth while nothing waits.
     republish_at: Option<Instant>,
-    /// Time of the last birth.
     birth: Option<Instant>,
 }
 
@@ -99,13 +95,11 @@ impl Presence {
         Self { wait, record, state: PresenceState::Open, republish_at: None, birth: None }
     }
 
-    /// Returns what to persist.
     pub(crate) fn record(&self) -> PresenceRecord {
         self.record
     }
 
-    /// Returns the state in one word: `unknown` (never seen), `online`, `away`, `perhaps_away`, `returning`,
-    /// `given_up`.
+    /// Returns the state in one word; `unknown` is one that was never seen.
     pub(crate) fn word(&self) -> &'static str {
         match self.state {
             PresenceState::Awaited { certain: true, .. } => "away",
@@ -118,7 +112,6 @@ impl Presence {
         }
     }
 
-    /// Whether waiting is enabled.
     pub(crate) fn waits(&self) -> bool {
         !self.wait.is_zero()
     }
@@ -160,8 +153,8 @@ impl Presence {
         };
     }
 
-    /// Whether a birth was seen during this run of the broker: then only the bridge's connection was
-    /// lost, or the broker was restarted twice.
+    /// Whether a birth was seen during this run of the broker: then only the bridge's connection
+    /// was lost, or the broker was restarted twice.
     fn was_born_since(&self, uptime: Duration, now: Instant) -> bool {
         self.birth.is_some_and(|birth| now.duration_since(birth) <= uptime + STALE)
     }
@@ -173,7 +166,6 @@ impl Presence {
         self.expire(now);
     }
 
-    /// Processes a message on the status topic.
     pub(crate) fn hear(&mut self, status: LifeSign, retained: bool, now: Instant) {
         match status {
             // A retained birth may be of any age.
@@ -294,7 +286,6 @@ impl HomeAssistantAttendance {
         })
     }
 
-    /// Returns the status topics to subscribe to.
     pub(crate) fn filters(&self) -> &BTreeSet<String> {
         &self.topics
     }

@@ -20,19 +20,14 @@ use crate::topics::PrinterTopics;
 
 /// Runs one printer's tasks; holds what outlives them.
 pub(crate) struct Supervisor {
-    /// The configuration.
     pub config: Arc<Config>,
     /// The index of this printer in it.
     pub index: usize,
-    /// The printer's topics.
     pub topics: PrinterTopics,
-    /// The connection to the broker.
     pub broker: Broker,
     /// All printers' sockets; this printer's is replaced at a restart.
     pub sockets: Sockets,
-    /// Builds sockets.
     pub maker: SocketMaker,
-    /// Counts the restarts.
     pub restarts: Restarts,
 }
 

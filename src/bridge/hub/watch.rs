@@ -1,7 +1,7 @@
 //! Watches tasks for panics: an unnoticed one would leave a printer online for ever.
 //!
-//! A printer's tasks are restarted after a delay ([`RestartBackoff`]); the failure of any other task
-//! ends the program, which its service manager restarts.
+//! A printer's tasks are restarted after a delay ([`RestartBackoff`]); the failure of any other
+//! task ends the program, which its service manager restarts.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -50,8 +50,7 @@ impl Panicked {
     }
 }
 
-/// Runs `task`, and returns a panic instead of unwinding. What the task borrows may be inconsistent
-/// after a panic: use only what does not depend on it.
+/// Runs `task`, and returns a panic instead of unwinding; what it borrows may be inconsistent then.
 ///
 /// # Errors
 /// [`Panicked`] if it panicked.
@@ -125,8 +124,7 @@ impl Restarts {
         self.lock().get(printer).map_or(0, |failed| failed.restarts)
     }
 
-    /// Returns the printers whose tasks failed recently: number of restarts, the task that failed,
-    /// and seconds until the restart.
+    /// Returns recent failures by printer: restarts, failed task, seconds until the next restart.
     pub fn recent(&self) -> Map<String, Value> {
         let now = Instant::now();
         let is_recent = |failed: &FailedTask| now < failed.next.max(failed.at + STABLE);

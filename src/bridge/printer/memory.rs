@@ -90,8 +90,7 @@ impl Memory {
         Vec::new()
     }
 
-    /// Returns the state for the next task after this one failed: what a restart of the bridge would
-    /// restore, and the unprocessed messages.
+    /// Returns the state for the next task: what a restart would restore, and unprocessed messages.
     pub fn restart(self) -> Self {
         let (watch, failures) = Watch::new();
         let (finder, found) = mpsc::channel(prints::FOUND);

@@ -111,18 +111,15 @@ impl Printer {
         }
     }
 
-    /// Runs until `stop`, then publishes offline and closes the socket; or until a task that this one
-    /// needs has failed.
+    /// Runs until `stop`, then publishes offline and closes the socket; or until a task has failed.
     pub async fn run(
         &mut self,
         commands: &mut mpsc::Receiver<Box<Incoming>>,
         stop: &CancellationToken,
     ) -> Ended {
         self.publish_availability();
-        for change in self.mapping.snapshot.unknown() {
-            let unknown = self.mapping.state(change);
-            self.publish(unknown);
-        }
+        let unknown = self.mapping.snapshot.unknown();
+        self.publish_states(unknown);
         if let Some(JsonPayload(payload)) = self.memory.last_event.get().clone() {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
@@ -184,8 +181,8 @@ impl Printer {
         Ended::Stopped
     }
 
-    /// Publishes offline for a restart after `delay`, answers the command that was being executed, and
-    /// closes the socket.
+    /// Publishes offline for a restart after `delay`, answers the current command, closes the
+    /// socket.
     pub async fn leave(&mut self, delay: Duration) {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
@@ -309,7 +306,7 @@ impl Printer {
     fn handle_other(&mut self, message: &Message, receipt: Receipt) {
         let (publications, malformed) = self.mapping.map(message, &receipt);
         drop(receipt);
-        // The snapshot is not that of a malformed message.
+        // A malformed message has not updated the snapshot.
         if malformed.is_none() {
             let first = self.connection != message.connection();
             let (snapshot, rest) = (&self.mapping.snapshot, self.socket.rest());

@@ -86,8 +86,7 @@ impl SocketReport {
     }
 }
 
-/// Whether the printer is online: from the first `history` on, until its socket was disconnected for
-/// `offline_after`.
+/// Whether the printer is online: from a `history` on, until its socket was down for a while.
 #[derive(Debug)]
 pub struct Availability {
     offline_after: Duration,

@@ -289,8 +289,8 @@ fn a_wait_of_zero_disables_waiting() {
 }
 
 proptest! {
-    /// Print events never wait for longer than the configured time after the last loss, and due times
-    /// are in the future.
+    /// Print events never wait for longer than the configured time after the last loss, and due
+    /// times are in the future.
     #[test]
     fn no_wait_is_endless(steps in prop::collection::vec((0u8..8, 0u64..400), 1..60)) {
         let mut world = World::new(SEEN);

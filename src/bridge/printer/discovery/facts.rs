@@ -1,5 +1,4 @@
-//! Asks OctoPrint's REST API for what its messages do not carry: printer profile, files and their last
-//! print times, system commands.
+//! Asks OctoPrint's REST API for what its messages do not carry: profile, files, system commands.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -28,8 +27,7 @@ const MAX_TOOLS: u8 = 30;
 pub enum Fact {
     /// The current printer profile; `None` if this user may not see it.
     Profile(Option<PrinterProfile>),
-    /// Paths of all printable files, such as `local/part.gcode`; `None` if they are too many or this
-    /// user may not see them.
+    /// Printable files, such as `local/part.gcode`; `None` if too many or not visible to this user.
     Files(Option<Vec<String>>),
     /// The system commands that OctoPrint supports.
     SystemCommands(Vec<String>),
@@ -51,7 +49,6 @@ pub enum Question {
 }
 
 impl Question {
-    /// Returns the question to ask after an event of this type.
     fn after(event: &EventKind) -> Option<Self> {
         use EventKind::{Connected, PrinterProfileAdded, PrinterProfileModified, UpdatedFiles};
         match event {
@@ -69,9 +66,7 @@ pub struct Questions {
     watch: Watch,
     // Boxed, as a channel allocates room for 32 values at once, and is mostly empty.
     answers: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
-    /// Whether files and system commands are needed.
     discovery: bool,
-    /// When to ask for the files.
     files_due: Option<Instant>,
 }
 
@@ -88,7 +83,7 @@ impl Questions {
             match answer(&question, &rest).await {
                 // Fails only if the printer's task has ended.
                 Ok(fact) => drop(answers.send(Box::new(fact)).await),
-                Err(error) => tracing::debug!(?question, "not known: {}", causes::text(&error)),
+                Err(error) => tracing::debug!(?question, "no answer: {}", causes::text(&error)),
             }
         });
     }
@@ -191,8 +186,7 @@ struct FileEntry<'a> {
     children: Raw<'a>,
 }
 
-/// Reads the paths from the answer to `GET /api/files?recursive=true`, sorted; `None` if they are more
-/// than [`MOST_FILES`].
+/// Reads sorted paths from `GET /api/files?recursive=true`; `None` if more than [`MOST_FILES`].
 fn files(body: &[u8]) -> Option<Vec<String>> {
     let answer: Files<'_> = serde_json::from_slice(body).ok()?;
     let (mut paths, mut entries) = (Vec::new(), answer.files);
@@ -255,8 +249,7 @@ pub struct PrinterProfile {
     pub model: Option<String>,
 }
 
-/// Returns the current profile in the answer to `GET /api/printerprofiles`; `None` if the answer cannot
-/// be read or no profile is current.
+/// Returns the current profile in the answer to `GET /api/printerprofiles`, if it has one.
 pub fn current_profile(answer: &[u8]) -> Option<Value> {
     let mut answer: Value = serde_json::from_slice(answer).ok()?;
     let mut profiles = answer.get_mut("profiles")?.as_object_mut()?.values_mut();

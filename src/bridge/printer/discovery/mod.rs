@@ -1,5 +1,4 @@
-//! One printer's part of Home Assistant's discovery: what is announced and when, and what is persisted
-//! of it.
+//! One printer's discovery by Home Assistant: its messages, and what is persisted of them.
 
 pub mod facts;
 pub mod schedule;
@@ -37,13 +36,12 @@ pub struct PrinterDiscovery {
     /// Delivers what was published before the start, once.
     read_back: Option<oneshot::Receiver<Published>>,
     clears: Vec<(Instant, StateChange)>,
-    /// The heaters that were announced.
     announced: Vec<Heater>,
 }
 
 impl PrinterDiscovery {
-    /// The discovery of `printer`, with what was persisted in `known`. `read_back` delivers what was
-    /// published before the start, without which nothing is published.
+    /// The discovery of `printer`, with what was persisted in `known`. `read_back` delivers what
+    /// was published before the start, without which nothing is published.
     pub fn new(
         settings: Arc<Settings>,
         topics: PrinterTopics,
@@ -75,8 +73,7 @@ impl PrinterDiscovery {
         Some(&self.persisted.heaters).filter(|heaters| !heaters.is_empty())
     }
 
-    /// Waits for what was published before the start, and returns its heaters. Never resolves again
-    /// after that.
+    /// Waits for what was published before the start, and returns its heaters; resolves only once.
     pub async fn read_back(&mut self) -> Vec<Heater> {
         let Some(read_back) = &mut self.read_back else { return std::future::pending().await };
         // The sender is dropped only when the bridge stops.
@@ -102,8 +99,7 @@ impl PrinterDiscovery {
         }
     }
 
-    /// Applies the heaters of `snapshot`. The topics in `cleared` are cleared once their entities are
-    /// gone.
+    /// Applies the heaters of `snapshot`; clears the topics in `cleared` after their entities.
     pub fn follow_heaters(&mut self, snapshot: &Snapshot, cleared: Vec<StateChange>, now: Instant) {
         // The topic of a heater that is back stays.
         self.clears.retain(|(_, change)| match &change.topic {

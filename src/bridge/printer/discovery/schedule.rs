@@ -10,7 +10,8 @@ use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
 use crate::mqtt::{Make, OWN_LANE, Publication};
 use crate::topics::PrinterTopics;
 
-/// Minimum interval between messages: Home Assistant loses parts of one that follows another closely.
+/// Minimum interval between messages: Home Assistant loses parts of one that follows another
+/// closely.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// How long to wait for the profile of a printer without a known one.
 pub const PROFILE_WAIT: Duration = Duration::from_secs(2);
@@ -26,7 +27,6 @@ pub struct DiscoverySchedule {
     /// The components published so far; `None` until those from before the start are known.
     published: Option<Packed>,
     started: Instant,
-    /// Hash and time of the last message.
     sent: Option<(u64, Instant)>,
     changed: bool,
 }
@@ -132,8 +132,7 @@ impl DiscoverySchedule {
         Some(Publication::made(OWN_LANE, message.topic, self.maker(message.gone)))
     }
 
-    /// Makes the payload on demand: with a thousand printers, queued payloads would take more memory
-    /// than everything else.
+    /// Makes the payload on demand: queued ones of a thousand printers would take too much memory.
     fn maker(&self, gone: Components) -> Make {
         let (settings, topics, device) =
             (self.settings.clone(), self.topics.clone(), self.device.clone());
@@ -151,8 +150,7 @@ impl DiscoverySchedule {
     }
 }
 
-/// Components as JSON: a map of nearly a hundred of them takes four times as much memory, which adds up
-/// over a thousand printers, and it is needed only when something changes.
+/// Components as JSON: as a map, those of a thousand printers take four times as much memory.
 #[derive(Debug)]
 struct Packed(Box<[u8]>);
 

@@ -11,8 +11,7 @@ use crate::octoprint::{Event, EventKind};
 use crate::splice;
 use crate::timestamp;
 
-/// The worth of an event when the outbox is full. Frequent events of little interest are dropped
-/// first, and are no `last_event`.
+/// The worth in a full outbox; frequent events of little interest are chatty and dropped first.
 fn worth(kind: &EventKind) -> Worth {
     use EventKind::*;
     match kind {
@@ -50,7 +49,8 @@ pub fn event_kind(kind: &EventKind) -> Kind {
 pub const PRINT: Kind =
     Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
-/// Returns the payload for `B/P/event/<Type>`: the event's own bytes with `_event` and `_timestamp`.
+/// Returns the payload for `B/P/event/<Type>`: the event's own bytes with `_event` and
+/// `_timestamp`.
 pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
     let kind = serde_json::Value::from(event.kind.as_str()).to_string();
     let seconds = timestamp::unix(received).to_string();
@@ -66,8 +66,8 @@ pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
         .unwrap_or_default()
 }
 
-/// Returns the payload for `B/P/last_event`; `None` for chatty kinds, and for `PrinterStateChanged`,
-/// which follows each event of a print and repeats `B/P/printer`.
+/// Returns the payload for `B/P/last_event`; `None` for chatty kinds, and for
+/// `PrinterStateChanged`, which follows each event of a print and repeats `B/P/printer`.
 pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
     #[derive(Serialize)]
     struct LastEventPayload<'a> {
@@ -96,10 +96,9 @@ pub fn print_type(kind: &EventKind) -> Option<&'static str> {
     })
 }
 
-/// Returns the payload for `B/P/print`; `None` if the event is no print event. For a cancellation,
-/// OctoPrint sends PrintCancelled, then PrintFailed with the reason `cancelled`; if the first one is
-/// missed, the second one is published as the cancellation. `cause` is why the connection to the
-/// printer was lost, from other events: OctoPrint 2.0 has only `unknown` in PrintFailed.
+/// Returns the payload for `B/P/print`; `None` if the event is no print event. A PrintFailed with
+/// the reason `cancelled`, which follows PrintCancelled, is published as a cancellation. `cause` is
+/// from earlier events, as OctoPrint 2.0 has only `unknown` in PrintFailed.
 pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Option<Bytes> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {

@@ -1,7 +1,7 @@
 //! The topics of the OctoPrint-MQTT plugin, for users who migrate from it (pure).
 //!
-//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a configurable prefix, so
-//! that what was built on the plugin continues to work.
+//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a configurable prefix,
+//! so that what was built on the plugin continues to work.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -71,8 +71,7 @@ impl OctoPrintMqtt {
         (self.topic("mqtt"), Bytes::from_static(text.as_bytes()))
     }
 
-    /// Returns the retained topics that a `current` or `history` payload changes. The topics of what
-    /// is no longer a heater are cleared.
+    /// Returns the topics that a `current` or `history` changes; clears those of former heaters.
     pub fn state(
         &mut self,
         payload: &str,

@@ -58,8 +58,7 @@ struct Temperature<'a> {
 }
 
 impl Heaters {
-    /// Folds in the readings of a message. Those of a `current`, with its time, also decide which names
-    /// are heaters.
+    /// Folds in readings; those of a `current`, with its time, also decide which names are heaters.
     pub(super) fn apply(
         &mut self,
         temps: Raw<'_>,

@@ -40,7 +40,6 @@ pub(super) struct SelectedFile {
     selected: Option<(FileId, Option<String>)>,
     /// Last print times, which OctoPrint 2.0 has in the file's statistics alone.
     times: Option<(FileId, LastPrintTimes)>,
-    /// The id of the current printer profile.
     profile: Option<String>,
     /// The file whose statistics must be asked for.
     unasked: Option<FileId>,
@@ -87,7 +86,6 @@ struct JobPayload<'a> {
 }
 
 impl SelectedFile {
-    /// Folds in a `job`.
     pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         if !self.last.differs(raw) {
             return None;
@@ -102,7 +100,6 @@ impl SelectedFile {
         self.change()
     }
 
-    /// Folds in an event.
     pub(super) fn event(
         &mut self,
         kind: &EventKind,

@@ -81,12 +81,10 @@ pub(super) fn raw_number(raw: Raw<'_>, bounds: (f64, f64)) -> Raw<'_> {
     raw.filter(|raw| number(Some(raw), bounds).is_some())
 }
 
-/// Passes through a string.
 pub(super) fn raw_text(raw: Raw<'_>) -> Raw<'_> {
     raw.filter(|raw| raw.get().starts_with('"'))
 }
 
-/// Passes through an object.
 pub(super) fn raw_object(raw: Raw<'_>) -> Raw<'_> {
     raw.filter(|raw| raw.get().starts_with('{'))
 }
@@ -99,7 +97,6 @@ pub(super) fn whole_object<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T
     Ok(serde_json::from_str(payload)?)
 }
 
-/// Returns the last element of an array.
 pub(super) fn last_element(raw: Raw<'_>) -> Raw<'_> {
     member::<LastElement<'_>>(raw)?.0
 }

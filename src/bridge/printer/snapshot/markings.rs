@@ -1,7 +1,7 @@
 //! OctoPrint's `markings`: its log of connections and prints (pure).
 //!
-//! Every `current` and `history` has the whole log, in the order in which things happened. Its times
-//! are the server's, whose clock may be set meanwhile: rely on the order, not on the times.
+//! Every `current` and `history` has the whole log, in the order in which things happened. Its
+//! times are the server's, whose clock may be set meanwhile: rely on the order, not on the times.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,8 +14,8 @@ const TOLERANCE: f64 = 0.001;
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Marking {
-    /// `connected`, `print`, `pause`, `resume`, `done`, `cancel`, `disconnected`; and `printing`, if a
-    /// print started with it.
+    /// `connected`, `print`, `pause`, `resume`, `done`, `cancel`, `disconnected`; and `printing`,
+    /// if a print started with it.
     pub kind: String,
     /// The server's time, in Unix seconds.
     pub at: f64,
@@ -63,15 +63,15 @@ pub struct Standing {
     /// When the last print started, regardless of restarts from a pause, in the server's time.
     #[serde(default)]
     pub first: Option<f64>,
-    /// Whether the last print was started at the printer, without an event. A transfer to the SD card
-    /// leaves the same in the log.
+    /// Whether the last print was started at the printer, without an event. A transfer to the SD
+    /// card leaves the same in the log.
     #[serde(default)]
     pub by_printer: bool,
     /// Whether the last print was cancelled.
     #[serde(default)]
     pub cancelled: bool,
-    /// The entries before the last one. OctoPrint drops entries by their time: if its clock was set,
-    /// old ones may outlive newer ones.
+    /// The entries before the last one. OctoPrint drops entries by their time: if its clock was
+    /// set, old ones may outlive newer ones.
     #[serde(default)]
     pub before: Vec<Marking>,
 }
@@ -101,11 +101,9 @@ impl Standing {
 
 /// The entries of the last print of a log.
 struct Course<'a> {
-    /// The first start.
     first: Option<&'a Marking>,
     /// The last start: a print may be restarted from a pause.
     last: Option<&'a Marking>,
-    /// The outcome.
     outcome: Option<&'a Marking>,
 }
 
@@ -126,10 +124,8 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Reads the entries of a log, without malformed ones; `None` if it is no log at all.
-///
-/// Since 2.0, OctoPrint also logs `printing` again and again: such an entry counts only if no other one
-/// started the print.
+/// Reads the entries of a log, without malformed ones; `None` if it is no log at all. The
+/// `printing` that OctoPrint repeats since 2.0 counts only if no other entry started the print.
 pub fn read(raw: Option<&RawValue>) -> Option<Vec<Marking>> {
     #[derive(Deserialize, Default)]
     struct Entry<'a> {

@@ -31,7 +31,8 @@ use self::progress::{LastPrint, Progress};
 use crate::heater::Heater;
 use crate::octoprint::{EventKind, SERIAL};
 
-/// The members of `current` and `history` that are decoded, without the bulk, `logs` and `messages`.
+/// The members of `current` and `history` that are decoded, without the bulk, `logs` and
+/// `messages`.
 #[derive(Deserialize)]
 struct Update<'a> {
     #[serde(borrow, default)]
@@ -164,16 +165,14 @@ impl Snapshot {
         [condition, job, position, factors].into_iter().flatten().collect()
     }
 
-    /// Returns the last print in OctoPrint's log. Connectors other than the serial one may log its start
-    /// repeatedly.
+    /// The last print in the log, where connectors other than the serial one may repeat its start.
     fn last_print(&self) -> LastPrint {
         let Some(standing) = &self.standing else { return LastPrint::default() };
         let marking = if self.is_serial() { standing.print } else { standing.first };
         LastPrint { marking, cancelled: standing.cancelled }
     }
 
-    /// Whether OctoPrint uses its serial connector for the printer, as far as is known; before 2.0 there
-    /// is no other.
+    /// Whether OctoPrint uses its serial connector, the only one before 2.0, as far as is known.
     pub fn is_serial(&self) -> bool {
         self.connector.as_deref().is_none_or(|connector| connector == SERIAL)
     }
@@ -272,13 +271,13 @@ impl Snapshot {
         self.progress.due()
     }
 
-    /// Adds the heaters from before the start; those that the printer profile rules out are cleared.
+    /// Adds the heaters from before the start; those that the printer profile rules out are
+    /// cleared.
     pub fn restore_heaters(&mut self, heaters: Vec<Heater>) {
         self.heaters.restore(heaters);
     }
 
-    /// Sets the heaters of the printer profile; those that only the former profile had are cleared.
-    /// `None` if this user may not see it.
+    /// Sets the profile's heaters, and clears those it lost; `None` if this user may not see it.
     pub fn set_profile_heaters(&mut self, heaters: Option<Vec<Heater>>) {
         self.heaters.set_profile(heaters);
     }
@@ -313,7 +312,8 @@ impl Snapshot {
         self.server_time
     }
 
-    /// Returns the summary of OctoPrint's log; `None` if the last message had none, or an empty one.
+    /// Returns the summary of OctoPrint's log; `None` if the last message had none, or an empty
+    /// one.
     pub fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
     }

@@ -14,8 +14,8 @@ const HEIGHTS: (f64, f64) = (-100_000.0, 100_000.0);
 pub(super) struct Position {
     z: Option<f64>,
     tool: Option<i64>,
-    /// Whether messages have the tool, as since OctoPrint 2.0, which also reports the last height of
-    /// a closed connection.
+    /// Whether messages have the tool, as since OctoPrint 2.0, which also reports the last height
+    /// of a closed connection.
     has_tool: bool,
     /// The last height of the previous connection, which is ignored until it changes.
     stale: Option<f64>,
@@ -58,7 +58,6 @@ impl Position {
         height.filter(|_| self.stale.is_none()).or(self.from_event)
     }
 
-    /// Folds in an event.
     pub(super) fn event(
         &mut self,
         kind: &EventKind,

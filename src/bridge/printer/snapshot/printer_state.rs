@@ -134,8 +134,8 @@ impl PrinterState {
         Self::of(state["text"].as_str(), flags)
     }
 
-    /// Whether a print is in progress, even paused; `None` if unknown. A transfer to the SD card is no
-    /// print, although OctoPrint sets the flag `printing`.
+    /// Whether a print is on, even paused; `None` if unknown. A transfer is none, despite its
+    /// flags.
     pub fn print_is_on(self) -> Option<bool> {
         match self {
             Self::Starting
@@ -154,7 +154,8 @@ impl PrinterState {
         }
     }
 
-    /// Whether a print is about to end. OctoPrint stays in these states for a moment after the event.
+    /// Whether a print is about to end. OctoPrint stays in these states for a moment after the
+    /// event.
     pub fn is_winding_down(self) -> bool {
         matches!(self, Self::Cancelling | Self::Finishing)
     }
@@ -174,7 +175,6 @@ pub(crate) fn error_in_text(text: &str) -> Option<&str> {
     Some(error).filter(|error| !error.is_empty())
 }
 
-/// Folds the `B/P/printer` topic.
 #[derive(Debug, Default)]
 pub(super) struct Condition {
     pub(super) state: PrinterState,
@@ -204,7 +204,6 @@ struct PrinterPayload<'a> {
 }
 
 impl Condition {
-    /// Folds in a `state`.
     pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         if !self.last.differs(raw) {
             return None;
@@ -249,10 +248,8 @@ impl Condition {
     }
 }
 
-/// Why the printer failed or was disconnected, from events.
-///
-/// OctoPrint 2.0 has the error's text in the event alone: it drops it from the state when the
-/// connection is closed, and PrintFailed has `unknown`.
+/// Why the printer failed or was disconnected, from events: in OctoPrint 2.0, the state loses the
+/// error's text with the connection, and PrintFailed has `unknown`.
 #[derive(Debug, Default)]
 struct FailureCause {
     error: Option<String>,
@@ -286,7 +283,6 @@ impl FailureCause {
         true
     }
 
-    /// Returns the cause, if one is known.
     fn text(&self) -> Option<&str> {
         match self {
             Self { error: Some(error), .. } => Some(error),

@@ -25,7 +25,6 @@ pub(super) struct Progress {
     published: Option<ProgressValues>,
     payload: LastPayload,
     published_at: Option<Instant>,
-    /// The start of the current or last print.
     started: Option<Started>,
     /// The last print time received, in seconds.
     print_time: Option<i64>,
@@ -78,21 +77,20 @@ struct ProgressValues {
 }
 
 impl ProgressValues {
-    /// What is published at once when it moves.
-    fn moved(&self, out: &Self) -> bool {
-        self.completion != out.completion
-            || self.print_time_left_origin != out.print_time_left_origin
-            || self.started != out.started
-            || self.eta != out.eta
+    /// Whether a value changed that is published at once.
+    fn moved(&self, before: &Self) -> bool {
+        self.completion != before.completion
+            || self.print_time_left_origin != before.print_time_left_origin
+            || self.started != before.started
+            || self.eta != before.eta
     }
 }
 
-/// What OctoPrint's log says of the last print.
+/// The last print in OctoPrint's log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LastPrint {
-    /// When it began, in the server's time.
+    /// When it started, in the server's time.
     pub(super) marking: Option<f64>,
-    /// It was cancelled.
     pub(super) cancelled: bool,
 }
 
@@ -150,7 +148,7 @@ impl Progress {
         self.flush(now.instant)
     }
 
-    /// Notes an event that a print starts, which older versions have not in their log.
+    /// Notes that a print starts, which older versions do not log.
     pub(super) fn print_started(&mut self) {
         self.announced = true;
     }
@@ -189,9 +187,9 @@ impl Progress {
         Some(before.filter(|&before| apart(before, eta) < ETA_STEP).unwrap_or(eta))
     }
 
-    /// Finds when the print started, by the bridge's clock: from the last `print` marking, else from
-    /// the print time. Once per print, so that it neither wavers nor changes when a clock is set: the
-    /// marking's time is of the server's clock before that.
+    /// Finds when the print started, by the bridge's clock: from the last `print` marking, else
+    /// from the print time. Once per print, so that it neither wavers nor changes when a clock is
+    /// set: the marking's time is of the server's clock before that.
     fn find_started(
         &mut self,
         state: PrinterState,
@@ -211,8 +209,8 @@ impl Progress {
         let known = self.started.map(|started| started.marking);
         let fresh = match (known, marking) {
             (Some(known), Some(_)) => known != marking,
-            // Older versions have no markings: the print time starts again with each print. If it is
-            // already greater than that of the last print, only the event shows the new print.
+            // Older versions have no markings: the print time starts again with each print. If it
+            // is already greater than that of the last print, only the event shows the new print.
             (Some(_), None) => {
                 let restarted = print_time.is_some_and(|now| before.is_some_and(|b| now < b));
                 printing && (restarted || self.announced)
@@ -301,9 +299,8 @@ mod tests {
         /// Returns the error of a published time that should be `at` seconds after the start.
         fn off(&self, field: &str, at: f64) -> f64 {
             let text = self.published[field].as_str().unwrap();
-            let told = humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap();
-            let told = told.as_secs_f64();
-            (told - self.clocks.0 - at).abs()
+            let time = humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap();
+            (time.as_secs_f64() - self.clocks.0 - at).abs()
         }
     }
 

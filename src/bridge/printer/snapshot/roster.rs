@@ -1,8 +1,8 @@
 //! Which of the reported names are heaters (pure).
 //!
-//! Firmware reports more than the profile has, and noise on the line makes up names. A name is a heater
-//! if the printer profile has it, or after ten readings in a row. One that is not in the profile is
-//! removed after an hour without readings in which others reported.
+//! Firmware reports more than the profile has, and noise on the line makes up names. A name is a
+//! heater if the printer profile has it, or after ten readings in a row. One that is not in the
+//! profile is removed after an hour without readings in which others reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,10 +13,8 @@ use crate::heater::{Heater, HeaterKind};
 const MIN_READINGS: u32 = 10;
 /// Time without readings after which a heater is removed.
 const MAX_SILENCE: Duration = Duration::from_secs(60 * 60);
-/// Longest gap between messages that counts as silence of a heater: in a longer one, the printer or
-/// the bridge was off.
+/// Longest gap between messages that counts as silence; in a longer one, printer or bridge was off.
 const MAX_GAP: Duration = Duration::from_secs(60);
-/// Maximum number of heaters of one printer.
 const MAX_HEATERS: usize = 32;
 /// Maximum number of names that may become heaters.
 const MAX_CANDIDATES: usize = 64;
@@ -32,7 +30,6 @@ pub(super) struct Roster {
     others: BTreeMap<Heater, Candidate>,
     /// Those of an earlier profile that this one does not have: ignored even if they report.
     gone: BTreeSet<Heater>,
-    /// Time of the last message with a reading.
     last_report: Option<Instant>,
     /// Whether the current message has a reading.
     has_reading: bool,
@@ -41,7 +38,6 @@ pub(super) struct Roster {
 #[derive(Debug, Default)]
 struct Candidate {
     is_heater: bool,
-    /// Whether the current message has a reading of it.
     reported: bool,
     in_a_row: u32,
     silent: Duration,
@@ -160,7 +156,6 @@ impl Roster {
         if self.assumes() { Heater::assumed() } else { self.known().cloned().collect() }
     }
 
-    /// Whether no heater is known.
     fn assumes(&self) -> bool {
         self.profile.is_none() && self.known().next().is_none()
     }
