@@ -126,8 +126,7 @@ struct SharedBySockets {
     turns: Option<Turns>,
 }
 
-/// One rustls configuration per trust setting, as each reads the system's roots and caches
-/// sessions.
+/// One rustls configuration per trust setting: each reads the system's roots, caches sessions.
 #[derive(Default)]
 struct TrustSettings(Vec<(config::Tls, bool, Arc<ClientConfig>)>);
 

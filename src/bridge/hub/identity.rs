@@ -51,8 +51,7 @@ pub fn check_info(info: &[u8], own: &Mqtt) {
     }
 }
 
-/// Reads the identity from an `info`; earlier versions have a client id, maybe with a shard's
-/// suffix.
+/// Reads the identity from an `info`, or from the client id, which earlier versions have there.
 fn identity_of(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     if let Some(identity) = info["identity"].as_str() {

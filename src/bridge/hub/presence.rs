@@ -219,7 +219,7 @@ impl Presence {
                 self.record.given_up = true;
             }
             PresenceState::Returning { until, .. } if until <= now => {
-                self.state = PresenceState::Open
+                self.state = PresenceState::Open;
             }
             PresenceState::Returning { step: Step::Discovering(at), .. } if at <= now => {
                 self.state = PresenceState::Open;

@@ -44,8 +44,10 @@ pub fn parse(name: &str, payload: &[u8]) -> Parsed {
     Parsed { request: request(name, &value), transaction }
 }
 
+type ParseValue = fn(&Value) -> Request;
+
 /// All requests: name and parser of the value.
-const REQUESTS: &[(&str, fn(&Value) -> Request)] = &[
+const REQUESTS: &[(&str, ParseValue)] = &[
     ("health_check", |_| Request::HealthCheck),
     ("info", |_| Request::Info),
     ("republish", |_| Request::Republish),

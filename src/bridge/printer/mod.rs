@@ -181,8 +181,7 @@ impl Printer {
         Ended::Stopped
     }
 
-    /// Publishes offline for a restart after `delay`, answers the current command, closes the
-    /// socket.
+    /// Publishes offline for a restart after `delay`, fails the current command, closes the socket.
     pub async fn leave(&mut self, delay: Duration) {
         self.go_offline();
         let status = self.socket.status().borrow().clone();

@@ -10,8 +10,7 @@ use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
 use crate::mqtt::{Make, OWN_LANE, Publication};
 use crate::topics::PrinterTopics;
 
-/// Minimum interval between messages: Home Assistant loses parts of one that follows another
-/// closely.
+/// Minimum interval: Home Assistant loses parts of a message that follows another closely.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// How long to wait for the profile of a printer without a known one.
 pub const PROFILE_WAIT: Duration = Duration::from_secs(2);

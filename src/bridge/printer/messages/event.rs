@@ -49,8 +49,7 @@ pub fn event_kind(kind: &EventKind) -> Kind {
 pub const PRINT: Kind =
     Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
-/// Returns the payload for `B/P/event/<Type>`: the event's own bytes with `_event` and
-/// `_timestamp`.
+/// Returns the payload for `B/P/event/<Type>`: the event's bytes with `_event` and `_timestamp`.
 pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
     let kind = serde_json::Value::from(event.kind.as_str()).to_string();
     let seconds = timestamp::unix(received).to_string();

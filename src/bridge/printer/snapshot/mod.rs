@@ -31,8 +31,7 @@ use self::progress::{LastPrint, Progress};
 use crate::heater::Heater;
 use crate::octoprint::{EventKind, SERIAL};
 
-/// The members of `current` and `history` that are decoded, without the bulk, `logs` and
-/// `messages`.
+/// The members of `current` and `history` to decode, without the bulk: `logs` and `messages`.
 #[derive(Deserialize)]
 struct Update<'a> {
     #[serde(borrow, default)]
@@ -271,8 +270,7 @@ impl Snapshot {
         self.progress.due()
     }
 
-    /// Adds the heaters from before the start; those that the printer profile rules out are
-    /// cleared.
+    /// Adds heaters from before the start; those that the profile rules out are cleared.
     pub fn restore_heaters(&mut self, heaters: Vec<Heater>) {
         self.heaters.restore(heaters);
     }
@@ -312,8 +310,7 @@ impl Snapshot {
         self.server_time
     }
 
-    /// Returns the summary of OctoPrint's log; `None` if the last message had none, or an empty
-    /// one.
+    /// Returns the summary of OctoPrint's log; `None` if the last message had none or an empty one.
     pub fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
     }

@@ -134,8 +134,7 @@ impl PrinterState {
         Self::of(state["text"].as_str(), flags)
     }
 
-    /// Whether a print is on, even paused; `None` if unknown. A transfer is none, despite its
-    /// flags.
+    /// Whether a print is on or paused; `None` if unknown. A transfer is none, despite its flags.
     pub fn print_is_on(self) -> Option<bool> {
         match self {
             Self::Starting
@@ -154,8 +153,7 @@ impl PrinterState {
         }
     }
 
-    /// Whether a print is about to end. OctoPrint stays in these states for a moment after the
-    /// event.
+    /// Whether a print is ending. OctoPrint stays in these states for a moment after the event.
     pub fn is_winding_down(self) -> bool {
         matches!(self, Self::Cancelling | Self::Finishing)
     }
