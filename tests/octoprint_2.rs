@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::config;
 use octoprint2mqtt::octoprint::Message;
 use octoprint2mqtt::receipt::Receipt;

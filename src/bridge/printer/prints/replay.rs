@@ -2,8 +2,8 @@
 
 use super::history::{History, Print};
 use super::verdict::{End, Outcome, RESTARTED, Record, SAME, Unclear};
-use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::{Marking, Standing};
+use crate::bridge::printer::snapshot::printer_state::LOST;
 
 /// For how long the markings can be trusted to be whole, in seconds: OctoPrint drops those older
 /// than half an hour by default, a setting of the user's.

@@ -9,8 +9,8 @@ use super::replay::{Verdict, end_in_log, judge, running};
 use super::silence::Silence;
 use super::verdict::{End, Record, Unclear};
 use crate::bridge::printer::snapshot::PrinterState;
-use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::Standing;
+use crate::bridge::printer::snapshot::printer_state::LOST;
 
 /// How often the record is kept while nothing happens but printing.
 const PERSIST_EVERY: Duration = Duration::from_secs(60);

@@ -182,8 +182,11 @@ fn a_print_whose_printer_went_says_so_or_what_the_printer_said() {
         }
         let lost = world.tracker.overdue(world.now).unwrap();
         let ends = settled(&lost);
-        let expected =
-            if error.is_empty() { crate::bridge::printer::snapshot::cause::LOST } else { error };
+        let expected = if error.is_empty() {
+            crate::bridge::printer::snapshot::printer_state::LOST
+        } else {
+            error
+        };
         assert_eq!(ends[0].reason.as_deref(), Some(expected), "though the log has no end of it");
     }
 }
