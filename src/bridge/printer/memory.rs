@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::discovery::home_assistant::HomeAssistant;
-use super::prints::{self, Found, Prints};
+use super::prints::{self, PrintFinding, Prints};
 use super::remembered::{Payload, Remembered};
 use super::snapshot::{Snapshot, StateChange};
 use crate::bridge::hub::watch::{Failures, Watch};
@@ -29,7 +29,7 @@ pub struct Memory {
     /// The prints.
     pub prints: Prints,
     /// What is found out about them.
-    pub found: mpsc::Receiver<Box<Found>>,
+    pub findings: mpsc::Receiver<Box<PrintFinding>>,
     /// Where publish latencies are noted.
     pub latency: Latency,
     /// Messages that were received before tasks of the printer failed, and not looked at.
@@ -50,7 +50,7 @@ impl Memory {
         latency: Latency,
     ) -> Self {
         let (watch, failures) = Watch::new();
-        let (tell, found) = mpsc::channel(prints::FOUND);
+        let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
         let prints = Prints::new(printer, known, store.clone(), tell, watch.clone());
         let rate = Remembered::restore("rate_factor", printer, known, store.clone());
         let last_event = Remembered::restore("last_event", printer, known, store.clone());
@@ -62,7 +62,7 @@ impl Memory {
             heaters,
             home_assistant,
             prints,
-            found,
+            findings,
             latency,
             left,
             watch,
@@ -95,8 +95,8 @@ impl Memory {
     /// find, and the messages that were received and not looked at.
     pub fn again(self) -> Self {
         let (watch, failures) = Watch::new();
-        let (tell, found) = mpsc::channel(prints::FOUND);
-        let prints = self.prints.again(tell, watch.clone());
+        let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
+        let prints = self.prints.restarted(tell, watch.clone());
         let home_assistant = self.home_assistant.map(HomeAssistant::again);
         let mut left = self.left;
         // What only shows the state of an earlier connection says nothing any more.
@@ -104,6 +104,6 @@ impl Memory {
             use MessageKind::{Connected, Current, History};
             !matches!(message.kind(), Connected | Current | History)
         });
-        Self { prints, home_assistant, found, left, watch, failures, ..self }
+        Self { prints, home_assistant, findings, left, watch, failures, ..self }
     }
 }

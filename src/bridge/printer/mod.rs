@@ -21,7 +21,7 @@ use self::discovery::facts::{Fact, Question, Questions};
 use self::discovery::home_assistant::HomeAssistant;
 use self::memory::Memory;
 use self::messages::mapping::{Mapping, Odd};
-use self::prints::{Followed, Told};
+use self::prints::{EventEffect, InferredEvent};
 use self::remembered::Payload;
 use self::snapshot::StateChange;
 use self::socket_state::{Availability, SocketState};
@@ -156,8 +156,8 @@ impl Printer {
                     };
                     self.publish_states(change);
                 }
-                Some(found) = self.memory.found.recv() => {
-                    let publications = self.memory.prints.take(*found, &self.topics, self.lane, clock::now());
+                Some(finding) = self.memory.findings.recv() => {
+                    let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
@@ -233,8 +233,8 @@ impl Printer {
         }
         self.questions.flush(now);
         let socket = &self.socket;
-        let told = self.memory.prints.flush(now, wall, || socket.rest());
-        self.publish_told(told);
+        let inferred = self.memory.prints.flush(now, wall, || socket.rest());
+        self.publish_inferred(inferred);
         if let Some(home_assistant) = &mut self.memory.home_assistant {
             let (discovery, clears) = home_assistant.flush(now);
             discovery.into_iter().for_each(|discovery| self.publish(discovery));
@@ -281,7 +281,7 @@ impl Printer {
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let payload = event.payload.map(serde_json::value::RawValue::get);
-        let Followed { along, repeated } =
+        let EventEffect { along, repeated } =
             self.memory.prints.event(&event.kind, payload, now, &rest);
         if repeated {
             let begins = event.kind == EventKind::PrintStarted;
@@ -308,8 +308,9 @@ impl Printer {
         if odd.is_none() {
             let first = self.greeted != message.connection();
             let snapshot = &self.mapping.snapshot;
-            let told = self.memory.prints.follow(message, snapshot, first, &self.socket.rest());
-            self.publish_told(told);
+            let rest = self.socket.rest();
+            let inferred = self.memory.prints.follow(message, snapshot, first, &rest);
+            self.publish_inferred(inferred);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(odd) = odd {
@@ -387,10 +388,10 @@ impl Printer {
         }
     }
 
-    fn publish_told(&self, told: Option<Told>) {
-        let told =
-            told.into_iter().flat_map(|told| told.publications(&self.topics, self.lane, None));
-        told.for_each(|publication| self.publish(publication));
+    fn publish_inferred(&self, event: Option<InferredEvent>) {
+        let Some(event) = event else { return };
+        let publications = event.publications(&self.topics, self.lane, None);
+        publications.into_iter().for_each(|publication| self.publish(publication));
     }
 
     fn publish_availability(&self) {
