@@ -145,7 +145,7 @@ fn two_later_messages_or_one_and_an_answer_end_a_print() {
         assert_eq!(missed.ends[0].outcome, Outcome::Failed);
         assert_eq!(
             missed.ends[0].reason.as_deref(),
-            Some("the connection to the printer was missed"),
+            Some("the connection to the printer was lost"),
             "from the log"
         );
         assert_eq!(world.tracker.overdue(world.now), None, "once");
