@@ -1,6 +1,6 @@
-//! The pure parts, on recorded frames of a real OctoPrint: what one message costs.
+//! The cost of one message in the pure parts, with recorded frames of a real OctoPrint.
 //!
-//! `cargo bench --bench parts`; with `-- --quick` it only looks whether they run.
+//! `cargo bench --bench parts`; with `-- --quick` it only checks that they run.
 
 #![allow(
     clippy::expect_used,

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::discovery::PrinterDiscovery;
-use super::prints::{self, Found, Prints};
+use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
 use crate::bridge::hub::watch::{Failures, Watch};
 use crate::heater::Heater;
@@ -33,7 +33,7 @@ pub struct Memory {
     /// The prints.
     pub prints: Prints,
     /// Results of inquiries about prints.
-    pub found: mpsc::Receiver<Box<Found>>,
+    pub findings: mpsc::Receiver<Box<PrintFinding>>,
     /// Metric of the publish latency.
     pub latency: Latency,
     /// Messages that were received and not processed when a task of the printer failed.
@@ -54,14 +54,14 @@ impl Memory {
         latency: Latency,
     ) -> Self {
         let (watch, failures) = Watch::new();
-        let (finder, found) = mpsc::channel(prints::FOUND);
+        let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
         Self {
             rate: Persisted::restore("rate_factor", printer, known, store.clone()),
             last_event: Persisted::restore("last_event", printer, known, store.clone()),
             heaters: Persisted::restore("heaters", printer, known, store.clone()),
             discovery,
-            prints: Prints::new(printer, known, store.clone(), finder, watch.clone()),
-            found,
+            prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
+            findings,
             latency,
             unprocessed: VecDeque::new(),
             watch,
@@ -93,8 +93,8 @@ impl Memory {
     /// Returns the state for the next task: what a restart would restore, and unprocessed messages.
     pub fn restart(self) -> Self {
         let (watch, failures) = Watch::new();
-        let (finder, found) = mpsc::channel(prints::FOUND);
-        let prints = self.prints.again(finder, watch.clone());
+        let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
+        let prints = self.prints.restarted(tell, watch.clone());
         let discovery = self.discovery.map(PrinterDiscovery::restart);
         let mut unprocessed = self.unprocessed;
         // The state of an earlier connection is outdated.
@@ -102,7 +102,7 @@ impl Memory {
             use MessageKind::{Connected, Current, History};
             !matches!(message.kind(), Connected | Current | History)
         });
-        Self { prints, discovery, found, unprocessed, watch, failures, ..self }
+        Self { prints, discovery, findings, unprocessed, watch, failures, ..self }
     }
 }
 

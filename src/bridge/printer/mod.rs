@@ -20,7 +20,7 @@ use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
 use self::memory::{JsonPayload, Memory};
 use self::messages::{Malformed, Mapping};
-use self::prints::{Followed, Told};
+use self::prints::{EventEffect, InferredEvent};
 use self::snapshot::StateChange;
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
@@ -154,8 +154,8 @@ impl Printer {
                     };
                     self.publish_states(change);
                 }
-                Some(found) = self.memory.found.recv() => {
-                    let publications = self.memory.prints.take(*found, &self.topics, self.lane, clock::now());
+                Some(finding) = self.memory.findings.recv() => {
+                    let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
@@ -234,8 +234,8 @@ impl Printer {
         self.publish_socket(payload);
         self.questions.flush(now);
         let socket = &self.socket;
-        let recovered = self.memory.prints.flush(now, wall, || socket.rest());
-        self.publish_recovered(recovered);
+        let inferred = self.memory.prints.flush(now, wall, || socket.rest());
+        self.publish_inferred(inferred);
         if let Some(discovery) = &mut self.memory.discovery {
             let (message, clears) = discovery.flush(now);
             message.into_iter().for_each(|message| self.publish(message));
@@ -282,7 +282,7 @@ impl Printer {
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let payload = event.payload.map(serde_json::value::RawValue::get);
-        let Followed { along, repeated } =
+        let EventEffect { along, repeated } =
             self.memory.prints.event(&event.kind, payload, now, &rest);
         if repeated {
             let is_start = event.kind == EventKind::PrintStarted;
@@ -309,8 +309,8 @@ impl Printer {
         if malformed.is_none() {
             let first = self.connection != message.connection();
             let (snapshot, rest) = (&self.mapping.snapshot, self.socket.rest());
-            let recovered = self.memory.prints.follow(message, snapshot, first, &rest);
-            self.publish_recovered(recovered);
+            let inferred = self.memory.prints.follow(message, snapshot, first, &rest);
+            self.publish_inferred(inferred);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
         if let Some(malformed) = malformed {
@@ -387,8 +387,8 @@ impl Printer {
         }
     }
 
-    fn publish_recovered(&self, recovered: Option<Told>) {
-        let publications = recovered.map(|event| event.publications(&self.topics, self.lane, None));
+    fn publish_inferred(&self, inferred: Option<InferredEvent>) {
+        let publications = inferred.map(|event| event.publications(&self.topics, self.lane, None));
         publications.into_iter().flatten().for_each(|publication| self.publish(publication));
     }
 
