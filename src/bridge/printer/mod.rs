@@ -374,7 +374,7 @@ impl Printer {
         if self.availability.update(&status, clock::now()) {
             self.tell_offline();
         }
-        self.memory.rate.set(status.rate_mode.by_hand());
+        self.memory.rate.set(status.rate_mode.manual_factor());
         if let Some(payload) = self.socket_state.update(&status, clock::now()) {
             self.publish_socket(payload);
         }

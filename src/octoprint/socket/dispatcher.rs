@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateControl};
-use super::status::{Counts, RateMode, Status};
+use super::status::{AtomicCounters, RateMode, Status};
 use crate::octoprint::wire::message::Message;
 use crate::receipt::{Receipt, Settled};
 
@@ -29,10 +29,10 @@ const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 /// Messages wait here until they are taken, none is lost, and a message that waits for too long
 /// counts as late: OctoPrint is told to push less often.
 #[derive(Debug)]
-pub struct Messages(mpsc::UnboundedReceiver<Received>);
+pub struct Messages(mpsc::UnboundedReceiver<MessageDelivery>);
 
 /// Boxed: a channel makes room for 32 at once, and mostly there is none.
-type Received = Box<(Message, Receipt)>;
+type MessageDelivery = Box<(Message, Receipt)>;
 
 impl Messages {
     /// The next one; `None` when the socket's task has ended and no message is left. May be dropped
@@ -48,18 +48,18 @@ impl Messages {
 }
 
 /// What a handle asks of the task.
-pub(super) enum Command {
+pub(super) enum SocketCommand {
     Order(Order),
     /// A SockJS frame to be sent.
     Send(String),
     /// All messages from now on go there, too.
-    Listen(mpsc::UnboundedSender<Received>),
+    Listen(mpsc::UnboundedSender<MessageDelivery>),
     Rate(RateChange),
     #[cfg(test)]
     Fail,
 }
 
-impl Command {
+impl SocketCommand {
     /// Asks for all messages from now on.
     pub(super) fn listen() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
@@ -77,7 +77,7 @@ pub(super) enum Order {
 }
 
 /// What a turn of the task brought.
-pub(super) enum Turn<T> {
+pub(super) enum TaskEvent<T> {
     Ready(T),
     Order(Order),
     Send(String),
@@ -86,12 +86,12 @@ pub(super) enum Turn<T> {
 }
 
 pub(super) struct Dispatcher {
-    inbox: mpsc::UnboundedReceiver<Command>,
+    inbox: mpsc::UnboundedReceiver<SocketCommand>,
     /// Orders and frames that came while messages were handed out.
-    later: VecDeque<Command>,
+    deferred: VecDeque<SocketCommand>,
     status: watch::Sender<Status>,
-    counts: Arc<Counts>,
-    listeners: Vec<mpsc::UnboundedSender<Received>>,
+    counts: Arc<AtomicCounters>,
+    listeners: Vec<mpsc::UnboundedSender<MessageDelivery>>,
     /// Each receipt has the sender.
     settled: (mpsc::UnboundedSender<Settled>, mpsc::UnboundedReceiver<Settled>),
     rate: RateControl,
@@ -104,14 +104,14 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     pub(super) fn new(
         options: &SocketOptions,
-        inbox: mpsc::UnboundedReceiver<Command>,
+        inbox: mpsc::UnboundedReceiver<SocketCommand>,
         status: watch::Sender<Status>,
-        counts: Arc<Counts>,
+        counts: Arc<AtomicCounters>,
     ) -> Self {
         let rate = RateControl::new(options.rate_sliding_window_size, options.max_rate_factor);
         Self {
             inbox,
-            later: VecDeque::new(),
+            deferred: VecDeque::new(),
             status,
             counts,
             listeners: Vec::new(),
@@ -126,47 +126,49 @@ impl Dispatcher {
 
     /// Runs a future to its end, unless an order comes first. While connecting already, `connect`
     /// is none.
-    pub(super) async fn until<F: Future>(
+    pub(super) async fn run_unless_ordered<F: Future>(
         &mut self,
         connecting: bool,
         future: F,
     ) -> Result<F::Output, Order> {
         let mut future = pin!(future);
         loop {
-            match self.turn(&mut future).await {
-                Turn::Ready(output) => return Ok(output),
-                Turn::Order(Order::Connect) if connecting => {}
-                Turn::Order(order) => return Err(order),
-                Turn::Send(_) => tracing::debug!("not connected; dropped a message to OctoPrint"),
-                Turn::RateChanged => {}
+            match self.next_event(&mut future).await {
+                TaskEvent::Ready(output) => return Ok(output),
+                TaskEvent::Order(Order::Connect) if connecting => {}
+                TaskEvent::Order(order) => return Err(order),
+                TaskEvent::Send(_) => {
+                    tracing::debug!("not connected; dropped a message to OctoPrint")
+                }
+                TaskEvent::RateChanged => {}
             }
         }
     }
 
     /// One turn: measures until `future` is done or something is asked for.
-    pub(super) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
+    pub(super) async fn next_event<F: Future>(&mut self, future: F) -> TaskEvent<F::Output> {
         let mut future = pin!(future);
         loop {
-            self.obey();
+            self.apply_commands();
             if std::mem::take(&mut self.rate_changed) {
-                return Turn::RateChanged;
+                return TaskEvent::RateChanged;
             }
-            match self.later.pop_front() {
-                Some(Command::Order(order)) => return Turn::Order(order),
-                Some(Command::Send(text)) => return Turn::Send(text),
+            match self.deferred.pop_front() {
+                Some(SocketCommand::Order(order)) => return TaskEvent::Order(order),
+                Some(SocketCommand::Send(text)) => return TaskEvent::Send(text),
                 _ => {}
             }
             let late = self.rate.next_late();
             tokio::select! {
-                output = &mut future => return Turn::Ready(output),
+                output = &mut future => return TaskEvent::Ready(output),
                 command = self.inbox.recv() => match command {
-                    Some(command) => self.take(command),
+                    Some(command) => self.accept(command),
                     // No sender left: all handles are gone.
-                    None => return Turn::Order(Order::Close),
+                    None => return TaskEvent::Order(Order::Close),
                 },
                 Some(settled) = self.settled.1.recv() => self.settle(settled),
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
-                    self.obey();
+                    self.apply_commands();
                     self.rate.record_late();
                     self.show_rate();
                 }
@@ -176,29 +178,29 @@ impl Dispatcher {
 
     /// Takes what has been asked for until now. What changes listeners and rate is done at once, in
     /// order; the rest is for the next turn.
-    fn obey(&mut self) {
+    fn apply_commands(&mut self) {
         while let Ok(command) = self.inbox.try_recv() {
-            self.take(command);
+            self.accept(command);
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn accept(&mut self, command: SocketCommand) {
         match command {
-            Command::Listen(listener) => self.listeners.push(listener),
-            Command::Rate(change) => {
+            SocketCommand::Listen(listener) => self.listeners.push(listener),
+            SocketCommand::Rate(change) => {
                 self.rate.change(change);
                 self.show_rate();
             }
-            Command::Order(_) | Command::Send(_) => self.later.push_back(command),
+            SocketCommand::Order(_) | SocketCommand::Send(_) => self.deferred.push_back(command),
             #[cfg(test)]
-            Command::Fail => panic!("a test"),
+            SocketCommand::Fail => panic!("a test"),
         }
     }
 
     /// Hands a message to all who listen.
     pub(super) fn dispatch(&mut self, message: &Message) {
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
-        self.obey();
+        self.apply_commands();
         self.messages += 1;
         let (serial, received) = (self.messages, message.received());
         self.rate.received(serial, received);
@@ -209,7 +211,7 @@ impl Dispatcher {
     }
 
     fn settle(&mut self, settled: Settled) {
-        self.obey();
+        self.apply_commands();
         self.rate.settled(settled);
         if settled.took.is_some() {
             self.show_latency();
@@ -224,14 +226,14 @@ impl Dispatcher {
         }
         self.latency_shown = Some(now);
         let median = self.rate.latency();
-        self.show(|status| status.publish_latency = median);
+        self.update_status(|status| status.publish_latency = median);
     }
 
     fn show_rate(&mut self) {
         let in_force = self.rate.in_force();
         if std::mem::replace(&mut self.rate_shown, in_force) != in_force {
             self.rate_changed = true;
-            self.show(|status| (status.rate_mode, status.rate_factor) = in_force);
+            self.update_status(|status| (status.rate_mode, status.rate_factor) = in_force);
         }
     }
 
@@ -249,7 +251,7 @@ impl Dispatcher {
     }
 
     /// Changes the status; who watches it is woken only if it did change.
-    pub(super) fn show(&self, change: impl FnOnce(&mut Status)) {
+    pub(super) fn update_status(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);

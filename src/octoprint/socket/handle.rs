@@ -14,14 +14,14 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::connector::Connector;
-use super::dispatcher::{Command, Dispatcher, Messages, Order};
-use super::handlers::{Entry, Handled, HandlerId, Handlers};
+use super::dispatcher::{Dispatcher, Messages, Order, SocketCommand};
+use super::handlers::{Handled, HandlerId, Handlers, RegisteredHandler};
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateHook};
-use super::status::{Counters, Counts, RateMode, SocketState, Status};
+use super::status::{AtomicCounters, Counters, RateMode, SocketState, Status};
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::BuildError;
-use crate::octoprint::rest::http::{self, Http};
+use crate::octoprint::rest::http::{self, HttpClient};
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::frame;
 use crate::octoprint::wire::message::Message;
@@ -41,10 +41,10 @@ pub struct Socket {
 /// What all clones of a socket hold.
 struct Handle {
     rest: Rest,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<SocketCommand>,
     /// The task's; watched from here for as long as there is a handle.
     status: watch::Sender<Status>,
-    counts: Arc<Counts>,
+    counts: Arc<AtomicCounters>,
     handlers: Arc<Handlers>,
     handlers_run: Once,
     last_id: AtomicU64,
@@ -60,7 +60,7 @@ impl Socket {
     pub fn new(options: SocketOptions) -> Result<Self, BuildError> {
         check(&options)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let http = Http::new(
+        let http = HttpClient::new(
             options.url.clone(),
             &options.tls,
             &options.headers,
@@ -69,7 +69,8 @@ impl Socket {
         )?;
         let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (status, counts) = (watch::Sender::new(Status::default()), Arc::<Counts>::default());
+        let (status, counts) =
+            (watch::Sender::new(Status::default()), Arc::<AtomicCounters>::default());
         let dispatcher = Dispatcher::new(&options, inbox, status.clone(), Arc::clone(&counts));
         let connector = Box::new(Connector::new(options, rest.clone(), dispatcher));
         let tasks = TaskTracker::new();
@@ -99,24 +100,24 @@ impl Socket {
     /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`]: they hold
     /// for the REST calls too, so they belong to the socket and not to one attempt.
     pub fn connect(&self) {
-        self.command(Command::Order(Order::Connect));
+        self.command(SocketCommand::Order(Order::Connect));
     }
 
     /// Drops the connection, if there is one, and connects at once, in whatever state; the list of
     /// timeouts starts anew.
     pub fn reconnect(&self) {
-        self.command(Command::Order(Order::Reconnect));
+        self.command(SocketCommand::Order(Order::Reconnect));
     }
 
     /// Closes the connection with code 1000 and stays disconnected.
     pub fn disconnect(&self) {
-        self.command(Command::Order(Order::Disconnect));
+        self.command(SocketCommand::Order(Order::Disconnect));
     }
 
     /// All messages from now on, in their order, each with the receipt that tells the socket when
     /// it was dealt with. Who asks twice has them twice.
     pub fn messages(&self) -> Messages {
-        let (listen, messages) = Command::listen();
+        let (listen, messages) = SocketCommand::listen();
         self.command(listen);
         messages
     }
@@ -134,7 +135,7 @@ impl Socket {
     {
         let Handle { handlers, handlers_run, last_id, runtime, tasks, .. } = &*self.handle;
         let id = HandlerId(last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        handlers.add(Entry::new(id, kind, handler));
+        handlers.add(RegisteredHandler::new(id, kind, handler));
         handlers_run.call_once(|| {
             let run = Arc::clone(handlers).run(self.messages());
             tasks.spawn_on(run.in_current_span(), runtime);
@@ -151,12 +152,12 @@ impl Socket {
     ///
     /// OctoPrint ends the connection at a payload of a type it does not expect.
     pub fn send_message(&self, kind: &str, payload: &Value) {
-        self.command(Command::Send(frame::encode(kind, payload)));
+        self.command(SocketCommand::Send(frame::encode(kind, payload)));
     }
 
     /// Sends `{"auth": "user:session"}`. The socket does that by itself when it connects.
     pub fn send_auth(&self, user: &str, session: &Secret) {
-        self.command(Command::Send(frame::auth(user, session)));
+        self.command(SocketCommand::Send(frame::auth(user, session)));
     }
 
     /// Replaces what happens when messages could come faster: called with the largest processing
@@ -225,7 +226,7 @@ impl Socket {
         self.handle.status.subscribe()
     }
 
-    /// Counts a message that a handler could not read among the decode errors.
+    /// AtomicCounters a message that a handler could not read among the decode errors.
     pub fn count_decode_error(&self) {
         self.handle.counts.decode_errors.fetch_add(1, Ordering::Relaxed);
     }
@@ -243,7 +244,7 @@ impl Socket {
     /// Closes the connection, ends the socket's task and waits for that. Handlers that are not
     /// done by then are dropped. Afterwards every call is without effect.
     pub async fn close(&self) {
-        self.command(Command::Order(Order::Close));
+        self.command(SocketCommand::Order(Order::Close));
         self.handle.tasks.close();
         self.handle.tasks.wait().await;
     }
@@ -257,7 +258,7 @@ impl Socket {
     /// Makes the socket's task panic.
     #[cfg(test)]
     pub(crate) fn fail(&self) {
-        self.command(Command::Fail);
+        self.command(SocketCommand::Fail);
     }
 
     /// A hook as the task calls it: it must not keep the socket alive.
@@ -271,10 +272,10 @@ impl Socket {
     }
 
     fn change_rate(&self, change: RateChange) {
-        self.command(Command::Rate(change));
+        self.command(SocketCommand::Rate(change));
     }
 
-    fn command(&self, command: Command) {
+    fn command(&self, command: SocketCommand) {
         // Fails only after the end of the task, when there is nothing left to command.
         let _ = self.handle.commands.send(command);
     }
@@ -308,7 +309,7 @@ fn check(options: &SocketOptions) -> Result<(), BuildError> {
     }
     let not_sendable = |name: &str| Err(BuildError::NotSendable { name: name.to_owned() });
     match &options.credentials {
-        Credentials::ApiKey(key) if http::sensitive(key).is_none() => not_sendable("API key"),
+        Credentials::ApiKey(key) if http::sensitive_value(key).is_none() => not_sendable("API key"),
         // OctoPrint's `auth` message has its one colon between user and session.
         Credentials::Password { username, .. } if username.contains(':') => {
             not_sendable("user name")

@@ -28,14 +28,14 @@ pub struct HandlerId(pub(super) u64);
 type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 
 /// One handler and what it is for.
-pub(super) struct Entry {
+pub(super) struct RegisteredHandler {
     id: HandlerId,
     /// `None`: every message.
     kind: Option<MessageKind>,
     handler: Mutex<Handler>,
 }
 
-impl Entry {
+impl RegisteredHandler {
     pub(super) fn new<F, Fut>(id: HandlerId, kind: &str, handler: F) -> Self
     where
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
@@ -74,7 +74,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// All handlers, `*` first, each group in order of registration; `None` at the end of the socket,
 /// lest one that holds a handle of it keeps it for ever.
-pub(super) struct Handlers(Mutex<Option<Vec<Arc<Entry>>>>);
+pub(super) struct Handlers(Mutex<Option<Vec<Arc<RegisteredHandler>>>>);
 
 impl Default for Handlers {
     fn default() -> Self {
@@ -83,7 +83,7 @@ impl Default for Handlers {
 }
 
 impl Handlers {
-    pub(super) fn add(&self, entry: Entry) {
+    pub(super) fn add(&self, entry: RegisteredHandler) {
         let mut entries = lock(&self.0);
         let Some(entries) = &mut *entries else { return };
         let every = entries.iter().take_while(|entry| entry.kind.is_none()).count();
@@ -100,8 +100,10 @@ impl Handlers {
         known.map(|index| entries.remove(index)).is_some()
     }
 
-    fn of(&self, kind: &MessageKind) -> Vec<Arc<Entry>> {
-        let wants = |entry: &&Arc<Entry>| entry.kind.as_ref().is_none_or(|wanted| wanted == kind);
+    fn of(&self, kind: &MessageKind) -> Vec<Arc<RegisteredHandler>> {
+        let wants = |entry: &&Arc<RegisteredHandler>| {
+            entry.kind.as_ref().is_none_or(|wanted| wanted == kind)
+        };
         lock(&self.0).iter().flatten().filter(wants).cloned().collect()
     }
 
@@ -136,7 +138,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::octoprint::socket::dispatcher::Command;
+    use crate::octoprint::socket::dispatcher::SocketCommand;
     use crate::receipt::Settled;
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
@@ -145,7 +147,7 @@ mod tests {
     fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Arc<Handlers> {
         let handlers = Handlers::default();
         for (id, (kind, name)) in (1..).zip(named) {
-            handlers.add(Entry::new(HandlerId(id), kind, noted(log, name)));
+            handlers.add(RegisteredHandler::new(HandlerId(id), kind, noted(log, name)));
         }
         Arc::new(handlers)
     }
@@ -164,7 +166,7 @@ mod tests {
     /// Hands over a message of this type, to the end; yields whether it is measured.
     async fn hand(handlers: &Arc<Handlers>, kind: &str) -> bool {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let (Command::Listen(listener), messages) = Command::listen() else { panic!() };
+        let (SocketCommand::Listen(listener), messages) = SocketCommand::listen() else { panic!() };
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
         let message = Message::new(kind, Bytes::from_static(b"null"), now, wall, 1).unwrap();
         listener.send(Box::new((message, Receipt::new(1, now, tell)))).unwrap();
@@ -193,9 +195,9 @@ mod tests {
         let log = Log::default();
         let handlers = handlers(&log, &[("*", "survivor")]);
         let at_once = |_| -> std::future::Ready<Handled> { panic!("at the call") };
-        handlers.add(Entry::new(HandlerId(2), "*", at_once));
+        handlers.add(RegisteredHandler::new(HandlerId(2), "*", at_once));
         let later = |_| async { panic!("later") };
-        handlers.add(Entry::new(HandlerId(3), "*", later));
+        handlers.add(RegisteredHandler::new(HandlerId(3), "*", later));
         for _ in 0..2 {
             assert!(hand(&handlers, "event").await);
         }
@@ -206,28 +208,28 @@ mod tests {
     async fn nobody_and_unmeasured() {
         let handlers = Arc::new(Handlers::default());
         let unmeasured = |_| async { Handled::Unmeasured };
-        handlers.add(Entry::new(HandlerId(1), "event", unmeasured));
+        handlers.add(RegisteredHandler::new(HandlerId(1), "event", unmeasured));
         assert!(!hand(&handlers, "plugin").await);
         assert!(!hand(&handlers, "event").await);
     }
 
     #[tokio::test]
-    async fn at_the_end_no_handler_is_kept() {
-        let held = Arc::new(());
-        let holds = |held: &Arc<()>| {
-            let held = Arc::clone(held);
+    async fn handlers_are_dropped_at_the_end() {
+        let captured = Arc::new(());
+        let capturing = |captured: &Arc<()>| {
+            let captured = Arc::clone(captured);
             move |_| {
-                let _held = &held;
+                let _captured = &captured;
                 std::future::ready(Handled::Measured)
             }
         };
         let handlers = Arc::new(Handlers::default());
-        handlers.add(Entry::new(HandlerId(1), "*", holds(&held)));
-        assert_eq!(Arc::strong_count(&held), 2);
-        let (listen, messages) = Command::listen();
+        handlers.add(RegisteredHandler::new(HandlerId(1), "*", capturing(&captured)));
+        assert_eq!(Arc::strong_count(&captured), 2);
+        let (listen, messages) = SocketCommand::listen();
         drop(listen);
         Arc::clone(&handlers).run(messages).await;
-        handlers.add(Entry::new(HandlerId(2), "*", holds(&held)));
-        assert_eq!(Arc::strong_count(&held), 1);
+        handlers.add(RegisteredHandler::new(HandlerId(2), "*", capturing(&captured)));
+        assert_eq!(Arc::strong_count(&captured), 1);
     }
 }

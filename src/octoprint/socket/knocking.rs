@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_millis(400);
 
 /// What came of a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum KnockResult {
     /// 200: OctoPrint is there.
     There,
     /// Nothing came, or an answer that says that OctoPrint is not up.
@@ -41,32 +41,32 @@ pub(super) struct Knocking {
     phase: f64,
     /// Whether the next 200 ends the wait: it did that once, in vain, and OctoPrint has answered
     /// ever since.
-    heeded: bool,
+    trusts_answers: bool,
 }
 
 impl Knocking {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, since: None, last: None, phase: 0.0, heeded: true }
+        Self { enabled, since: None, last: None, phase: 0.0, trusts_answers: true }
     }
 
     /// A wait begins because OctoPrint could not be reached. `phase`, 0 to 1, is by chance.
-    pub(super) fn unreached(&mut self, phase: f64, now: Instant) {
+    pub(super) fn start(&mut self, phase: f64, now: Instant) {
         self.since.get_or_insert(now);
         self.phase = phase.clamp(0.0, 1.0);
     }
 
     /// A wait begins for another reason: OctoPrint has answered, and refused, or the line was lost.
-    pub(super) fn out_of_place(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.since = None;
     }
 
     /// Whether OctoPrint is known not to be reached.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.since.is_some()
     }
 
     /// Connected: all is forgotten.
-    pub(super) fn connected(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self::new(self.enabled);
     }
 
@@ -84,15 +84,15 @@ impl Knocking {
     }
 
     /// A knock that began at `at` has come to this. Whether it ends the wait.
-    pub(super) fn knocked(&mut self, answer: Answer, at: Instant) -> bool {
+    pub(super) fn knocked(&mut self, answer: KnockResult, at: Instant) -> bool {
         self.last = Some(at);
         match answer {
-            Answer::There if self.since.is_some() => std::mem::take(&mut self.heeded),
-            Answer::Away => {
-                self.heeded = true;
+            KnockResult::There if self.since.is_some() => std::mem::take(&mut self.trusts_answers),
+            KnockResult::Away => {
+                self.trusts_answers = true;
                 false
             }
-            Answer::There | Answer::Other => false,
+            KnockResult::There | KnockResult::Other => false,
         }
     }
 }
@@ -156,11 +156,11 @@ mod tests {
                     Found::All => return,
                     Found::WrongKey => {
                         self.logins.push(elapsed);
-                        self.knocking.out_of_place();
+                        self.knocking.stop();
                         S(600)
                     }
                     Found::Nothing | Found::KnocksOnly => {
-                        self.knocking.unreached(phases.next().unwrap(), self.now);
+                        self.knocking.start(phases.next().unwrap(), self.now);
                         self.backoff.next_timeout().unwrap()
                     }
                 };
@@ -174,8 +174,11 @@ mod tests {
                 assert!(at >= self.now && at + SOON < ends, "not within 2 s of the attempt");
                 self.now = at;
                 self.knocks.push(at - self.start);
-                let answer =
-                    if self.found() == Found::Nothing { Answer::Away } else { Answer::There };
+                let answer = if self.found() == Found::Nothing {
+                    KnockResult::Away
+                } else {
+                    KnockResult::There
+                };
                 if self.knocking.knocked(answer, at) {
                     return;
                 }
@@ -254,15 +257,15 @@ mod tests {
         // Once a knock has been unanswered, the next answer counts again.
         let now = Instant::now();
         let mut knocking = Knocking::new(true);
-        knocking.unreached(0.5, now);
-        assert!(knocking.knocked(Answer::There, now));
-        assert!(!knocking.knocked(Answer::There, now + S(2)));
-        assert!(!knocking.knocked(Answer::Other, now + S(4)));
-        assert!(!knocking.knocked(Answer::There, now + S(6)));
-        assert!(!knocking.knocked(Answer::Away, now + S(8)));
-        assert!(knocking.knocked(Answer::There, now + S(10)));
-        knocking.connected();
-        assert!(!knocking.knocked(Answer::There, now + S(12)), "nothing to wait for");
+        knocking.start(0.5, now);
+        assert!(knocking.knocked(KnockResult::There, now));
+        assert!(!knocking.knocked(KnockResult::There, now + S(2)));
+        assert!(!knocking.knocked(KnockResult::Other, now + S(4)));
+        assert!(!knocking.knocked(KnockResult::There, now + S(6)));
+        assert!(!knocking.knocked(KnockResult::Away, now + S(8)));
+        assert!(knocking.knocked(KnockResult::There, now + S(10)));
+        knocking.reset();
+        assert!(!knocking.knocked(KnockResult::There, now + S(12)), "nothing to wait for");
     }
 
     #[test]
@@ -273,7 +276,7 @@ mod tests {
         let now = Instant::now();
         let mut knocking = Knocking::new(true);
         for phase in [0.0, 0.3, 1.0] {
-            knocking.unreached(phase, now);
+            knocking.start(phase, now);
             assert_eq!(knocking.next(now, now + S(2)), None);
             assert!(knocking.next(now, now + S(3)).is_some());
         }
@@ -284,7 +287,7 @@ mod tests {
         let now = Instant::now();
         let first = |phase| {
             let mut knocking = Knocking::new(true);
-            knocking.unreached(phase, now);
+            knocking.start(phase, now);
             knocking.next(now, now + S(100)).unwrap() - now
         };
         let mut times: Vec<_> = (0..100).map(|n| first(f64::from(n) / 100.0)).collect();

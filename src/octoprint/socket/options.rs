@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::backoff::DEFAULT_TIMEOUTS;
-use crate::octoprint::Turns;
+use super::backoff::{DEFAULT_TIMEOUTS, Turns};
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::large::Sizes;
@@ -72,8 +71,8 @@ pub struct SocketOptions {
     pub ping_after: Duration,
     /// After how much silence the connection is dropped.
     pub dead_after: Duration,
-    /// How long after its first `history` a connection counts as held.
-    pub held_after: Duration,
+    /// How long after its first `history` a connection counts as stable.
+    pub stable_after: Duration,
     /// How long OctoPrint may take to prove a new login on a live connection with a `history`.
     pub proof_timeout: Duration,
 }
@@ -95,7 +94,7 @@ impl SocketOptions {
     /// | `large_message_bytes`, `max_message_bytes` | 16 MiB, 256 MiB |
     /// | `knock` | `true` |
     /// | `refused_pause` | 10 min |
-    /// | `ping_after`, `dead_after`, `held_after` | 15 s, 40 s, 10 s |
+    /// | `ping_after`, `dead_after`, `stable_after` | 15 s, 40 s, 10 s |
     /// | `proof_timeout` | 5 s |
     pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
@@ -118,7 +117,7 @@ impl SocketOptions {
             refused_pause: Duration::from_secs(600),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(40),
-            held_after: Duration::from_secs(10),
+            stable_after: Duration::from_secs(10),
             proof_timeout: Duration::from_secs(5),
         }
     }

@@ -33,8 +33,8 @@ pub(super) enum RateChange {
 pub(super) struct RateControl {
     throttle: Throttle,
     mode: RateMode,
-    in_flight: InFlight,
-    latency: Latency,
+    unsettled: UnsettledMessages,
+    latency: LatencyWindow,
     measured: Option<MeasuredHook>,
     /// `None`: one step faster.
     too_low: Option<RateHook>,
@@ -45,12 +45,12 @@ pub(super) struct RateControl {
 impl RateControl {
     pub(super) fn new(window: usize, max_factor: u32) -> Self {
         let throttle = Throttle::new(window, max_factor);
-        let in_flight = InFlight::new(throttle.interval());
+        let unsettled = UnsettledMessages::new(throttle.interval());
         Self {
             throttle,
             mode: RateMode::Auto,
-            in_flight,
-            latency: Latency::new(window),
+            unsettled,
+            latency: LatencyWindow::new(window),
             measured: None,
             too_low: None,
             too_high: None,
@@ -86,7 +86,7 @@ impl RateControl {
 
     fn restart(&mut self) {
         self.throttle.restart();
-        self.in_flight = InFlight::new(self.throttle.interval());
+        self.unsettled = UnsettledMessages::new(self.throttle.interval());
         self.show_manual();
     }
 
@@ -94,7 +94,7 @@ impl RateControl {
         let factor = self.throttle.factor();
         step(&mut self.throttle);
         if self.throttle.factor() != factor {
-            self.in_flight = InFlight::new(self.throttle.interval());
+            self.unsettled = UnsettledMessages::new(self.throttle.interval());
         }
         self.show_manual();
     }
@@ -109,13 +109,13 @@ impl RateControl {
     /// Notes a message, with a serial number greater than all before.
     pub(super) fn received(&mut self, serial: u64, received: Instant) {
         if self.mode == RateMode::Auto {
-            self.in_flight.received(serial, received);
+            self.unsettled.received(serial, received);
         }
     }
 
     /// A message is dealt with.
     pub(super) fn settled(&mut self, settled: Settled) {
-        let counts = self.in_flight.finished(settled.serial);
+        let counts = self.unsettled.finished(settled.serial);
         let Some(took) = settled.took else { return };
         self.latency.record(took);
         if let Some(hook) = &self.measured {
@@ -133,13 +133,13 @@ impl RateControl {
 
     /// When the next message will be late.
     pub(super) fn next_late(&self) -> Option<Instant> {
-        self.in_flight.next_late()
+        self.unsettled.next_late()
     }
 
     /// Records the first message that is late by now, and no other: it may change the factor, and
     /// then the others do not count any more.
     pub(super) fn record_late(&mut self) {
-        if let Some(waited) = self.in_flight.take_late(Instant::now()) {
+        if let Some(waited) = self.unsettled.take_late(Instant::now()) {
             self.record(waited);
         }
     }
@@ -170,7 +170,7 @@ impl RateControl {
 /// The interval that they are measured against is the same for all of them, so that the first one
 /// in the queue is always the first one to be late.
 #[derive(Debug)]
-struct InFlight {
+struct UnsettledMessages {
     limit: Duration,
     waiting: VecDeque<Waiting>,
 }
@@ -182,7 +182,7 @@ struct Waiting {
     done: bool,
 }
 
-impl InFlight {
+impl UnsettledMessages {
     /// No messages yet; those to come are measured against `limit`. To begin anew with another
     /// interval, after which what was received before is not measured any more, make a new one.
     fn new(limit: Duration) -> Self {
@@ -229,12 +229,12 @@ impl InFlight {
 
 /// The processing times of the last messages, for show.
 #[derive(Debug)]
-struct Latency {
+struct LatencyWindow {
     window: usize,
     times: VecDeque<Duration>,
 }
 
-impl Latency {
+impl LatencyWindow {
     fn new(window: usize) -> Self {
         Self { window: window.max(1), times: VecDeque::new() }
     }
@@ -259,36 +259,36 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(500);
 
-    fn in_flight(count: u64) -> (InFlight, Instant) {
-        let (mut in_flight, start) = (InFlight::new(LIMIT), Instant::now());
-        (0..count).for_each(|n| in_flight.received(n, start + Duration::from_millis(n)));
-        (in_flight, start)
+    fn unsettled(count: u64) -> (UnsettledMessages, Instant) {
+        let (mut unsettled, start) = (UnsettledMessages::new(LIMIT), Instant::now());
+        (0..count).for_each(|n| unsettled.received(n, start + Duration::from_millis(n)));
+        (unsettled, start)
     }
 
     #[test]
     fn late_once_and_then_no_more() {
-        let (mut in_flight, start) = in_flight(2);
-        assert_eq!(in_flight.take_late(start + LIMIT), None);
+        let (mut unsettled, start) = unsettled(2);
+        assert_eq!(unsettled.take_late(start + LIMIT), None);
         let late = start + LIMIT + Duration::from_millis(1);
-        assert_eq!(in_flight.take_late(late), Some(LIMIT + Duration::from_millis(1)));
-        assert_eq!(in_flight.take_late(late), None);
-        assert!(!in_flight.finished(0) && in_flight.finished(1));
-        assert_eq!(in_flight.next_late(), None);
+        assert_eq!(unsettled.take_late(late), Some(LIMIT + Duration::from_millis(1)));
+        assert_eq!(unsettled.take_late(late), None);
+        assert!(!unsettled.finished(0) && unsettled.finished(1));
+        assert_eq!(unsettled.next_late(), None);
     }
 
     #[test]
     fn out_of_order_answers() {
-        let (mut in_flight, start) = in_flight(3);
-        assert!(in_flight.finished(1) && !in_flight.finished(1));
-        assert!(in_flight.take_late(start + 2 * LIMIT).is_some());
-        assert_eq!(in_flight.waiting.len(), 1);
-        in_flight = InFlight::new(LIMIT);
-        assert!(!in_flight.finished(2));
+        let (mut unsettled, start) = unsettled(3);
+        assert!(unsettled.finished(1) && !unsettled.finished(1));
+        assert!(unsettled.take_late(start + 2 * LIMIT).is_some());
+        assert_eq!(unsettled.waiting.len(), 1);
+        unsettled = UnsettledMessages::new(LIMIT);
+        assert!(!unsettled.finished(2));
     }
 
     #[test]
     fn the_median_moves_with_the_window() {
-        let mut latency = Latency::new(3);
+        let mut latency = LatencyWindow::new(3);
         assert_eq!(latency.median(), None);
         (1..=5).for_each(|n| latency.record(Duration::from_millis(n)));
         assert_eq!(latency.median(), Some(Duration::from_millis(4)));

@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::octoprint::rest::client::{CurrentUser, Rest};
-use crate::octoprint::rest::error::RestError;
-use crate::octoprint::rest::login::{Login, LoginError};
+use crate::octoprint::rest::error::{LoginError, RestError};
+use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::message::{Message, ReauthReason};
 
 /// A login is several calls on a host that may be slow; more than this is none.
@@ -36,7 +36,7 @@ pub(super) struct AllStale;
 
 impl Relogin {
     /// `reauthRequired` came.
-    pub(super) fn asked(&mut self, reason: ReauthReason, now: Instant) {
+    pub(super) fn requested(&mut self, reason: ReauthReason, now: Instant) {
         let pause = BURST * 2_u32.pow(self.logins.min(MAX_DOUBLINGS));
         self.due = Some(match self.due {
             // A dead session carries no messages: it is not made to wait for longer.
@@ -63,29 +63,30 @@ impl Relogin {
     }
 
     /// The connection has held with its present login.
-    pub(super) fn held(&mut self) {
+    pub(super) fn stable(&mut self) {
         (self.logins, self.stale) = (0, 0);
     }
 }
 
 /// A REST call that goes on beside the connection, for its sake: one at a time.
 #[derive(Default)]
-pub(super) struct Aside(Option<BoxFuture<'static, Done>>);
+pub(super) struct BackgroundCall(Option<BoxFuture<'static, BackgroundResult>>);
 
 /// What came of such a call.
-pub(super) enum Done {
+pub(super) enum BackgroundResult {
     LoggedIn(Result<Login, LoginError>),
-    Asked(Result<CurrentUser, RestError>),
+    CurrentUser(Result<CurrentUser, RestError>),
 }
 
-impl Aside {
+impl BackgroundCall {
     pub(super) fn is_idle(&self) -> bool {
         self.0.is_none()
     }
 
     /// Asks who is logged in, and what that user may do.
-    pub(super) fn ask_who(&mut self, rest: Rest) {
-        self.0 = Some(Box::pin(async move { Done::Asked(rest.current_user().await) }));
+    pub(super) fn fetch_current_user(&mut self, rest: Rest) {
+        self.0 =
+            Some(Box::pin(async move { BackgroundResult::CurrentUser(rest.current_user().await) }));
     }
 
     /// Logs in, each step within `limit`.
@@ -97,12 +98,12 @@ impl Aside {
                     ReauthReason::LoginNeeded => rest.login().await,
                 }
             });
-            Done::LoggedIn(login.await.unwrap_or(Err(LoginError::Timeout)))
+            BackgroundResult::LoggedIn(login.await.unwrap_or(Err(LoginError::Timeout)))
         }));
     }
 
     /// The end of the call; none where there is no call. May be dropped and called again.
-    pub(super) async fn done(&mut self) -> Done {
+    pub(super) async fn done(&mut self) -> BackgroundResult {
         let Some(call) = &mut self.0 else { return std::future::pending().await };
         let done = call.await;
         self.0 = None;
@@ -136,10 +137,10 @@ mod tests {
         let (mut relogin, now) = (Relogin::default(), Instant::now());
         assert_eq!(relogin.begin(), Ok(None));
         for _ in 0..10 {
-            relogin.asked(Modified, now);
+            relogin.requested(Modified, now);
         }
         assert_eq!(relogin.due(), Some(now + BURST));
-        relogin.asked(LoginNeeded, now + BURST / 2);
+        relogin.requested(LoginNeeded, now + BURST / 2);
         assert_eq!((relogin.due(), relogin.begin()), (Some(now + BURST), Ok(Some(LoginNeeded))));
         assert_eq!(relogin.due(), None);
     }
@@ -147,11 +148,11 @@ mod tests {
     #[test]
     fn sessions_that_are_all_stale_end_it_unless_one_held() {
         let (mut relogin, now) = (Relogin::default(), Instant::now());
-        let mut stale = |held: bool| {
-            relogin.asked(LoginNeeded, now);
+        let mut stale = |stable: bool| {
+            relogin.requested(LoginNeeded, now);
             let begun = relogin.begin();
-            if held {
-                relogin.held();
+            if stable {
+                relogin.stable();
             }
             begun
         };
@@ -170,14 +171,14 @@ mod tests {
         let start = now;
         let mut logins = 0;
         while now - start < Duration::from_secs(3600) {
-            relogin.asked(Modified, now);
+            relogin.requested(Modified, now);
             now = relogin.due().unwrap();
             assert_eq!(relogin.begin(), Ok(Some(Modified)));
             logins += 1;
         }
         assert!(logins < 70, "{logins}");
-        relogin.asked(Modified, now);
-        relogin.asked(LoginNeeded, now);
+        relogin.requested(Modified, now);
+        relogin.requested(LoginNeeded, now);
         assert_eq!(relogin.due(), Some(now + BURST), "a dead session does not wait");
     }
 

@@ -47,7 +47,7 @@ pub enum RateMode {
 
 impl RateMode {
     /// The factor that the user has set; `None` where the latency decides.
-    pub fn by_hand(self) -> Option<u32> {
+    pub fn manual_factor(self) -> Option<u32> {
         match self {
             Self::Auto => None,
             Self::Manual(factor) => Some(factor),
@@ -62,7 +62,7 @@ pub struct Status {
     pub state: SocketState,
     /// The transport of the open connection.
     pub transport: Option<Transport>,
-    /// Attempts to reconnect since the last connection that held.
+    /// Attempts to reconnect since the last connection that stable.
     pub attempt: u32,
     /// How long the present wait is; set once, when it begins.
     pub next_attempt_in: Option<Duration>,
@@ -98,13 +98,13 @@ impl Default for Status {
 
 /// What a socket's task and its handlers count, and its handles read.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct AtomicCounters {
     pub(super) messages: AtomicU64,
     pub(super) decode_errors: AtomicU64,
     pub(super) reconnects: AtomicU64,
 }
 
-impl Counts {
+impl AtomicCounters {
     pub(super) fn read(&self) -> Counters {
         Counters {
             messages: self.messages.load(Ordering::Relaxed),

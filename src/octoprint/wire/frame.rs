@@ -121,21 +121,21 @@ fn close(text: &str) -> Frame {
 }
 
 /// The messages of an array. Text that is JSON is taken as it is; only what is not, or may have a
-/// half of a surrogate pair, is looked through for what can be mended.
+/// half of a surrogate pair, is looked through for what can be repaired.
 fn elements(frame: &Bytes, text: &str) -> Decoded {
-    let half = lenient::may_have_half(text.as_bytes());
-    if let Some(mended) = half.then(|| lenient::mended(text)).flatten() {
-        return mended_elements(mended);
+    let half = lenient::may_have_lone_surrogate(text.as_bytes());
+    if let Some(repaired) = half.then(|| lenient::repaired(text)).flatten() {
+        return repaired_elements(repaired);
     }
     let decoded = elements_of(frame, text);
     let broken = decoded.skipped.contains(&BadElement::Json);
-    match broken.then(|| lenient::mended(text)).flatten() {
-        Some(mended) => mended_elements(mended),
+    match broken.then(|| lenient::repaired(text)).flatten() {
+        Some(repaired) => repaired_elements(repaired),
         None => decoded,
     }
 }
 
-fn mended_elements(text: String) -> Decoded {
+fn repaired_elements(text: String) -> Decoded {
     let frame = Bytes::from(text);
     // A text is UTF-8.
     std::str::from_utf8(&frame).map(|text| elements_of(&frame, text)).unwrap_or_default()
@@ -202,11 +202,12 @@ fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>
         Some(b'{') => object_messages(frame, element, messages),
         Some(b'"') => match serde_json::from_str::<String>(element) {
             Ok(inner) if inner.trim_start().starts_with('{') => {
-                let half = lenient::may_have_half(inner.as_bytes());
-                let mended = half.then(|| lenient::mended(&inner)).flatten();
-                let inner = mended.unwrap_or(inner);
+                let half = lenient::may_have_lone_surrogate(inner.as_bytes());
+                let repaired = half.then(|| lenient::repaired(&inner)).flatten();
+                let inner = repaired.unwrap_or(inner);
                 string_messages(&inner, messages)
-                    || lenient::mended(&inner).is_some_and(|text| string_messages(&text, messages))
+                    || lenient::repaired(&inner)
+                        .is_some_and(|text| string_messages(&text, messages))
             }
             _ => false,
         },

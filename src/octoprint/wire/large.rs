@@ -20,14 +20,14 @@ pub(in crate::octoprint) struct Sizes {
 }
 
 /// What is smaller than this may stay with the process when it is not needed any more.
-pub(in crate::octoprint) const KEPT: usize = 64 * 1024;
+pub(in crate::octoprint) const SMALL: usize = 64 * 1024;
 /// glibc keeps room of up to 32 MiB for later. What is larger is the system's, and given back to it
 /// at once; as long as nothing is written there, it takes no memory.
-const GIVEN_BACK: usize = 33 * 1024 * 1024;
+const MMAP_SIZE: usize = 33 * 1024 * 1024;
 
 /// How much room to ask for, so that it is given back.
-pub(in crate::octoprint) fn room(bytes: usize) -> usize {
-    if bytes > KEPT { bytes.max(GIVEN_BACK) } else { bytes }
+pub(in crate::octoprint) fn capacity(bytes: usize) -> usize {
+    if bytes > SMALL { bytes.max(MMAP_SIZE) } else { bytes }
 }
 
 static ONE: Semaphore = Semaphore::const_new(1);
@@ -36,7 +36,7 @@ type Permit = SemaphorePermit<'static>;
 
 /// The turn of one connection.
 #[derive(Default)]
-pub(in crate::octoprint) enum Turn {
+pub(in crate::octoprint) enum LargeTurn {
     /// Not needed yet.
     #[default]
     Unasked,
@@ -46,7 +46,7 @@ pub(in crate::octoprint) enum Turn {
     Held(Option<Permit>),
 }
 
-impl Turn {
+impl LargeTurn {
     /// Asks for the turn; ready where it is this connection's.
     pub(in crate::octoprint) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_ends_with_the_last_part_of_the_message() {
-        let (mut first, mut second) = (Turn::default(), Turn::default());
+        let (mut first, mut second) = (LargeTurn::default(), LargeTurn::default());
         poll_fn(|cx| first.poll(cx)).await;
         let mut waits = async || {
             poll_fn(|cx| Poll::Ready(second.poll(cx).is_pending() && second.is_waiting())).await
@@ -111,6 +111,6 @@ mod tests {
         poll_fn(|cx| second.poll(cx)).await;
         drop(second);
         // One that is dropped with its connection gives the turn back too.
-        poll_fn(|cx| Turn::default().poll(cx)).await;
+        poll_fn(|cx| LargeTurn::default().poll(cx)).await;
     }
 }

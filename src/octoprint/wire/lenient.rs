@@ -18,13 +18,13 @@ const ESCAPE: usize = 6;
 
 /// `text` with what is not JSON replaced; `None` where there is nothing to replace. Text that is
 /// broken in other ways stays broken.
-pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
+pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     let mut in_string = false;
     let mut replace = |from: usize, to: usize, with: &str| {
         if out.capacity() == 0 {
-            out.reserve(large::room(text.len()));
+            out.reserve(large::capacity(text.len()));
         }
         out.push_str(&text[copied..from]);
         out.push_str(with);
@@ -41,7 +41,7 @@ pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
                 found + 1
             }
             b'\\' => match escape(&bytes[found..]) {
-                Escape::Half => {
+                Escape::LoneSurrogate => {
                     replace(found, found + ESCAPE, REPLACEMENT);
                     found + ESCAPE
                 }
@@ -65,7 +65,7 @@ pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
 }
 
 /// Whether `text` may have half of a surrogate pair: the reader of raw JSON takes it for good.
-pub(in crate::octoprint) fn may_have_half(text: &[u8]) -> bool {
+pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
     memmem::find_iter(text, b"\\u").any(|at| {
         matches!(
             text.get(at + 2..at + 4),
@@ -74,14 +74,14 @@ pub(in crate::octoprint) fn may_have_half(text: &[u8]) -> bool {
     })
 }
 
-/// The body of an answer, mended where that makes it JSON. What is no JSON stays as it is.
-pub(in crate::octoprint) fn body(body: Bytes) -> Bytes {
+/// The body of an answer, repaired where that makes it JSON. What is no JSON stays as it is.
+pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
     let has = |token: &[u8]| memmem::find(&body, token).is_some();
-    if !has(b"NaN") && !has(b"Infinity") && !may_have_half(&body) {
+    if !has(b"NaN") && !has(b"Infinity") && !may_have_lone_surrogate(&body) {
         return body;
     }
-    match std::str::from_utf8(&body).ok().and_then(mended) {
-        Some(mended) if serde_json::from_str::<IgnoredAny>(&mended).is_ok() => mended.into(),
+    match std::str::from_utf8(&body).ok().and_then(repaired) {
+        Some(repaired) if serde_json::from_str::<IgnoredAny>(&repaired).is_ok() => repaired.into(),
         _ => body,
     }
 }
@@ -89,7 +89,7 @@ pub(in crate::octoprint) fn body(body: Bytes) -> Bytes {
 /// What a backslash in a string begins.
 enum Escape {
     /// Half of a surrogate pair, and no other half with it.
-    Half,
+    LoneSurrogate,
     /// Something else of this length, whole pairs among it.
     Whole(usize),
 }
@@ -98,9 +98,9 @@ fn escape(bytes: &[u8]) -> Escape {
     match code_unit(bytes) {
         Some(0xd800..=0xdbff) => match code_unit(&bytes[ESCAPE..]) {
             Some(0xdc00..=0xdfff) => Escape::Whole(2 * ESCAPE),
-            _ => Escape::Half,
+            _ => Escape::LoneSurrogate,
         },
-        Some(0xdc00..=0xdfff) => Escape::Half,
+        Some(0xdc00..=0xdfff) => Escape::LoneSurrogate,
         _ => Escape::Whole(2),
     }
 }
@@ -133,10 +133,10 @@ mod tests {
             (r#"{"a":NaN,"b": -Infinity }"#, r#"{"a":null,"b": null }"#),
             (r#"{"NaN":"-Infinity \" NaN","c":-NaN}"#, r#"{"NaN":"-Infinity \" NaN","c":null}"#),
         ] {
-            assert_eq!(mended(python).as_deref(), Some(json));
+            assert_eq!(repaired(python).as_deref(), Some(json));
         }
         for same in ["", "[1]", r#"["NaN","\\",-1.5,"Infinity"]"#, "NaNo", "[Nan]", "\"NaN"] {
-            assert_eq!(mended(same), None, "{same}");
+            assert_eq!(repaired(same), None, "{same}");
         }
     }
 
@@ -148,25 +148,25 @@ mod tests {
             (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
             (r#""\ud83dA\u00e4""#, r#""\ufffdA\u00e4""#),
         ] {
-            assert!(may_have_half(python.as_bytes()));
-            assert_eq!(mended(python).as_deref(), Some(json));
+            assert!(may_have_lone_surrogate(python.as_bytes()));
+            assert_eq!(repaired(python).as_deref(), Some(json));
         }
         for same in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e4\n\"""#, r#""\ud8"#, "\"\\"] {
-            assert_eq!(mended(same), None, "{same}");
+            assert_eq!(repaired(same), None, "{same}");
         }
-        assert!(!may_have_half(br#""\u00e4\ud7ff\\n""#));
+        assert!(!may_have_lone_surrogate(br#""\u00e4\ud7ff\\n""#));
     }
 
     #[test]
     fn a_body_is_mended_only_where_that_makes_it_json() {
-        let of = |text: &'static str| body(Bytes::from_static(text.as_bytes()));
+        let of = |text: &'static str| repaired_body(Bytes::from_static(text.as_bytes()));
         assert_eq!(of(r#"{"size":NaN}"#), r#"{"size":null}"#);
         assert_eq!(of(r#"["\udcff"]"#), r#"["\ufffd"]"#);
         for same in ["<p>NaN is no number</p>", r#"{"a":NaN"#, r#"["NaN"]"#] {
             assert_eq!(of(same), same);
         }
         let odd = Bytes::from_static(b"\xff NaN");
-        assert_eq!(body(odd.clone()), odd);
+        assert_eq!(repaired_body(odd.clone()), odd);
     }
 
     /// JSON as Python may write it, escapes and spaces included.
@@ -207,28 +207,28 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_mended_is_json(text in python()) {
-            let mended = mended(&text).unwrap_or(text);
-            prop_assert!(serde_json::from_str::<Value>(&mended).is_ok(), "{}", mended);
+            let repaired = repaired(&text).unwrap_or(text);
+            prop_assert!(serde_json::from_str::<Value>(&repaired).is_ok(), "{}", repaired);
         }
 
         #[test]
         fn json_passes_as_it_is(text in any::<String>(), number in any::<f64>()) {
             let json = serde_json::json!({ &text: [&text, number, null] }).to_string();
-            prop_assert_eq!(mended(&json), None);
+            prop_assert_eq!(repaired(&json), None);
             let bytes = Bytes::from(json);
-            prop_assert_eq!(body(bytes.clone()).as_ptr(), bytes.as_ptr());
+            prop_assert_eq!(repaired_body(bytes.clone()).as_ptr(), bytes.as_ptr());
         }
 
         #[test]
         fn json_with_escapes_passes_as_it_is(text in python()) {
             if serde_json::from_str::<Value>(&text).is_ok() {
-                prop_assert_eq!(mended(&text), None);
+                prop_assert_eq!(repaired(&text), None);
             }
         }
 
         #[test]
         fn never_panics(text in any::<String>(), odd in r#"[\\"uND8-I9afity\-\[\],]{0,40}"#) {
-            let _ = (mended(&text), mended(&odd));
+            let _ = (repaired(&text), repaired(&odd));
         }
     }
 }

@@ -3,16 +3,15 @@
 use bytes::Bytes;
 
 use crate::causes::{self, Cause};
-use crate::octoprint::rest::error::{BodyError, CallError, RestError};
-use crate::octoprint::rest::net_error::NetError;
+use crate::octoprint::rest::error::{BodyError, CallError, NetError, RestError};
 
 /// How a WebSocket failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::octoprint) enum Miss {
+pub(in crate::octoprint) enum WebSocketFailure {
     /// The upgrade was refused, or the connection broke over it.
     Blocked,
     /// It was not opened in time, or it ended before it carried so much as `connected`.
-    Mute,
+    Silent,
     /// OctoPrint was not there to be asked. This says nothing of WebSocket.
     Down,
 }
@@ -84,8 +83,8 @@ fn refusal(status: u16) -> &'static str {
 }
 
 impl TransportError {
-    pub(in crate::octoprint) fn of_call(error: reqwest::Error) -> Self {
-        CallError::of_send(error).into()
+    pub(in crate::octoprint) fn from_request(error: reqwest::Error) -> Self {
+        CallError::from_send(error).into()
     }
 
     /// Whether OctoPrint could not be reached.
@@ -114,14 +113,18 @@ impl TransportError {
     }
 
     /// What it says of WebSocket, where it is why none was opened.
-    pub(in crate::octoprint) fn miss(&self) -> Miss {
+    pub(in crate::octoprint) fn websocket_failure(&self) -> WebSocketFailure {
         match self {
-            Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => Miss::Blocked,
-            Self::Call { source: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
-            Self::Call { source: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
-                Miss::Blocked
+            Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => {
+                WebSocketFailure::Blocked
             }
-            _ => Miss::Down,
+            Self::Call { source: NetError::Timeout, .. } | Self::OpenTimeout => {
+                WebSocketFailure::Silent
+            }
+            Self::Call { source: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
+                WebSocketFailure::Blocked
+            }
+            _ => WebSocketFailure::Down,
         }
     }
 }

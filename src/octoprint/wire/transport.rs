@@ -13,7 +13,7 @@ use super::websocket::WebSocket;
 use super::xhr::Xhr;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::RestError;
-use crate::octoprint::rest::http::Http;
+use crate::octoprint::rest::http::HttpClient;
 
 /// The transport in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub(in crate::octoprint) async fn decode(bytes: Bytes, large: usize) -> Result<F
 
 /// Opens a WebSocket within `limit`.
 pub(in crate::octoprint) async fn open_websocket(
-    http: &Http,
+    http: &HttpClient,
     limit: Duration,
     sizes: Sizes,
 ) -> Result<Link, TransportError> {
@@ -129,12 +129,12 @@ pub(in crate::octoprint) async fn open_xhr(
 }
 
 /// Whether OctoPrint's SockJS answers, so that a failed upgrade means a blocked one.
-pub(in crate::octoprint) async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
+pub(in crate::octoprint) async fn sockjs_is_there(http: &HttpClient, limit: Duration) -> bool {
     matches!(timeout(limit, sockjs_info(http)).await, Ok(Ok(200)))
 }
 
 /// Asks for `sockjs/info`, which anyone may; yields the status of the answer.
-pub(in crate::octoprint) async fn sockjs_info(http: &Http) -> Result<u16, RestError> {
+pub(in crate::octoprint) async fn sockjs_info(http: &HttpClient) -> Result<u16, RestError> {
     let path = "sockjs/info";
     let request = http.request(Method::GET, path)?;
     let answer = http.answer(path, request).await.map_err(|error| error.at(path))?;

@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 use super::large::Sizes;
 use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
-use crate::octoprint::rest::answer::shown;
-use crate::octoprint::rest::http::Http;
+use crate::octoprint::rest::answer::one_line;
+use crate::octoprint::rest::http::HttpClient;
 
 /// How long a write may take before the line counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,27 +31,27 @@ const READ_BUFFER: usize = 2 * 1024;
 /// given back: tungstenite keeps it for ever.
 const LARGE: usize = 16 * 1024;
 
-type Stream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
+type WsStream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
 /// An open connection: frames in, text out.
 pub(in crate::octoprint) struct WebSocket {
     /// `None` where it has ended.
-    stream: Option<Stream>,
+    stream: Option<WsStream>,
     sizes: Sizes,
     /// Whether the stream has more room than it needs.
-    swollen: bool,
+    oversized: bool,
 }
 
 impl WebSocket {
     /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
     pub(in crate::octoprint) async fn open(
-        http: &Http,
+        http: &HttpClient,
         sizes: Sizes,
     ) -> Result<Self, TransportError> {
         let path = format!("{}/websocket", session_path());
         let key = generate_key();
         let request = http
-            .endless(Method::GET, &path)
+            .request_without_timeout(Method::GET, &path)
             .map_err(TransportError::Argument)?
             .headers(upgrade_headers(&key));
         let response = http.send(request).await?;
@@ -64,9 +64,9 @@ impl WebSocket {
         {
             return Err(TransportError::NoWebSocket);
         }
-        let stream = response.upgrade().await.map_err(TransportError::of_call)?;
-        let stream = Some(begin(TextAsBinary::new(stream, sizes), sizes).await);
-        Ok(Self { stream, sizes, swollen: false })
+        let stream = response.upgrade().await.map_err(TransportError::from_request)?;
+        let stream = Some(wrap(TextAsBinary::new(stream, sizes), sizes).await);
+        Ok(Self { stream, sizes, oversized: false })
     }
 
     /// What comes next. May be dropped and called again without losing anything.
@@ -75,8 +75,8 @@ impl WebSocket {
         let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
         match stream.next().await {
             Some(Ok(WsMessage::Binary(bytes))) => {
-                self.swollen = bytes.len() >= LARGE;
-                Ok(Received::Frame(stream.get_mut().whole(bytes)))
+                self.oversized = bytes.len() >= LARGE;
+                Ok(Received::Frame(stream.get_mut().take_message(bytes)))
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
             // After a close frame the stream ends by itself; its end is the event.
@@ -94,12 +94,12 @@ impl WebSocket {
     /// Goes on with a new tungstenite on the same connection. Nothing is lost: the old one has read
     /// to the end of a frame and no further, and has nothing left to write, else it stays.
     async fn shrink(&mut self) {
-        if std::mem::take(&mut self.swollen)
+        if std::mem::take(&mut self.oversized)
             && let Some(stream) = &mut self.stream
             && matches!(stream.flush().now_or_never(), Some(Ok(())))
             && let Some(stream) = self.stream.take()
         {
-            self.stream = Some(begin(stream.into_inner(), self.sizes).await);
+            self.stream = Some(wrap(stream.into_inner(), self.sizes).await);
         }
     }
 
@@ -139,7 +139,7 @@ impl WebSocket {
     }
 }
 
-async fn begin(stream: TextAsBinary<reqwest::Upgraded>, sizes: Sizes) -> Stream {
+async fn wrap(stream: TextAsBinary<reqwest::Upgraded>, sizes: Sizes) -> WsStream {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(sizes.max))
@@ -169,7 +169,7 @@ fn upgrade_headers(key: &str) -> HeaderMap {
 async fn refused(mut response: reqwest::Response) -> TransportError {
     let status = response.status().as_u16();
     let text = match response.chunk().await {
-        Ok(Some(chunk)) => shown(&String::from_utf8_lossy(&chunk[..chunk.len().min(200)])),
+        Ok(Some(chunk)) => one_line(&String::from_utf8_lossy(&chunk[..chunk.len().min(200)])),
         _ => String::new(),
     };
     match status {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::large::{self, Sizes, Turn};
+use super::large::{self, LargeTurn, Sizes};
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
@@ -35,36 +35,36 @@ const MAX_HEADER: usize = 10;
 /// a frame ends, at the latest: who has parsed that has nothing of the next one yet.
 pub(in crate::octoprint) struct TextAsBinary<S> {
     stream: S,
-    at: At,
+    state: ReadState,
     header: Header,
     sizes: Sizes,
     /// The size of the present message as far as it is known.
     message: u64,
-    turn: Turn,
+    turn: LargeTurn,
     /// The message whose place an empty one has taken.
-    beside: Option<Bytes>,
+    detached: Option<Bytes>,
     /// Whether a part of a message has come since that was asked last.
     moved: bool,
 }
 
 /// Where in a frame the stream is.
-enum At {
+enum ReadState {
     /// In the header.
     Header,
     /// The header is read, and handed over from here on.
-    Handing(usize),
+    ReplayingHeader(usize),
     /// So much of the payload is to come.
     Payload(u64),
     /// In the payload of a large message, of which so much is to come.
-    Beside(BytesMut, usize),
+    Detached(BytesMut, usize),
 }
 
 impl<S> TextAsBinary<S> {
     /// `stream` must stand at the start of a frame.
     pub(in crate::octoprint) fn new(stream: S, sizes: Sizes) -> Self {
-        let (header, turn) = (Header::default(), Turn::default());
-        let (message, beside, moved) = (0, None, false);
-        Self { stream, at: At::Header, header, sizes, message, turn, beside, moved }
+        let (header, turn) = (Header::default(), LargeTurn::default());
+        let (message, detached, moved) = (0, None, false);
+        Self { stream, state: ReadState::Header, header, sizes, message, turn, detached, moved }
     }
 
     /// Whether a part of a message has come since this was asked last, or one waits for its turn.
@@ -73,52 +73,52 @@ impl<S> TextAsBinary<S> {
     }
 
     /// The message that was read as `message`, with the turn where it has one.
-    pub(in crate::octoprint) fn whole(&mut self, message: Bytes) -> Bytes {
-        let message = match self.beside.take() {
-            Some(beside) if message.is_empty() => beside,
+    pub(in crate::octoprint) fn take_message(&mut self, message: Bytes) -> Bytes {
+        let message = match self.detached.take() {
+            Some(detached) if message.is_empty() => detached,
             _ => message,
         };
         self.turn.attach(message)
     }
 
     /// What follows the header that has just been read.
-    fn after_header(&mut self) -> At {
+    fn after_header(&mut self) -> ReadState {
         let (length, data) = (self.header.payload(), !self.header.is_control());
         let whole = self.header.is_whole_message() && self.message == 0;
         if data {
             self.message = self.message.saturating_add(length);
         }
         match usize::try_from(length) {
-            Ok(length) if whole && length > large::KEPT && length <= self.sizes.max => {
-                At::Beside(BytesMut::with_capacity(large::room(length)), length)
+            Ok(length) if whole && length > large::SMALL && length <= self.sizes.max => {
+                ReadState::Detached(BytesMut::with_capacity(large::capacity(length)), length)
             }
             // One that is too large ends the connection at its header.
-            _ => At::Handing(0),
+            _ => ReadState::ReplayingHeader(0),
         }
     }
 
     /// The header is handed over.
-    fn after_handing(&mut self) -> At {
+    fn after_replay(&mut self) -> ReadState {
         match self.header.payload() {
             0 => self.frame_is_over(),
-            left => At::Payload(left),
+            left => ReadState::Payload(left),
         }
     }
 
-    fn frame_is_over(&mut self) -> At {
+    fn frame_is_over(&mut self) -> ReadState {
         if self.header.ends_message() {
             self.message = 0;
         }
         self.header = Header::default();
-        At::Header
+        ReadState::Header
     }
 
     /// A large message is read: an empty one takes its place.
-    fn put_beside(&mut self, message: Bytes) -> At {
-        self.beside = Some(message);
+    fn finish_detached(&mut self, message: Bytes) -> ReadState {
+        self.detached = Some(message);
         self.message = 0;
         self.header = Header::of_empty_message();
-        At::Handing(0)
+        ReadState::ReplayingHeader(0)
     }
 }
 
@@ -209,8 +209,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while buf.remaining() > 0 {
-            match std::mem::replace(&mut this.at, At::Header) {
-                At::Header => {
+            match std::mem::replace(&mut this.state, ReadState::Header) {
+                ReadState::Header => {
                     let mut bytes = [0; MAX_HEADER];
                     let mut part = ReadBuf::new(&mut bytes[..this.header.missing()]);
                     if ready!(this.poll_into(cx, &mut part))? == 0 {
@@ -218,34 +218,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                     }
                     this.header.add(part.filled());
                     if this.header.missing() == 0 {
-                        this.at = this.after_header();
+                        this.state = this.after_header();
                     }
                 }
-                At::Handing(from) => {
+                ReadState::ReplayingHeader(from) => {
                     let header = &this.header.bytes[from..this.header.len];
                     let part = header.len().min(buf.remaining());
                     buf.put_slice(&header[..part]);
-                    this.at = match from + part == this.header.len {
-                        true => this.after_handing(),
-                        false => At::Handing(from + part),
+                    this.state = match from + part == this.header.len {
+                        true => this.after_replay(),
+                        false => ReadState::ReplayingHeader(from + part),
                     };
                     return Poll::Ready(Ok(()));
                 }
-                At::Payload(left) => {
-                    this.at = At::Payload(left);
+                ReadState::Payload(left) => {
+                    this.state = ReadState::Payload(left);
                     ready!(this.poll_turn(cx));
                     let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
                     let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
                     let read = ready!(this.poll_into(cx, &mut part))?;
                     buf.advance(read);
                     this.moved |= read > 0;
-                    this.at = match left - read as u64 {
+                    this.state = match left - read as u64 {
                         0 => this.frame_is_over(),
-                        left => At::Payload(left),
+                        left => ReadState::Payload(left),
                     };
                     return Poll::Ready(Ok(()));
                 }
-                At::Beside(mut room, length) => {
+                ReadState::Detached(mut room, length) => {
                     let read = match this.poll_turn(cx) {
                         Poll::Ready(()) => {
                             let mut rest = (&mut room).limit(length);
@@ -256,16 +256,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                     let read = match read {
                         Poll::Ready(read) => read?,
                         Poll::Pending => {
-                            this.at = At::Beside(room, length);
+                            this.state = ReadState::Detached(room, length);
                             return Poll::Pending;
                         }
                     };
                     this.moved |= read > 0;
-                    this.at = match (read, length - read) {
+                    this.state = match (read, length - read) {
                         // The end of the stream, in the midst of a message.
                         (0, _) => return Poll::Ready(Ok(())),
-                        (_, 0) => this.put_beside(room.freeze()),
-                        (_, left) => At::Beside(room, left),
+                        (_, 0) => this.finish_detached(room.freeze()),
+                        (_, left) => ReadState::Detached(room, left),
                     };
                 }
             }
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_large_message_is_beside_the_stream() {
-        let large = vec![b'x'; large::KEPT + 1];
+        let large = vec![b'x'; large::SMALL + 1];
         let mut stream = frame(TEXT, b"a[1]");
         stream.extend(frame(TEXT, &large));
         stream.extend(frame(0x9, b"ping"));
@@ -349,13 +349,13 @@ mod tests {
         for cut in [1, 2, 7, 2048] {
             let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
             assert_eq!(read_all(&mut filtered, cut).0, expected);
-            assert_eq!(filtered.whole(Bytes::from_static(b"not it")).len(), 6);
+            assert_eq!(filtered.take_message(Bytes::from_static(b"not it")).len(), 6);
             let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
             let _ = read_all(&mut filtered, cut);
-            assert_eq!(filtered.whole(Bytes::new()), large);
-            assert_eq!(filtered.whole(Bytes::new()), "", "it was one message");
+            assert_eq!(filtered.take_message(Bytes::new()), large);
+            assert_eq!(filtered.take_message(Bytes::new()), "", "it was one message");
             // One that is too large is for tungstenite to refuse.
-            let mut refused = TextAsBinary::new(&stream[..], sizes(usize::MAX, large::KEPT));
+            let mut refused = TextAsBinary::new(&stream[..], sizes(usize::MAX, large::SMALL));
             assert_eq!(read_all(&mut refused, cut).0.len(), stream.len());
         }
     }
@@ -365,7 +365,7 @@ mod tests {
         fn only_the_opcode_of_text_changes(
             frames in proptest::collection::vec((0u8..16, 0usize..400), 1..8),
             // The largest that goes through the stream, with the longest kind of length.
-            long in prop_oneof![Just(0usize), Just(large::KEPT)],
+            long in prop_oneof![Just(0usize), Just(large::SMALL)],
             cut in 1usize..500,
         ) {
             let stream = |text: u8| -> Vec<u8> {

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::large::{self, Sizes, Turn};
+use super::large::{self, LargeTurn, Sizes};
 use super::received::{Received, TransportError, session_path};
 use crate::octoprint::rest::client::Rest;
 
@@ -27,22 +27,22 @@ type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
 pub(in crate::octoprint) struct Xhr {
     rest: Rest,
     session: String,
-    stream: Stream,
+    stream: XhrStream,
     lines: Lines,
     /// Of a line that is larger than this, one is read at a time in the process.
     large: usize,
-    turn: Turn,
+    turn: LargeTurn,
     sending: Option<Sending>,
     queue: VecDeque<String>,
 }
 
 /// OctoPrint ends a stream after 128 KiB; the session goes on in another one.
-enum Stream {
+enum XhrStream {
     Open(Response),
     Reopening(Reopening),
 }
 
-enum Event {
+enum XhrEvent {
     Chunk(Option<Bytes>),
     Reopened(Response),
     Sent,
@@ -54,8 +54,8 @@ impl Xhr {
         sizes: Sizes,
     ) -> Result<Self, TransportError> {
         let session = session_path();
-        let stream = Stream::Open(stream(rest.clone(), session.clone()).await?);
-        let (lines, turn) = (Lines::new(sizes.max), Turn::default());
+        let stream = XhrStream::Open(stream(rest.clone(), session.clone()).await?);
+        let (lines, turn) = (Lines::new(sizes.max), LargeTurn::default());
         let (sending, queue) = (None, VecDeque::new());
         Ok(Self { rest, session, stream, lines, large: sizes.large, turn, sending, queue })
     }
@@ -80,16 +80,16 @@ impl Xhr {
                 self.sending = self.queue.pop_front().map(|text| self.sending(text));
             }
             match self.event().await? {
-                Event::Chunk(Some(chunk)) => self.lines.add(&chunk)?,
-                Event::Chunk(None) => {
+                XhrEvent::Chunk(Some(chunk)) => self.lines.add(&chunk)?,
+                XhrEvent::Chunk(None) => {
                     let next = stream(self.rest.clone(), self.session.clone());
-                    self.stream = Stream::Reopening(Box::pin(async move {
+                    self.stream = XhrStream::Reopening(Box::pin(async move {
                         let next = timeout(REOPEN_TIMEOUT, next).await;
                         next.unwrap_or(Err(TransportError::OpenTimeout))
                     }));
                 }
-                Event::Reopened(response) => self.stream = Stream::Open(response),
-                Event::Sent => {
+                XhrEvent::Reopened(response) => self.stream = XhrStream::Open(response),
+                XhrEvent::Sent => {
                     self.sending = None;
                     return Ok(Received::Alive);
                 }
@@ -97,7 +97,7 @@ impl Xhr {
         }
     }
 
-    async fn event(&mut self) -> Result<Event, TransportError> {
+    async fn event(&mut self) -> Result<XhrEvent, TransportError> {
         let sending = async {
             match &mut self.sending {
                 Some(sending) => sending.await,
@@ -110,16 +110,16 @@ impl Xhr {
                 poll_fn(|cx| self.turn.poll(cx)).await;
             }
             match &mut self.stream {
-                Stream::Open(response) => match response.chunk().await {
-                    Ok(chunk) => Ok(Event::Chunk(chunk)),
-                    Err(error) => Err(TransportError::of_call(error)),
+                XhrStream::Open(response) => match response.chunk().await {
+                    Ok(chunk) => Ok(XhrEvent::Chunk(chunk)),
+                    Err(error) => Err(TransportError::from_request(error)),
                 },
-                Stream::Reopening(next) => next.await.map(Event::Reopened),
+                XhrStream::Reopening(next) => next.await.map(XhrEvent::Reopened),
             }
         };
         tokio::select! {
             event = stream => event,
-            sent = sending => sent.map(|()| Event::Sent),
+            sent = sending => sent.map(|()| XhrEvent::Sent),
         }
     }
 
@@ -147,7 +147,7 @@ async fn stream(rest: Rest, session: String) -> Result<Response, TransportError>
 }
 
 async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, TransportError> {
-    let request = rest.http().endless(Method::POST, path);
+    let request = rest.http().request_without_timeout(Method::POST, path);
     let request = request.map_err(TransportError::Argument)?;
     let request = request.header(reqwest::header::CONTENT_TYPE, "text/plain;charset=UTF-8");
     Ok(rest.http().send(request.body(body)).await?)
@@ -171,7 +171,7 @@ impl Lines {
     fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
         let (used, needed) = (self.buffer.len(), self.buffer.len() + chunk.len());
         if needed > self.buffer.capacity() {
-            self.buffer.reserve(large::room(needed.max(2 * used)) - used);
+            self.buffer.reserve(large::capacity(needed.max(2 * used)) - used);
         }
         self.buffer.extend_from_slice(chunk);
         self.moved = true;
@@ -219,12 +219,12 @@ mod tests {
     #[test]
     fn the_room_of_a_large_line_is_given_back() {
         let mut lines = Lines::new(usize::MAX);
-        lines.add(&[b'x'; large::KEPT]).unwrap();
-        assert!(lines.next().is_none() && lines.buffer.capacity() == large::KEPT);
+        lines.add(&[b'x'; large::SMALL]).unwrap();
+        assert!(lines.next().is_none() && lines.buffer.capacity() == large::SMALL);
         lines.add(b"x").unwrap();
-        assert_eq!(lines.buffer.capacity(), large::room(large::KEPT + 1));
+        assert_eq!(lines.buffer.capacity(), large::capacity(large::SMALL + 1));
         lines.add(b"\nh\n").unwrap();
-        assert_eq!(lines.next().map(|line| line.len()), Some(large::KEPT + 2));
+        assert_eq!(lines.next().map(|line| line.len()), Some(large::SMALL + 2));
         assert!(lines.buffer.capacity() < 100, "{}", lines.buffer.capacity());
         assert_eq!(lines.next().as_deref(), Some(&b"h\n"[..]));
     }
