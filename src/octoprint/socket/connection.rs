@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dispatcher::{Dispatcher, Order, TaskEvent};
 use super::failure::{ConnectionEnd, SocketError, UnreadableFrames};
-use super::options::{SocketOptions, Subscription};
+use super::options::SocketOptions;
 use super::relogin::{AllStale, BackgroundCall, BackgroundResult, Relogin, knows_subscribe};
 use super::status::SocketState;
 use crate::octoprint::rest::client::{CurrentUser, Rest};
@@ -18,20 +18,20 @@ use crate::octoprint::wire::message::{Message, MessageKind, ReauthReason};
 use crate::octoprint::wire::received::{Received, TransportError};
 use crate::octoprint::wire::transport::{Link, Transport, decode};
 
-/// How far a connection has come.
+/// The progress of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConnectionPhase {
+pub(super) enum Stage {
     /// Waiting for `o`.
     Opening,
     /// Waiting for `connected`.
     Greeting,
-    /// `auth` is sent; waiting for the proof that it was accepted.
+    /// `auth` was sent; waiting for proof that it was accepted.
     Authenticating,
     /// Logged in.
     Live,
-    /// Logging in once more on a connection that was live. What comes meanwhile proves nothing.
+    /// Renewing the login of a live connection. Messages received meanwhile prove nothing.
     Renewing,
-    /// Logged in once more on a connection that was live; waiting for the proof.
+    /// Renewed the login of a live connection; waiting for proof that it was accepted.
     Reproving,
 }
 
@@ -45,28 +45,28 @@ pub(super) struct Connection<'a> {
     options: &'a SocketOptions,
     rest: &'a Rest,
     dispatcher: &'a mut Dispatcher,
-    /// There was one before that was proven.
+    /// Whether the socket was logged in before.
     is_reconnect: bool,
     link: Link,
     login: Login,
     number: u64,
-    pub(super) phase: ConnectionPhase,
-    /// Its login was proven.
+    pub(super) phase: Stage,
+    /// Whether the login was proven.
     pub(super) proven: bool,
-    /// It was logged in for so long that it counts as stable.
+    /// Whether the login lasted for [`SocketOptions::stable_after`].
     pub(super) stable: bool,
-    /// When the present phase must be over.
+    /// Deadline of the current phase.
     phase_ends: Option<Instant>,
     last_received: Instant,
     pinged: bool,
     /// When the connection counts as stable.
     stable_at: Option<Instant>,
     relogin: Relogin,
-    /// Whether this OctoPrint answers a new subscription with its state.
+    /// Whether this OctoPrint knows `subscribe`.
     subscribes: bool,
     unreadable: UnreadableFrames,
     background: BackgroundCall,
-    /// The throttle factor that OctoPrint knows of: a new socket starts at 1.
+    /// The throttle factor that OctoPrint uses; 1 for a new connection.
     factor: u32,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Connection<'a> {
             link,
             login,
             number,
-            phase: ConnectionPhase::Opening,
+            phase: Stage::Opening,
             proven: false,
             stable: false,
             phase_ends: Some(now + options.connect_timeout),
@@ -104,42 +104,40 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Closes it, which it is told.
+    /// Closes the connection with a close frame.
     pub(super) async fn close(self) {
         self.link.close().await;
     }
 
-    /// Lives until it fails, or an order ends it.
+    /// Runs until the connection fails or an order ends it.
     pub(super) async fn run(&mut self) -> ConnectionEnd {
         loop {
             let deadline = self.deadline();
             let next = next(&mut self.link, &mut self.background, deadline);
             let done = match self.dispatcher.next_event(next).await {
                 TaskEvent::Ready(event) => self.event(event).await,
-                // It is connected already.
                 TaskEvent::Order(Order::Connect) => Ok(()),
                 TaskEvent::Order(order) => Err(order.into()),
                 TaskEvent::Send(text) => self.link.send(text).await.map_err(ConnectionEnd::from),
                 TaskEvent::RateChanged => self.send_factor().await,
             };
-            if let Err(over) = done {
-                return over;
+            if let Err(end) = done {
+                return end;
             }
         }
     }
 
-    /// The next moment at which something is due.
+    /// Returns when the next timer is due.
     fn deadline(&self) -> Instant {
         let SocketOptions { ping_after, dead_after, .. } = self.options;
         let silence = self.last_received + if self.pinged { *dead_after } else { *ping_after };
-        // One login at a time: a burst that comes meanwhile waits for its end.
+        // One login at a time: a burst of requests waits for its end.
         let reauth = self.relogin.due().filter(|_| self.background.is_idle());
         [self.phase_ends, self.stable_at, reauth].into_iter().flatten().fold(silence, Instant::min)
     }
 
-    /// The login that was shown last is proven.
     fn live(&mut self) {
-        self.phase = ConnectionPhase::Live;
+        self.phase = Stage::Live;
         self.phase_ends = None;
         self.stable_at = Some(Instant::now() + self.options.stable_after);
     }
@@ -148,11 +146,11 @@ impl<'a> Connection<'a> {
         match event {
             ConnectionEvent::Received(received) => {
                 let received = received?;
-                // That a call was accepted says nothing of the stream that its answer comes on.
+                // An accepted call does not prove that the stream with its answer is alive.
                 if !matches!(received, Received::Alive) || !self.answers_on_the_stream() {
                     self.last_received = Instant::now();
                     self.pinged = false;
-                    // What moved until now is last_received: the next question is for what comes from here on.
+                    // Resets the progress, which is accounted for.
                     let _ = self.link.is_receiving();
                 }
                 match received {
@@ -177,8 +175,8 @@ impl<'a> Connection<'a> {
             Frame::Messages(decoded) => self.messages(decoded).await,
             Frame::Open | Frame::Heartbeat => {
                 self.unreadable.readable();
-                if frame == Frame::Open && self.phase == ConnectionPhase::Opening {
-                    self.phase = ConnectionPhase::Greeting;
+                if frame == Frame::Open && self.phase == Stage::Opening {
+                    self.phase = Stage::Greeting;
                 }
                 Ok(())
             }
@@ -206,10 +204,10 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Passes over what could not be read.
+    /// Counts and logs a frame or element that cannot be read.
     fn skip(&mut self, what: &dyn std::fmt::Display) {
         self.dispatcher.count_decode_error();
-        self.unreadable.complain(what, &self.options.url);
+        self.unreadable.log_once(what, &self.options.url);
     }
 
     async fn message(&mut self, message: Message) -> Result<(), ConnectionEnd> {
@@ -217,10 +215,9 @@ impl<'a> Connection<'a> {
         let greeted = !auth_sent && *message.kind() == MessageKind::Connected;
         match message.kind() {
             MessageKind::Connected if greeted => self.subscribes = knows_subscribe(&message),
-            // Before a login is shown there is none to be renewed.
             MessageKind::ReauthRequired if auth_sent => {
                 self.relogin.requested(ReauthReason::of(&message), Instant::now());
-                // Whether it holds is decided by the proof of the next login.
+                // Restarts once the next login is proven.
                 self.stable_at = None;
             }
             MessageKind::History if self.options.subscription.state => self.prove(),
@@ -231,28 +228,24 @@ impl<'a> Connection<'a> {
         if greeted { self.subscribe_and_authenticate().await } else { Ok(()) }
     }
 
-    /// Whether it was said what is wanted, and who asks.
     fn auth_sent(&self) -> bool {
-        !matches!(self.phase, ConnectionPhase::Opening | ConnectionPhase::Greeting)
+        !matches!(self.phase, Stage::Opening | Stage::Greeting)
     }
 
-    /// What proves a login has come.
+    /// Handles a message that OctoPrint sends only after it accepted a login.
     fn prove(&mut self) {
         match self.phase {
-            ConnectionPhase::Authenticating => self.proven(),
-            ConnectionPhase::Reproving => self.live(),
-            ConnectionPhase::Opening
-            | ConnectionPhase::Greeting
-            | ConnectionPhase::Live
-            | ConnectionPhase::Renewing => {}
+            Stage::Authenticating => self.proven(),
+            Stage::Reproving => self.live(),
+            Stage::Opening | Stage::Greeting | Stage::Live | Stage::Renewing => {}
         }
     }
 
-    /// Says what is wanted, how often, and who asks: in this order, for what is pushed follows
-    /// `auth` at once.
+    /// Sends subscription, throttle factor and login, in this order: OctoPrint starts to push right
+    /// after `auth`.
     async fn subscribe_and_authenticate(&mut self) -> Result<(), ConnectionEnd> {
         let subscription = self.options.subscription.payload();
-        self.phase = ConnectionPhase::Authenticating;
+        self.phase = Stage::Authenticating;
         self.link.send(frame::encode("subscribe", &subscription)).await?;
         self.dispatcher.update_status(|status| status.state = SocketState::Authenticating);
         self.send_factor().await?;
@@ -262,49 +255,44 @@ impl<'a> Connection<'a> {
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
         let text = frame::auth(&self.login.name, &self.login.session);
         self.link.send(text).await?;
-        if self.phase == ConnectionPhase::Authenticating {
+        if self.phase == Stage::Authenticating {
             self.phase_ends = Some(Instant::now() + self.options.connect_timeout * 2);
         }
         Ok(())
     }
 
-    /// Has OctoPrint prove a login on a connection that was live before. It is silent to a second
-    /// `auth`, but not to [`Connection::request_history`].
+    /// Requests proof of a renewed login. OctoPrint does not answer a second `auth`, but it does
+    /// answer [`Connection::request_history`].
     async fn request_proof(&mut self) -> Result<(), ConnectionEnd> {
-        if self.phase == ConnectionPhase::Authenticating {
-            // A first login that is accepted has a `history` of its own.
+        if self.phase == Stage::Authenticating {
+            // OctoPrint sends a `history` after the first login by itself.
             return Ok(());
         }
-        // The proof of an earlier login may have come during this one.
         self.is_provable()?;
-        self.phase = ConnectionPhase::Reproving;
+        self.phase = Stage::Reproving;
         self.request_history().await?;
         self.phase_ends = Some(Instant::now() + self.options.proof_timeout);
         Ok(())
     }
 
-    /// OctoPrint sends a `history` when the state is subscribed to that was not before. A
-    /// subscription that changes nothing has no answer.
     async fn request_history(&mut self) -> Result<(), TransportError> {
-        let subscription = &self.options.subscription;
-        let without_state = Subscription { state: false, ..subscription.clone() };
-        for subscription in [without_state.payload(), subscription.payload()] {
+        for subscription in self.options.subscription.history_request() {
             self.link.send(frame::encode("subscribe", &subscription)).await?;
         }
         Ok(())
     }
 
-    /// Whether a sign of life that is asked for comes with the messages. A WebSocket answers itself;
-    /// XHR streaming can do it on a connection that is logged in, where OctoPrint knows subscriptions.
+    /// Whether OctoPrint answers a request for a sign of life on the stream of messages. On XHR
+    /// streaming it does once logged in, if it knows `subscribe`. A WebSocket has its own pings.
     fn answers_on_the_stream(&self) -> bool {
         self.link.transport() == Transport::XhrStreaming
-            && self.phase == ConnectionPhase::Live
+            && self.phase == Stage::Live
             && self.is_provable().is_ok()
     }
 
-    /// Asks for a sign of life. Where nothing is pushed, as while the printer is off, OctoPrint has no
-    /// heartbeat for XHR streaming, and proxies end a stream that is idle for half a minute: then
-    /// a `history` goes over it.
+    /// Requests a sign of life. While the printer is off, OctoPrint pushes nothing and XHR streaming
+    /// has no heartbeat, and proxies close a stream that is idle for half a minute. A `history`
+    /// keeps it open.
     async fn request_sign_of_life(&mut self) -> Result<(), TransportError> {
         if self.answers_on_the_stream() {
             self.request_history().await
@@ -313,7 +301,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends the throttle factor if OctoPrint has another one.
+    /// Sends the throttle factor if it changed.
     async fn send_factor(&mut self) -> Result<(), ConnectionEnd> {
         let factor = self.dispatcher.factor();
         if !self.auth_sent() || factor == self.factor {
@@ -324,7 +312,6 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The login was accepted.
     fn proven(&mut self) {
         self.live();
         self.proven = true;
@@ -352,7 +339,7 @@ impl<'a> Connection<'a> {
             self.dispatcher.update_status(|status| status.attempt = 0);
         }
         if self.link.is_receiving() {
-            // A large message is on its way: it is waited for as long as it moves.
+            // A large message is arriving: the connection stays while there is progress.
             self.last_received = now;
             self.pinged = false;
             if due(self.phase_ends) {
@@ -376,19 +363,17 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// A phase has lasted too long.
     fn phase_timed_out(&mut self) -> Result<(), ConnectionEnd> {
         match self.phase {
-            ConnectionPhase::Opening | ConnectionPhase::Greeting => {
+            Stage::Opening | Stage::Greeting => {
                 return Err(SocketError::NoGreeting(self.link.transport()).into());
             }
-            ConnectionPhase::Reproving => {
+            Stage::Reproving => {
                 return Err(SocketError::NotProvenAgain(self.options.proof_timeout).into());
             }
-            ConnectionPhase::Authenticating | ConnectionPhase::Live | ConnectionPhase::Renewing => {
-            }
+            Stage::Authenticating | Stage::Live | Stage::Renewing => {}
         }
-        // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
+        // OctoPrint does not answer `auth` if the user lacks a permission. REST has the permissions.
         self.phase_ends = None;
         self.background.fetch_current_user(self.rest.clone());
         Ok(())
@@ -398,11 +383,11 @@ impl<'a> Connection<'a> {
     fn log_in_again(&mut self) -> Result<(), ConnectionEnd> {
         let begun = self.relogin.begin().map_err(|AllStale| SocketError::Stale)?;
         let Some(reason) = begun else { return Ok(()) };
-        if self.phase != ConnectionPhase::Authenticating {
+        if self.phase != Stage::Authenticating {
             self.is_provable()?;
-            self.phase = ConnectionPhase::Renewing;
+            self.phase = Stage::Renewing;
         }
-        // The login decides now, not the timer.
+        // The login has its own timeout.
         self.phase_ends = None;
         let url = public_url(&self.options.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
@@ -410,7 +395,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Only a `history` proves a new login on a live connection, and not on every one would it come.
+    /// Fails if OctoPrint cannot prove a renewed login, which takes a `history`.
     fn is_provable(&self) -> Result<(), ConnectionEnd> {
         let provable = self.subscribes && self.options.subscription.state;
         if provable { Ok(()) } else { Err(SocketError::Unprovable.into()) }
@@ -423,10 +408,8 @@ impl<'a> Connection<'a> {
                 self.authenticate().await?;
                 self.request_proof().await
             }
-            // The proof came while the question was on its way.
-            BackgroundResult::CurrentUser(_) if self.phase != ConnectionPhase::Authenticating => {
-                Ok(())
-            }
+            // The proof arrived during the call.
+            BackgroundResult::CurrentUser(_) if self.phase != Stage::Authenticating => Ok(()),
             BackgroundResult::CurrentUser(Ok(CurrentUser {
                 name: Some(name),
                 permissions,
@@ -439,7 +422,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// What comes next. May be dropped and called again without losing anything.
+/// Waits for the next event. Cancel-safe.
 async fn next(
     link: &mut Link,
     background: &mut BackgroundCall,

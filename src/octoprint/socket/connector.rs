@@ -1,9 +1,9 @@
-//! The task of a socket: connects, again and again, as the list of timeouts says.
+//! The task of a socket: connects, and reconnects with the delays of the list of timeouts.
 
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
-use super::connection::{Connection, ConnectionPhase};
+use super::connection::{Connection, Stage};
 use super::dispatcher::{Dispatcher, Order};
 use super::failure::{ConnectionEnd, Outage, SocketError};
 use super::fallback::Fallback;
@@ -49,7 +49,7 @@ impl Connector {
         }
     }
 
-    /// Boxed: a future holds its arguments twice.
+    /// Runs until ordered to close. Boxed, because a future stores its arguments twice.
     pub(super) async fn run(mut self: Box<Self>) {
         let mut order = Order::Disconnect;
         loop {
@@ -66,7 +66,7 @@ impl Connector {
         });
     }
 
-    /// Does nothing but obey. Who has given up shows that until told something.
+    /// Waits for an order. A socket that has given up stays in state `failed` meanwhile.
     async fn idle(&mut self) -> Order {
         self.dispatcher.update_status(|status| {
             if status.state != SocketState::Failed {
@@ -76,15 +76,16 @@ impl Connector {
             status.transport = None;
             status.next_attempt_in = None;
         });
-        let told = self.dispatcher.run_unless_ordered(false, std::future::pending::<()>()).await;
-        let order = told.err().unwrap_or(Order::Disconnect);
+        let interrupted =
+            self.dispatcher.run_unless_ordered(false, std::future::pending::<()>()).await;
+        let order = interrupted.err().unwrap_or(Order::Disconnect);
         if order == Order::Disconnect {
             self.dispatcher.update_status(|status| status.state = SocketState::Disconnected);
         }
         order
     }
 
-    /// Connects, and again whenever that fails, until told something else or given up.
+    /// Connects and reconnects until an order comes or the attempts are given up.
     async fn stay_connected(&mut self) -> Order {
         self.backoff.reset();
         loop {
@@ -108,7 +109,7 @@ impl Connector {
         }
     }
 
-    /// One attempt, and the life of the connection that comes of it.
+    /// Makes one attempt and runs the connection, if there is one.
     async fn attempt(&mut self) -> ConnectionEnd {
         self.dispatcher.update_status(|status| {
             status.state = SocketState::Connecting;
@@ -117,7 +118,7 @@ impl Connector {
         });
         let (link, login) = match self.open().await {
             Ok(opened) => opened,
-            Err(over) => return over,
+            Err(end) => return end,
         };
         self.outage.opened();
         self.connections += 1;
@@ -131,9 +132,9 @@ impl Connector {
             &mut self.dispatcher,
             self.connected_before,
         );
-        let over = connection.run().await;
+        let end = connection.run().await;
         let Connection { phase, proven, stable, .. } = connection;
-        if let ConnectionEnd::Ordered(_) = over {
+        if let ConnectionEnd::Ordered(_) = end {
             connection.close().await;
         }
         if stable {
@@ -144,23 +145,23 @@ impl Connector {
             self.last_failure = None;
             self.outage.connected();
         }
-        let is_silent = matches!(phase, ConnectionPhase::Opening | ConnectionPhase::Greeting);
+        let is_silent = matches!(phase, Stage::Opening | Stage::Greeting);
         if !is_silent {
             self.fallback.greeted(transport);
         }
-        match &over {
+        match &end {
             ConnectionEnd::Failed(_) if is_silent => {
-                self.handle_silent_connection(transport).await.err().unwrap_or(over)
+                self.handle_silent_connection(transport).await.err().unwrap_or(end)
             }
-            ConnectionEnd::Failed(failure) if phase != ConnectionPhase::Authenticating => {
+            ConnectionEnd::Failed(failure) if phase != Stage::Authenticating => {
                 self.outage.lost(failure);
-                over
+                end
             }
-            _ => over,
+            _ => end,
         }
     }
 
-    /// Logs in and opens a transport, when it is this socket's turn.
+    /// Waits for this socket's turn, logs in and opens a transport.
     async fn open(&mut self) -> Result<(Link, Login), ConnectionEnd> {
         let (limit, rest) = (self.options.connect_timeout, self.rest.clone());
         if let Some(turns) = &self.options.turns {
@@ -175,7 +176,7 @@ impl Connector {
         Ok((self.open_transport().await?, login))
     }
 
-    /// Opens the transport that is to be tried, and the other one where that is blocked.
+    /// Opens the preferred transport, or XHR streaming if WebSocket is blocked.
     async fn open_transport(&mut self) -> Result<Link, ConnectionEnd> {
         if self.fallback.transport(Instant::now()) == Transport::XhrStreaming {
             let opened = self.open_xhr().await?;
@@ -191,7 +192,7 @@ impl Connector {
             return Err(failed.into());
         }
         tracing::warn!(url = self.url, "{}; trying XHR streaming", causes::text(&failed));
-        // The first failure is the one worth telling.
+        // If both fail, the first error is the useful one.
         let opened = self.open_xhr().await?;
         Ok(opened.map_err(|_| {
             self.fallback.xhr_failed();
@@ -204,7 +205,7 @@ impl Connector {
         self.dispatcher.run_unless_ordered(true, open_xhr(&self.rest, limit, sizes)).await
     }
 
-    /// A WebSocket failed. Yields whether to move to XHR streaming.
+    /// Handles a failed WebSocket. Returns whether to fall back to XHR streaming.
     async fn websocket_failed(&mut self, failure: WebSocketFailure) -> Result<bool, Order> {
         let asked = sockjs_is_there(self.rest.http(), self.options.connect_timeout);
         let there = self.fallback.needs_sockjs_check(failure)
@@ -212,7 +213,7 @@ impl Connector {
         Ok(self.fallback.websocket_failed(failure, there, Instant::now()))
     }
 
-    /// Draws the conclusion from a connection that carried not even `connected`.
+    /// Handles a connection that failed before it carried `connected`.
     async fn handle_silent_connection(
         &mut self,
         transport: Transport,
@@ -233,7 +234,7 @@ impl Connector {
         Ok(())
     }
 
-    /// Says once what went wrong and what comes next: how long to wait, or `None` to give up.
+    /// Logs and publishes a failure. Returns the delay before the next attempt; `None` to give up.
     fn failed(&mut self, failure: &SocketError) -> Option<std::time::Duration> {
         let text = match failure {
             SocketError::Login(error) => self.options.credentials.describe_failure(error),
@@ -244,7 +245,7 @@ impl Connector {
         self.outage.begin_wait(failure, pause.is_some());
         let next = match pause {
             Some(pause) => format!("next attempt in {}", humantime::format_duration(pause)),
-            None => "giving up until told to reconnect".to_owned(),
+            None => "giving up until a reconnect is requested".to_owned(),
         };
         if self.last_failure.as_ref() == Some(&text) && pause.is_some() {
             tracing::debug!(url = self.url, "{text}; {next}");

@@ -1,5 +1,5 @@
-//! What a socket's task does whether connected or not: it obeys, hands out the messages, measures
-//! how long they take, and shows how things are.
+//! The part of a socket's task that runs with and without a connection: it executes commands,
+//! dispatches messages, measures processing times, and publishes the status.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,42 +17,42 @@ use super::status::{AtomicCounters, RateMode, Status};
 use crate::octoprint::wire::message::Message;
 use crate::receipt::{Receipt, Settled};
 
-/// How often the latency in the status is renewed at most.
+/// Minimum interval between updates of the latency in the status.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 
-/// The messages of a socket from [`Socket::messages`](super::handle::Socket::messages) on, in their order.
+/// The messages of a socket in order, from [`Socket::messages`](super::handle::Socket::messages).
 ///
-/// Each comes with a receipt. [`Receipt::acknowledge`] says that a message is dealt with, and the
-/// time from its receipt until then is what the throttle goes by. Clones of a receipt may travel
-/// with parts of the work: the last one counts. One that is let go without that is not measured.
+/// Each comes with a receipt. [`Receipt::acknowledge`] marks a message as processed, and the time
+/// from its arrival until then controls the throttle. A receipt may be cloned for parts of the work:
+/// the last acknowledgement counts. A receipt that is dropped is not measured.
 ///
-/// Messages wait here until they are taken, none is lost, and a message that waits for too long
-/// counts as late: OctoPrint is told to push less often.
+/// The queue is unbounded, so no message is lost. A message that waits for too long counts as late
+/// and makes OctoPrint push less often.
 #[derive(Debug)]
 pub struct Messages(mpsc::UnboundedReceiver<MessageDelivery>);
 
-/// Boxed: a channel makes room for 32 at once, and mostly there is none.
+/// Boxed, because a channel allocates 32 slots at once and is mostly empty.
 type MessageDelivery = Box<(Message, Receipt)>;
 
 impl Messages {
-    /// The next one; `None` when the socket's task has ended and no message is left. May be dropped
-    /// and called again without losing anything.
+    /// Waits for the next message; `None` when the socket's task has ended and no message is left.
+    /// Cancel-safe.
     pub async fn recv(&mut self) -> Option<(Message, Receipt)> {
         self.0.recv().await.map(|received| *received)
     }
 
-    /// The next one, if it is there.
+    /// Returns the next message if one is queued.
     pub fn try_recv(&mut self) -> Option<(Message, Receipt)> {
         self.0.try_recv().ok().map(|received| *received)
     }
 }
 
-/// What a handle asks of the task.
+/// A command from a handle to the task.
 pub(super) enum SocketCommand {
     Order(Order),
-    /// A SockJS frame to be sent.
+    /// Sends a SockJS frame.
     Send(String),
-    /// All messages from now on go there, too.
+    /// Adds a receiver of all messages from now on.
     Listen(mpsc::UnboundedSender<MessageDelivery>),
     Rate(RateChange),
     #[cfg(test)]
@@ -60,14 +60,14 @@ pub(super) enum SocketCommand {
 }
 
 impl SocketCommand {
-    /// Asks for all messages from now on.
+    /// Creates the command that subscribes to all messages from now on.
     pub(super) fn listen() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
         (Self::Listen(sender), Messages(messages))
     }
 }
 
-/// What becomes of the connection.
+/// A command that starts or ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Connect,
@@ -76,23 +76,23 @@ pub(super) enum Order {
     Close,
 }
 
-/// What a turn of the task brought.
+/// The next thing that the connecting part of the task has to handle.
 pub(super) enum TaskEvent<T> {
     Ready(T),
     Order(Order),
     Send(String),
-    /// Another throttle factor is in force.
+    /// The throttle factor changed.
     RateChanged,
 }
 
 pub(super) struct Dispatcher {
     inbox: mpsc::UnboundedReceiver<SocketCommand>,
-    /// Orders and frames that came while messages were handed out.
+    /// Orders and frames that are left for [`Dispatcher::next_event`].
     deferred: VecDeque<SocketCommand>,
     status: watch::Sender<Status>,
     counts: Arc<AtomicCounters>,
     listeners: Vec<mpsc::UnboundedSender<MessageDelivery>>,
-    /// Each receipt has the sender.
+    /// The channel on which receipts report; the sender is cloned for each of them.
     settled: (mpsc::UnboundedSender<Settled>, mpsc::UnboundedReceiver<Settled>),
     rate: RateControl,
     rate_shown: (RateMode, u32),
@@ -124,8 +124,8 @@ impl Dispatcher {
         }
     }
 
-    /// Runs a future to its end, unless an order comes first. While connecting already, `connect`
-    /// is none.
+    /// Runs a future to completion, unless an order comes first. `connecting` ignores the order to
+    /// connect.
     pub(super) async fn run_unless_ordered<F: Future>(
         &mut self,
         connecting: bool,
@@ -145,7 +145,7 @@ impl Dispatcher {
         }
     }
 
-    /// One turn: measures until `future` is done or something is asked for.
+    /// Measures processing times until `future` is done or a command comes.
     pub(super) async fn next_event<F: Future>(&mut self, future: F) -> TaskEvent<F::Output> {
         let mut future = pin!(future);
         loop {
@@ -163,7 +163,7 @@ impl Dispatcher {
                 output = &mut future => return TaskEvent::Ready(output),
                 command = self.inbox.recv() => match command {
                     Some(command) => self.accept(command),
-                    // No sender left: all handles are gone.
+                    // All handles were dropped.
                     None => return TaskEvent::Order(Order::Close),
                 },
                 Some(settled) = self.settled.1.recv() => self.settle(settled),
@@ -176,8 +176,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes what has been asked for until now. What changes listeners and rate is done at once, in
-    /// order; the rest is for the next turn.
+    /// Executes all queued commands in order, except orders and frames, which are deferred.
     fn apply_commands(&mut self) {
         while let Ok(command) = self.inbox.try_recv() {
             self.accept(command);
@@ -197,7 +196,7 @@ impl Dispatcher {
         }
     }
 
-    /// Hands a message to all who listen.
+    /// Sends a message to all listeners.
     pub(super) fn dispatch(&mut self, message: &Message) {
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
         self.apply_commands();
@@ -205,7 +204,6 @@ impl Dispatcher {
         let (serial, received) = (self.messages, message.received());
         self.rate.received(serial, received);
         let receipt = Receipt::new(serial, received, self.settled.0.clone());
-        // Who has stopped listening is forgotten.
         self.listeners
             .retain(|listener| listener.send((message.clone(), receipt.clone()).into()).is_ok());
     }
@@ -237,7 +235,7 @@ impl Dispatcher {
         }
     }
 
-    /// The throttle factor in force.
+    /// Returns the throttle factor in force.
     pub(super) fn factor(&self) -> u32 {
         self.rate.in_force().1
     }
@@ -250,7 +248,7 @@ impl Dispatcher {
         self.counts.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Changes the status; who watches it is woken only if it did change.
+    /// Changes the status. Watchers are notified only if it differs.
     pub(super) fn update_status(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();

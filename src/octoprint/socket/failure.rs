@@ -1,4 +1,4 @@
-//! Why an attempt or a connection of the socket is over, and how long to wait where it failed.
+//! Why connections of the socket fail, and the outage until the next attempt.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -18,10 +18,10 @@ use crate::octoprint::rest::reach::not_up;
 use crate::octoprint::wire::received::TransportError;
 use crate::octoprint::wire::transport::{Transport, sockjs_info};
 
-/// After how many unreadable frames in a row the connection is given up.
+/// Unreadable frames in a row after which the connection is dropped.
 const MAX_UNREADABLE: u32 = 20;
 
-/// How long to wait where only a permission is missing.
+/// Delay before the next attempt if only a permission is missing.
 const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why an attempt or a connection failed.
@@ -57,7 +57,7 @@ pub(super) enum SocketError {
     Unreadable(#[source] Cause),
 }
 
-/// What may keep the greeting of a transport back.
+/// Explains what may delay the greeting on a transport.
 fn held_back(transport: Transport) -> &'static str {
     match transport {
         Transport::WebSocket => "",
@@ -69,30 +69,28 @@ fn held_back(transport: Transport) -> &'static str {
 }
 
 impl SocketError {
-    /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
-    /// does the same again for certain.
+    /// Whether retrying soon is useless: OctoPrint refuses the login, or would repeat what failed.
     pub(super) fn refused(&self) -> bool {
         match self {
             Self::Login(error) => error.refused(),
             Self::NoPermission(_) | Self::Stale => true,
-            // It sends the same again at once.
+            // OctoPrint would send the same message again.
             Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
             _ => false,
         }
     }
 
-    /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
-    /// `refused` after refused credentials.
+    /// Returns the delay before the next attempt; `None` to use the list of timeouts. `refused` is
+    /// the delay after refused credentials.
     pub(super) fn pause(&self, refused: Duration) -> Option<Duration> {
         match self {
-            // The login worked, so that another one does no harm; and someone may be about to grant
-            // the permission.
+            // Another login is harmless, and someone may be about to grant the permission.
             Self::NoPermission(_) => Some(refused.min(NO_PERMISSION_PAUSE)),
             _ => self.refused().then_some(refused),
         }
     }
 
-    /// Whether OctoPrint could not be reached by an attempt.
+    /// Whether OctoPrint could not be reached.
     pub(super) fn unreached(&self) -> bool {
         match self {
             Self::Login(error) => error.unreached(),
@@ -101,7 +99,7 @@ impl SocketError {
         }
     }
 
-    /// Whether it was OctoPrint that ended a connection.
+    /// Whether OctoPrint closed the connection.
     pub(super) fn closed_by_peer(&self) -> bool {
         match self {
             Self::Transport(error) => error.closed_by_peer(),
@@ -111,7 +109,7 @@ impl SocketError {
     }
 }
 
-/// Why an attempt or a connection is over: told so, or failed.
+/// Why an attempt or a connection ended: by an order, or by a failure.
 pub(super) enum ConnectionEnd {
     Ordered(Order),
     Failed(SocketError),
@@ -129,51 +127,50 @@ impl<E: Into<SocketError>> From<E> for ConnectionEnd {
     }
 }
 
-/// What could not be read on one connection.
+/// The unreadable frames of one connection.
 #[derive(Default)]
 pub(super) struct UnreadableFrames {
-    /// Frames since the last readable one.
-    frames: u32,
-    /// What has been said of it in the log.
-    complained: HashSet<String>,
+    /// Number since the last readable frame.
+    in_a_row: u32,
+    /// The kinds of errors that were logged.
+    logged: HashSet<String>,
 }
 
 impl UnreadableFrames {
-    /// A frame could be read.
+    /// Records a readable frame.
     pub(super) fn readable(&mut self) {
-        self.frames = 0;
+        self.in_a_row = 0;
     }
 
-    /// A frame could not be read. Single ones are skipped; where there are only such, the connection
-    /// is worth nothing.
+    /// Records an unreadable frame. Fails after too many in a row.
     pub(super) fn note(&mut self, what: impl Into<Cause>) -> Result<(), SocketError> {
-        self.frames += 1;
-        let few = self.frames < MAX_UNREADABLE;
+        self.in_a_row += 1;
+        let few = self.in_a_row < MAX_UNREADABLE;
         if few { Ok(()) } else { Err(SocketError::Unreadable(what.into())) }
     }
 
-    /// Says what is skipped, the first time for each kind of it.
-    pub(super) fn complain(&mut self, what: &dyn Display, url: &Url) {
+    /// Logs what is skipped, once for each kind of error.
+    pub(super) fn log_once(&mut self, what: &dyn Display, url: &Url) {
         let what = what.to_string();
-        if !self.complained.contains(&what) {
+        if !self.logged.contains(&what) {
             let url = public_url(url);
             tracing::warn!(url, "skipped {what}; further ones on this connection are counted only");
-            self.complained.insert(what);
+            self.logged.insert(what);
         }
     }
 }
 
-/// What is known of OctoPrint since a connection ended, until there is the next one.
+/// The time from the end of a connection to the next one: waits, and knocks meanwhile.
 pub(super) struct Outage {
     rest: Rest,
-    /// How long a knock may take.
+    /// Timeout of a knock.
     limit: Duration,
     knocking: Knocking,
-    /// The client that knocks, from the first knock to the outage's end.
+    /// The client for knocks; created for the first one of an outage.
     knocker: Option<Arc<HttpClient>>,
     /// When OctoPrint closed the last connection that was logged in.
     closed_at: Option<Instant>,
-    /// A connection that was logged in has just been lost.
+    /// Whether a connection that was logged in has just been lost.
     lost: bool,
 }
 
@@ -183,36 +180,36 @@ impl Outage {
         Self { rest, limit, knocking, knocker: None, closed_at: None, lost: false }
     }
 
-    /// There is a connection: nobody has to knock.
+    /// Ends the knocking: a transport was opened.
     pub(super) fn opened(&mut self) {
         self.knocker = None;
     }
 
-    /// There was a connection that was logged in: what was before is forgotten.
+    /// Resets all state after a connection that was logged in.
     pub(super) fn connected(&mut self) {
         self.knocking.reset();
         (self.closed_at, self.lost) = (None, false);
     }
 
-    /// A connection that was logged in has failed.
+    /// Records the loss of a connection that was logged in.
     pub(super) fn lost(&mut self, failure: &SocketError) {
         self.lost = true;
         self.closed_at = failure.closed_by_peer().then(Instant::now);
     }
 
-    /// A wait begins after a failure, if there is to be another attempt.
+    /// Prepares the wait after a failure; `waits` is `false` if there is no next attempt.
     pub(super) fn begin_wait(&mut self, failure: &SocketError, waits: bool) {
         if failure.unreached() && !self.lost && waits {
             self.knocking.start(fastrand::f64(), Instant::now());
         } else {
             self.knocking.stop();
         }
-        // Whoever refuses who asks is there, and is not to be asked again soon.
+        // An OctoPrint that refuses a login is up, and needs no knock.
         self.lost &= !failure.refused();
     }
 
-    /// Waits for `pause` at most. Where OctoPrint could not be reached, asks meanwhile whether it
-    /// is back; where a connection has just been lost, asks at once whether it is still there.
+    /// Waits for `pause`, or less if a knock finds OctoPrint. After the loss of a connection, the
+    /// first knock is immediate.
     pub(super) async fn wait(
         &mut self,
         dispatcher: &mut Dispatcher,
@@ -226,28 +223,28 @@ impl Outage {
             let Some(http) = next.and_then(|_| self.knocker()) else {
                 return dispatcher.run_unless_ordered(false, sleep_until(ends)).await;
             };
-            let begun = next.unwrap_or(now);
+            let started = next.unwrap_or(now);
             let knock = async {
-                sleep_until(begun).await;
-                timeout(self.limit, knock(&http)).await.unwrap_or(KnockResult::Away)
+                sleep_until(started).await;
+                timeout(self.limit, knock(&http)).await.unwrap_or(KnockResult::Down)
             };
             let Ok(answer) = dispatcher.run_unless_ordered(false, timeout_at(ends, knock)).await?
             else {
                 return Ok(());
             };
             self.report_gone(dispatcher);
-            if self.answered(answer, begun) {
+            if self.answered(answer, started) {
                 return Ok(());
             }
         }
     }
 
-    /// Whether the answer to a knock ends the wait.
-    fn answered(&mut self, answer: KnockResult, begun: Instant) -> bool {
-        if answer == KnockResult::Away && !self.knocking.is_active() {
-            self.knocking.start(fastrand::f64(), begun);
+    /// Handles the result of a knock. Returns whether it ends the wait.
+    fn answered(&mut self, answer: KnockResult, started: Instant) -> bool {
+        if answer == KnockResult::Down && !self.knocking.is_active() {
+            self.knocking.start(fastrand::f64(), started);
         }
-        let ends = self.knocking.knocked(answer, begun);
+        let ends = self.knocking.knocked(answer, started);
         if ends {
             let url = public_url(self.rest.http().base());
             tracing::info!(url, "OctoPrint answers again; connecting");
@@ -255,7 +252,7 @@ impl Outage {
         ends
     }
 
-    /// The client that knocks; `None` where there can be none.
+    /// Returns the client for knocks; `None` if it cannot be created.
     fn knocker(&mut self) -> Option<Arc<HttpClient>> {
         if self.knocker.is_none() {
             match self.rest.http().knocker() {
@@ -263,7 +260,7 @@ impl Outage {
                 Err(error) => {
                     tracing::debug!(
                         error = causes::text(&error),
-                        "cannot make a client that probes for OctoPrint"
+                        "cannot create the client that probes for OctoPrint"
                     );
                 }
             }
@@ -271,7 +268,7 @@ impl Outage {
         self.knocker.clone()
     }
 
-    /// Shows that OctoPrint is gone, where it closed the connection and is not there any more.
+    /// Marks OctoPrint as gone in the status, if it closed the connection and is down since.
     pub(super) fn report_gone(&self, dispatcher: &Dispatcher) {
         let reach = self.rest.http().reach();
         if self.closed_at.is_some_and(|closed| reach.gone_since(closed)) {
@@ -282,8 +279,8 @@ impl Outage {
 
 async fn knock(http: &HttpClient) -> KnockResult {
     match sockjs_info(http).await {
-        Ok(200) => KnockResult::There,
+        Ok(200) => KnockResult::Up,
         Ok(status) if !not_up(status) => KnockResult::Other,
-        Ok(_) | Err(_) => KnockResult::Away,
+        Ok(_) | Err(_) => KnockResult::Down,
     }
 }

@@ -1,4 +1,4 @@
-//! WebSocket, or XHR streaming where WebSocket is blocked: which of them is tried (pure).
+//! Chooses the transport: WebSocket, or XHR streaming if WebSocket is blocked (pure).
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use super::options::TransportChoice;
 use crate::octoprint::wire::received::WebSocketFailure;
 use crate::octoprint::wire::transport::Transport;
 
-/// How long XHR streaming is used before WebSocket is tried again.
+/// Time for which XHR streaming is used before WebSocket is tried again.
 const REMEMBER: Duration = Duration::from_secs(600);
-/// A slow moment of OctoPrint's host makes one WebSocket mute; whatever makes two is in the way.
+/// Silent WebSockets in a row that count as blocked. A single one may be due to a slow host.
 const SILENT_IN_A_ROW: u32 = 2;
 
-/// Which transport to try, and what is known of WebSocket.
+/// The choice of transport, and the recent failures of WebSocket.
 #[derive(Debug)]
 pub(super) struct Fallback {
     choice: TransportChoice,
-    /// When WebSocket turned out to be blocked.
+    /// When WebSocket was found to be blocked.
     blocked: Option<Instant>,
     silent: u32,
 }
@@ -27,7 +27,7 @@ impl Fallback {
         Self { choice, blocked: None, silent: 0 }
     }
 
-    /// What to try now.
+    /// Returns the transport to try now.
     pub(super) fn transport(&self, now: Instant) -> Transport {
         let blocked = |since: Instant| now.saturating_duration_since(since) < REMEMBER;
         match self.choice {
@@ -38,13 +38,13 @@ impl Fallback {
         }
     }
 
-    /// Whether it matters, for a WebSocket that failed like this, that SockJS answers otherwise.
+    /// Whether the reaction to this failure depends on whether SockJS answers over plain HTTP.
     pub(super) fn needs_sockjs_check(&self, failure: WebSocketFailure) -> bool {
         self.choice == TransportChoice::Auto && failure != WebSocketFailure::Down
     }
 
-    /// A WebSocket failed; `sockjs_answers` says whether `sockjs/info` was answered with 200 in
-    /// the same attempt. Yields whether to move to XHR streaming.
+    /// Records a failed WebSocket. `sockjs_answers`: `sockjs/info` was answered with 200 in the same
+    /// attempt. Returns whether to fall back to XHR streaming.
     pub(super) fn websocket_failed(
         &mut self,
         failure: WebSocketFailure,
@@ -64,12 +64,12 @@ impl Fallback {
         falls_back
     }
 
-    /// XHR streaming failed, having been tried: it is no way around either.
+    /// Records a failure of XHR streaming: it does not help, so WebSocket is tried next.
     pub(super) fn xhr_failed(&mut self) {
         self.blocked = None;
     }
 
-    /// OctoPrint's `connected` came over `transport`.
+    /// Records that OctoPrint's `connected` was received over `transport`.
     pub(super) fn greeted(&mut self, transport: Transport) {
         self.silent = 0;
         if transport == Transport::WebSocket {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_upgrade_moves_at_once_and_only_where_sockjs_answers() {
+    fn a_blocked_upgrade_falls_back_only_if_sockjs_answers() {
         let (mut auto, now) = auto();
         assert!(!auto.websocket_failed(Blocked, false, now));
         assert_eq!(auto.transport(now), WebSocket);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_two_mute_ones_in_a_row() {
+    fn two_silent_websockets_in_a_row_fall_back() {
         let (mut auto, now) = auto();
         assert!(!auto.websocket_failed(Silent, true, now));
         assert_eq!(auto.transport(now), WebSocket, "one slow upgrade is no reason");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_octoprint_that_is_down_moves_nothing() {
+    fn an_octoprint_that_is_down_causes_no_fallback() {
         let (mut auto, now) = auto();
         for _ in 0..10 {
             assert!(!auto.needs_sockjs_check(Down) && !auto.websocket_failed(Down, true, now));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_of_the_user_holds() {
+    fn a_configured_transport_is_never_changed() {
         let now = Instant::now();
         for (choice, transport) in
             [(TransportChoice::WebSocket, WebSocket), (TransportChoice::XhrStreaming, XhrStreaming)]

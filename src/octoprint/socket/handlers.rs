@@ -1,4 +1,4 @@
-//! Handlers by the type of message: a layer over the stream of messages.
+//! Message handlers: a layer over the stream of messages.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,25 +12,25 @@ use super::dispatcher::Messages;
 use crate::octoprint::wire::message::{Message, MessageKind};
 use crate::receipt::Receipt;
 
-/// Whether the time that a handler took says anything about the rate.
+/// Whether the time that a handler took counts for the throttle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
-    /// It does.
+    /// The time counts.
     Measured,
-    /// It does not: nothing was done, or what it waited for was not there.
+    /// The time does not count: the handler did nothing, or waited for something unavailable.
     Unmeasured,
 }
 
-/// A registered handler, for [`Socket::remove_message`](super::handle::Socket::remove_message).
+/// Identifies a handler for [`Socket::remove_message`](super::handle::Socket::remove_message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HandlerId(pub(super) u64);
 
 type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 
-/// One handler and what it is for.
+/// A handler and the messages that it is for.
 pub(super) struct RegisteredHandler {
     id: HandlerId,
-    /// `None`: every message.
+    /// `None` for every message.
     kind: Option<MessageKind>,
     handler: Mutex<Handler>,
 }
@@ -45,7 +45,8 @@ impl RegisteredHandler {
         Self { id, kind: wanted(kind), handler: Mutex::new(handler) }
     }
 
-    /// Calls the handler. What comes back resolves when it is done, and says so with `receipt`.
+    /// Calls the handler. The returned future completes when the handler is done, and acknowledges
+    /// `receipt`.
     fn call(&self, message: &Arc<Message>, receipt: Receipt) -> impl Future<Output = ()> + use<> {
         let called = catch_unwind(AssertUnwindSafe(|| lock(&self.handler)(Arc::clone(message))));
         let kind = message.kind().clone();
@@ -63,7 +64,7 @@ impl RegisteredHandler {
     }
 }
 
-/// The type that a handler is for; `None` stands for every message.
+/// Parses the type that a handler is for; `None` for every message.
 fn wanted(kind: &str) -> Option<MessageKind> {
     (kind != "*").then(|| kind.into())
 }
@@ -72,8 +73,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All handlers, `*` first, each group in order of registration; `None` at the end of the socket,
-/// lest one that holds a handle of it keeps it for ever.
+/// All handlers, `*` first, each group in order of registration. `None` once the socket has ended,
+/// so that a handler that captures a handle does not leak it.
 pub(super) struct Handlers(Mutex<Option<Vec<Arc<RegisteredHandler>>>>);
 
 impl Default for Handlers {
@@ -91,7 +92,7 @@ impl Handlers {
         entries.insert(index, Arc::new(entry));
     }
 
-    /// Removes a handler. `false`: there is none of that kind and id.
+    /// Removes a handler. Returns `false` if there is none of that kind and id.
     pub(super) fn remove(&self, kind: &str, id: HandlerId) -> bool {
         let kind = wanted(kind);
         let mut entries = lock(&self.0);
@@ -107,12 +108,12 @@ impl Handlers {
         lock(&self.0).iter().flatten().filter(wants).cloned().collect()
     }
 
-    /// Calls the handlers of each message until there are no more.
+    /// Calls the handlers of each message until the stream ends.
     pub(super) async fn run(self: Arc<Self>, mut messages: Messages) {
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // Handlers get going in the order of the messages.
+                // Polls running handlers first, so that they start in the order of the messages.
                 biased;
                 Some(()) = running.next() => {}
                 received = messages.recv() => {
@@ -123,7 +124,7 @@ impl Handlers {
                 }
             }
         }
-        // Not dropped under the lock: what they hold may be the last of the socket.
+        // Not dropped under the lock: a handler may own the last handle of the socket.
         let entries = lock(&self.0).take();
         drop(entries);
     }
@@ -143,7 +144,7 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
-    /// Handlers of these kinds that write down their names.
+    /// Creates handlers of these kinds that log their names.
     fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Arc<Handlers> {
         let handlers = Handlers::default();
         for (id, (kind, name)) in (1..).zip(named) {
@@ -163,17 +164,17 @@ mod tests {
         }
     }
 
-    /// Hands over a message of this type, to the end; yields whether it is measured.
+    /// Runs the handlers of a message of this type. Returns whether it was measured.
     async fn hand(handlers: &Arc<Handlers>, kind: &str) -> bool {
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (settle, mut settled) = mpsc::unbounded_channel();
         let (SocketCommand::Listen(listener), messages) = SocketCommand::listen() else { panic!() };
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
         let message = Message::new(kind, Bytes::from_static(b"null"), now, wall, 1).unwrap();
-        listener.send(Box::new((message, Receipt::new(1, now, tell)))).unwrap();
+        listener.send(Box::new((message, Receipt::new(1, now, settle)))).unwrap();
         let running = Arc::clone(handlers).run(messages);
         tokio::select! {
             () = running => panic!("ended before the messages"),
-            Some(Settled { took, .. }) = told.recv() => took.is_some(),
+            Some(Settled { took, .. }) = settled.recv() => took.is_some(),
         }
     }
 
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_takes_nothing_else_down() {
+    async fn a_panic_affects_no_other_handler() {
         let log = Log::default();
         let handlers = handlers(&log, &[("*", "survivor")]);
         let at_once = |_| -> std::future::Ready<Handled> { panic!("at the call") };
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_and_unmeasured() {
+    async fn a_message_without_a_measured_handler_is_not_measured() {
         let handlers = Arc::new(Handlers::default());
         let unmeasured = |_| async { Handled::Unmeasured };
         handlers.add(RegisteredHandler::new(HandlerId(1), "event", unmeasured));

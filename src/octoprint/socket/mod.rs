@@ -1,4 +1,4 @@
-//! The push socket: its handle, the life of a connection, back-off, throttling, handlers.
+//! The push socket: handle, connection, back-off, throttling, handlers.
 
 pub(super) mod backoff;
 mod connection;

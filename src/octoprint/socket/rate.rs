@@ -1,4 +1,4 @@
-//! How often OctoPrint is to push: the throttle, who steers it, and what is measured.
+//! Controls how often OctoPrint pushes: the throttle, its mode, and the measured latency.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,36 +9,36 @@ use super::status::RateMode;
 use super::throttle::{Rate, Throttle};
 use crate::receipt::Settled;
 
-/// What is called when the rate does not fit, with the measured time and the limit.
+/// Called when the rate is too high or too low, with the measured time and the limit.
 pub(super) type RateHook = Box<dyn Fn(Duration, Duration) + Send>;
 
-/// What is called with each measured time.
+/// Called with each measured processing time.
 pub(super) type MeasuredHook = Box<dyn Fn(Duration) + Send>;
 
-/// A change of the rate, or of what changes it.
+/// A change to the rate, or to how it is controlled.
 pub(super) enum RateChange {
     Mode(RateMode),
-    /// The factor in force holds, as if it had been set by hand.
+    /// Switches to manual mode with the factor in force.
     Hold,
     Increase,
     Decrease,
-    /// What was received until now is not measured any more.
+    /// Discards the measurements of all messages received so far.
     Restart,
     OnTooLow(RateHook),
     OnTooHigh(RateHook),
     OnMeasured(MeasuredHook),
 }
 
-/// The throttle and who steers it.
+/// The throttle and its mode.
 pub(super) struct RateControl {
     throttle: Throttle,
     mode: RateMode,
     unsettled: UnsettledMessages,
     latency: LatencyWindow,
     measured: Option<MeasuredHook>,
-    /// `None`: one step faster.
+    /// By default one step faster.
     too_low: Option<RateHook>,
-    /// `None`: one step slower.
+    /// By default one step slower.
     too_high: Option<RateHook>,
 }
 
@@ -57,7 +57,7 @@ impl RateControl {
         }
     }
 
-    /// Who sets the factor, and the factor in force.
+    /// Returns the mode and the factor in force.
     pub(super) fn in_force(&self) -> (RateMode, u32) {
         (self.mode, self.throttle.factor())
     }
@@ -99,21 +99,21 @@ impl RateControl {
         self.show_manual();
     }
 
-    /// A factor set by hand shows as what is in force.
+    /// Updates the factor of manual mode to the one in force.
     fn show_manual(&mut self) {
         if let RateMode::Manual(factor) = &mut self.mode {
             *factor = self.throttle.factor();
         }
     }
 
-    /// Notes a message, with a serial number greater than all before.
+    /// Records a message, with a serial number greater than all before.
     pub(super) fn received(&mut self, serial: u64, received: Instant) {
         if self.mode == RateMode::Auto {
             self.unsettled.received(serial, received);
         }
     }
 
-    /// A message is dealt with.
+    /// Records that a message was processed.
     pub(super) fn settled(&mut self, settled: Settled) {
         let counts = self.unsettled.finished(settled.serial);
         let Some(took) = settled.took else { return };
@@ -126,18 +126,18 @@ impl RateControl {
         }
     }
 
-    /// The median of the last measured times.
+    /// Returns the median of the last processing times.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.latency.median()
     }
 
-    /// When the next message will be late.
+    /// Returns when the next message will be late.
     pub(super) fn next_late(&self) -> Option<Instant> {
         self.unsettled.next_late()
     }
 
-    /// Records the first message that is late by now, and no other: it may change the factor, and
-    /// then the others do not count any more.
+    /// Records only the first late message: it may change the factor, and then the others no longer
+    /// count.
     pub(super) fn record_late(&mut self) {
         if let Some(waited) = self.unsettled.take_late(Instant::now()) {
             self.record(waited);
@@ -165,10 +165,9 @@ impl RateControl {
     }
 }
 
-/// Messages since the last change of the factor, in the order of their receipt.
+/// Messages since the last change of the factor, in order of arrival.
 ///
-/// The interval that they are measured against is the same for all of them, so that the first one
-/// in the queue is always the first one to be late.
+/// All of them have the same limit, so the first one in the queue is the first one to be late.
 #[derive(Debug)]
 struct UnsettledMessages {
     limit: Duration,
@@ -183,19 +182,18 @@ struct Waiting {
 }
 
 impl UnsettledMessages {
-    /// No messages yet; those to come are measured against `limit`. To begin anew with another
-    /// interval, after which what was received before is not measured any more, make a new one.
+    /// Creates an empty queue. Replacing the queue discards the measurements of earlier messages.
     fn new(limit: Duration) -> Self {
         Self { limit, waiting: VecDeque::new() }
     }
 
-    /// Notes a message, with a serial number greater than all before.
+    /// Records a message, with a serial number greater than all before.
     fn received(&mut self, serial: u64, received: Instant) {
         self.waiting.push_back(Waiting { serial, received, done: false });
     }
 
-    /// Notes that a message is dealt with. `true`: its time may be recorded; it was received since the
-    /// last change, and has not been reported late.
+    /// Records that a message was processed. Returns whether its time counts: it arrived since the
+    /// last change of the factor and was not late.
     fn finished(&mut self, serial: u64) -> bool {
         let Ok(index) = self.waiting.binary_search_by_key(&serial, |waiting| waiting.serial) else {
             return false;
@@ -208,13 +206,13 @@ impl UnsettledMessages {
         counts
     }
 
-    /// When the next message will be late.
+    /// Returns when the next message will be late.
     fn next_late(&self) -> Option<Instant> {
-        // Just over the limit: exactly the limit is not late.
+        // Exactly the limit is not late.
         self.waiting.front().map(|w| w.received + self.limit + Duration::from_millis(1))
     }
 
-    /// Takes a message that is late now, and how long it has been waiting.
+    /// Removes a message that is late and returns how long it has waited.
     fn take_late(&mut self, now: Instant) -> Option<Duration> {
         if self.next_late()? > now {
             return None;
@@ -227,7 +225,7 @@ impl UnsettledMessages {
     }
 }
 
-/// The processing times of the last messages, for show.
+/// The processing times of the last messages, for the status.
 #[derive(Debug)]
 struct LatencyWindow {
     window: usize,
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_order_answers() {
+    fn receipts_may_settle_out_of_order() {
         let (mut unsettled, start) = unsettled(3);
         assert!(unsettled.finished(1) && !unsettled.finished(1));
         assert!(unsettled.take_late(start + 2 * LIMIT).is_some());
