@@ -10,7 +10,8 @@ use super::failure::{ConnectionEnd, SocketError, UnreadableFrames};
 use super::options::SocketOptions;
 use super::relogin::{AllStale, BackgroundCall, BackgroundResult, Relogin, knows_subscribe};
 use super::status::SocketState;
-use crate::octoprint::rest::client::{CurrentUser, Rest};
+use crate::octoprint::rest::answer::one_line;
+use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::frame::{self, Decoded, Frame};
@@ -37,7 +38,7 @@ pub(super) enum Stage {
 
 enum ConnectionEvent {
     Received(Result<Received, TransportError>),
-    BackgroundResult(BackgroundResult),
+    CallDone(BackgroundResult),
     Tick,
 }
 
@@ -148,8 +149,7 @@ impl<'a> Connection<'a> {
                 let received = received?;
                 // An accepted call does not prove that the stream with its answer is alive.
                 if !matches!(received, Received::Alive) || !self.answers_on_the_stream() {
-                    self.last_received = Instant::now();
-                    self.pinged = false;
+                    (self.last_received, self.pinged) = (Instant::now(), false);
                     // Resets the progress, which is accounted for.
                     let _ = self.link.is_receiving();
                 }
@@ -158,7 +158,7 @@ impl<'a> Connection<'a> {
                     Received::Frame(frame) => self.frame(frame).await,
                 }
             }
-            ConnectionEvent::BackgroundResult(done) => self.done(done).await,
+            ConnectionEvent::CallDone(result) => self.call_done(result).await,
             ConnectionEvent::Tick => self.tick().await,
         }
     }
@@ -181,8 +181,7 @@ impl<'a> Connection<'a> {
                 Ok(())
             }
             Frame::Close { code, reason } => {
-                let reason = crate::octoprint::rest::answer::one_line(&reason);
-                Err(SocketError::Closed { code, reason }.into())
+                Err(SocketError::Closed { code, reason: one_line(&reason) }.into())
             }
         }
     }
@@ -244,17 +243,15 @@ impl<'a> Connection<'a> {
     /// Sends subscription, throttle factor and login, in this order: OctoPrint starts to push right
     /// after `auth`.
     async fn subscribe_and_authenticate(&mut self) -> Result<(), ConnectionEnd> {
-        let subscription = self.options.subscription.payload();
         self.phase = Stage::Authenticating;
-        self.link.send(frame::encode("subscribe", &subscription)).await?;
+        self.link.send(frame::encode("subscribe", &self.options.subscription.payload())).await?;
         self.dispatcher.update_status(|status| status.state = SocketState::Authenticating);
         self.send_factor().await?;
         self.authenticate().await
     }
 
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
-        let text = frame::auth(&self.login.name, &self.login.session);
-        self.link.send(text).await?;
+        self.link.send(frame::auth(&self.login.name, &self.login.session)).await?;
         if self.phase == Stage::Authenticating {
             self.phase_ends = Some(Instant::now() + self.options.connect_timeout * 2);
         }
@@ -320,10 +317,8 @@ impl<'a> Connection<'a> {
         }
         let transport = self.link.transport();
         self.dispatcher.update_status(|status| {
-            status.state = SocketState::Connected;
-            status.gone = false;
-            status.transport = Some(transport);
-            status.error = None;
+            (status.state, status.transport) = (SocketState::Connected, Some(transport));
+            (status.error, status.gone) = (None, false);
         });
         let url = public_url(&self.options.url);
         tracing::info!(url, transport = transport.as_str(), "connected to OctoPrint");
@@ -340,8 +335,7 @@ impl<'a> Connection<'a> {
         }
         if self.link.is_receiving() {
             // A large message is arriving: the connection stays while there is progress.
-            self.last_received = now;
-            self.pinged = false;
+            (self.last_received, self.pinged) = (now, false);
             if due(self.phase_ends) {
                 self.phase_ends = Some(now + self.options.connect_timeout);
             }
@@ -381,8 +375,8 @@ impl<'a> Connection<'a> {
 
     /// Answers a burst of `reauthRequired` with one login.
     fn log_in_again(&mut self) -> Result<(), ConnectionEnd> {
-        let begun = self.relogin.begin().map_err(|AllStale| SocketError::Stale)?;
-        let Some(reason) = begun else { return Ok(()) };
+        let started = self.relogin.begin().map_err(|AllStale| SocketError::Stale)?;
+        let Some(reason) = started else { return Ok(()) };
         if self.phase != Stage::Authenticating {
             self.is_provable()?;
             self.phase = Stage::Renewing;
@@ -401,8 +395,8 @@ impl<'a> Connection<'a> {
         if provable { Ok(()) } else { Err(SocketError::Unprovable.into()) }
     }
 
-    async fn done(&mut self, done: BackgroundResult) -> Result<(), ConnectionEnd> {
-        match done {
+    async fn call_done(&mut self, result: BackgroundResult) -> Result<(), ConnectionEnd> {
+        match result {
             BackgroundResult::LoggedIn(login) => {
                 self.login = login?;
                 self.authenticate().await?;
@@ -410,27 +404,16 @@ impl<'a> Connection<'a> {
             }
             // The proof arrived during the call.
             BackgroundResult::CurrentUser(_) if self.phase != Stage::Authenticating => Ok(()),
-            BackgroundResult::CurrentUser(Ok(CurrentUser {
-                name: Some(name),
-                permissions,
-                ..
-            })) if !permissions.iter().any(|permission| permission == "STATUS") => {
-                Err(SocketError::NoPermission(name).into())
-            }
-            BackgroundResult::CurrentUser(_) => Err(SocketError::NotProven.into()),
+            BackgroundResult::CurrentUser(user) => Err(SocketError::of_unproven(user).into()),
         }
     }
 }
 
 /// Waits for the next event. Cancel-safe.
-async fn next(
-    link: &mut Link,
-    background: &mut BackgroundCall,
-    deadline: Instant,
-) -> ConnectionEvent {
+async fn next(link: &mut Link, call: &mut BackgroundCall, deadline: Instant) -> ConnectionEvent {
     tokio::select! {
         received = link.receive() => ConnectionEvent::Received(received),
-        done = background.done() => ConnectionEvent::BackgroundResult(done),
+        done = call.done() => ConnectionEvent::CallDone(done),
         () = sleep_until(deadline) => ConnectionEvent::Tick,
     }
 }

@@ -11,8 +11,8 @@ use url::Url;
 use super::dispatcher::{Dispatcher, Order};
 use super::knocking::{KnockResult, Knocking};
 use crate::causes::{self, Cause};
-use crate::octoprint::rest::client::Rest;
-use crate::octoprint::rest::error::LoginError;
+use crate::octoprint::rest::client::{CurrentUser, Rest};
+use crate::octoprint::rest::error::{LoginError, RestError};
 use crate::octoprint::rest::http::{HttpClient, public_url};
 use crate::octoprint::rest::reach::not_up;
 use crate::octoprint::wire::received::TransportError;
@@ -69,6 +69,18 @@ fn held_back(transport: Transport) -> &'static str {
 }
 
 impl SocketError {
+    /// Returns why OctoPrint did not prove a login, given the user that it belongs to.
+    pub(super) fn of_unproven(user: Result<CurrentUser, RestError>) -> Self {
+        match user {
+            Ok(CurrentUser { name: Some(name), permissions, .. })
+                if !permissions.iter().any(|permission| permission == "STATUS") =>
+            {
+                Self::NoPermission(name)
+            }
+            _ => Self::NotProven,
+        }
+    }
+
     /// Whether retrying soon is useless: OctoPrint refuses the login, or would repeat what failed.
     pub(super) fn refused(&self) -> bool {
         match self {

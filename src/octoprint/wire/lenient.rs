@@ -1,9 +1,8 @@
-//! JSON as Python writes it -> JSON (pure).
+//! Converts Python's extensions of JSON to valid JSON (pure).
 //!
-//! Python's `json` writes three numbers that JSON does not have, and it writes halves of surrogate
-//! pairs, which are no characters: a file name that is not UTF-8 becomes such a text. Readers in
-//! other languages refuse the whole document. Here the numbers become `null` and the halves become
-//! U+FFFD; all other bytes stay as they are.
+//! Python's `json` writes `NaN` and infinities, and lone surrogates, such as for a file name that is
+//! not UTF-8. Other parsers refuse the whole document. Here these numbers become `null` and lone
+//! surrogates become U+FFFD; all other bytes are unchanged.
 
 use bytes::Bytes;
 use memchr::{memchr2, memchr3, memmem};
@@ -11,13 +10,12 @@ use serde::de::IgnoredAny;
 
 use super::large;
 
-/// What a half of a surrogate pair becomes, escaped as it was.
+/// The escape that replaces a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
-/// The length of `\uXXXX`.
+/// Length of `\uXXXX`.
 const ESCAPE: usize = 6;
 
-/// `text` with what is not JSON replaced; `None` where there is nothing to replace. Text that is
-/// broken in other ways stays broken.
+/// Replaces Python's extensions in `text`; `None` if there are none. Other syntax errors remain.
 pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
@@ -64,7 +62,7 @@ pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Whether `text` may have half of a surrogate pair: the reader of raw JSON takes it for good.
+/// Whether `text` may have a lone surrogate, which [`serde_json::value::RawValue`] does not detect.
 pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
     memmem::find_iter(text, b"\\u").any(|at| {
         matches!(
@@ -74,7 +72,7 @@ pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
     })
 }
 
-/// The body of an answer, repaired where that makes it JSON. What is no JSON stays as it is.
+/// Repairs the body of an answer if that makes it valid JSON, and returns it unchanged otherwise.
 pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
     let has = |token: &[u8]| memmem::find(&body, token).is_some();
     if !has(b"NaN") && !has(b"Infinity") && !may_have_lone_surrogate(&body) {
@@ -86,11 +84,10 @@ pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
     }
 }
 
-/// What a backslash in a string begins.
+/// An escape sequence in a string.
 enum Escape {
-    /// Half of a surrogate pair, and no other half with it.
     LoneSurrogate,
-    /// Something else of this length, whole pairs among it.
+    /// Any other, or a surrogate pair, with its length.
     Whole(usize),
 }
 
@@ -105,13 +102,13 @@ fn escape(bytes: &[u8]) -> Escape {
     }
 }
 
-/// The number in `\uXXXX` at the start of `bytes`.
+/// Parses `\uXXXX` at the start of `bytes`.
 fn code_unit(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.get(..ESCAPE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// The length of a number that JSON does not have, at the start of `bytes`.
+/// Returns the length of `NaN` or `Infinity` at the start of `bytes`.
 fn number(bytes: &[u8]) -> Option<usize> {
     let token = [&b"NaN"[..], b"Infinity"].into_iter().find(|token| bytes.starts_with(token))?;
     let ends = bytes.get(token.len()).is_none_or(|next| !next.is_ascii_alphanumeric());
@@ -126,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_are_none_become_null() {
+    fn nan_and_infinities_become_null() {
         for (python, json) in [
             ("NaN", "null"),
             ("[-Infinity, Infinity,NaN]", "[null, null,null]"),
@@ -141,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_pairs_become_the_replacement_and_pairs_stay() {
+    fn lone_surrogates_are_replaced_and_pairs_are_not() {
         for (python, json) in [
             (r#""\ud800""#, r#""\ufffd""#),
             (r#""\udcff.gcode\uDC00""#, r#""\ufffd.gcode\ufffd""#),
@@ -169,7 +166,7 @@ mod tests {
         assert_eq!(repaired_body(odd.clone()), odd);
     }
 
-    /// JSON as Python may write it, escapes and spaces included.
+    /// Generates JSON as Python may write it, with escapes and spaces.
     fn python() -> impl Strategy<Value = String> {
         let text = prop::collection::vec(
             prop_oneof![

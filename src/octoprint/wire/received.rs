@@ -1,27 +1,27 @@
-//! What a transport yields, and why it could not be opened or ended.
+//! The output and the errors of a transport.
 
 use bytes::Bytes;
 
 use crate::causes::{self, Cause};
 use crate::octoprint::rest::error::{BodyError, CallError, NetError, RestError};
 
-/// How a WebSocket failed.
+/// How a WebSocket failed, for the choice of the transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::octoprint) enum WebSocketFailure {
-    /// The upgrade was refused, or the connection broke over it.
+    /// The upgrade was refused, or it broke the connection.
     Blocked,
-    /// It was not opened in time, or it ended before it carried so much as `connected`.
+    /// It was not opened in time, or it ended before it carried `connected`.
     Silent,
-    /// OctoPrint was not there to be asked. This says nothing of WebSocket.
+    /// OctoPrint is unreachable, whatever the transport.
     Down,
 }
 
-/// What a transport yields.
+/// Something that a transport received.
 #[derive(Debug)]
 pub(in crate::octoprint) enum Received {
     /// A SockJS frame.
     Frame(Bytes),
-    /// A sign of life with nothing in it.
+    /// A sign of life without content.
     Alive,
 }
 
@@ -31,7 +31,7 @@ pub(in crate::octoprint) enum TransportError {
     #[error("no connection ({source})")]
     Call {
         source: NetError,
-        /// Whether there was a connection over which it was asked for.
+        /// Whether the request was sent.
         sent: bool,
     },
     #[error("no connection ({})", causes::text(.0))]
@@ -70,8 +70,7 @@ pub(in crate::octoprint) enum TransportError {
     WriteTimeout,
 }
 
-/// What a status may mean: who asks has just been logged in to OctoPrint, so it is hardly OctoPrint
-/// that refuses.
+/// Explains a status. The login has just succeeded, so it is probably a proxy that refuses.
 fn refusal(status: u16) -> &'static str {
     match status {
         401 | 403 | 407 => {
@@ -96,7 +95,7 @@ impl TransportError {
         }
     }
 
-    /// Whether it was the other side that ended an open connection: closed it, or reset it.
+    /// Whether the peer closed or reset an open connection.
     pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
         use std::io::ErrorKind;
         match self {
@@ -112,7 +111,7 @@ impl TransportError {
         }
     }
 
-    /// What it says of WebSocket, where it is why none was opened.
+    /// Classifies the error of a WebSocket that was not opened.
     pub(in crate::octoprint) fn websocket_failure(&self) -> WebSocketFailure {
         match self {
             Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => {
@@ -139,7 +138,7 @@ impl From<CallError> for TransportError {
     }
 }
 
-/// A fresh server and session id: SockJS would take a known one for the old session.
+/// Returns a path with random server and session ids: SockJS would resume the session of a known id.
 pub(in crate::octoprint) fn session_path() -> String {
     let session: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     format!("sockjs/{:03}/{session}", fastrand::u16(0..1000))
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_session_is_a_fresh_one() {
+    fn each_session_has_a_new_id() {
         let (one, other) = (session_path(), session_path());
         assert_ne!(one, other);
         assert!(one.starts_with("sockjs/") && one.split('/').nth(1).is_some_and(|s| s.len() == 3));

@@ -20,30 +20,29 @@ use super::ws_text::TextAsBinary;
 use crate::octoprint::rest::answer::one_line;
 use crate::octoprint::rest::http::HttpClient;
 
-/// How long a write may take before the line counts as dead.
+/// Timeout of a write, after which the connection counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the peer may take to echo a close.
+/// Timeout of the peer's close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A printer's messages are small and its bridge may have a thousand sockets. A larger message
-/// gets the room it needs.
+/// Initial size of the read buffer, in bytes. Small, because messages usually are and a bridge may
+/// have a thousand sockets.
 const READ_BUFFER: usize = 2 * 1024;
-/// After a message of this size, such as the `history` of half an hour, the room that it needed is
-/// given back: tungstenite keeps it for ever.
+/// Size of a message after which the buffer is freed, in bytes: tungstenite never shrinks it.
 const LARGE: usize = 16 * 1024;
 
 type WsStream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
 /// An open connection: frames in, text out.
 pub(in crate::octoprint) struct WebSocket {
-    /// `None` where it has ended.
+    /// `None` once closed.
     stream: Option<WsStream>,
     sizes: Sizes,
-    /// Whether the stream has more room than it needs.
+    /// Whether the stream's buffer is larger than necessary.
     oversized: bool,
 }
 
 impl WebSocket {
-    /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
+    /// Opens a WebSocket with a new session. The caller sets a timeout.
     pub(in crate::octoprint) async fn open(
         http: &HttpClient,
         sizes: Sizes,
@@ -69,7 +68,7 @@ impl WebSocket {
         Ok(Self { stream, sizes, oversized: false })
     }
 
-    /// What comes next. May be dropped and called again without losing anything.
+    /// Waits for the next frame or sign of life. Cancel-safe.
     pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         self.shrink().await;
         let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
@@ -79,20 +78,20 @@ impl WebSocket {
                 Ok(Received::Frame(stream.get_mut().take_message(bytes)))
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
-            // After a close frame the stream ends by itself; its end is the event.
+            // After a close frame the stream ends by itself.
             Some(Ok(_)) => Ok(Received::Alive),
             Some(Err(error)) => Err(ws_error(error)),
             None => Err(TransportError::Ended),
         }
     }
 
-    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
 
-    /// Goes on with a new tungstenite on the same connection. Nothing is lost: the old one has read
-    /// to the end of a frame and no further, and has nothing left to write, else it stays.
+    /// Replaces tungstenite's state on the same connection to free its buffer. Nothing is lost: the
+    /// old state has not read past a frame, and it is replaced only if it has nothing left to write.
     async fn shrink(&mut self) {
         if std::mem::take(&mut self.oversized)
             && let Some(stream) = &mut self.stream
@@ -108,7 +107,7 @@ impl WebSocket {
         self.write(WsMessage::Text(text.into())).await
     }
 
-    /// Asks for a sign of life.
+    /// Sends a ping.
     pub(in crate::octoprint) async fn ping(&mut self) -> Result<(), TransportError> {
         self.write(WsMessage::Ping(Bytes::new())).await
     }
@@ -121,7 +120,7 @@ impl WebSocket {
         }
     }
 
-    /// Closes with code 1000 and waits a moment for the echo.
+    /// Closes with code 1000 and waits for the peer's close frame.
     pub(in crate::octoprint) async fn close(self) {
         let Some(mut stream) = self.stream else { return };
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -134,7 +133,7 @@ impl WebSocket {
                 }
             }
         };
-        // Whether the peer echoes it or not, the connection is dropped next.
+        // The connection is dropped next in any case.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
@@ -157,15 +156,14 @@ fn upgrade_headers(key: &str) -> HeaderMap {
     for (name, value) in fixed {
         headers.insert(name, reqwest::header::HeaderValue::from_static(value));
     }
-    // The key is Base64, which is a header value always.
+    // The key is Base64, which is always a valid header value.
     if let Ok(key) = key.parse() {
         headers.insert("sec-websocket-key", key);
     }
     headers
 }
 
-/// What an answer to the upgrade other than the switch means. The login has just succeeded, so
-/// OctoPrint is there: what refuses is mostly a proxy in between.
+/// Returns the error for a refused upgrade. The login has just succeeded, so usually a proxy refuses.
 async fn refused(mut response: reqwest::Response) -> TransportError {
     let status = response.status().as_u16();
     let text = match response.chunk().await {

@@ -1,4 +1,4 @@
-//! SockJS over XHR streaming, for places where a proxy blocks WebSocket.
+//! SockJS over XHR streaming, for when a proxy blocks WebSocket.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,30 +13,30 @@ use super::large::{self, LargeTurn, Sizes};
 use super::received::{Received, TransportError, session_path};
 use crate::octoprint::rest::client::Rest;
 
-/// How long OctoPrint may take to accept a message before the line counts as dead.
+/// Timeout of a sent message, after which the connection counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long OctoPrint may take to go on with the stream.
+/// Timeout of reopening the stream.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a line of this size the room that it needed is given back.
+/// Size of a line after which the buffer is shrunk, in bytes.
 const LARGE: usize = 16 * 1024;
 
 type Sending = BoxFuture<'static, Result<(), TransportError>>;
 type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
 
-/// A session: a stream of frames in, and calls out, one after another.
+/// A session: receives frames on a stream, and sends messages with one call at a time.
 pub(in crate::octoprint) struct Xhr {
     rest: Rest,
     session: String,
     stream: XhrStream,
     lines: Lines,
-    /// Of a line that is larger than this, one is read at a time in the process.
+    /// Size of a large line, in bytes; larger ones are read one at a time in the process.
     large: usize,
     turn: LargeTurn,
     sending: Option<Sending>,
     queue: VecDeque<String>,
 }
 
-/// OctoPrint ends a stream after 128 KiB; the session goes on in another one.
+/// OctoPrint ends a stream after 128 KiB; the session continues in another one.
 enum XhrStream {
     Open(Response),
     Reopening(Reopening),
@@ -60,17 +60,17 @@ impl Xhr {
         Ok(Self { rest, session, stream, lines, large: sizes.large, turn, sending, queue })
     }
 
-    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         std::mem::take(&mut self.lines.moved) || self.turn.is_waiting()
     }
 
-    /// Puts a frame in the queue; [`Xhr::receive`] sends it.
+    /// Queues a frame; [`Xhr::receive`] sends it.
     pub(in crate::octoprint) fn send(&mut self, text: String) {
         self.queue.push_back(text);
     }
 
-    /// What comes next; also sends what is in the queue. May be dropped and called again.
+    /// Sends the queue and waits for the next frame or sign of life. Cancel-safe.
     pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         loop {
             if let Some(line) = self.lines.next() {
@@ -137,7 +137,7 @@ impl Xhr {
     }
 }
 
-/// Opens a stream of the session. An owned future: it outlives the borrow of who asked.
+/// Opens a stream of the session. Takes owned arguments, because the future is stored.
 async fn stream(rest: Rest, session: String) -> Result<Response, TransportError> {
     let response = post(&rest, &format!("{session}/xhr_streaming"), String::new()).await?;
     match response.status().as_u16() {
@@ -153,13 +153,13 @@ async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, Transpo
     Ok(rest.http().send(request.body(body)).await?)
 }
 
-/// Cuts a stream of bytes into lines.
+/// Splits a stream of bytes into lines.
 struct Lines {
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    /// Number of bytes at the start of the buffer that contain no line end.
     searched: usize,
     max: usize,
-    /// Whether a part of a line has come since that was asked last.
+    /// Whether data arrived since the last [`Xhr::is_receiving`].
     moved: bool,
 }
 
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_whole_whatever_the_chunks() {
+    fn chunks_are_joined_to_lines() {
         let mut lines = Lines::new(100);
         let mut seen = Vec::new();
         for chunk in ["hh", "h\no", "\n", "a[1]\nh\na[", "2]\n"] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_a_large_line_is_given_back() {
+    fn the_buffer_of_a_large_line_is_freed() {
         let mut lines = Lines::new(usize::MAX);
         lines.add(&[b'x'; large::SMALL]).unwrap();
         assert!(lines.next().is_none() && lines.buffer.capacity() == large::SMALL);
