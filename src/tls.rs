@@ -1,4 +1,4 @@
-//! One rustls configuration a trust setting, for broker, REST and socket.
+//! TLS client configurations from the trust settings, for broker, REST and socket.
 
 mod verify;
 
@@ -14,55 +14,54 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::config::Tls;
 use verify::{AcceptAny, Trusting};
 
-/// Why a trust setting is no good.
+/// Why a trust setting cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read.
     #[error("cannot read {what} from {}", path.display())]
     Pem {
-        /// What it was to hold.
+        /// The expected content.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
-    /// A file without a certificate.
+    /// A file contains no certificate.
     #[error("{} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// A certificate or key that rustls does not take.
+    /// rustls does not accept a certificate or key.
     #[error("{}", path.display())]
     Refused {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
-    /// TLS is wanted, and there is nothing to trust.
+    /// TLS is used, but there is no trusted certificate.
     #[error(
         "no trusted certificate found on this system, so no certificate can be verified; install ca-certificates or set ca_file"
     )]
     NoRoots,
-    /// rustls itself.
+    /// rustls failed.
     #[error("TLS cannot be set up")]
     SetUp(#[from] rustls::Error),
-    /// Who verifies certificates.
+    /// The certificate verifier cannot be built.
     #[error("TLS cannot be set up")]
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// Makes ring the provider of the whole program; libraries that build a client of their own find
-/// it. Without effect where one is installed.
+/// Installs ring as the process's default provider, for libraries that build their own clients. No
+/// effect if a provider is already installed.
 pub fn install_provider() {
-    // An error means that a provider is there already.
     let _ = ring::default_provider().install_default();
 }
 
-/// The client configuration of one trust setting. `wanted`: the connection will speak TLS, so
-/// that there must be something to trust.
+/// Creates the client configuration for a trust setting. `wanted`: the connection will use TLS, so
+/// there must be a trusted certificate.
 ///
 /// # Errors
-/// Where a file cannot be read or used, or nothing is left to trust.
+/// [`TlsError`] if a file cannot be read or used, or if nothing is trusted.
 pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -79,7 +78,7 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             return Err(TlsError::NoRoots);
         }
         if roots.is_empty() {
-            // Never used: the connection is plain. The verifier refuses whatever comes.
+            // The connection is plain, so this is not used. It would refuse every certificate.
             builder.with_root_certificates(roots)
         } else {
             let verifier =
@@ -102,13 +101,13 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             _ => builder.with_no_client_auth(),
         };
     if !wanted {
-        // Nothing is ever resumed, and the room for it is 14 kB.
+        // Nothing is resumed, and the session cache takes 14 kB.
         config.resumption = Resumption::disabled();
     }
     Ok(Arc::new(config))
 }
 
-/// The system's roots, as far as they parse: one odd certificate is no reason to trust none.
+/// Loads the system's root certificates, skipping invalid ones.
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -124,7 +123,6 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// Adds what is in `ca_file` to the roots, and returns it.
 fn add_private_ca(
     roots: &mut RootCertStore,
     path: &Path,
@@ -177,7 +175,6 @@ mod tests {
         assert!(error.contains(file.path().to_str().unwrap()), "{error}");
     }
 
-    /// A directory in which openssl is run.
     struct OpenSsl(tempfile::TempDir);
 
     impl OpenSsl {
@@ -195,11 +192,11 @@ mod tests {
                 .current_dir(self.0.path())
                 .output()
                 .expect("openssl is installed");
-            let told = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "openssl {arguments}: {told}");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "openssl {arguments}: {stderr}");
         }
 
-        /// A self-signed certificate as `openssl req -x509` makes it, in `name.pem`, its key beside it.
+        /// Creates a self-signed certificate with `openssl req -x509` in `name.pem` and `name.key`.
         fn self_signed(&self, name: &str, key: &str, more: &str) {
             self.run(&format!(
                 "req -x509 -newkey {key} -nodes -keyout {name}.key -out {name}.pem -subj /CN=localhost {more}"
@@ -207,8 +204,7 @@ mod tests {
         }
     }
 
-    /// A server that is not rustls, for it must take certificates that rustls does not: `openssl
-    /// s_server`, which answers HTTP.
+    /// An HTTP server run by `openssl s_server`, which accepts certificates that rustls does not.
     struct Server {
         child: std::process::Child,
         port: u16,
@@ -243,7 +239,7 @@ mod tests {
             server
         }
 
-        /// Asks for its page as `host`, trusting as `tls` says.
+        /// Requests a page from `host` with the trust settings `tls`.
         async fn ask(&self, host: &str, tls: &Tls) -> Result<(), Cause> {
             let config = client_config(tls, true)?;
             let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
@@ -266,11 +262,11 @@ mod tests {
     const SAN: &str = "-addext subjectAltName=DNS:localhost,IP:127.0.0.1";
 
     #[tokio::test]
-    async fn a_certificate_that_is_one_of_ca_file_is_trusted_and_its_name_still_checked() {
+    async fn a_certificate_in_ca_file_is_trusted_and_its_name_is_checked() {
         let ssl = OpenSsl::new();
         ssl.self_signed("usual", "rsa:2048", SAN);
         ssl.self_signed("other", "rsa:2048", SAN);
-        // Signed by a CA that nobody gave.
+        // A CA that is in no store, and a certificate signed by it.
         ssl.self_signed("ca", "rsa:2048", "-addext basicConstraints=critical,CA:TRUE");
         ssl.run("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=leaf");
         fs::write(ssl.path("leaf.ext"), "subjectAltName=DNS:localhost\n").unwrap();
@@ -293,10 +289,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_names_every_fault_and_insecure_connects_all_the_same() {
+    async fn the_error_names_every_fault_and_insecure_ignores_them() {
         let ssl = OpenSsl::new();
         ssl.self_signed("nosan", "rsa:2048", "");
-        // What openssl signs a request with, and no extensions, is of version 1.
+        // openssl creates a version 1 certificate for a request without extensions.
         ssl.run("req -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=localhost");
         ssl.run("x509 -req -in v1.csr -signkey v1.key -out v1.pem -days 30");
         let version = Command::new("openssl")
@@ -304,10 +300,10 @@ mod tests {
             .output()
             .unwrap();
         let has_version_1 = String::from_utf8_lossy(&version.stdout).contains("Version: 1");
-        assert!(has_version_1, "else the test shows nothing");
+        assert!(has_version_1, "the test needs such a certificate");
         for (name, telling) in [("nosan", "no subjectAltName"), ("v1", "version 1")] {
             let server = Server::start(&ssl, name, "").await;
-            // Trusted by itself or not, the fault is named.
+            // The fault is named whether or not the certificate is in `ca_file`.
             for tls in
                 [trusting(&ssl.path(&format!("{name}.pem"))), trusting(&ssl.path("nosan.pem"))]
             {
@@ -319,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_years_off_is_told_as_that() {
+    fn an_error_names_a_clock_that_is_years_off() {
         let ssl = OpenSsl::new();
         ssl.self_signed("usual", "rsa:2048", SAN);
         let own = read_certificates(&ssl.path("usual.pem")).unwrap();
@@ -341,11 +337,11 @@ mod tests {
         let late = verify("octopi.local", 200).unwrap_err().to_string();
         assert!(late.contains("it expired on 2") && late.contains("clock says 2169"), "{late}");
         assert!(late.contains("set the clock if that is wrong"), "{late}");
-        assert!(late.contains("not for octopi.local"), "both are told: {late}");
+        assert!(late.contains("not for octopi.local"), "both are named: {late}");
     }
 
     #[tokio::test]
-    async fn insecure_connects_to_old_and_odd_certificates() {
+    async fn insecure_accepts_old_and_unusual_certificates() {
         let ssl = OpenSsl::new();
         ssl.self_signed("weak", "rsa:1024", "-sha1");
         ssl.self_signed("ed448", "ed448", SAN);

@@ -1,7 +1,7 @@
-//! Everything that speaks to OctoPrint: a Rust counterpart of OctoPrint's JavaScript client.
+//! An OctoPrint client, the counterpart of OctoPrint's JavaScript client.
 //!
-//! [`Socket`] is the push socket: it logs in, stays connected, and hands out every message that
-//! OctoPrint pushes, as a stream and to handlers registered for it. [`Rest`] is the calls beside it.
+//! [`Socket`] is the push socket: it logs in, stays connected, and passes OctoPrint's messages to
+//! streams and handlers. [`Rest`] is the REST client.
 //!
 //! # With an API key
 //!
@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! # All messages, and how fast they may come
+//! # All messages, and the push rate
 //!
-//! Each message has a receipt. The time until it is acknowledged decides how often OctoPrint pushes.
+//! Each message has a receipt. The time until it is acknowledged controls how often OctoPrint pushes.
 //!
 //! ```no_run
 //! use octoprint2mqtt::octoprint::{Message, MessageKind, Socket};

@@ -12,7 +12,6 @@ use serde::de::IgnoredAny;
 /// How much of a page is searched for its title, in bytes.
 const HEAD: usize = 4096;
 
-/// An HTTP answer, read whole.
 pub(in crate::octoprint) struct Answer {
     pub(in crate::octoprint) status: StatusCode,
     /// Target of a redirect, without secrets.
@@ -48,7 +47,6 @@ impl Answer {
             .unwrap_or_else(|| self.status.canonical_reason().unwrap_or("error").to_owned())
     }
 
-    /// Returns the title of an HTML page.
     pub(in crate::octoprint) fn title(&self) -> Option<String> {
         let head = self.head();
         // ASCII case folding leaves byte offsets unchanged.

@@ -116,13 +116,11 @@ impl Rest {
         login
     }
 
-    /// Stores the cookies of a successful login.
     pub(in crate::octoprint) fn remember(&self, cookies: &Cookies) {
         *self.inner.last_cookies.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(cookies.copy());
     }
 
-    /// Returns the cookies of the last successful login.
     pub(in crate::octoprint) fn remembered(&self) -> Option<Cookies> {
         let last_cookies = self.inner.last_cookies.lock().unwrap_or_else(PoisonError::into_inner);
         last_cookies.as_ref().map(Cookies::copy)
@@ -231,7 +229,6 @@ impl Rest {
         send().await.map_err(|e| e.at(path))
     }
 
-    /// Logs in if calls need cookies and there are none yet.
     async fn ensure_session(&self) -> Result<(), RestError> {
         if matches!(self.inner.credentials, Credentials::ApiKey(_)) {
             return Ok(());
@@ -273,7 +270,6 @@ pub(in crate::octoprint) struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Does a full login.
     pub(in crate::octoprint) async fn log_in(&self) -> Result<Login, LoginError> {
         match self.credentials {
             Credentials::ApiKey(_) => self.post_login(LoginMethod::Key, &passive()).await,
@@ -350,7 +346,6 @@ impl Caller<'_> {
     }
 }
 
-/// Returns the body of a login with the key or cookies of the request.
 fn passive() -> Value {
     json!({"passive": true})
 }
@@ -369,7 +364,6 @@ impl SendError {
     }
 }
 
-/// Parses the JSON body of an answer.
 pub(in crate::octoprint) fn json_of<T: DeserializeOwned>(
     body: &[u8],
     path: &str,

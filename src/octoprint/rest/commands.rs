@@ -14,7 +14,6 @@ use super::login::Credentials;
 use crate::heater::{Heater, HeaterKind};
 
 const COMMAND_PATH: &str = "api/printer/command";
-/// The characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An action on the print job.
@@ -79,7 +78,6 @@ impl FilePath {
         &self.path
     }
 
-    /// Returns the same file under the other name of its storage.
     fn by_other_name(&self) -> Option<Self> {
         CARD.contains(&self.origin).then_some(())?;
         let origin = CARD.into_iter().find(|name| *name != self.origin)?;

@@ -14,24 +14,20 @@ use reqwest::header::HeaderValue;
 pub(in crate::octoprint) struct Cookies(Mutex<BTreeMap<String, String>>);
 
 impl Cookies {
-    /// Returns the token that OctoPrint expects in `X-CSRF-Token`.
     pub(in crate::octoprint) fn csrf_token(&self) -> Option<String> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let token = cookies.iter().find(|(name, _)| name.starts_with("csrf_token"));
         token.map(|(_, value)| value.clone())
     }
 
-    /// Copies the cookies for another client.
     pub(in crate::octoprint) fn copy(&self) -> Self {
         Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 
-    /// Removes all cookies before a full login.
     pub(in crate::octoprint) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Returns the `Cookie` header of a request; `None` without cookies.
     pub(in crate::octoprint) fn header(&self) -> Option<HeaderValue> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cookies.is_empty() {
@@ -43,7 +39,6 @@ impl Cookies {
         Some(header)
     }
 
-    /// Applies a `Set-Cookie` header.
     pub(in crate::octoprint) fn set(&self, header: &HeaderValue) {
         let Some((name, value, attributes)) = header.to_str().ok().and_then(parts) else {
             return;

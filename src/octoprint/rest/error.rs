@@ -25,7 +25,7 @@ pub enum BuildError {
         name: String,
     },
     /// There is no tokio runtime to run the socket.
-    #[error("a socket must be made within a tokio runtime")]
+    #[error("a socket must be created within a tokio runtime")]
     NoRuntime,
     /// The HTTP client could not be built.
     #[error("the HTTP client could not be built")]
@@ -275,7 +275,6 @@ impl LoginError {
         )
     }
 
-    /// Whether OctoPrint could not be reached.
     pub(in crate::octoprint) fn unreached(&self) -> bool {
         matches!(
             self,
@@ -303,7 +302,6 @@ pub(in crate::octoprint) enum CallError {
     Body { status: u16, source: BodyError },
 }
 
-/// Why the body of an answer was not read.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum BodyError {
     #[error("{source} ({path})")]
@@ -361,7 +359,6 @@ pub(in crate::octoprint) enum NetError {
     /// The connection was refused, reset, or closed before an answer.
     #[error("{0}")]
     Down(#[source] SharedCause),
-    /// The answer is not HTTP.
     #[error("{0}")]
     Unreadable(#[source] SharedCause),
 }

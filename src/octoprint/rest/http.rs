@@ -20,7 +20,6 @@ use crate::secret::Secret;
 
 /// The largest body that is read, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// Timeout of a whole REST call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connect timeout of a knock: shorter than the interval between two knocks.
 const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
@@ -35,7 +34,6 @@ pub(in crate::octoprint) struct HttpClient {
     client: reqwest::Client,
     endpoint: Arc<Endpoint>,
     pub(in crate::octoprint) cookies: Cookies,
-    /// Shared by all clients of this endpoint.
     reach: Arc<Reach>,
 }
 
@@ -97,7 +95,6 @@ impl HttpClient {
         Ok(Self { client, endpoint, cookies: Cookies::default(), reach: Arc::default() })
     }
 
-    /// Creates another client for the same endpoint, with other cookies.
     pub(in crate::octoprint) fn with_cookies(&self, cookies: Cookies) -> Result<Self, BuildError> {
         self.with_client(cookies, |builder| builder)
     }
@@ -137,7 +134,6 @@ impl HttpClient {
         if same { Ok(url) } else { Err(outside()) }
     }
 
-    /// Creates a request for `path`, without credentials and body.
     pub(in crate::octoprint) fn request(
         &self,
         method: Method,
@@ -146,7 +142,6 @@ impl HttpClient {
         Ok(self.request_without_timeout(method, path)?.timeout(CALL_TIMEOUT))
     }
 
-    /// Creates a request whose answer may be endless.
     pub(in crate::octoprint) fn request_without_timeout(
         &self,
         method: Method,
@@ -205,7 +200,6 @@ impl HttpClient {
     }
 }
 
-/// Returns an address without user and password.
 pub(in crate::octoprint) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for addresses that can have neither.
@@ -231,7 +225,6 @@ pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes,
     })
 }
 
-/// Creates the error of a call with an invalid argument.
 pub(in crate::octoprint) fn invalid_argument(path: &str, what: &'static str) -> RestError {
     RestError::new(RestErrorKind::Argument(what), path)
 }
@@ -285,7 +278,6 @@ mod tests {
     use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
     use crate::simulator::{Simulator, SimulatorOptions};
 
-    /// The configuration's default.
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     const SIZES: Sizes = Sizes { large: 1 << 20, max: 1 << 24 };
 

@@ -38,7 +38,6 @@ pub(in crate::octoprint) enum LoginMethod {
     Password,
 }
 
-/// Parses the answer to `POST api/login`.
 pub(in crate::octoprint) fn read(
     attempt: LoginMethod,
     answer: &Answer,
@@ -75,7 +74,6 @@ pub(in crate::octoprint) fn intermediary_error(answer: &Answer) -> Option<LoginE
 #[error("HTTP status {0}")]
 struct HttpStatus(u16);
 
-/// Returns the error for a proxy's login challenge.
 pub(in crate::octoprint) fn proxy_login(answer: &Answer) -> Option<LoginError> {
     match (answer.status.as_u16(), &answer.challenge) {
         (status @ (401 | 407), Some(challenge)) => {

@@ -14,7 +14,6 @@ use super::error::RestError;
 use super::http::{invalid_argument, success};
 
 const PATH: &str = "api/connection";
-/// The API version that has connectors.
 const API_VERSION: &str = "2.0.0";
 /// Longest parameter that is not treated as a secret, in bytes: short values such as `0` occur in
 /// nearly every answer.
@@ -120,7 +119,6 @@ impl Rest {
     }
 }
 
-/// Chooses connector and parameters from the answer to `GET /api/connection`.
 fn choose(answer: &Value, with: &ConnectWith) -> Result<ConnectorChoice, RestError> {
     let preferred = &answer["options"]["preferredConnector"];
     let name = preferred["connector"].as_str();

@@ -27,7 +27,6 @@ struct Missed {
 }
 
 impl Reach {
-    /// Records an HTTP answer.
     pub(in crate::octoprint) fn answered(&self, status: u16, now: Instant) {
         let missed = not_up(status).then(|| Missed {
             at: now,
@@ -37,7 +36,6 @@ impl Reach {
         *self.lock() = missed;
     }
 
-    /// Records an exchange without an HTTP answer.
     pub(in crate::octoprint) fn unanswered(&self, error: &CallError, now: Instant) {
         let cause = match error {
             CallError::NotSent(cause) => cause,
@@ -90,7 +88,6 @@ pub(in crate::octoprint) struct Resolver {
     cache: Arc<tokio::sync::Mutex<Option<CachedAddresses>>>,
 }
 
-/// When the name was resolved, and its addresses.
 type CachedAddresses = (Instant, Vec<SocketAddr>);
 
 impl Resolve for Resolver {
@@ -117,7 +114,6 @@ impl Resolve for Resolver {
 
 #[cfg(test)]
 impl Resolver {
-    /// Creates a resolver with these addresses in its cache.
     pub(in crate::octoprint) fn with_addresses(addresses: Vec<SocketAddr>) -> Self {
         Self { cache: Arc::new(tokio::sync::Mutex::new(Some((Instant::now(), addresses)))) }
     }

@@ -19,7 +19,6 @@ use crate::octoprint::wire::message::{Message, MessageKind, ReauthReason};
 use crate::octoprint::wire::received::{Received, TransportError};
 use crate::octoprint::wire::transport::{Link, Transport, decode};
 
-/// The progress of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Waiting for `o`.
@@ -28,7 +27,6 @@ pub(super) enum Stage {
     Greeting,
     /// `auth` was sent; waiting for proof that it was accepted.
     Authenticating,
-    /// Logged in.
     Live,
     /// Renewing the login of a live connection. Messages received meanwhile prove nothing.
     Renewing,
@@ -46,24 +44,19 @@ pub(super) struct Connection<'a> {
     options: &'a SocketOptions,
     rest: &'a Rest,
     dispatcher: &'a mut Dispatcher,
-    /// Whether the socket was logged in before.
     is_reconnect: bool,
     link: Link,
     login: Login,
     number: u64,
     pub(super) phase: Stage,
-    /// Whether the login was proven.
     pub(super) proven: bool,
     /// Whether the login lasted for [`SocketOptions::stable_after`].
     pub(super) stable: bool,
-    /// Deadline of the current phase.
     phase_ends: Option<Instant>,
     last_received: Instant,
     pinged: bool,
-    /// When the connection counts as stable.
     stable_at: Option<Instant>,
     relogin: Relogin,
-    /// Whether this OctoPrint knows `subscribe`.
     subscribes: bool,
     unreadable: UnreadableFrames,
     background: BackgroundCall,
@@ -105,7 +98,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Closes the connection with a close frame.
     pub(super) async fn close(self) {
         self.link.close().await;
     }
@@ -128,7 +120,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Returns when the next timer is due.
     fn deadline(&self) -> Instant {
         let SocketOptions { ping_after, dead_after, .. } = self.options;
         let silence = self.last_received + if self.pinged { *dead_after } else { *ping_after };
@@ -203,7 +194,6 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Counts and logs a frame or element that cannot be read.
     fn skip(&mut self, what: &dyn std::fmt::Display) {
         self.dispatcher.count_decode_error();
         self.unreadable.log_once(what, &self.options.url);
@@ -298,7 +288,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends the throttle factor if it changed.
     async fn send_factor(&mut self) -> Result<(), ConnectionEnd> {
         let factor = self.dispatcher.factor();
         if !self.auth_sent() || factor == self.factor {

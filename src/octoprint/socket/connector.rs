@@ -161,7 +161,6 @@ impl Connector {
         }
     }
 
-    /// Waits for this socket's turn, logs in and opens a transport.
     async fn open(&mut self) -> Result<(Link, Login), ConnectionEnd> {
         let (limit, rest) = (self.options.connect_timeout, self.rest.clone());
         if let Some(turns) = &self.options.turns {
@@ -205,7 +204,6 @@ impl Connector {
         self.dispatcher.run_unless_ordered(true, open_xhr(&self.rest, limit, sizes)).await
     }
 
-    /// Handles a failed WebSocket. Returns whether to fall back to XHR streaming.
     async fn websocket_failed(&mut self, failure: WebSocketFailure) -> Result<bool, Order> {
         let asked = sockjs_is_there(self.rest.http(), self.options.connect_timeout);
         let there = self.fallback.needs_sockjs_check(failure)
@@ -213,7 +211,6 @@ impl Connector {
         Ok(self.fallback.websocket_failed(failure, there, Instant::now()))
     }
 
-    /// Handles a connection that failed before it carried `connected`.
     async fn handle_silent_connection(
         &mut self,
         transport: Transport,

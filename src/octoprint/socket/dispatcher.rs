@@ -47,10 +47,8 @@ impl Messages {
     }
 }
 
-/// A command from a handle to the task.
 pub(super) enum SocketCommand {
     Order(Order),
-    /// Sends a SockJS frame.
     Send(String),
     /// Adds a receiver of all messages from now on.
     Listen(mpsc::UnboundedSender<MessageDelivery>),
@@ -60,14 +58,12 @@ pub(super) enum SocketCommand {
 }
 
 impl SocketCommand {
-    /// Creates the command that subscribes to all messages from now on.
     pub(super) fn listen() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
         (Self::Listen(sender), Messages(messages))
     }
 }
 
-/// A command that starts or ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Connect,
@@ -81,7 +77,6 @@ pub(super) enum TaskEvent<T> {
     Ready(T),
     Order(Order),
     Send(String),
-    /// The throttle factor changed.
     RateChanged,
 }
 
@@ -138,7 +133,7 @@ impl Dispatcher {
                 TaskEvent::Order(Order::Connect) if connecting => {}
                 TaskEvent::Order(order) => return Err(order),
                 TaskEvent::Send(_) => {
-                    tracing::debug!("not connected; dropped a message to OctoPrint")
+                    tracing::debug!("not connected; dropped a message to OctoPrint");
                 }
                 TaskEvent::RateChanged => {}
             }
@@ -196,7 +191,6 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message to all listeners.
     pub(super) fn dispatch(&mut self, message: &Message) {
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
         self.apply_commands();
@@ -235,7 +229,6 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the throttle factor in force.
     pub(super) fn factor(&self) -> u32 {
         self.rate.in_force().1
     }

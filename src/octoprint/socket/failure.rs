@@ -24,7 +24,6 @@ const MAX_UNREADABLE: u32 = 20;
 /// Delay before the next attempt if only a permission is missing.
 const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why an attempt or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocketError {
     #[error(transparent)]
@@ -47,7 +46,7 @@ pub(super) enum SocketError {
          it in OctoPrint's access control"
     )]
     NoPermission(String),
-    #[error("OctoPrint calls every session stale that it gives")]
+    #[error("OctoPrint reports every new session as stale")]
     Stale,
     #[error("nothing was heard from OctoPrint for {}", humantime::format_duration(*.0))]
     Silent(Duration),
@@ -102,7 +101,6 @@ impl SocketError {
         }
     }
 
-    /// Whether OctoPrint could not be reached.
     pub(super) fn unreached(&self) -> bool {
         match self {
             Self::Login(error) => error.unreached(),
@@ -111,7 +109,6 @@ impl SocketError {
         }
     }
 
-    /// Whether OctoPrint closed the connection.
     pub(super) fn closed_by_peer(&self) -> bool {
         match self {
             Self::Transport(error) => error.closed_by_peer(),
@@ -139,17 +136,13 @@ impl<E: Into<SocketError>> From<E> for ConnectionEnd {
     }
 }
 
-/// The unreadable frames of one connection.
 #[derive(Default)]
 pub(super) struct UnreadableFrames {
-    /// Number since the last readable frame.
     in_a_row: u32,
-    /// The kinds of errors that were logged.
     logged: HashSet<String>,
 }
 
 impl UnreadableFrames {
-    /// Records a readable frame.
     pub(super) fn readable(&mut self) {
         self.in_a_row = 0;
     }
@@ -175,14 +168,12 @@ impl UnreadableFrames {
 /// The time from the end of a connection to the next one: waits, and knocks meanwhile.
 pub(super) struct Outage {
     rest: Rest,
-    /// Timeout of a knock.
     limit: Duration,
     knocking: Knocking,
     /// The client for knocks; created for the first one of an outage.
     knocker: Option<Arc<HttpClient>>,
     /// When OctoPrint closed the last connection that was logged in.
     closed_at: Option<Instant>,
-    /// Whether a connection that was logged in has just been lost.
     lost: bool,
 }
 
@@ -197,13 +188,11 @@ impl Outage {
         self.knocker = None;
     }
 
-    /// Resets all state after a connection that was logged in.
     pub(super) fn connected(&mut self) {
         self.knocking.reset();
         (self.closed_at, self.lost) = (None, false);
     }
 
-    /// Records the loss of a connection that was logged in.
     pub(super) fn lost(&mut self, failure: &SocketError) {
         self.lost = true;
         self.closed_at = failure.closed_by_peer().then(Instant::now);
@@ -264,7 +253,6 @@ impl Outage {
         ends
     }
 
-    /// Returns the client for knocks; `None` if it cannot be created.
     fn knocker(&mut self) -> Option<Arc<HttpClient>> {
         if self.knocker.is_none() {
             match self.rest.http().knocker() {

@@ -17,7 +17,6 @@ const SILENT_IN_A_ROW: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Fallback {
     choice: TransportChoice,
-    /// When WebSocket was found to be blocked.
     blocked: Option<Instant>,
     silent: u32,
 }
@@ -27,7 +26,6 @@ impl Fallback {
         Self { choice, blocked: None, silent: 0 }
     }
 
-    /// Returns the transport to try now.
     pub(super) fn transport(&self, now: Instant) -> Transport {
         let blocked = |since: Instant| now.saturating_duration_since(since) < REMEMBER;
         match self.choice {

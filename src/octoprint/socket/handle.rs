@@ -38,7 +38,6 @@ pub struct Socket {
     handle: Arc<Handle>,
 }
 
-/// The state that all clones of a socket share.
 struct Handle {
     rest: Rest,
     commands: mpsc::UnboundedSender<SocketCommand>,
@@ -251,7 +250,6 @@ impl Socket {
         self.handle.commands.is_closed()
     }
 
-    /// Makes the socket's task panic.
     #[cfg(test)]
     pub(crate) fn fail(&self) {
         self.command(SocketCommand::Fail);

@@ -27,10 +27,8 @@ pub struct HandlerId(pub(super) u64);
 
 type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 
-/// A handler and the messages that it is for.
 pub(super) struct RegisteredHandler {
     id: HandlerId,
-    /// `None` for every message.
     kind: Option<MessageKind>,
     handler: Mutex<Handler>,
 }
@@ -108,7 +106,6 @@ impl Handlers {
         lock(&self.0).iter().flatten().filter(wants).cloned().collect()
     }
 
-    /// Calls the handlers of each message until the stream ends.
     pub(super) async fn run(self: Arc<Self>, mut messages: Messages) {
         let mut running = FuturesUnordered::new();
         loop {
@@ -144,7 +141,6 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
-    /// Creates handlers of these kinds that log their names.
     fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Arc<Handlers> {
         let handlers = Handlers::default();
         for (id, (kind, name)) in (1..).zip(named) {

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 const OFTEN: Duration = Duration::from_secs(2);
 /// Interval between knocks in a long outage.
 const SELDOM: Duration = Duration::from_secs(5);
-/// Duration after which an outage is long.
 const LONG: Duration = Duration::from_secs(600);
 /// Time before an attempt in which there is no knock.
 const SOON: Duration = Duration::from_secs(2);
@@ -20,14 +19,12 @@ const MIN_MARGIN: Duration = Duration::from_millis(50);
 /// Maximum delay of the attempt beyond the interval after the last knock.
 const MAX_DELAY: Duration = Duration::from_millis(400);
 
-/// The result of a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KnockResult {
     /// Status 200: OctoPrint is up.
     Up,
     /// No answer, or a status that means that OctoPrint is not up.
     Down,
-    /// Any other answer.
     Other,
 }
 
@@ -65,7 +62,6 @@ impl Knocking {
         self.since.is_some()
     }
 
-    /// Forgets the outage once connected.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.enabled);
     }
@@ -104,7 +100,6 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    /// An OctoPrint and a socket in simulated time.
     struct World {
         start: Instant,
         now: Instant,

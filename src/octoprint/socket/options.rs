@@ -171,7 +171,6 @@ impl Subscription {
         [without_state.payload(), self.payload()]
     }
 
-    /// Returns the payload of the `subscribe` message.
     pub(super) fn payload(&self) -> Value {
         let state = match self.state {
             true => json!({"logs": self.logs, "messages": self.messages}),

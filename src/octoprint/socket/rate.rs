@@ -15,10 +15,8 @@ pub(super) type RateHook = Box<dyn Fn(Duration, Duration) + Send>;
 /// Called with each measured processing time.
 pub(super) type MeasuredHook = Box<dyn Fn(Duration) + Send>;
 
-/// A change to the rate, or to how it is controlled.
 pub(super) enum RateChange {
     Mode(RateMode),
-    /// Switches to manual mode with the factor in force.
     Hold,
     Increase,
     Decrease,
@@ -29,7 +27,6 @@ pub(super) enum RateChange {
     OnMeasured(MeasuredHook),
 }
 
-/// The throttle and its mode.
 pub(super) struct RateControl {
     throttle: Throttle,
     mode: RateMode,
@@ -57,7 +54,6 @@ impl RateControl {
         }
     }
 
-    /// Returns the mode and the factor in force.
     pub(super) fn in_force(&self) -> (RateMode, u32) {
         (self.mode, self.throttle.factor())
     }
@@ -106,14 +102,12 @@ impl RateControl {
         }
     }
 
-    /// Records a message, with a serial number greater than all before.
     pub(super) fn received(&mut self, serial: u64, received: Instant) {
         if self.mode == RateMode::Auto {
             self.unsettled.received(serial, received);
         }
     }
 
-    /// Records that a message was processed.
     pub(super) fn settled(&mut self, settled: Settled) {
         let counts = self.unsettled.finished(settled.serial);
         let Some(took) = settled.took else { return };
@@ -126,7 +120,6 @@ impl RateControl {
         }
     }
 
-    /// Returns the median of the last processing times.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.latency.median()
     }
@@ -225,7 +218,6 @@ impl UnsettledMessages {
     }
 }
 
-/// The processing times of the last messages, for the status.
 #[derive(Debug)]
 struct LatencyWindow {
     window: usize,

@@ -20,7 +20,6 @@ const MAX_DOUBLINGS: u32 = 6;
 /// Maximum number of stale sessions in a row before the connection is dropped.
 const MAX_STALE: u32 = 3;
 
-/// The pending and recent logins of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Relogin {
     /// End of the current burst, and the strongest reason in it.
@@ -35,7 +34,6 @@ pub(super) struct Relogin {
 pub(super) struct AllStale;
 
 impl Relogin {
-    /// Records a `reauthRequired`.
     pub(super) fn requested(&mut self, reason: ReauthReason, now: Instant) {
         let pause = BURST * 2_u32.pow(self.logins.min(MAX_DOUBLINGS));
         self.due = Some(match self.due {
@@ -49,7 +47,6 @@ impl Relogin {
         });
     }
 
-    /// Returns when a login is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.map(|(at, _)| at)
     }
@@ -72,7 +69,6 @@ impl Relogin {
 #[derive(Default)]
 pub(super) struct BackgroundCall(Option<BoxFuture<'static, BackgroundResult>>);
 
-/// The result of a [`BackgroundCall`].
 pub(super) enum BackgroundResult {
     LoggedIn(Result<Login, LoginError>),
     CurrentUser(Result<CurrentUser, RestError>),

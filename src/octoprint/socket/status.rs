@@ -96,7 +96,6 @@ impl Default for Status {
     }
 }
 
-/// The counters that a socket's task and handles share.
 #[derive(Debug, Default)]
 pub(super) struct AtomicCounters {
     pub(super) messages: AtomicU64,

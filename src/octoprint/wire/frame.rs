@@ -110,7 +110,6 @@ pub fn encode(kind: &str, payload: &serde_json::Value) -> String {
     serde_json::Value::Array(vec![serde_json::Value::String(inner)]).to_string()
 }
 
-/// Encodes an `auth` message.
 pub(in crate::octoprint) fn auth(user: &str, session: &Secret) -> String {
     encode("auth", &serde_json::Value::String(format!("{user}:{}", session.expose())))
 }
@@ -123,8 +122,7 @@ fn close(text: &str) -> Frame {
 /// Decodes the messages of an array. Repairs the text only if it is invalid JSON or may have a lone
 /// surrogate.
 fn elements(frame: &Bytes, text: &str) -> Decoded {
-    let half = lenient::may_have_lone_surrogate(text.as_bytes());
-    if let Some(repaired) = half.then(|| lenient::repaired(text)).flatten() {
+    if let Some(repaired) = lone_surrogates_replaced(text) {
         return repaired_elements(repaired);
     }
     let decoded = elements_of(frame, text);
@@ -133,6 +131,10 @@ fn elements(frame: &Bytes, text: &str) -> Decoded {
         Some(repaired) => repaired_elements(repaired),
         None => decoded,
     }
+}
+
+fn lone_surrogates_replaced(text: &str) -> Option<String> {
+    lenient::may_have_lone_surrogate(text.as_bytes()).then(|| lenient::repaired(text)).flatten()
 }
 
 fn repaired_elements(text: String) -> Decoded {
@@ -151,7 +153,6 @@ fn elements_of(frame: &Bytes, text: &str) -> Decoded {
     decoded
 }
 
-/// Decodes an element that is not in an array.
 fn single(frame: &Bytes, text: &str) -> Decoded {
     let mut decoded = Decoded::default();
     match serde_json::from_str::<&RawValue>(text) {
@@ -202,9 +203,7 @@ fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>
         Some(b'{') => object_messages(frame, element, messages),
         Some(b'"') => match serde_json::from_str::<String>(element) {
             Ok(inner) if inner.trim_start().starts_with('{') => {
-                let half = lenient::may_have_lone_surrogate(inner.as_bytes());
-                let repaired = half.then(|| lenient::repaired(&inner)).flatten();
-                let inner = repaired.unwrap_or(inner);
+                let inner = lone_surrogates_replaced(&inner).unwrap_or(inner);
                 string_messages(&inner, messages)
                     || lenient::repaired(&inner)
                         .is_some_and(|text| string_messages(&text, messages))

@@ -37,12 +37,9 @@ type Permit = SemaphorePermit<'static>;
 /// A connection's turn to read a large message.
 #[derive(Default)]
 pub(in crate::octoprint) enum LargeTurn {
-    /// Not requested.
     #[default]
     Idle,
-    /// Another connection holds the turn.
     Waiting(BoxFuture<'static, Option<Permit>>),
-    /// This connection holds the turn.
     Held(Option<Permit>),
 }
 

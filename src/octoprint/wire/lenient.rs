@@ -12,7 +12,6 @@ use super::large;
 
 /// The escape that replaces a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
-/// Length of `\uXXXX`.
 const ESCAPE: usize = 6;
 
 /// Replaces Python's extensions in `text`; `None` if there are none. Other syntax errors remain.
@@ -84,7 +83,6 @@ pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
     }
 }
 
-/// An escape sequence in a string.
 enum Escape {
     LoneSurrogate,
     /// Any other, or a surrogate pair, with its length.
@@ -102,13 +100,11 @@ fn escape(bytes: &[u8]) -> Escape {
     }
 }
 
-/// Parses `\uXXXX` at the start of `bytes`.
 fn code_unit(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.get(..ESCAPE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Returns the length of `NaN` or `Infinity` at the start of `bytes`.
 fn number(bytes: &[u8]) -> Option<usize> {
     let token = [&b"NaN"[..], b"Infinity"].into_iter().find(|token| bytes.starts_with(token))?;
     let ends = bytes.get(token.len()).is_none_or(|next| !next.is_ascii_alphanumeric());
@@ -155,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_mended_only_where_that_makes_it_json() {
+    fn a_body_is_repaired_only_if_that_makes_it_json() {
         let of = |text: &'static str| repaired_body(Bytes::from_static(text.as_bytes()));
         assert_eq!(of(r#"{"size":NaN}"#), r#"{"size":null}"#);
         assert_eq!(of(r#"["\udcff"]"#), r#"["\ufffd"]"#);
@@ -203,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_mended_is_json(text in python()) {
+        fn whatever_is_repaired_is_json(text in python()) {
             let repaired = repaired(&text).unwrap_or(text);
             prop_assert!(serde_json::from_str::<Value>(&repaired).is_ok(), "{}", repaired);
         }

@@ -16,24 +16,17 @@ pub(in crate::octoprint) enum WebSocketFailure {
     Down,
 }
 
-/// Something that a transport received.
 #[derive(Debug)]
 pub(in crate::octoprint) enum Received {
-    /// A SockJS frame.
     Frame(Bytes),
     /// A sign of life without content.
     Alive,
 }
 
-/// Why a transport could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum TransportError {
     #[error("no connection ({source})")]
-    Call {
-        source: NetError,
-        /// Whether the request was sent.
-        sent: bool,
-    },
+    Call { source: NetError, sent: bool },
     #[error("no connection ({})", causes::text(.0))]
     Argument(#[source] RestError),
     #[error("no connection ({0})")]
@@ -86,7 +79,6 @@ impl TransportError {
         CallError::from_send(error).into()
     }
 
-    /// Whether OctoPrint could not be reached.
     pub(in crate::octoprint) fn unreached(&self) -> bool {
         match self {
             Self::NotUp { .. } => true,

@@ -65,7 +65,6 @@ impl Link {
         }
     }
 
-    /// Sends a SockJS frame.
     pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         match self {
             Self::WebSocket(link) => link.send(text).await,
@@ -109,7 +108,6 @@ pub(in crate::octoprint) async fn decode(bytes: Bytes, large: usize) -> Result<F
     decoded.unwrap_or(Err(FrameError::Empty))
 }
 
-/// Opens a WebSocket within `limit`.
 pub(in crate::octoprint) async fn open_websocket(
     http: &HttpClient,
     limit: Duration,
@@ -119,7 +117,6 @@ pub(in crate::octoprint) async fn open_websocket(
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
 }
 
-/// Opens XHR streaming within `limit`.
 pub(in crate::octoprint) async fn open_xhr(
     rest: &Rest,
     limit: Duration,

@@ -22,7 +22,6 @@ use crate::octoprint::rest::http::HttpClient;
 
 /// Timeout of a write, after which the connection counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout of the peer's close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Initial size of the read buffer, in bytes. Small, because messages usually are and a bridge may
 /// have a thousand sockets.
@@ -32,7 +31,6 @@ const LARGE: usize = 16 * 1024;
 
 type WsStream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
-/// An open connection: frames in, text out.
 pub(in crate::octoprint) struct WebSocket {
     /// `None` once closed.
     stream: Option<WsStream>,
@@ -85,7 +83,6 @@ impl WebSocket {
         }
     }
 
-    /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
@@ -102,12 +99,10 @@ impl WebSocket {
         }
     }
 
-    /// Sends a SockJS frame.
     pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         self.write(WsMessage::Text(text.into())).await
     }
 
-    /// Sends a ping.
     pub(in crate::octoprint) async fn ping(&mut self) -> Result<(), TransportError> {
         self.write(WsMessage::Ping(Bytes::new())).await
     }
@@ -120,7 +115,6 @@ impl WebSocket {
         }
     }
 
-    /// Closes with code 1000 and waits for the peer's close frame.
     pub(in crate::octoprint) async fn close(self) {
         let Some(mut stream) = self.stream else { return };
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };

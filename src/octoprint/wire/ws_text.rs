@@ -43,12 +43,11 @@ pub(in crate::octoprint) struct TextAsBinary<S> {
     /// The large message that an empty one replaces.
     detached: Option<Bytes>,
     /// Whether data of a message arrived since the last [`Self::is_receiving`].
-    moved: bool,
+    progressed: bool,
 }
 
 /// The position of the stream within a frame.
 enum ReadState {
-    /// Reading the header.
     Header,
     /// Passing on the header from this offset.
     ReplayingHeader(usize),
@@ -59,16 +58,24 @@ enum ReadState {
 }
 
 impl<S> TextAsBinary<S> {
-    /// Wraps a stream that is at the start of a frame.
     pub(in crate::octoprint) fn new(stream: S, sizes: Sizes) -> Self {
         let (header, turn) = (Header::default(), LargeTurn::default());
-        let (message, detached, moved) = (0, None, false);
-        Self { stream, state: ReadState::Header, header, sizes, message, turn, detached, moved }
+        let (message, detached, progressed) = (0, None, false);
+        Self {
+            stream,
+            state: ReadState::Header,
+            header,
+            sizes,
+            message,
+            turn,
+            detached,
+            progressed,
+        }
     }
 
     /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
-        std::mem::take(&mut self.moved) || self.turn.is_waiting()
+        std::mem::take(&mut self.progressed) || self.turn.is_waiting()
     }
 
     /// Returns the message that tungstenite read as `message`; a large one holds its turn.
@@ -110,7 +117,6 @@ impl<S> TextAsBinary<S> {
         ReadState::Header
     }
 
-    /// Replaces a large message by an empty one.
     fn finish_detached(&mut self, message: Bytes) -> ReadState {
         self.detached = Some(message);
         self.message = 0;
@@ -143,7 +149,6 @@ impl Header {
         whole - self.len
     }
 
-    /// Appends bytes. A text frame becomes a binary one.
     fn add(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         if self.len == 0 && self.bytes[0] & OPCODE == TEXT {
@@ -152,7 +157,6 @@ impl Header {
         self.len += bytes.len();
     }
 
-    /// Returns the length of the payload, including the mask.
     fn payload(&self) -> u64 {
         let length = match self.len {
             2 => u64::from(self.bytes[1] & !MASKED),
@@ -189,7 +193,6 @@ impl<S: AsyncRead + Unpin> TextAsBinary<S> {
         Poll::Ready(Ok(to.filled().len() - before))
     }
 
-    /// Waits for the turn if the message is large.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.message > self.sizes.large as u64 {
             true => self.turn.poll(cx),
@@ -231,21 +234,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                 ReadState::Payload(left) => {
                     this.state = ReadState::Payload(left);
                     ready!(this.poll_turn(cx));
-                    let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
-                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+                    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
                     let read = ready!(this.poll_into(cx, &mut part))?;
                     buf.advance(read);
-                    this.moved |= read > 0;
+                    this.progressed |= read > 0;
                     this.state = match left - read as u64 {
                         0 => this.frame_is_over(),
                         left => ReadState::Payload(left),
                     };
                     return Poll::Ready(Ok(()));
                 }
-                ReadState::Detached(mut room, length) => {
+                ReadState::Detached(mut buffer, length) => {
                     let read = match this.poll_turn(cx) {
                         Poll::Ready(()) => {
-                            let mut rest = (&mut room).limit(length);
+                            let mut rest = (&mut buffer).limit(length);
                             pin!(this.stream.read_buf(&mut rest)).poll(cx)
                         }
                         Poll::Pending => Poll::Pending,
@@ -253,16 +256,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                     let read = match read {
                         Poll::Ready(read) => read?,
                         Poll::Pending => {
-                            this.state = ReadState::Detached(room, length);
+                            this.state = ReadState::Detached(buffer, length);
                             return Poll::Pending;
                         }
                     };
-                    this.moved |= read > 0;
+                    this.progressed |= read > 0;
                     this.state = match (read, length - read) {
                         // The stream ended within a message.
                         (0, _) => return Poll::Ready(Ok(())),
-                        (_, 0) => this.finish_detached(room.freeze()),
-                        (_, left) => ReadState::Detached(room, left),
+                        (_, 0) => this.finish_detached(buffer.freeze()),
+                        (_, left) => ReadState::Detached(buffer, left),
                     };
                 }
             }

@@ -15,7 +15,6 @@ use crate::octoprint::rest::client::Rest;
 
 /// Timeout of a sent message, after which the connection counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
-/// Timeout of reopening the stream.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of a line after which the buffer is shrunk, in bytes.
 const LARGE: usize = 16 * 1024;
@@ -60,9 +59,8 @@ impl Xhr {
         Ok(Self { rest, session, stream, lines, large: sizes.large, turn, sending, queue })
     }
 
-    /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
-        std::mem::take(&mut self.lines.moved) || self.turn.is_waiting()
+        std::mem::take(&mut self.lines.progressed) || self.turn.is_waiting()
     }
 
     /// Queues a frame; [`Xhr::receive`] sends it.
@@ -153,19 +151,18 @@ async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, Transpo
     Ok(rest.http().send(request.body(body)).await?)
 }
 
-/// Splits a stream of bytes into lines.
 struct Lines {
     buffer: BytesMut,
     /// Number of bytes at the start of the buffer that contain no line end.
     searched: usize,
     max: usize,
     /// Whether data arrived since the last [`Xhr::is_receiving`].
-    moved: bool,
+    progressed: bool,
 }
 
 impl Lines {
     fn new(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, max, moved: false }
+        Self { buffer: BytesMut::new(), searched: 0, max, progressed: false }
     }
 
     fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
@@ -174,7 +171,7 @@ impl Lines {
             self.buffer.reserve(large::capacity(needed.max(2 * used)) - used);
         }
         self.buffer.extend_from_slice(chunk);
-        self.moved = true;
+        self.progressed = true;
         let partial = self.buffer.len() - self.searched;
         if self.searched > self.max && partial > 0 {
             return Err(TransportError::TooLarge(format!("over {} bytes", self.max).into()));
