@@ -159,7 +159,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version1 => f.write_str(
-                "it is of X.509 version 1, which names no host: make a new one with a subjectAltName, or set insecure = true",
+                "it has X.509 version 1, which cannot name a host: make a new one with a subjectAltName, or set insecure = true",
             ),
             Self::Expired { now, at } => {
                 write!(f, "it expired on {}, and {}", rfc3339(*at), clock(*now))
@@ -168,16 +168,16 @@ impl fmt::Display for Fault {
                 write!(f, "it is not valid before {}, and {}", rfc3339(*from), clock(*now))
             }
             Self::UnknownIssuer => f.write_str(
-                "nobody that is trusted here has signed it (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
+                "it is not signed by a trusted CA (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
             ),
             Self::BadSignature => f.write_str(
-                "the CA of that name which is trusted here has not signed it (BadSignature): ca_file is an older certificate, or another one",
+                "it is not signed by the trusted CA of that name (BadSignature): ca_file has an older certificate, or another one",
             ),
             Self::IsCa => f.write_str(
                 "it is the certificate of a CA (CaUsedAsEndEntity): set ca_file to exactly this one to trust it",
             ),
             Self::NoAltName => f.write_str(
-                "it has no subjectAltName, so it is for no host: make a new one with it (openssl: -addext subjectAltName=DNS:<host> or IP:<address>)",
+                "it has no subjectAltName, so it is not valid for any host: make a new one with it (openssl: -addext subjectAltName=DNS:<host> or IP:<address>)",
             ),
             Self::WrongName { wanted, presented } => {
                 write!(f, "it is not for {wanted} but for {}", presented.join(", "))
