@@ -159,7 +159,7 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
 
 async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, Wrong> {
     let login = rest.login().await;
-    login.map_err(|source| Wrong::Login { told: credentials.told(&source), source })?;
+    login.map_err(|source| Wrong::Login { told: credentials.describe_failure(&source), source })?;
     let CurrentUser { name, permissions, .. } = rest.current_user().await?;
     let name = name.unwrap_or_else(|| "nobody".to_owned());
     let has =

@@ -1,7 +1,7 @@
-//! Everything that speaks to OctoPrint: a Rust counterpart of OctoPrint's JavaScript client.
+//! An OctoPrint client, the counterpart of OctoPrint's JavaScript client.
 //!
-//! [`Socket`] is the push socket: it logs in, stays connected, and hands out every message that
-//! OctoPrint pushes, as a stream and to handlers registered for it. [`Rest`] is the calls beside it.
+//! [`Socket`] is the push socket: it logs in, stays connected, and passes OctoPrint's messages to
+//! streams and handlers. [`Rest`] is the REST client.
 //!
 //! # With an API key
 //!
@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! # All messages, and how fast they may come
+//! # All messages, and the push rate
 //!
-//! Each message has a receipt. The time until it is acknowledged decides how often OctoPrint pushes.
+//! Each message has a receipt. The time until it is acknowledged controls how often OctoPrint pushes.
 //!
 //! ```no_run
 //! use octoprint2mqtt::octoprint::{Message, MessageKind, Socket};
@@ -69,18 +69,16 @@ mod wire;
 pub use rest::appkeys::{AppKeys, AppKeysError, Decision, KeyRequest, POLL_INTERVAL, REQUEST_LIFE};
 pub use rest::client::{CurrentUser, Rest};
 pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
-pub use rest::connect::{ConnectWith, PrinterConnection, SERIAL};
-pub use rest::error::{BuildError, RestError, RestErrorKind};
-pub use rest::job::JobStatus;
-pub use rest::login::{Credentials, Login, LoginError};
-pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS};
+pub use rest::error::{BuildError, LoginError, RestError, RestErrorKind};
+pub use rest::login::{Credentials, Login};
+pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};
+pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS, Turns};
 pub use socket::dispatcher::Messages;
 pub use socket::handle::Socket;
 pub use socket::handlers::{Handled, HandlerId};
 pub use socket::options::{Selection, SocketOptions, Subscription, TransportChoice};
 pub use socket::status::{Counters, RateMode, SocketState, Status};
 pub use socket::throttle::{RATE_BASE, Rate, Throttle};
-pub use socket::turns::Turns;
 pub use wire::frame::{BadElement, Decoded, Frame, FrameError, RawMessage, decode, encode};
 pub use wire::message::{Event, EventKind, Message, MessageKind, Plugin, ReauthReason};
 pub use wire::transport::Transport;

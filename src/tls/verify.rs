@@ -1,5 +1,5 @@
-//! Who is trusted: the CAs, certificates that the user gave by themselves, or everybody. What is
-//! wrong with a certificate is said in words.
+//! Certificate verifiers: trusted CAs and the certificates of `ca_file`, or any certificate. Errors
+//! explain in plain words what is wrong with a certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::timestamp;
 
-/// Trusts whom the CAs trust, and each certificate of `ca_file` itself, as curl and OpenSSL do. The
-/// usual self-signed certificate calls itself a CA, which webpki does not take for a server.
+/// Trusts the CAs, and each certificate of `ca_file` itself, as curl and OpenSSL do. A self-signed
+/// certificate is usually marked as a CA, which webpki does not accept for a server.
 #[derive(Debug)]
 pub(super) struct Trusting {
     by_ca: Arc<WebPkiServerVerifier>,
-    /// The certificates of `ca_file`.
     own: Vec<CertificateDer<'static>>,
 }
 
@@ -47,7 +46,7 @@ impl ServerCertVerifier for Trusting {
         let Err(error) = verified else { return verified };
         let name = name_fault(end_entity, server_name);
         let own = self.own.iter().any(|own| own == end_entity);
-        let chain = chain_fault(&error).filter(|fault| !(own && fault.is_of_trust()));
+        let chain = chain_fault(&error).filter(|fault| !(own && fault.is_about_trust()));
         if own && chain.is_none() && name.is_none() {
             return Ok(ServerCertVerified::assertion());
         }
@@ -55,8 +54,9 @@ impl ServerCertVerifier for Trusting {
         if faults.is_empty() {
             return Err(error);
         }
-        // The only variant with a text of ours that it shows.
-        Err(Error::General(format!("its certificate is refused: {}", listed(&faults))))
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        // The only variant that displays a custom text.
+        Err(Error::General(format!("its certificate is refused: {}", faults.join("; and "))))
     }
 
     fn verify_tls12_signature(
@@ -82,41 +82,38 @@ impl ServerCertVerifier for Trusting {
     }
 }
 
-/// What is wrong with a certificate.
 #[derive(Debug)]
 enum Fault {
-    /// webpki reads version 3 alone; older ones have no subjectAltName anyway.
+    /// webpki reads only version 3; older versions have no subjectAltName.
     Version1,
-    /// By this machine's clock.
     Expired {
         now: UnixTime,
         at: UnixTime,
     },
-    /// By this machine's clock.
-    NotYet {
+    NotYetValid {
         now: UnixTime,
         from: UnixTime,
     },
-    NobodyTrusted,
-    /// As when a certificate was made anew and `ca_file` has the old one.
-    OtherKey,
+    UnknownIssuer,
+    /// For example, a certificate was renewed and `ca_file` has the old one.
+    BadSignature,
     IsCa,
     NoAltName,
     WrongName {
         wanted: String,
-        has: Vec<String>,
+        presented: Vec<String>,
     },
     Other(Error),
 }
 
 impl Fault {
-    /// Whether it is no fault of a certificate that is trusted by itself.
-    fn is_of_trust(&self) -> bool {
-        matches!(self, Self::NobodyTrusted | Self::OtherKey | Self::IsCa | Self::Other(_))
+    /// Whether the fault does not matter for a certificate of `ca_file` itself.
+    fn is_about_trust(&self) -> bool {
+        matches!(self, Self::UnknownIssuer | Self::BadSignature | Self::IsCa | Self::Other(_))
     }
 }
 
-/// What the error of webpki, which stops at the first fault, means; `None` where it is the name.
+/// Converts the error of webpki, which stops at the first fault. `None` if the name is at fault.
 fn chain_fault(error: &Error) -> Option<Fault> {
     let Error::InvalidCertificate(what) = error else { return Some(Fault::Other(error.clone())) };
     Some(match what {
@@ -127,10 +124,10 @@ fn chain_fault(error: &Error) -> Option<Fault> {
             Fault::Expired { now: *time, at: *not_after }
         }
         CertificateError::NotValidYetContext { time, not_before } => {
-            Fault::NotYet { now: *time, from: *not_before }
+            Fault::NotYetValid { now: *time, from: *not_before }
         }
-        CertificateError::UnknownIssuer => Fault::NobodyTrusted,
-        CertificateError::BadSignature => Fault::OtherKey,
+        CertificateError::UnknownIssuer => Fault::UnknownIssuer,
+        CertificateError::BadSignature => Fault::BadSignature,
         // rustls has no variants for these.
         CertificateError::Other(other) => match other.to_string().as_str() {
             "CaUsedAsEndEntity" => Fault::IsCa,
@@ -141,8 +138,8 @@ fn chain_fault(error: &Error) -> Option<Fault> {
     })
 }
 
-/// What is wrong with the names that a certificate is for; `None` also where it cannot be read,
-/// which is another fault.
+/// Checks the names of a certificate. `None` also if the certificate cannot be parsed, which is
+/// another fault.
 fn name_fault(certificate: &CertificateDer<'_>, wanted: &ServerName<'_>) -> Option<Fault> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     match verify_server_name(&parsed, wanted) {
@@ -150,14 +147,10 @@ fn name_fault(certificate: &CertificateDer<'_>, wanted: &ServerName<'_>) -> Opti
         Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
             presented,
             ..
-        })) if presented.is_empty() => Some(Fault::NoAltName),
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            presented,
-            ..
-        })) => {
-            let wanted = wanted.to_str().into_owned();
-            Some(Fault::WrongName { wanted, has: presented })
-        }
+        })) => Some(match presented.is_empty() {
+            true => Fault::NoAltName,
+            false => Fault::WrongName { wanted: wanted.to_str().into_owned(), presented },
+        }),
         Err(other) => Some(Fault::Other(other)),
     }
 }
@@ -166,51 +159,40 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version1 => f.write_str(
-                "it is of X.509 version 1, which names no host: make a new one with a subjectAltName, or set insecure = true",
+                "it has X.509 version 1, which cannot name a host: make a new one with a subjectAltName, or set insecure = true",
             ),
-            Self::Expired { now, at } => write!(
-                f,
-                "it expired on {}, and {}",
-                day(*at),
-                clock(*now)
+            Self::Expired { now, at } => {
+                write!(f, "it expired on {}, and {}", rfc3339(*at), clock(*now))
+            }
+            Self::NotYetValid { now, from } => {
+                write!(f, "it is not valid before {}, and {}", rfc3339(*from), clock(*now))
+            }
+            Self::UnknownIssuer => f.write_str(
+                "it is not signed by a trusted CA (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
             ),
-            Self::NotYet { now, from } => write!(
-                f,
-                "it is not valid before {}, and {}",
-                day(*from),
-                clock(*now)
-            ),
-            Self::NobodyTrusted => f.write_str(
-                "nobody that is trusted here has signed it (UnknownIssuer): set ca_file to the CA's certificate, or to this one if it is self-signed",
-            ),
-            Self::OtherKey => f.write_str(
-                "the CA of that name which is trusted here has not signed it (BadSignature): ca_file is an older certificate, or another one",
+            Self::BadSignature => f.write_str(
+                "it is not signed by the trusted CA of that name (BadSignature): ca_file has an older certificate, or another one",
             ),
             Self::IsCa => f.write_str(
                 "it is the certificate of a CA (CaUsedAsEndEntity): set ca_file to exactly this one to trust it",
             ),
             Self::NoAltName => f.write_str(
-                "it has no subjectAltName, so it is for no host: make a new one with it (openssl: -addext subjectAltName=DNS:<host> or IP:<address>)",
+                "it has no subjectAltName, so it is not valid for any host: make a new one with it (openssl: -addext subjectAltName=DNS:<host> or IP:<address>)",
             ),
-            Self::WrongName { wanted, has } => {
-                write!(f, "it is not for {wanted} but for {}", has.join(", "))
+            Self::WrongName { wanted, presented } => {
+                write!(f, "it is not for {wanted} but for {}", presented.join(", "))
             }
             Self::Other(error) => write!(f, "{error}"),
         }
     }
 }
 
-fn listed(faults: &[Fault]) -> String {
-    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    faults.join("; and ")
-}
-
-/// In seconds since 1970: the start of 2026, before which there was no such program.
+/// The start of 2026, before the first release, in seconds since 1970.
 const FIRST_RELEASE: u64 = 1_767_225_600;
 
-/// What this machine's clock says, and what to do about it.
+/// Describes this machine's clock, and what to do about it.
 fn clock(now: UnixTime) -> String {
-    let says = format!("this machine's clock says {}", day(now));
+    let says = format!("this machine's clock says {}", rfc3339(now));
     if now.as_secs() < FIRST_RELEASE {
         format!("{says}, which is years ago: set the clock")
     } else {
@@ -218,16 +200,15 @@ fn clock(now: UnixTime) -> String {
     }
 }
 
-/// A time for people, to the second.
-fn day(at: UnixTime) -> String {
+fn rfc3339(at: UnixTime) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs()));
     let text = time.and_then(timestamp::rfc3339);
     text.unwrap_or_else(|| format!("a day {} s after 1970", at.as_secs()))
 }
 
-/// `insecure = true`: any certificate will do, also one that cannot be read. Nor is the handshake's
-/// signature verified: whoever is on the way could sign with a certificate of their own, so that it
-/// would prove nothing, and old certificates would fail at it.
+/// `insecure = true`: accepts any certificate, even an unreadable one. The handshake's signature is
+/// not verified either: it would prove nothing, because an attacker can sign with their own
+/// certificate, and old certificates would fail.
 #[derive(Debug)]
 pub(super) struct AcceptAny;
 
@@ -261,7 +242,6 @@ impl ServerCertVerifier for AcceptAny {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// All that a server's key may sign with; none is verified.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         use SignatureScheme as S;
         vec![

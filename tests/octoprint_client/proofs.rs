@@ -97,7 +97,7 @@ async fn all_stale(proven: bool) {
         }
     }
     let status = reaches(&socket, SocketState::Waiting).await;
-    assert!(status.error.unwrap().contains("every session stale"));
+    assert!(status.error.unwrap().contains("every new session as stale"));
     assert_eq!(status.next_attempt_in, Some(pause));
     assert!(server.logins() <= 4);
 }

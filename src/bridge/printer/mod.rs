@@ -375,7 +375,7 @@ impl Printer {
         if self.availability.update(&status, clock::now()) {
             self.report_offline();
         }
-        self.memory.rate.set(status.rate_mode.by_hand());
+        self.memory.rate.set(status.rate_mode.manual_factor());
         let payload = self.socket_report.update(&status, clock::now());
         self.publish_socket(payload);
     }

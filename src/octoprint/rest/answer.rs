@@ -1,4 +1,4 @@
-//! An HTTP answer, and what it says of itself (pure).
+//! An HTTP answer and its one-line summary (pure).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,39 +9,37 @@ use reqwest::header::{HeaderMap, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// How much of a page is looked through for its title.
+/// How much of a page is searched for its title, in bytes.
 const HEAD: usize = 4096;
 
-/// An HTTP answer, read whole.
 pub(in crate::octoprint) struct Answer {
     pub(in crate::octoprint) status: StatusCode,
-    /// Where a redirect leads, fit to be shown.
+    /// Target of a redirect, without secrets.
     pub(in crate::octoprint) location: Option<String>,
-    /// The login that it asks for, fit to be shown. OctoPrint asks for none in this way: it is that
-    /// of a proxy.
+    /// The login challenge, on one line. OctoPrint never sends one, so it comes from a proxy.
     pub(in crate::octoprint) challenge: Option<String>,
-    /// Mended where it is JSON as Python writes it.
+    /// The body, with Python's JSON extensions replaced.
     pub(in crate::octoprint) body: Bytes,
 }
 
 impl Answer {
-    /// OctoPrint's `{"error": text}`, fit for one line.
+    /// Returns the text of OctoPrint's `{"error": text}` on one line.
     pub(in crate::octoprint) fn error_text(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Body {
             error: String,
         }
-        serde_json::from_slice::<Body>(&self.body).ok().map(|body| shown(&body.error))
+        serde_json::from_slice::<Body>(&self.body).ok().map(|body| one_line(&body.error))
     }
 
-    /// Whether it has the form of OctoPrint's answers.
+    /// Whether the body is a JSON object, as OctoPrint's are.
     pub(in crate::octoprint) fn is_object(&self) -> bool {
         serde_json::from_slice::<HashMap<String, IgnoredAny>>(&self.body).is_ok()
     }
 
-    /// What an answer says of itself, fit for one line: OctoPrint's error, the title of a page, the
-    /// text that it is, or the name of its status.
-    pub(in crate::octoprint) fn seen(&self) -> String {
+    /// Describes the answer on one line: OctoPrint's error, the page's title, the plain text, or
+    /// the reason phrase of the status.
+    pub(in crate::octoprint) fn summary(&self) -> String {
         self.error_text()
             .or_else(|| self.title())
             .or_else(|| self.plain_text())
@@ -49,18 +47,17 @@ impl Answer {
             .unwrap_or_else(|| self.status.canonical_reason().unwrap_or("error").to_owned())
     }
 
-    /// The title of a page.
     pub(in crate::octoprint) fn title(&self) -> Option<String> {
         let head = self.head();
-        // As ASCII: the places in the text stay the same.
+        // ASCII case folding leaves byte offsets unchanged.
         let (_, after) = head.split_at_checked(head.to_ascii_lowercase().find("<title")?)?;
         let (_, title) = after.split_once('>')?;
-        Some(shown(title.split('<').next()?)).filter(|title| !title.is_empty())
+        Some(one_line(title.split('<').next()?)).filter(|title| !title.is_empty())
     }
 
     fn plain_text(&self) -> Option<String> {
         let head = self.head();
-        (!head.trim_start().starts_with(['<', '{', '['])).then(|| shown(&head))
+        (!head.trim_start().starts_with(['<', '{', '['])).then(|| one_line(&head))
     }
 
     fn head(&self) -> Cow<'_, str> {
@@ -68,16 +65,16 @@ impl Answer {
     }
 }
 
-/// The first login that the headers of an answer ask for.
+/// Returns the first login challenge in the headers of an answer.
 pub(in crate::octoprint) fn challenge(headers: &HeaderMap) -> Option<String> {
     let header =
         [WWW_AUTHENTICATE, PROXY_AUTHENTICATE].iter().find_map(|name| headers.get(name))?;
-    let text = shown(&String::from_utf8_lossy(header.as_bytes()));
+    let text = one_line(&String::from_utf8_lossy(header.as_bytes()));
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// A text from outside, fit for one log line.
-pub(in crate::octoprint) fn shown(text: &str) -> String {
+/// Makes external text safe for one log line: no control characters, 200 characters at most.
+pub(in crate::octoprint) fn one_line(text: &str) -> String {
     let mut line: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     if text.chars().nth(200).is_some() {
@@ -91,17 +88,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_fits_a_line() {
-        assert_eq!(shown("a\nb\u{7}"), "a b");
-        assert_eq!(shown(&"ä".repeat(300)).chars().count(), 201);
+    fn external_text_becomes_one_line() {
+        assert_eq!(one_line("a\nb\u{7}"), "a b");
+        assert_eq!(one_line(&"ä".repeat(300)).chars().count(), 201);
     }
 
     #[test]
-    fn an_answer_tells_what_it_is() {
-        let seen = |body: &'static str| {
+    fn a_summary_names_error_title_text_or_status() {
+        let summary = |body: &'static str| {
             let (status, body) =
                 (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(body.as_bytes()));
-            Answer { status, location: None, challenge: None, body }.seen()
+            Answer { status, location: None, challenge: None, body }.summary()
         };
         for (body, text) in [
             ("<html><head><TITLE lang=en>500 Oh no</title></head>", "500 Oh no"),
@@ -113,7 +110,7 @@ mod tests {
             ("<title", "Internal Server Error"),
             (r#"{"detail":1}"#, "Internal Server Error"),
         ] {
-            assert_eq!(seen(body), text, "{body}");
+            assert_eq!(summary(body), text, "{body}");
         }
         let mut headers = HeaderMap::new();
         assert_eq!(challenge(&headers), None);

@@ -1,4 +1,4 @@
-//! Asking OctoPrint for an application key, which its user grants with a click on Allow.
+//! Requests an application key, which a user grants in OctoPrint's web interface.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,52 +10,52 @@ use serde_json::json;
 use url::Url;
 
 use super::answer::Answer;
-use super::error::{BuildError, RestError, RestErrorKind};
-use super::http::{Http, public_url, success};
-use super::login::{LoginError, in_between};
+use super::error::{BuildError, LoginError, RestError, RestErrorKind};
+use super::http::{HttpClient, public_url, success};
+use super::login::intermediary_error;
 use crate::secret::Secret;
 
 const PROBE: &str = "plugin/appkeys/probe";
 const REQUEST: &str = "plugin/appkeys/request";
-/// Shown in place of the path that holds a request's token.
+/// Path for messages: the real one contains the request's token.
 const POLL: &str = "plugin/appkeys/request/…";
 
-/// How often a decision is asked for. OctoPrint forgets a request that nobody asks for in 5 s.
+/// Interval between polls for a decision. OctoPrint drops a request that is not polled for 5 s.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long OctoPrint keeps a request open.
+/// How long OctoPrint waits for a user's decision.
 pub const REQUEST_LIFE: Duration = Duration::from_secs(600);
 
 /// OctoPrint's application-keys plugin.
 #[derive(Debug)]
 pub struct AppKeys {
-    http: Http,
+    http: HttpClient,
 }
 
-/// A request that waits for the user.
+/// A request that waits for a user's decision.
 pub struct KeyRequest {
     token: Secret,
     dialog: Url,
 }
 
 impl fmt::Debug for KeyRequest {
-    /// Whoever has the token gets the key.
+    /// Hides the token: whoever has it gets the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRequest").finish_non_exhaustive()
     }
 }
 
-/// What has become of a request.
+/// The state of a request.
 #[derive(Debug)]
 pub enum Decision {
     /// The user has not decided yet.
     Waiting,
-    /// Granted: the key, which OctoPrint tells once.
+    /// Granted, with the key, which OctoPrint sends only once.
     Granted(Secret),
-    /// Denied, or no longer known to OctoPrint, which tells both alike.
+    /// Denied, or no longer known to OctoPrint; the answers are the same.
     Refused,
 }
 
-/// Why no key can be asked for.
+/// Why no key can be requested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppKeysError {
@@ -69,43 +69,43 @@ pub enum AppKeysError {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What the answer says of itself.
+        /// Summary of the answer.
         text: String,
     },
-    /// Something in between answers in its place, or OctoPrint fails.
+    /// A proxy answered, or OctoPrint failed.
     #[error("{url}")]
-    InBetween {
+    Intermediary {
         /// The address, without user and password.
         url: String,
-        /// What was seen, and what to do about it.
+        /// The cause, and what to do about it.
         source: LoginError,
     },
-    /// Asked too often.
+    /// Too many requests.
     #[error("OctoPrint takes no more requests from this address for now: try again in an hour")]
     TooMany,
-    /// Anything else.
+    /// Any other failure.
     #[error(transparent)]
     Rest(#[from] RestError),
 }
 
 impl AppKeys {
-    /// The plugin of the OctoPrint at `url`, whose path ends with `/`; with extra `headers`.
+    /// Creates a client for the plugin of the OctoPrint at `url`, whose path ends with `/`.
     ///
     /// # Errors
-    /// Where the HTTP client cannot be built.
+    /// [`BuildError`] if the HTTP client cannot be built.
     pub fn new(
         url: Url,
         tls: &Arc<rustls::ClientConfig>,
         headers: &[(String, Secret)],
         connect_timeout: Duration,
     ) -> Result<Self, BuildError> {
-        Ok(Self { http: Http::new(url, tls, headers, None, connect_timeout)? })
+        Ok(Self { http: HttpClient::new(url, tls, headers, None, connect_timeout)? })
     }
 
-    /// Asks for a key in the name of `app`; only `user` may grant it where one is named.
+    /// Requests a key in the name of `app`; if `user` is given, only that user may grant it.
     ///
     /// # Errors
-    /// Where the plugin is missing or takes no request.
+    /// [`AppKeysError`] if the plugin is missing or accepts no request.
     pub async fn request(&self, app: &str, user: Option<&str>) -> Result<KeyRequest, AppKeysError> {
         #[derive(Deserialize)]
         struct Created {
@@ -123,22 +123,23 @@ impl AppKeys {
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(AppKeysError::TooMany);
         }
-        if let Some(cause) = in_between(&answer) {
-            return Err(self.in_between(cause));
+        if let Some(cause) = intermediary_error(&answer) {
+            return Err(self.intermediary_error(cause));
         }
         let body = success(answer, REQUEST)?;
-        // What was wrong with it is not told: a token may be in that.
+        // The parse error is dropped: it may contain the token.
         let created: Created =
             serde_json::from_slice(&body).map_err(|_| shape(&Method::POST, REQUEST))?;
-        // OctoPrint names the dialog's address too, but as it sees itself behind its proxies.
+        // OctoPrint sends the dialog's address too, but it may be wrong behind a proxy.
         let dialog = self.http.url(&format!("plugin/appkeys/auth/{}", created.app_token))?;
         Ok(KeyRequest { token: Secret::new(created.app_token), dialog })
     }
 
-    /// Asks what has become of `request`: every [`POLL_INTERVAL`], for [`REQUEST_LIFE`] at most.
+    /// Polls for the decision on `request`. To be called every [`POLL_INTERVAL`], for
+    /// [`REQUEST_LIFE`] at most.
     ///
     /// # Errors
-    /// Where OctoPrint gives no answer.
+    /// [`AppKeysError`] if OctoPrint gives no answer.
     pub async fn decision(&self, request: &KeyRequest) -> Result<Decision, AppKeysError> {
         #[derive(Deserialize)]
         struct Granted {
@@ -150,11 +151,11 @@ impl AppKeys {
             StatusCode::ACCEPTED => Ok(Decision::Waiting),
             StatusCode::NOT_FOUND => Ok(Decision::Refused),
             _ => {
-                if let Some(cause) = in_between(&answer) {
-                    return Err(self.in_between(cause));
+                if let Some(cause) = intermediary_error(&answer) {
+                    return Err(self.intermediary_error(cause));
                 }
                 let body = success(answer, POLL)?;
-                // Nor is it told here: the key may be in that.
+                // The parse error is dropped: it may contain the key.
                 let granted: Granted =
                     serde_json::from_slice(&body).map_err(|_| shape(&Method::GET, POLL))?;
                 Ok(Decision::Granted(Secret::new(granted.api_key)))
@@ -169,7 +170,7 @@ impl AppKeys {
         shown: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Answer, RestError> {
-        let of = |error: RestError| error.of(&method);
+        let of = |error: RestError| error.with_method(&method);
         let mut request = self.http.request(method.clone(), path).map_err(of)?;
         if let Some(body) = body {
             request = request.json(&body);
@@ -177,30 +178,30 @@ impl AppKeys {
         self.http.answer(shown, request).await.map_err(|error| of(error.at(shown)))
     }
 
-    /// What an answer to the probe means that is not the plugin's.
+    /// Returns the error for an answer to the probe that is not the plugin's.
     fn missing(&self, probe: &Answer) -> AppKeysError {
-        match in_between(probe) {
-            Some(cause) => self.in_between(cause),
+        match intermediary_error(probe) {
+            Some(cause) => self.intermediary_error(cause),
             None => AppKeysError::Missing {
                 url: public_url(self.http.base()),
                 status: probe.status.as_u16(),
-                text: probe.seen(),
+                text: probe.summary(),
             },
         }
     }
 
-    fn in_between(&self, source: LoginError) -> AppKeysError {
-        AppKeysError::InBetween { url: public_url(self.http.base()), source }
+    fn intermediary_error(&self, source: LoginError) -> AppKeysError {
+        AppKeysError::Intermediary { url: public_url(self.http.base()), source }
     }
 }
 
 fn shape(method: &Method, path: &str) -> RestError {
-    RestError::new(RestErrorKind::Shape, path).of(method)
+    RestError::new(RestErrorKind::Shape, path).with_method(method)
 }
 
 impl KeyRequest {
-    /// The page on which a user can decide. It holds the request's token: it is for the user who
-    /// asked, not for a log.
+    /// Returns the page on which a user can decide. It contains the request's token, so it must not
+    /// be logged.
     pub fn dialog(&self) -> &Url {
         &self.dialog
     }

@@ -1,4 +1,4 @@
-//! OctoPrint's REST calls: login, state, commands.
+//! The REST client: sends calls and logs in when they need it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,33 +13,31 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cookies::Cookies;
-use super::error::{CallError, RestError, RestErrorKind};
-use super::http::{Http, argument, sensitive, success};
-use super::login::{self, Attempt, Credentials, Login, LoginError};
-use super::net_error::shared;
+use super::error::{CallError, LoginError, RestError, RestErrorKind, shared};
+use super::http::{HttpClient, invalid_argument, sensitive_value, success};
+use super::login::{self, Credentials, Login, LoginMethod};
 
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
 ///
-/// With user and password the calls log in by themselves when they have to. A refused login is not
-/// tried again by a call before the pause after a refused login is over, lest OctoPrint lock out
-/// this address.
+/// With user and password, calls log in when they have to. After a refused login no call tries again
+/// until the pause after refused credentials is over; OctoPrint would lock out this address.
 #[derive(Clone)]
 pub struct Rest {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    http: Http,
+    http: HttpClient,
     credentials: Credentials,
     refused_pause: Duration,
-    /// One login at a time; and what is known of the last one.
-    session: tokio::sync::Mutex<Session>,
-    /// The cookies of the last login that worked: for who cannot wait for another login's end.
-    worked: Mutex<Option<Cookies>>,
+    /// Serializes logins, and holds the result of the last one.
+    session: tokio::sync::Mutex<LoginState>,
+    /// The cookies of the last successful login, for calls that cannot wait for a login in progress.
+    last_cookies: Mutex<Option<Cookies>>,
 }
 
 #[derive(Default)]
-struct Session {
+struct LoginState {
     logged_in: bool,
     refused: Option<(Instant, LoginError)>,
 }
@@ -50,10 +48,10 @@ impl fmt::Debug for Rest {
     }
 }
 
-/// Who the calls act as, as OctoPrint sees it.
+/// The user that OctoPrint attributes the calls to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct CurrentUser {
-    /// The user's name; `None` is a guest: the credentials are not known.
+    /// The user's name; `None` for a guest, whose credentials OctoPrint does not know.
     pub name: Option<String>,
     /// The permissions in effect: `STATUS`, `PRINT`, …
     #[serde(default)]
@@ -65,36 +63,36 @@ pub struct CurrentUser {
 
 impl Rest {
     pub(in crate::octoprint) fn new(
-        http: Http,
+        http: HttpClient,
         credentials: Credentials,
         refused_pause: Duration,
     ) -> Self {
-        let (session, worked) = Default::default();
-        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, worked }) }
+        let (session, last_cookies) = Default::default();
+        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, last_cookies }) }
     }
 
-    pub(in crate::octoprint) fn http(&self) -> &Http {
+    pub(in crate::octoprint) fn http(&self) -> &HttpClient {
         &self.inner.http
     }
 
     /// Logs in: passively with an API key, or with user and password.
     ///
     /// # Errors
-    /// [`LoginError`] says why not, and what to do.
+    /// [`LoginError`], with the reason and what to do about it.
     pub async fn login(&self) -> Result<Login, LoginError> {
         let mut session = self.inner.session.lock().await;
         self.full_login(&mut session).await
     }
 
-    /// Asks for a session on the strength of what is there: the API key, or the cookies of an
-    /// earlier login. Where those cookies are no good any more, logs in.
+    /// Requests a session with the API key, or with the cookies of an earlier login. Logs in if
+    /// those cookies are no longer valid.
     ///
     /// # Errors
     /// As [`Rest::login`].
     pub async fn passive_login(&self) -> Result<Login, LoginError> {
         let mut session = self.inner.session.lock().await;
         if session.logged_in && matches!(self.inner.credentials, Credentials::Password { .. }) {
-            let passive = self.caller().post_login(Attempt::Cookies, &passive()).await;
+            let passive = self.caller().post_login(LoginMethod::Cookies, &passive()).await;
             if !matches!(
                 passive,
                 Err(LoginError::WrongPassword | LoginError::Unexpected { status: 400, .. })
@@ -105,7 +103,7 @@ impl Rest {
         self.full_login(&mut session).await
     }
 
-    async fn full_login(&self, session: &mut Session) -> Result<Login, LoginError> {
+    async fn full_login(&self, session: &mut LoginState) -> Result<Login, LoginError> {
         let login = self.caller().log_in().await;
         session.logged_in = login.is_ok();
         session.refused = match &login {
@@ -118,19 +116,18 @@ impl Rest {
         login
     }
 
-    /// Remembers the cookies of a login that worked.
     pub(in crate::octoprint) fn remember(&self, cookies: &Cookies) {
-        *self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(cookies.copy());
+        *self.inner.last_cookies.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(cookies.copy());
     }
 
-    /// The cookies of the last login that worked.
     pub(in crate::octoprint) fn remembered(&self) -> Option<Cookies> {
-        let worked = self.inner.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.as_ref().map(Cookies::copy)
+        let last_cookies = self.inner.last_cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        last_cookies.as_ref().map(Cookies::copy)
     }
 
-    /// Why OctoPrint cannot be reached, where an attempt of the last two seconds found that: a
-    /// call, the socket's, or a look whether it is back.
+    /// Returns why OctoPrint is unreachable, if an attempt failed in the last two seconds: a call, a
+    /// connection of the socket, or a knock.
     pub fn unreached_lately(&self) -> Option<String> {
         self.inner.http.reach().missed_lately(Instant::now())
     }
@@ -143,7 +140,7 @@ impl Rest {
         Caller { http: &self.inner.http, credentials: &self.inner.credentials }
     }
 
-    /// OctoPrint's version, such as `1.11.8`.
+    /// Returns OctoPrint's version, such as `1.11.8`.
     ///
     /// # Errors
     /// [`RestError`].
@@ -155,29 +152,29 @@ impl Rest {
         self.get_json::<Version>("api/version").await.map(|version| version.server)
     }
 
-    /// Who these calls act as. Always succeeds where OctoPrint answers: wrong credentials are a
-    /// guest, which has no name.
+    /// Returns the user that these calls act as. Wrong credentials are no error: they make a guest,
+    /// who has no name.
     ///
     /// # Errors
-    /// [`RestError`] where there is no answer, or one that is not OctoPrint's.
+    /// [`RestError`] if there is no answer, or not one of OctoPrint's.
     pub async fn current_user(&self) -> Result<CurrentUser, RestError> {
         self.get_json("api/currentuser").await
     }
 
-    /// `GET` of a path relative to the base address, such as `api/printerprofiles`. Bodies over
-    /// 8 MiB are refused. In JSON, the numbers that JSON does not have are null, and halves of
-    /// surrogate pairs are U+FFFD.
+    /// Sends a `GET` for a path relative to the base address, such as `api/printerprofiles`. Bodies
+    /// over 8 MiB are refused. In JSON, `NaN` and infinities become null, and lone surrogates
+    /// become U+FFFD.
     ///
     /// # Errors
-    /// [`RestError`] for everything but a success.
+    /// [`RestError`] unless the status is a success.
     pub async fn get(&self, path: &str) -> Result<Bytes, RestError> {
         self.call(Method::GET, path, None).await
     }
 
-    /// `POST` of a JSON body to a path relative to the base address.
+    /// Sends a `POST` with a JSON body to a path relative to the base address.
     ///
     /// # Errors
-    /// [`RestError`] for everything but a success.
+    /// [`RestError`] unless the status is a success.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Bytes, RestError> {
         self.call(Method::POST, path, Some(body)).await
     }
@@ -186,7 +183,7 @@ impl Rest {
         &self,
         path: &str,
     ) -> Result<T, RestError> {
-        json_of(&self.get(path).await?, path).map_err(|error| error.of(&Method::GET))
+        json_of(&self.get(path).await?, path).map_err(|error| error.with_method(&Method::GET))
     }
 
     async fn call(
@@ -196,11 +193,11 @@ impl Rest {
         body: Option<&Value>,
     ) -> Result<Bytes, RestError> {
         let answer = self.exchange(&method, path, body, None).await?;
-        success(answer, path).map_err(|error| error.of(&method))
+        success(answer, path).map_err(|error| error.with_method(&method))
     }
 
-    /// A call and its answer, whatever its status. `api_version` is the shape that it asks for:
-    /// OctoPrint knows such since 2.0, and before that pays no heed to it.
+    /// Sends a call and returns its answer, whatever the status. `api_version` requests a version of
+    /// the answer's format; OctoPrint before 2.0 ignores it.
     pub(in crate::octoprint) async fn exchange(
         &self,
         method: &Method,
@@ -209,7 +206,7 @@ impl Rest {
         api_version: Option<&'static str>,
     ) -> Result<Answer, RestError> {
         let exchanged = self.try_exchange(method, path, body, api_version).await;
-        exchanged.map_err(|error| error.of(method))
+        exchanged.map_err(|error| error.with_method(method))
     }
 
     async fn try_exchange(
@@ -226,13 +223,12 @@ impl Rest {
         if !self.session_ended(&answer).await {
             return Ok(answer);
         }
-        // It was refused, so it was not carried out: sending it once more is safe.
+        // The call was refused, so it was not carried out and is safe to repeat.
         self.inner.session.lock().await.logged_in = false;
         self.ensure_session().await?;
         send().await.map_err(|e| e.at(path))
     }
 
-    /// Logs in where calls need cookies and there are none yet.
     async fn ensure_session(&self) -> Result<(), RestError> {
         if matches!(self.inner.credentials, Credentials::ApiKey(_)) {
             return Ok(());
@@ -249,8 +245,8 @@ impl Rest {
         }
     }
 
-    /// Whether an answer is a refusal because the login behind the cookies is gone, rather than
-    /// because the user lacks a permission: OctoPrint's texts do not tell.
+    /// Whether a call was refused because the session has ended, rather than because the user lacks a
+    /// permission: OctoPrint's error texts are the same.
     async fn session_ended(&self, answer: &Answer) -> bool {
         if matches!(self.inner.credentials, Credentials::ApiKey(_))
             || !matches!(answer.status.as_u16(), 400 | 401 | 403)
@@ -267,22 +263,21 @@ impl Rest {
     }
 }
 
-/// One client with one login, for one call after another.
+/// An HTTP client with the credentials to use.
 pub(in crate::octoprint) struct Caller<'a> {
-    pub(in crate::octoprint) http: &'a Http,
+    pub(in crate::octoprint) http: &'a HttpClient,
     pub(in crate::octoprint) credentials: &'a Credentials,
 }
 
 impl Caller<'_> {
-    /// Logs in from the start.
     pub(in crate::octoprint) async fn log_in(&self) -> Result<Login, LoginError> {
         match self.credentials {
-            Credentials::ApiKey(_) => self.post_login(Attempt::Key, &passive()).await,
+            Credentials::ApiKey(_) => self.post_login(LoginMethod::Key, &passive()).await,
             Credentials::Password { username, password } => {
                 self.http.cookies.clear();
                 self.csrf_cookie().await?;
                 let body = json!({"user": username, "pass": password.expose(), "remember": true});
-                self.post_login(Attempt::Password, &body).await
+                self.post_login(LoginMethod::Password, &body).await
             }
         }
     }
@@ -292,14 +287,14 @@ impl Caller<'_> {
         let path = "login/";
         let request = self.http.request(Method::GET, path).map_err(not_sendable)?;
         let answer = self.http.answer(path, request).await?;
-        // OctoPrint asks for it since 1.8. Before, there is none: the login itself will tell.
+        // OctoPrint requires the cookie since 1.8. Before, there is none and none is needed.
         if answer.status == StatusCode::OK || self.http.cookies.csrf_token().is_some() {
             return Ok(());
         }
-        login::read(Attempt::Password, &answer).map(|_| ())
+        login::read(LoginMethod::Password, &answer).map(|_| ())
     }
 
-    async fn post_login(&self, attempt: Attempt, body: &Value) -> Result<Login, LoginError> {
+    async fn post_login(&self, attempt: LoginMethod, body: &Value) -> Result<Login, LoginError> {
         let answer = self.send(&Method::POST, "api/login", Some(body)).await;
         let answer = match answer {
             Ok(answer) => answer,
@@ -329,8 +324,8 @@ impl Caller<'_> {
         let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
         match self.credentials {
             Credentials::ApiKey(key) => {
-                let key = sensitive(key).ok_or_else(|| {
-                    SendError::Rest(argument(path, "the API key is no header value"))
+                let key = sensitive_value(key).ok_or_else(|| {
+                    SendError::Rest(invalid_argument(path, "the API key is no header value"))
                 })?;
                 request = request.header("X-Api-Key", key);
             }
@@ -351,7 +346,6 @@ impl Caller<'_> {
     }
 }
 
-/// A login on the strength of the key or the cookies that come with it.
 fn passive() -> Value {
     json!({"passive": true})
 }
@@ -370,13 +364,12 @@ impl SendError {
     }
 }
 
-/// What an answer of JSON says.
 pub(in crate::octoprint) fn json_of<T: DeserializeOwned>(
     body: &[u8],
     path: &str,
 ) -> Result<T, RestError> {
     serde_json::from_slice(body)
-        .map_err(|error| RestError::new(RestErrorKind::Shape, path).because(error))
+        .map_err(|error| RestError::new(RestErrorKind::Shape, path).caused_by(error))
 }
 
 fn not_sendable(error: RestError) -> LoginError {

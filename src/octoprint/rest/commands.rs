@@ -1,32 +1,35 @@
-//! OctoPrint's REST calls that do something.
+//! REST calls that control OctoPrint, its printer and its host, the emergency stop among them.
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::Rest;
-use super::error::RestError;
-use super::http::argument;
+use super::answer::Answer;
+use super::client::{Caller, Rest};
+use super::error::{BuildError, RestError, RestErrorKind};
+use super::http::{HttpClient, invalid_argument, success};
+use super::login::Credentials;
 use crate::heater::{Heater, HeaterKind};
 
-/// What stays as it is in a part of a path.
-const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const COMMAND_PATH: &str = "api/printer/command";
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What to do with the print job.
+/// An action on the print job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobAction {
     /// Starts printing the selected file.
     Start,
-    /// Pauses; nothing happens when paused already.
+    /// Pauses; no effect when paused already.
     Pause,
-    /// Resumes; nothing happens when printing already.
+    /// Resumes; no effect when printing already.
     Resume,
     /// Pauses or resumes.
     Toggle,
     /// Cancels.
     Cancel,
-    /// Starts a paused print anew.
+    /// Restarts a paused print from the beginning.
     Restart,
 }
 
@@ -43,10 +46,10 @@ impl JobAction {
     }
 }
 
-/// The printer's own storage, by its names: that of OctoPrint before 2.0, and that since.
+/// The names of the printer's own storage: before OctoPrint 2.0, and since.
 const CARD: [&str; 2] = ["sdcard", "printer"];
 
-/// A file as OctoPrint knows it: where it is stored, and its path there.
+/// A file by its storage and its path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
     origin: &'static str,
@@ -54,9 +57,9 @@ pub struct FilePath {
 }
 
 impl FilePath {
-    /// Reads `local/folder/part.gcode`, or `sdcard/PART.GCO` or `printer/PART.GCO`, which both are
-    /// the printer's own storage, whatever this OctoPrint calls it. `None` where the text names no
-    /// storage or leads out of it.
+    /// Parses `local/folder/part.gcode`, or `sdcard/PART.GCO` or `printer/PART.GCO`, which both name
+    /// the printer's own storage in any version. `None` if the text names no storage or a path
+    /// outside of it.
     pub fn parse(text: &str) -> Option<Self> {
         let (origin, path) = text.split_once('/')?;
         let mut known = ["local"].into_iter().chain(CARD);
@@ -70,12 +73,11 @@ impl FilePath {
         Some(Self { origin, path: path.to_owned() })
     }
 
-    /// The path in its storage.
+    /// Returns the path in its storage.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The same file by the other name of its storage.
     fn by_other_name(&self) -> Option<Self> {
         CARD.contains(&self.origin).then_some(())?;
         let origin = CARD.into_iter().find(|name| *name != self.origin)?;
@@ -83,8 +85,11 @@ impl FilePath {
     }
 
     fn call(&self) -> String {
-        let parts: Vec<String> =
-            self.path.split('/').map(|part| utf8_percent_encode(part, PART).to_string()).collect();
+        let parts: Vec<String> = self
+            .path
+            .split('/')
+            .map(|part| utf8_percent_encode(part, SEGMENT).to_string())
+            .collect();
         format!("api/files/{}/{}", self.origin, parts.join("/"))
     }
 }
@@ -92,33 +97,33 @@ impl FilePath {
 /// A relative move of the print head.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Jog {
-    /// mm.
+    /// Distance along X, in mm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x: Option<f64>,
-    /// mm.
+    /// Distance along Y, in mm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub y: Option<f64>,
-    /// mm.
+    /// Distance along Z, in mm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub z: Option<f64>,
-    /// mm/min; without it OctoPrint takes the profile's.
+    /// Speed in mm/min; by default the printer profile's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speed: Option<f64>,
 }
 
-/// What OctoPrint can do with itself and its host, where it is configured.
+/// A command to OctoPrint itself or its host, if one is configured in OctoPrint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemCommand {
-    /// Restart OctoPrint.
+    /// Restarts OctoPrint.
     Restart,
-    /// Reboot its host.
+    /// Reboots the host.
     Reboot,
-    /// Shut its host down.
+    /// Shuts the host down.
     Shutdown,
 }
 
 impl SystemCommand {
-    /// OctoPrint's name for it.
+    /// Returns OctoPrint's name for the command.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Restart => "restart",
@@ -137,7 +142,7 @@ impl Rest {
         self.post("api/job", &action.body()).await.map(drop)
     }
 
-    /// The heaters that the printer has at this moment.
+    /// Returns the heaters that the printer currently has.
     ///
     /// # Errors
     /// [`RestError`]; status 409 when the printer is not connected.
@@ -154,41 +159,58 @@ impl Rest {
     /// Sets the target temperature of `heater` (`tool0`, …, `bed`, `chamber`) in °C; 0 is off.
     ///
     /// # Errors
-    /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) for a target
-    /// that is not a number from 0 up, or a heater that OctoPrint cannot have; status 409 when the
-    /// printer is not connected or has no such heater.
+    /// [`RestError`]; of the kind [`RestErrorKind::Argument`] for a target that is not a number from
+    /// 0 up, or an unknown kind of heater; status 409 when the printer is not connected or has no
+    /// such heater.
     pub async fn set_target(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
         if !(celsius.is_finite() && celsius >= 0.0) {
-            return Err(argument("api/printer", "a target is a number of °C from 0 up"));
+            return Err(invalid_argument("api/printer", "a target is a number of °C from 0 up"));
         }
+        self.heater_command("target", heater, celsius).await
+    }
+
+    /// Sets the offset of `heater` in °C.
+    ///
+    /// # Errors
+    /// As [`Rest::set_target`]; OctoPrint accepts -50 to 50.
+    pub async fn set_offset(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
+        self.heater_command("offset", heater, celsius).await
+    }
+
+    async fn heater_command(
+        &self,
+        command: &str,
+        heater: &str,
+        celsius: f64,
+    ) -> Result<(), RestError> {
         match HeaterKind::of(heater) {
             HeaterKind::Bed | HeaterKind::Chamber => {
-                let body = json!({"command": "target", "target": celsius});
+                let body = json!({"command": command, command: celsius});
                 self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
             }
             HeaterKind::Tool(_) => {
-                let body = json!({"command": "target", "targets": {heater: celsius}});
+                let body = json!({"command": command, format!("{command}s"): {heater: celsius}});
                 self.post("api/printer/tool", &body).await.map(drop)
             }
             HeaterKind::Other => {
-                Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber"))
+                Err(invalid_argument("api/printer", "heaters are tool0, tool1, …, bed and chamber"))
             }
         }
     }
 
-    /// Sends G-code to the printer, one command a string.
+    /// Sends G-code to the printer, one command per string.
     ///
     /// # Errors
     /// [`RestError`]; status 409 when the printer is not connected.
     pub async fn printer_command(&self, gcode: &[&str]) -> Result<(), RestError> {
-        self.post("api/printer/command", &json!({ "commands": gcode })).await.map(drop)
+        self.post(COMMAND_PATH, &json!({ "commands": gcode })).await.map(drop)
     }
 
     /// Selects `file`, and prints it if `print`.
     ///
     /// # Errors
-    /// [`RestError`]; status 404 where there is no such file, 409 while printing or while the
-    /// printer is not connected.
+    /// [`RestError`]; status 404 if there is no such file, 409 while printing or while the printer
+    /// is not connected.
     pub async fn select_file(&self, file: &FilePath, print: bool) -> Result<(), RestError> {
         let body = json!({"command": "select", "print": print});
         let selected = self.post(&file.call(), &body).await.map(drop);
@@ -198,10 +220,10 @@ impl Rest {
         }
     }
 
-    /// What OctoPrint knows of `file`, its print history among it, as JSON.
+    /// Returns OctoPrint's JSON about `file`, including its print history.
     ///
     /// # Errors
-    /// [`RestError`]; status 404 where there is no such file.
+    /// [`RestError`]; status 404 if there is no such file.
     pub async fn file_info(&self, file: &FilePath) -> Result<Bytes, RestError> {
         let info = self.get(&file.call()).await;
         match file.by_other_name() {
@@ -210,27 +232,7 @@ impl Rest {
         }
     }
 
-    /// Sets the offset of `heater` in °C.
-    ///
-    /// # Errors
-    /// As [`Rest::set_target`]; OctoPrint takes -50 to 50.
-    pub async fn set_offset(&self, heater: &str, celsius: f64) -> Result<(), RestError> {
-        match HeaterKind::of(heater) {
-            HeaterKind::Bed | HeaterKind::Chamber => {
-                let body = json!({"command": "offset", "offset": celsius});
-                self.post(&format!("api/printer/{heater}"), &body).await.map(drop)
-            }
-            HeaterKind::Tool(_) => {
-                let body = json!({"command": "offset", "offsets": {heater: celsius}});
-                self.post("api/printer/tool", &body).await.map(drop)
-            }
-            HeaterKind::Other => {
-                Err(argument("api/printer", "heaters are tool0, tool1, …, bed and chamber"))
-            }
-        }
-    }
-
-    /// Sets the feed rate in whole percent. OctoPrint takes a number with a point for a multiple.
+    /// Sets the feed rate in whole percent; OctoPrint would read a decimal number as a factor.
     ///
     /// # Errors
     /// [`RestError`]; status 409 when the printer is not connected.
@@ -248,33 +250,33 @@ impl Rest {
         self.post("api/printer/tool", &body).await.map(drop)
     }
 
-    /// Homes `axes` of `x`, `y` and `z`; at least one, for OctoPrint takes none as all.
+    /// Homes `axes` (`x`, `y`, `z`). At least one is required: OctoPrint reads none as all.
     ///
     /// # Errors
     /// [`RestError`]; status 409 while printing or while the printer is not connected.
     pub async fn home(&self, axes: &[&str]) -> Result<(), RestError> {
         let path = "api/printer/printhead";
         if axes.is_empty() {
-            return Err(argument(path, "there is no axis to home"));
+            return Err(invalid_argument(path, "there is no axis to home"));
         }
         self.post(path, &json!({"command": "home", "axes": axes})).await.map(drop)
     }
 
-    /// Moves the print head from where it is.
+    /// Moves the print head relative to its position.
     ///
     /// # Errors
     /// As [`Rest::home`].
     pub async fn jog(&self, jog: Jog) -> Result<(), RestError> {
         let path = "api/printer/printhead";
         if jog.x.or(jog.y).or(jog.z).is_none() {
-            return Err(argument(path, "there is no axis to move"));
+            return Err(invalid_argument(path, "there is no axis to move"));
         }
         let mut body = json!(jog);
         body["command"] = json!("jog");
         self.post(path, &body).await.map(drop)
     }
 
-    /// Extrudes so many mm of filament; negative retracts.
+    /// Extrudes filament, in mm; a negative length retracts.
     ///
     /// # Errors
     /// As [`Rest::home`].
@@ -283,14 +285,72 @@ impl Rest {
         self.post("api/printer/tool", &body).await.map(drop)
     }
 
-    /// Restarts OctoPrint, or acts on its host.
+    /// Runs a command on OctoPrint or its host.
     ///
     /// # Errors
-    /// [`RestError`]; status 404 where OctoPrint is not configured to.
+    /// [`RestError`]; status 404 if the command is not configured in OctoPrint.
     pub async fn system(&self, command: SystemCommand) -> Result<(), RestError> {
         let path = format!("api/system/commands/core/{}", command.as_str());
         self.post(&path, &json!({})).await.map(drop)
     }
+}
+
+impl Rest {
+    /// Stops the printer immediately with M112; OctoPrint then disconnects from it.
+    ///
+    /// Uses its own connection with the API key or the last successful login, and never waits for
+    /// other calls or logins. Without such a login, or if OctoPrint refuses it, logs in once, even in
+    /// the pause after a refused login.
+    ///
+    /// # Errors
+    /// [`RestError`]; status 409 when the printer is not connected.
+    pub async fn emergency_stop(&self) -> Result<(), RestError> {
+        self.try_emergency_stop().await.map_err(|error| error.with_method(&Method::POST))
+    }
+
+    async fn try_emergency_stop(&self) -> Result<(), RestError> {
+        match self.credentials() {
+            Credentials::ApiKey(_) => {
+                let http = self.http().with_cookies(Default::default()).map_err(not_built)?;
+                success(self.stop(&http).await?, COMMAND_PATH).map(drop)
+            }
+            Credentials::Password { .. } => self.stop_with_a_session().await,
+        }
+    }
+
+    async fn stop_with_a_session(&self) -> Result<(), RestError> {
+        if let Some(cookies) = self.remembered() {
+            let http = self.http().with_cookies(cookies).map_err(not_built)?;
+            let answer = self.stop(&http).await?;
+            if !refused(&answer) {
+                return success(answer, COMMAND_PATH).map(drop);
+            }
+        }
+        let http = self.http().with_cookies(Default::default()).map_err(not_built)?;
+        Caller { http: &http, credentials: self.credentials() }.log_in().await?;
+        self.remember(&http.cookies);
+        success(self.stop(&http).await?, COMMAND_PATH).map(drop)
+    }
+
+    async fn stop(&self, http: &HttpClient) -> Result<Answer, RestError> {
+        let caller = Caller { http, credentials: self.credentials() };
+        let body = json!({"commands": ["M112"]});
+        let sent = caller.send(&Method::POST, COMMAND_PATH, Some(&body)).await;
+        sent.map_err(|error| error.at(COMMAND_PATH))
+    }
+}
+
+/// Whether OctoPrint refused the login behind a call. A missing permission looks the same.
+fn refused(answer: &Answer) -> bool {
+    match answer.status.as_u16() {
+        401 | 403 => true,
+        400 => answer.body.windows(4).any(|window| window == b"CSRF"),
+        _ => false,
+    }
+}
+
+fn not_built(error: BuildError) -> RestError {
+    RestError::new(RestErrorKind::NotSent, COMMAND_PATH).caused_by(error)
 }
 
 /// Whether OctoPrint has no such storage, or no such file in it.
@@ -303,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_one_part_of_the_path_for_each_of_its_own() {
+    fn each_segment_of_a_file_path_is_escaped() {
         for (name, path) in [
             ("local/part.gcode", "local/part.gcode"),
             ("local/a b/Würfel.gcode", "local/a%20b/W%C3%BCrfel.gcode"),

@@ -6,32 +6,28 @@ use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::HeaderValue;
 
-/// The cookies of one OctoPrint, by the names it gave them (they carry a suffix of its choice).
+/// The cookies of one OctoPrint by name; OctoPrint adds a suffix to the names.
 ///
-/// A client of this module talks to one base address and follows no redirect, so that neither
-/// domain nor path of a cookie need be looked at.
+/// A client talks to one base address and follows no redirects, so the domain and path of a cookie
+/// do not matter.
 #[derive(Default)]
 pub(in crate::octoprint) struct Cookies(Mutex<BTreeMap<String, String>>);
 
 impl Cookies {
-    /// The token that OctoPrint wants to see again in `X-CSRF-Token`.
     pub(in crate::octoprint) fn csrf_token(&self) -> Option<String> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let token = cookies.iter().find(|(name, _)| name.starts_with("csrf_token"));
         token.map(|(_, value)| value.clone())
     }
 
-    /// The same cookies, for another client.
     pub(in crate::octoprint) fn copy(&self) -> Self {
         Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 
-    /// Forgets all, for a login from the start.
     pub(in crate::octoprint) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The header `Cookie` of a request; `None` where there are none.
     pub(in crate::octoprint) fn header(&self) -> Option<HeaderValue> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cookies.is_empty() {
@@ -43,7 +39,6 @@ impl Cookies {
         Some(header)
     }
 
-    /// Takes a `Set-Cookie` in.
     pub(in crate::octoprint) fn set(&self, header: &HeaderValue) {
         let Some((name, value, attributes)) = header.to_str().ok().and_then(parts) else {
             return;
@@ -69,7 +64,7 @@ fn parts(header: &str) -> Option<(&str, &str, &str)> {
     Some((name.trim(), value.trim(), attributes))
 }
 
-/// How servers delete a cookie: an age of zero, or an expiry at the epoch.
+/// Whether the attributes delete the cookie: a max-age of zero, or an expiry at the epoch.
 fn expired(attributes: &str) -> bool {
     attributes.split(';').map(str::trim).any(|attribute| {
         let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));

@@ -1,4 +1,4 @@
-//! HTTP to one OctoPrint: one client, its addresses, its limits.
+//! The HTTP client for one OctoPrint: addresses, headers, cookies and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,39 +9,36 @@ use reqwest::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION, SET_
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{Answer, challenge, shown};
+use super::answer::{Answer, challenge, one_line};
 use super::cookies::Cookies;
 use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind};
 use super::login::proxy_login;
-use super::reach::Reach;
-use super::resolver::Resolver;
+use super::reach::{Reach, Resolver};
 use crate::causes::HttpFault;
 use crate::octoprint::wire::lenient;
 use crate::secret::Secret;
 
-/// The largest answer that is read.
+/// The largest body that is read, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// How long a REST call may take from start to end.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a knock may take to get through: shorter than the pause between two.
+/// Connect timeout of a knock: shorter than the interval between two knocks.
 const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
 
-/// The client: its own cookies, no redirect followed, and a connection of its own for each call.
+/// An HTTP client with its own cookies, which follows no redirects and opens a connection per call.
 ///
-/// OctoPrint before 1.10 closes a connection after an answer without announcing it, and any proxy
-/// may: a call on a connection that was used before can be lost, and whether a command was can not
-/// be told. So none is used twice.
+/// OctoPrint before 1.10 closes a connection after an answer without announcing it, and so may any
+/// proxy. A call on a reused connection can be lost, and then nobody knows whether a command was
+/// carried out. So connections are never reused.
 #[derive(Debug)]
-pub(in crate::octoprint) struct Http {
+pub(in crate::octoprint) struct HttpClient {
     client: reqwest::Client,
-    line: Arc<Line>,
+    endpoint: Arc<Endpoint>,
     pub(in crate::octoprint) cookies: Cookies,
-    /// Whether OctoPrint could be reached lately; of all clients on this line.
     reach: Arc<Reach>,
 }
 
-/// The way to one OctoPrint.
-struct Line {
+/// Where one OctoPrint is, and how to connect to it.
+struct Endpoint {
     base: Url,
     tls: Arc<rustls::ClientConfig>,
     headers: HeaderMap,
@@ -49,18 +46,18 @@ struct Line {
     connect_timeout: Duration,
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("base", &public_url(&self.base)).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("base", &public_url(&self.base)).finish_non_exhaustive()
     }
 }
 
-impl Line {
+impl Endpoint {
     fn client(
         &self,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<reqwest::Client, BuildError> {
-        // Never the proxy of the environment: OctoPrint is mostly in the house.
+        // Ignores the environment's proxy: OctoPrint is usually on the local network.
         let mut builder = reqwest::Client::builder().no_proxy();
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(HttpFault::from)?);
@@ -79,7 +76,7 @@ impl Line {
     }
 }
 
-impl Http {
+impl HttpClient {
     pub(in crate::octoprint) fn new(
         base: Url,
         tls: &Arc<rustls::ClientConfig>,
@@ -87,53 +84,49 @@ impl Http {
         proxy: Option<&Url>,
         connect_timeout: Duration,
     ) -> Result<Self, BuildError> {
-        let line = Arc::new(Line {
+        let endpoint = Arc::new(Endpoint {
             base,
             tls: Arc::clone(tls),
             headers: header_map(headers)?,
             proxy: proxy.cloned(),
             connect_timeout,
         });
-        let client = line.client(|builder| builder)?;
-        Ok(Self { client, line, cookies: Cookies::default(), reach: Arc::default() })
+        let client = endpoint.client(|builder| builder)?;
+        Ok(Self { client, endpoint, cookies: Cookies::default(), reach: Arc::default() })
     }
 
-    /// Another client on the same line, with other cookies.
-    pub(in crate::octoprint) fn beside(&self, cookies: Cookies) -> Result<Self, BuildError> {
-        self.another(cookies, |builder| builder)
+    pub(in crate::octoprint) fn with_cookies(&self, cookies: Cookies) -> Result<Self, BuildError> {
+        self.with_client(cookies, |builder| builder)
     }
 
-    /// A client that knocks: without cookies, impatient, and it keeps the host's address for a
-    /// while.
+    /// Creates a client for knocks: without cookies, with a short timeout and cached addresses.
     pub(in crate::octoprint) fn knocker(&self) -> Result<Self, BuildError> {
-        let limit = self.line.connect_timeout.min(KNOCK_CONNECT);
-        self.another(Cookies::default(), |builder| {
+        let limit = self.endpoint.connect_timeout.min(KNOCK_CONNECT);
+        self.with_client(Cookies::default(), |builder| {
             builder.connect_timeout(limit).dns_resolver(Resolver::default())
         })
     }
 
-    fn another(
+    fn with_client(
         &self,
         cookies: Cookies,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
     ) -> Result<Self, BuildError> {
-        let (line, reach) = (Arc::clone(&self.line), Arc::clone(&self.reach));
-        Ok(Self { client: line.client(change)?, line, cookies, reach })
+        let (endpoint, reach) = (Arc::clone(&self.endpoint), Arc::clone(&self.reach));
+        Ok(Self { client: endpoint.client(change)?, endpoint, cookies, reach })
     }
 
-    /// Whether OctoPrint could be reached lately.
     pub(in crate::octoprint) fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// The base address.
     pub(in crate::octoprint) fn base(&self) -> &Url {
-        &self.line.base
+        &self.endpoint.base
     }
 
-    /// The address of `path` under the base address, never outside of it.
+    /// Returns the address of `path` under the base address; an error if it is outside.
     pub(in crate::octoprint) fn url(&self, path: &str) -> Result<Url, RestError> {
-        let outside = || argument(&shown(path), "no path of OctoPrint");
+        let outside = || invalid_argument(&one_line(path), "no path of OctoPrint");
         let base = self.base();
         let text = format!("{base}{}", path.trim_start_matches('/'));
         let url = Url::parse(&text).map_err(|_| outside())?;
@@ -141,24 +134,22 @@ impl Http {
         if same { Ok(url) } else { Err(outside()) }
     }
 
-    /// A request for `path`, to which credentials and body may be added.
     pub(in crate::octoprint) fn request(
         &self,
         method: Method,
         path: &str,
     ) -> Result<reqwest::RequestBuilder, RestError> {
-        Ok(self.endless(method, path)?.timeout(CALL_TIMEOUT))
+        Ok(self.request_without_timeout(method, path)?.timeout(CALL_TIMEOUT))
     }
 
-    /// A request whose answer may go on for ever.
-    pub(in crate::octoprint) fn endless(
+    pub(in crate::octoprint) fn request_without_timeout(
         &self,
         method: Method,
         path: &str,
     ) -> Result<reqwest::RequestBuilder, RestError> {
         let request = self.client.request(method, self.url(path)?);
-        // A cookie that the user gave, for a proxy, is the only one.
-        let ours = self.cookies.header().filter(|_| !self.line.headers.contains_key(COOKIE));
+        // A cookie from the configuration, as for a proxy, replaces ours.
+        let ours = self.cookies.header().filter(|_| !self.endpoint.headers.contains_key(COOKIE));
         Ok(match ours {
             Some(cookies) => request.header(COOKIE, cookies),
             None => request,
@@ -170,7 +161,7 @@ impl Http {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, CallError> {
-        let sent = request.send().await.map_err(CallError::of_send);
+        let sent = request.send().await.map_err(CallError::from_send);
         match &sent {
             Ok(response) => {
                 response.headers().get_all(SET_COOKIE).iter().for_each(|set| self.cookies.set(set));
@@ -193,11 +184,11 @@ impl Http {
         let challenge = challenge(response.headers());
         let body = body(response, path, MAX_BODY).await;
         let body = body.map_err(|source| CallError::Body { status: status.as_u16(), source })?;
-        Ok(Answer { status, location, challenge, body: lenient::body(body) })
+        Ok(Answer { status, location, challenge, body: lenient::repaired_body(body) })
     }
 
-    /// A `Location` fit to be shown: whole, without what may be secret in it, and without the path
-    /// that was asked for, for who reads it wants OctoPrint's base address.
+    /// Returns a `Location` for messages: absolute, without secrets, and without the requested
+    /// path, because the user needs OctoPrint's base address.
     fn location(&self, header: &HeaderValue, path: &str) -> Option<String> {
         let mut url = self.base().join(header.to_str().ok()?).ok()?;
         if let Some(base) = url.path().strip_suffix(path).map(ToOwned::to_owned) {
@@ -209,16 +200,15 @@ impl Http {
     }
 }
 
-/// An address without user and password.
 pub(in crate::octoprint) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
-    // Both fail only for addresses that cannot have either.
+    // Both fail only for addresses that can have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.to_string()
 }
 
-/// The body of a success, or the error that the status means.
+/// Returns the body of a success, or the error for the status.
 pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes, RestError> {
     let status = answer.status.as_u16();
     if answer.status.is_success() {
@@ -230,13 +220,12 @@ pub(in crate::octoprint) fn success(answer: Answer, path: &str) -> Result<Bytes,
     }
     let failed = |text| RestError::new(RestErrorKind::Status { status, text }, path);
     Err(match proxy_login(&answer) {
-        Some(proxy) => failed(proxy.to_string()).because(proxy),
-        None => failed(answer.seen()),
+        Some(proxy) => failed(proxy.to_string()).caused_by(proxy),
+        None => failed(answer.summary()),
     })
 }
 
-/// The error of a call that cannot be made.
-pub(in crate::octoprint) fn argument(path: &str, what: &'static str) -> RestError {
+pub(in crate::octoprint) fn invalid_argument(path: &str, what: &'static str) -> RestError {
     RestError::new(RestErrorKind::Argument(what), path)
 }
 
@@ -245,13 +234,13 @@ fn header_map(headers: &[(String, Secret)]) -> Result<HeaderMap, BuildError> {
     for (name, value) in headers {
         let bad = || BuildError::NotSendable { name: format!("header {name:?}") };
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
-        map.append(parsed, sensitive(value).ok_or_else(bad)?);
+        map.append(parsed, sensitive_value(value).ok_or_else(bad)?);
     }
     Ok(map)
 }
 
-/// A header value that no `Debug` shows; `None` where the text cannot be one.
-pub(in crate::octoprint) fn sensitive(value: &Secret) -> Option<HeaderValue> {
+/// Creates a header value that `Debug` hides; `None` if the text is not a valid one.
+pub(in crate::octoprint) fn sensitive_value(value: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -263,11 +252,11 @@ async fn body(
     limit: usize,
 ) -> Result<Bytes, BodyError> {
     let broken_off =
-        |error| BodyError::BrokenOff { path: shown(path), source: HttpFault::from(error) };
+        |error| BodyError::BrokenOff { path: one_line(path), source: HttpFault::from(error) };
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(broken_off)? {
         if body.len() + chunk.len() > limit {
-            return Err(BodyError::TooLarge { path: shown(path), limit });
+            return Err(BodyError::TooLarge { path: one_line(path), limit });
         }
         body.extend_from_slice(&chunk);
     }
@@ -275,4 +264,74 @@ async fn body(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::dead_address::DeadAddress;
+    use crate::octoprint::rest::client::Rest;
+    use crate::octoprint::rest::login::Credentials;
+    use crate::octoprint::wire::large::Sizes;
+    use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
+    use crate::simulator::{Simulator, SimulatorOptions};
+
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    const SIZES: Sizes = Sizes { large: 1 << 20, max: 1 << 24 };
+
+    /// Creates a client of an OctoPrint at these addresses, the first one preferred.
+    fn http(addresses: &[SocketAddr], connect_timeout: Duration) -> HttpClient {
+        crate::tls::install_provider();
+        let tls = crate::tls::client_config(&crate::config::Tls::default(), false).unwrap();
+        // Without a port here, the port of the address is used.
+        let base = "http://octopi.example/".parse().unwrap();
+        let http = HttpClient::new(base, &tls, &[], None, connect_timeout).unwrap();
+        let resolver = Resolver::with_addresses(addresses.to_vec());
+        http.with_client(Cookies::default(), |builder| builder.dns_resolver(resolver)).unwrap()
+    }
+
+    /// Answers every call with 200 and the beginning of a SockJS stream.
+    async fn serve(listener: TcpListener) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no\n").await.unwrap();
+        }
+    }
+
+    async fn get(http: &HttpClient) -> Result<Answer, CallError> {
+        http.answer("api/version", http.request(Method::GET, "api/version").unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn calls_and_streams_get_past_a_dead_address() {
+        let dead = DeadAddress::new().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let living = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener));
+        let alone = get(&http(&[dead.v6()], Duration::from_secs(1))).await;
+        assert!(matches!(alone, Err(CallError::NotSent(_))), "it is dead");
+
+        let both = http(&[dead.v6(), living], CONNECT_TIMEOUT);
+        assert_eq!(get(&both).await.ok().unwrap().status, 200);
+        let key = Credentials::ApiKey(Secret::new("KEY"));
+        let rest = Rest::new(both, key, Duration::ZERO);
+        let link = open_xhr(&rest, CONNECT_TIMEOUT, SIZES).await.unwrap();
+        assert_eq!(link.transport(), Transport::XhrStreaming);
+    }
+
+    #[tokio::test]
+    async fn a_websocket_gets_past_a_dead_address() {
+        let dead = DeadAddress::new().await;
+        let octoprint = Simulator::start(SimulatorOptions::default()).await.unwrap();
+        let living = SocketAddr::from(([127, 0, 0, 1], octoprint.port()));
+        let both = http(&[dead.v6(), living], CONNECT_TIMEOUT);
+        let link = open_websocket(&both, CONNECT_TIMEOUT, SIZES).await.unwrap();
+        assert_eq!(link.transport(), Transport::WebSocket);
+    }
+}

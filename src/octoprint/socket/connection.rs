@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::dispatcher::{Dispatcher, Order, Turn};
-use super::failure::{Failure, Over, Unreadable};
-use super::options::{SocketOptions, Subscription};
-use super::relogin::{AllStale, Aside, Done, Relogin, knows_subscribe};
+use super::dispatcher::{Dispatcher, Order, TaskEvent};
+use super::failure::{ConnectionEnd, SocketError, UnreadableFrames};
+use super::options::SocketOptions;
+use super::relogin::{AllStale, BackgroundCall, BackgroundResult, Relogin, knows_subscribe};
 use super::status::SocketState;
-use crate::octoprint::rest::client::{CurrentUser, Rest};
+use crate::octoprint::rest::answer::one_line;
+use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::frame::{self, Decoded, Frame};
@@ -18,26 +19,24 @@ use crate::octoprint::wire::message::{Message, MessageKind, ReauthReason};
 use crate::octoprint::wire::received::{Received, TransportError};
 use crate::octoprint::wire::transport::{Link, Transport, decode};
 
-/// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum Stage {
     /// Waiting for `o`.
     Opening,
     /// Waiting for `connected`.
     Greeting,
-    /// `auth` is sent; waiting for the proof that it was accepted.
+    /// `auth` was sent; waiting for proof that it was accepted.
     Authenticating,
-    /// Logged in.
     Live,
-    /// Logging in once more on a connection that was live. What comes meanwhile proves nothing.
+    /// Renewing the login of a live connection. Messages received meanwhile prove nothing.
     Renewing,
-    /// Logged in once more on a connection that was live; waiting for the proof.
+    /// Renewed the login of a live connection; waiting for proof that it was accepted.
     Reproving,
 }
 
-enum Event {
+enum ConnectionEvent {
     Received(Result<Received, TransportError>),
-    Done(Done),
+    CallDone(BackgroundResult),
     Tick,
 }
 
@@ -45,28 +44,23 @@ pub(super) struct Connection<'a> {
     options: &'a SocketOptions,
     rest: &'a Rest,
     dispatcher: &'a mut Dispatcher,
-    /// There was one before that was proven.
-    again: bool,
+    is_reconnect: bool,
     link: Link,
     login: Login,
     number: u64,
-    pub(super) phase: Phase,
-    /// Its login was proven.
+    pub(super) phase: Stage,
     pub(super) proven: bool,
-    /// It was logged in for so long that it counts as held.
-    pub(super) held: bool,
-    /// When the present phase must be over.
+    /// Whether the login lasted for [`SocketOptions::stable_after`].
+    pub(super) stable: bool,
     phase_ends: Option<Instant>,
-    heard: Instant,
+    last_received: Instant,
     pinged: bool,
-    /// When the connection counts as held.
-    held_at: Option<Instant>,
+    stable_at: Option<Instant>,
     relogin: Relogin,
-    /// Whether this OctoPrint answers a new subscription with its state.
     subscribes: bool,
-    unreadable: Unreadable,
-    aside: Aside,
-    /// The throttle factor that OctoPrint knows of: a new socket starts at 1.
+    unreadable: UnreadableFrames,
+    background: BackgroundCall,
+    /// The throttle factor that OctoPrint uses; 1 for a new connection.
     factor: u32,
 }
 
@@ -78,81 +72,76 @@ impl<'a> Connection<'a> {
         options: &'a SocketOptions,
         rest: &'a Rest,
         dispatcher: &'a mut Dispatcher,
-        again: bool,
+        is_reconnect: bool,
     ) -> Self {
         let now = Instant::now();
         Self {
             options,
             rest,
             dispatcher,
-            again,
+            is_reconnect,
             link,
             login,
             number,
-            phase: Phase::Opening,
+            phase: Stage::Opening,
             proven: false,
-            held: false,
+            stable: false,
             phase_ends: Some(now + options.connect_timeout),
-            heard: now,
+            last_received: now,
             pinged: false,
-            held_at: None,
+            stable_at: None,
             relogin: Relogin::default(),
             subscribes: true,
-            unreadable: Unreadable::default(),
-            aside: Aside::default(),
+            unreadable: UnreadableFrames::default(),
+            background: BackgroundCall::default(),
             factor: 1,
         }
     }
 
-    /// Closes it, which it is told.
     pub(super) async fn close(self) {
         self.link.close().await;
     }
 
-    /// Lives until it fails, or an order ends it.
-    pub(super) async fn run(&mut self) -> Over {
+    /// Runs until the connection fails or an order ends it.
+    pub(super) async fn run(&mut self) -> ConnectionEnd {
         loop {
             let deadline = self.deadline();
-            let next = next(&mut self.link, &mut self.aside, deadline);
-            let done = match self.dispatcher.turn(next).await {
-                Turn::Ready(event) => self.event(event).await,
-                // It is connected already.
-                Turn::Order(Order::Connect) => Ok(()),
-                Turn::Order(order) => Err(order.into()),
-                Turn::Send(text) => self.link.send(text).await.map_err(Over::from),
-                Turn::RateChanged => self.send_factor().await,
+            let next = next(&mut self.link, &mut self.background, deadline);
+            let done = match self.dispatcher.next_event(next).await {
+                TaskEvent::Ready(event) => self.event(event).await,
+                TaskEvent::Order(Order::Connect) => Ok(()),
+                TaskEvent::Order(order) => Err(order.into()),
+                TaskEvent::Send(text) => self.link.send(text).await.map_err(ConnectionEnd::from),
+                TaskEvent::RateChanged => self.send_factor().await,
             };
-            if let Err(over) = done {
-                return over;
+            if let Err(end) = done {
+                return end;
             }
         }
     }
 
-    /// The next moment at which something is due.
     fn deadline(&self) -> Instant {
         let SocketOptions { ping_after, dead_after, .. } = self.options;
-        let silence = self.heard + if self.pinged { *dead_after } else { *ping_after };
-        // One login at a time: a burst that comes meanwhile waits for its end.
-        let reauth = self.relogin.due().filter(|_| self.aside.is_idle());
-        [self.phase_ends, self.held_at, reauth].into_iter().flatten().fold(silence, Instant::min)
+        let silence = self.last_received + if self.pinged { *dead_after } else { *ping_after };
+        // One login at a time: a burst of requests waits for its end.
+        let reauth = self.relogin.due().filter(|_| self.background.is_idle());
+        [self.phase_ends, self.stable_at, reauth].into_iter().flatten().fold(silence, Instant::min)
     }
 
-    /// The login that was shown last is proven.
     fn live(&mut self) {
-        self.phase = Phase::Live;
+        self.phase = Stage::Live;
         self.phase_ends = None;
-        self.held_at = Some(Instant::now() + self.options.held_after);
+        self.stable_at = Some(Instant::now() + self.options.stable_after);
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), Over> {
+    async fn event(&mut self, event: ConnectionEvent) -> Result<(), ConnectionEnd> {
         match event {
-            Event::Received(received) => {
+            ConnectionEvent::Received(received) => {
                 let received = received?;
-                // That a call was accepted says nothing of the stream that its answer comes on.
+                // An accepted call does not prove that the stream with its answer is alive.
                 if !matches!(received, Received::Alive) || !self.answers_on_the_stream() {
-                    self.heard = Instant::now();
-                    self.pinged = false;
-                    // What moved until now is heard: the next question is for what comes from here on.
+                    (self.last_received, self.pinged) = (Instant::now(), false);
+                    // Resets the progress, which is accounted for.
                     let _ = self.link.is_receiving();
                 }
                 match received {
@@ -160,12 +149,12 @@ impl<'a> Connection<'a> {
                     Received::Frame(frame) => self.frame(frame).await,
                 }
             }
-            Event::Done(done) => self.done(done).await,
-            Event::Tick => self.tick().await,
+            ConnectionEvent::CallDone(result) => self.call_done(result).await,
+            ConnectionEvent::Tick => self.tick().await,
         }
     }
 
-    async fn frame(&mut self, bytes: Bytes) -> Result<(), Over> {
+    async fn frame(&mut self, bytes: Bytes) -> Result<(), ConnectionEnd> {
         let frame = match decode(bytes, self.options.large_message_bytes).await {
             Ok(frame) => frame,
             Err(error) => {
@@ -177,25 +166,24 @@ impl<'a> Connection<'a> {
             Frame::Messages(decoded) => self.messages(decoded).await,
             Frame::Open | Frame::Heartbeat => {
                 self.unreadable.readable();
-                if frame == Frame::Open && self.phase == Phase::Opening {
-                    self.phase = Phase::Greeting;
+                if frame == Frame::Open && self.phase == Stage::Opening {
+                    self.phase = Stage::Greeting;
                 }
                 Ok(())
             }
             Frame::Close { code, reason } => {
-                let reason = crate::octoprint::rest::answer::shown(&reason);
-                Err(Failure::Closed { code, reason }.into())
+                Err(SocketError::Closed { code, reason: one_line(&reason) }.into())
             }
         }
     }
 
-    async fn messages(&mut self, decoded: Decoded) -> Result<(), Over> {
+    async fn messages(&mut self, decoded: Decoded) -> Result<(), ConnectionEnd> {
         decoded.skipped.iter().for_each(|bad| self.skip(bad));
         match decoded.skipped.last() {
             Some(bad) if decoded.messages.is_empty() => self.unreadable.note(*bad)?,
             _ => self.unreadable.readable(),
         }
-        let (received, received_at) = (self.heard, SystemTime::now());
+        let (received, received_at) = (self.last_received, SystemTime::now());
         for raw in decoded.messages {
             let message = Message::new(raw.kind, raw.payload, received, received_at, self.number);
             // A payload is a slice of text between two ASCII characters: always UTF-8.
@@ -206,114 +194,103 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Passes over what could not be read.
     fn skip(&mut self, what: &dyn std::fmt::Display) {
         self.dispatcher.count_decode_error();
-        self.unreadable.complain(what, &self.options.url);
+        self.unreadable.log_once(what, &self.options.url);
     }
 
-    async fn message(&mut self, message: Message) -> Result<(), Over> {
-        let introduced = self.introduced();
-        let greeted = !introduced && *message.kind() == MessageKind::Connected;
+    async fn message(&mut self, message: Message) -> Result<(), ConnectionEnd> {
+        let auth_sent = self.auth_sent();
+        let greeted = !auth_sent && *message.kind() == MessageKind::Connected;
         match message.kind() {
             MessageKind::Connected if greeted => self.subscribes = knows_subscribe(&message),
-            // Before a login is shown there is none to be renewed.
-            MessageKind::ReauthRequired if introduced => {
-                self.relogin.asked(ReauthReason::of(&message), Instant::now());
-                // Whether it holds is decided by the proof of the next login.
-                self.held_at = None;
+            MessageKind::ReauthRequired if auth_sent => {
+                self.relogin.requested(ReauthReason::of(&message), Instant::now());
+                // Restarts once the next login is proven.
+                self.stable_at = None;
             }
             MessageKind::History if self.options.subscription.state => self.prove(),
             MessageKind::Timelapse if !self.options.subscription.state => self.prove(),
             _ => {}
         }
         self.dispatcher.dispatch(&message);
-        if greeted { self.introduce().await } else { Ok(()) }
+        if greeted { self.subscribe_and_authenticate().await } else { Ok(()) }
     }
 
-    /// Whether it was said what is wanted, and who asks.
-    fn introduced(&self) -> bool {
-        !matches!(self.phase, Phase::Opening | Phase::Greeting)
+    fn auth_sent(&self) -> bool {
+        !matches!(self.phase, Stage::Opening | Stage::Greeting)
     }
 
-    /// What proves a login has come.
+    /// Handles a message that OctoPrint sends only after it accepted a login.
     fn prove(&mut self) {
         match self.phase {
-            Phase::Authenticating => self.proven(),
-            Phase::Reproving => self.live(),
-            Phase::Opening | Phase::Greeting | Phase::Live | Phase::Renewing => {}
+            Stage::Authenticating => self.proven(),
+            Stage::Reproving => self.live(),
+            Stage::Opening | Stage::Greeting | Stage::Live | Stage::Renewing => {}
         }
     }
 
-    /// Says what is wanted, how often, and who asks: in this order, for what is pushed follows
-    /// `auth` at once.
-    async fn introduce(&mut self) -> Result<(), Over> {
-        let subscription = self.options.subscription.payload();
-        self.phase = Phase::Authenticating;
-        self.link.send(frame::encode("subscribe", &subscription)).await?;
-        self.dispatcher.show(|status| status.state = SocketState::Authenticating);
+    /// Sends subscription, throttle factor and login, in this order: OctoPrint starts to push right
+    /// after `auth`.
+    async fn subscribe_and_authenticate(&mut self) -> Result<(), ConnectionEnd> {
+        self.phase = Stage::Authenticating;
+        self.link.send(frame::encode("subscribe", &self.options.subscription.payload())).await?;
+        self.dispatcher.update_status(|status| status.state = SocketState::Authenticating);
         self.send_factor().await?;
         self.authenticate().await
     }
 
-    async fn authenticate(&mut self) -> Result<(), Over> {
-        let text = frame::auth(&self.login.name, &self.login.session);
-        self.link.send(text).await?;
-        if self.phase == Phase::Authenticating {
+    async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
+        self.link.send(frame::auth(&self.login.name, &self.login.session)).await?;
+        if self.phase == Stage::Authenticating {
             self.phase_ends = Some(Instant::now() + self.options.connect_timeout * 2);
         }
         Ok(())
     }
 
-    /// Has OctoPrint prove a login on a connection that was live before. It is silent to a second
-    /// `auth`, but not to [`Connection::ask_for_history`].
-    async fn ask_for_proof(&mut self) -> Result<(), Over> {
-        if self.phase == Phase::Authenticating {
-            // A first login that is accepted has a `history` of its own.
+    /// Requests proof of a renewed login. OctoPrint does not answer a second `auth`, but it does
+    /// answer [`Connection::request_history`].
+    async fn request_proof(&mut self) -> Result<(), ConnectionEnd> {
+        if self.phase == Stage::Authenticating {
+            // OctoPrint sends a `history` after the first login by itself.
             return Ok(());
         }
-        // The proof of an earlier login may have come during this one.
         self.is_provable()?;
-        self.phase = Phase::Reproving;
-        self.ask_for_history().await?;
+        self.phase = Stage::Reproving;
+        self.request_history().await?;
         self.phase_ends = Some(Instant::now() + self.options.proof_timeout);
         Ok(())
     }
 
-    /// OctoPrint sends a `history` when the state is subscribed to that was not before. A
-    /// subscription that changes nothing has no answer.
-    async fn ask_for_history(&mut self) -> Result<(), TransportError> {
-        let subscription = &self.options.subscription;
-        let without_state = Subscription { state: false, ..subscription.clone() };
-        for subscription in [without_state.payload(), subscription.payload()] {
+    async fn request_history(&mut self) -> Result<(), TransportError> {
+        for subscription in self.options.subscription.history_request() {
             self.link.send(frame::encode("subscribe", &subscription)).await?;
         }
         Ok(())
     }
 
-    /// Whether a sign of life that is asked for comes with the messages. A WebSocket answers itself;
-    /// XHR streaming can do it on a connection that is logged in, where OctoPrint knows subscriptions.
+    /// Whether OctoPrint answers a request for a sign of life on the stream of messages. On XHR
+    /// streaming it does once logged in, if it knows `subscribe`. A WebSocket has its own pings.
     fn answers_on_the_stream(&self) -> bool {
         self.link.transport() == Transport::XhrStreaming
-            && self.phase == Phase::Live
+            && self.phase == Stage::Live
             && self.is_provable().is_ok()
     }
 
-    /// Asks for a sign of life. Where nothing is pushed, as while the printer is off, OctoPrint has no
-    /// heartbeat for XHR streaming, and proxies end a stream that is idle for half a minute: then
-    /// a `history` goes over it.
-    async fn ask_for_life(&mut self) -> Result<(), TransportError> {
+    /// Requests a sign of life. While the printer is off, OctoPrint pushes nothing and XHR streaming
+    /// has no heartbeat, and proxies close a stream that is idle for half a minute. A `history`
+    /// keeps it open.
+    async fn request_sign_of_life(&mut self) -> Result<(), TransportError> {
         if self.answers_on_the_stream() {
-            self.ask_for_history().await
+            self.request_history().await
         } else {
             self.link.ping(self.factor).await
         }
     }
 
-    /// Sends the throttle factor if OctoPrint has another one.
-    async fn send_factor(&mut self) -> Result<(), Over> {
+    async fn send_factor(&mut self) -> Result<(), ConnectionEnd> {
         let factor = self.dispatcher.factor();
-        if !self.introduced() || factor == self.factor {
+        if !self.auth_sent() || factor == self.factor {
             return Ok(());
         }
         self.link.send(frame::encode("throttle", &factor.into())).await?;
@@ -321,121 +298,111 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The login was accepted.
     fn proven(&mut self) {
         self.live();
         self.proven = true;
-        if self.again {
+        if self.is_reconnect {
             self.dispatcher.count_reconnect();
         }
         let transport = self.link.transport();
-        self.dispatcher.show(|status| {
-            status.state = SocketState::Connected;
-            status.gone = false;
-            status.transport = Some(transport);
-            status.error = None;
+        self.dispatcher.update_status(|status| {
+            (status.state, status.transport) = (SocketState::Connected, Some(transport));
+            (status.error, status.gone) = (None, false);
         });
         let url = public_url(&self.options.url);
         tracing::info!(url, transport = transport.as_str(), "connected to OctoPrint");
     }
 
-    async fn tick(&mut self) -> Result<(), Over> {
+    async fn tick(&mut self) -> Result<(), ConnectionEnd> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.held_at) {
-            self.held_at = None;
-            self.relogin.held();
-            self.held = true;
-            self.dispatcher.show(|status| status.attempt = 0);
+        if due(self.stable_at) {
+            self.stable_at = None;
+            self.relogin.stable();
+            self.stable = true;
+            self.dispatcher.update_status(|status| status.attempt = 0);
         }
         if self.link.is_receiving() {
-            // A large message is on its way: it is waited for as long as it moves.
-            self.heard = now;
-            self.pinged = false;
+            // A large message is arriving: the connection stays while there is progress.
+            (self.last_received, self.pinged) = (now, false);
             if due(self.phase_ends) {
                 self.phase_ends = Some(now + self.options.connect_timeout);
             }
         }
         if due(self.phase_ends) {
-            self.phase_is_over()?;
+            self.phase_timed_out()?;
         }
-        if due(self.relogin.due()) && self.aside.is_idle() {
+        if due(self.relogin.due()) && self.background.is_idle() {
             self.log_in_again()?;
         }
-        let silent = now.saturating_duration_since(self.heard);
+        let silent = now.saturating_duration_since(self.last_received);
         if silent >= self.options.dead_after {
-            return Err(Failure::Silent(self.options.dead_after).into());
+            return Err(SocketError::Silent(self.options.dead_after).into());
         }
         if silent >= self.options.ping_after && !self.pinged {
             self.pinged = true;
-            self.ask_for_life().await?;
+            self.request_sign_of_life().await?;
         }
         Ok(())
     }
 
-    /// A phase has lasted too long.
-    fn phase_is_over(&mut self) -> Result<(), Over> {
+    fn phase_timed_out(&mut self) -> Result<(), ConnectionEnd> {
         match self.phase {
-            Phase::Opening | Phase::Greeting => {
-                return Err(Failure::NoGreeting(self.link.transport()).into());
+            Stage::Opening | Stage::Greeting => {
+                return Err(SocketError::NoGreeting(self.link.transport()).into());
             }
-            Phase::Reproving => {
-                return Err(Failure::NotProvenAgain(self.options.proof_timeout).into());
+            Stage::Reproving => {
+                return Err(SocketError::NotProvenAgain(self.options.proof_timeout).into());
             }
-            Phase::Authenticating | Phase::Live | Phase::Renewing => {}
+            Stage::Authenticating | Stage::Live | Stage::Renewing => {}
         }
-        // OctoPrint answers `auth` with silence where the user may not see its state. REST tells.
+        // OctoPrint does not answer `auth` if the user lacks a permission. REST has the permissions.
         self.phase_ends = None;
-        self.aside.ask_who(self.rest.clone());
+        self.background.fetch_current_user(self.rest.clone());
         Ok(())
     }
 
     /// Answers a burst of `reauthRequired` with one login.
-    fn log_in_again(&mut self) -> Result<(), Over> {
-        let begun = self.relogin.begin().map_err(|AllStale| Failure::Stale)?;
-        let Some(reason) = begun else { return Ok(()) };
-        if self.phase != Phase::Authenticating {
+    fn log_in_again(&mut self) -> Result<(), ConnectionEnd> {
+        let started = self.relogin.begin().map_err(|AllStale| SocketError::Stale)?;
+        let Some(reason) = started else { return Ok(()) };
+        if self.phase != Stage::Authenticating {
             self.is_provable()?;
-            self.phase = Phase::Renewing;
+            self.phase = Stage::Renewing;
         }
-        // The login decides now, not the timer.
+        // The login has its own timeout.
         self.phase_ends = None;
         let url = public_url(&self.options.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
-        self.aside.log_in(self.rest.clone(), reason, self.options.connect_timeout);
+        self.background.log_in(self.rest.clone(), reason, self.options.connect_timeout);
         Ok(())
     }
 
-    /// Only a `history` proves a new login on a live connection, and not on every one would it come.
-    fn is_provable(&self) -> Result<(), Over> {
+    /// Fails if OctoPrint cannot prove a renewed login, which takes a `history`.
+    fn is_provable(&self) -> Result<(), ConnectionEnd> {
         let provable = self.subscribes && self.options.subscription.state;
-        if provable { Ok(()) } else { Err(Failure::Unprovable.into()) }
+        if provable { Ok(()) } else { Err(SocketError::Unprovable.into()) }
     }
 
-    async fn done(&mut self, done: Done) -> Result<(), Over> {
-        match done {
-            Done::LoggedIn(login) => {
+    async fn call_done(&mut self, result: BackgroundResult) -> Result<(), ConnectionEnd> {
+        match result {
+            BackgroundResult::LoggedIn(login) => {
                 self.login = login?;
                 self.authenticate().await?;
-                self.ask_for_proof().await
+                self.request_proof().await
             }
-            // The proof came while the question was on its way.
-            Done::Asked(_) if self.phase != Phase::Authenticating => Ok(()),
-            Done::Asked(Ok(CurrentUser { name: Some(name), permissions, .. }))
-                if !permissions.iter().any(|permission| permission == "STATUS") =>
-            {
-                Err(Failure::NoPermission(name).into())
-            }
-            Done::Asked(_) => Err(Failure::NotProven.into()),
+            // The proof arrived during the call.
+            BackgroundResult::CurrentUser(_) if self.phase != Stage::Authenticating => Ok(()),
+            BackgroundResult::CurrentUser(user) => Err(SocketError::of_unproven(user).into()),
         }
     }
 }
 
-/// What comes next. May be dropped and called again without losing anything.
-async fn next(link: &mut Link, aside: &mut Aside, deadline: Instant) -> Event {
+/// Waits for the next event. Cancel-safe.
+async fn next(link: &mut Link, call: &mut BackgroundCall, deadline: Instant) -> ConnectionEvent {
     tokio::select! {
-        received = link.receive() => Event::Received(received),
-        done = aside.done() => Event::Done(done),
-        () = sleep_until(deadline) => Event::Tick,
+        received = link.receive() => ConnectionEvent::Received(received),
+        done = call.done() => ConnectionEvent::CallDone(done),
+        () = sleep_until(deadline) => ConnectionEvent::Tick,
     }
 }

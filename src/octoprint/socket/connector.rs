@@ -1,21 +1,21 @@
-//! The task of a socket: connects, again and again, as the list of timeouts says.
+//! The task of a socket: connects, and reconnects with the delays of the list of timeouts.
 
 use tokio::time::{Instant, timeout};
 
-use super::absence::Absence;
 use super::backoff::Backoff;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Stage};
 use super::dispatcher::{Dispatcher, Order};
-use super::failure::{Failure, Over};
+use super::failure::{ConnectionEnd, Outage, SocketError};
 use super::fallback::Fallback;
 use super::options::SocketOptions;
 use super::relogin::LOGIN_STEPS;
 use super::status::SocketState;
 use crate::causes;
 use crate::octoprint::rest::client::Rest;
+use crate::octoprint::rest::error::LoginError;
 use crate::octoprint::rest::http::public_url;
-use crate::octoprint::rest::login::{Login, LoginError};
-use crate::octoprint::wire::received::{Miss, TransportError};
+use crate::octoprint::rest::login::Login;
+use crate::octoprint::wire::received::{TransportError, WebSocketFailure};
 use crate::octoprint::wire::transport::{
     Link, Transport, open_websocket, open_xhr, sockjs_is_there,
 };
@@ -27,7 +27,7 @@ pub(super) struct Connector {
     dispatcher: Dispatcher,
     backoff: Backoff,
     fallback: Fallback,
-    absence: Absence,
+    outage: Outage,
     connections: u64,
     connected_before: bool,
     last_failure: Option<String>,
@@ -40,7 +40,7 @@ impl Connector {
             dispatcher,
             backoff: Backoff::new(options.timeouts.clone(), options.give_up),
             fallback: Fallback::new(options.transport),
-            absence: Absence::new(rest.clone(), options.connect_timeout, options.knock),
+            outage: Outage::new(rest.clone(), options.connect_timeout, options.knock),
             connections: 0,
             connected_before: false,
             last_failure: None,
@@ -49,7 +49,7 @@ impl Connector {
         }
     }
 
-    /// Boxed: a future holds its arguments twice.
+    /// Runs until ordered to close. Boxed, because a future stores its arguments twice.
     pub(super) async fn run(mut self: Box<Self>) {
         let mut order = Order::Disconnect;
         loop {
@@ -59,16 +59,16 @@ impl Connector {
                 Order::Close => break,
             };
         }
-        self.dispatcher.show(|status| {
+        self.dispatcher.update_status(|status| {
             status.state = SocketState::Disconnected;
             status.transport = None;
             status.next_attempt_in = None;
         });
     }
 
-    /// Does nothing but obey. Who has given up shows that until told something.
+    /// Waits for an order. A socket that has given up stays in state `failed` meanwhile.
     async fn idle(&mut self) -> Order {
-        self.dispatcher.show(|status| {
+        self.dispatcher.update_status(|status| {
             if status.state != SocketState::Failed {
                 status.state = SocketState::Disconnected;
                 status.error = None;
@@ -76,21 +76,22 @@ impl Connector {
             status.transport = None;
             status.next_attempt_in = None;
         });
-        let told = self.dispatcher.until(false, std::future::pending::<()>()).await;
-        let order = told.err().unwrap_or(Order::Disconnect);
+        let interrupted =
+            self.dispatcher.run_unless_ordered(false, std::future::pending::<()>()).await;
+        let order = interrupted.err().unwrap_or(Order::Disconnect);
         if order == Order::Disconnect {
-            self.dispatcher.show(|status| status.state = SocketState::Disconnected);
+            self.dispatcher.update_status(|status| status.state = SocketState::Disconnected);
         }
         order
     }
 
-    /// Connects, and again whenever that fails, until told something else or given up.
+    /// Connects and reconnects until an order comes or the attempts are given up.
     async fn stay_connected(&mut self) -> Order {
         self.backoff.reset();
         loop {
             let failure = match self.attempt().await {
-                Over::Failed(failure) => failure,
-                Over::Told(order) => {
+                ConnectionEnd::Failed(failure) => failure,
+                ConnectionEnd::Ordered(order) => {
                     match order {
                         Order::Connect | Order::Reconnect => {
                             tracing::info!(url = self.url, "reconnecting on request");
@@ -102,24 +103,24 @@ impl Connector {
                 }
             };
             let Some(pause) = self.failed(&failure) else { return Order::Disconnect };
-            if let Err(order) = self.absence.wait(&mut self.dispatcher, pause).await {
+            if let Err(order) = self.outage.wait(&mut self.dispatcher, pause).await {
                 return order;
             }
         }
     }
 
-    /// One attempt, and the life of the connection that comes of it.
-    async fn attempt(&mut self) -> Over {
-        self.dispatcher.show(|status| {
+    /// Makes one attempt and runs the connection, if there is one.
+    async fn attempt(&mut self) -> ConnectionEnd {
+        self.dispatcher.update_status(|status| {
             status.state = SocketState::Connecting;
             status.transport = None;
             status.next_attempt_in = None;
         });
         let (link, login) = match self.open().await {
             Ok(opened) => opened,
-            Err(over) => return over,
+            Err(end) => return end,
         };
-        self.absence.opened();
+        self.outage.opened();
         self.connections += 1;
         let (transport, number) = (link.transport(), self.connections);
         let mut connection = Connection::new(
@@ -131,87 +132,93 @@ impl Connector {
             &mut self.dispatcher,
             self.connected_before,
         );
-        let over = connection.run().await;
-        let Connection { phase, proven, held, .. } = connection;
-        if let Over::Told(_) = over {
+        let end = connection.run().await;
+        let Connection { phase, proven, stable, .. } = connection;
+        if let ConnectionEnd::Ordered(_) = end {
             connection.close().await;
         }
-        if held {
+        if stable {
             self.backoff.reset();
         }
         if proven {
             self.connected_before = true;
             self.last_failure = None;
-            self.absence.was_connected();
+            self.outage.connected();
         }
-        let is_mute = matches!(phase, Phase::Opening | Phase::Greeting);
-        if !is_mute {
+        let is_silent = matches!(phase, Stage::Opening | Stage::Greeting);
+        if !is_silent {
             self.fallback.greeted(transport);
         }
-        match &over {
-            Over::Failed(_) if is_mute => self.learn_of_mute(transport).await.err().unwrap_or(over),
-            Over::Failed(failure) if phase != Phase::Authenticating => {
-                self.absence.lost(failure);
-                over
+        match &end {
+            ConnectionEnd::Failed(_) if is_silent => {
+                self.handle_silent_connection(transport).await.err().unwrap_or(end)
             }
-            _ => over,
+            ConnectionEnd::Failed(failure) if phase != Stage::Authenticating => {
+                self.outage.lost(failure);
+                end
+            }
+            _ => end,
         }
     }
 
-    /// Logs in and opens a transport, when it is this socket's turn.
-    async fn open(&mut self) -> Result<(Link, Login), Over> {
+    async fn open(&mut self) -> Result<(Link, Login), ConnectionEnd> {
         let (limit, rest) = (self.options.connect_timeout, self.rest.clone());
         if let Some(turns) = &self.options.turns {
-            self.dispatcher.until(true, turns.take()).await?;
+            self.dispatcher.run_unless_ordered(true, turns.take()).await?;
         }
         let login = timeout(limit * LOGIN_STEPS, rest.login());
-        let login =
-            self.dispatcher.until(true, login).await?.map_err(|_| LoginError::Timeout)??;
+        let login = self
+            .dispatcher
+            .run_unless_ordered(true, login)
+            .await?
+            .map_err(|_| LoginError::Timeout)??;
         Ok((self.open_transport().await?, login))
     }
 
-    /// Opens the transport that is to be tried, and the other one where that is blocked.
-    async fn open_transport(&mut self) -> Result<Link, Over> {
+    /// Opens the preferred transport, or XHR streaming if WebSocket is blocked.
+    async fn open_transport(&mut self) -> Result<Link, ConnectionEnd> {
         if self.fallback.transport(Instant::now()) == Transport::XhrStreaming {
             let opened = self.open_xhr().await?;
-            return Ok(opened.inspect_err(|_| self.fallback.no_better())?);
+            return Ok(opened.inspect_err(|_| self.fallback.xhr_failed())?);
         }
         let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
         let open = open_websocket(self.rest.http(), limit, sizes);
-        let failed = match self.dispatcher.until(true, open).await? {
+        let failed = match self.dispatcher.run_unless_ordered(true, open).await? {
             Ok(link) => return Ok(link),
             Err(failed) => failed,
         };
-        if !self.missed(failed.miss()).await? {
+        if !self.websocket_failed(failed.websocket_failure()).await? {
             return Err(failed.into());
         }
         tracing::warn!(url = self.url, "{}; trying XHR streaming", causes::text(&failed));
-        // The first failure is the one worth telling.
+        // If both fail, the first error is the useful one.
         let opened = self.open_xhr().await?;
         Ok(opened.map_err(|_| {
-            self.fallback.no_better();
+            self.fallback.xhr_failed();
             failed
         })?)
     }
 
     async fn open_xhr(&mut self) -> Result<Result<Link, TransportError>, Order> {
         let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
-        self.dispatcher.until(true, open_xhr(&self.rest, limit, sizes)).await
+        self.dispatcher.run_unless_ordered(true, open_xhr(&self.rest, limit, sizes)).await
     }
 
-    /// A WebSocket failed. Yields whether to move to XHR streaming.
-    async fn missed(&mut self, miss: Miss) -> Result<bool, Order> {
+    async fn websocket_failed(&mut self, failure: WebSocketFailure) -> Result<bool, Order> {
         let asked = sockjs_is_there(self.rest.http(), self.options.connect_timeout);
-        let there = self.fallback.asks(miss) && self.dispatcher.until(true, asked).await?;
-        Ok(self.fallback.missed(miss, there, Instant::now()))
+        let there = self.fallback.needs_sockjs_check(failure)
+            && self.dispatcher.run_unless_ordered(true, asked).await?;
+        Ok(self.fallback.websocket_failed(failure, there, Instant::now()))
     }
 
-    /// Draws the conclusion from a connection that carried not even `connected`.
-    async fn learn_of_mute(&mut self, transport: Transport) -> Result<(), Over> {
+    async fn handle_silent_connection(
+        &mut self,
+        transport: Transport,
+    ) -> Result<(), ConnectionEnd> {
         match transport {
             Transport::WebSocket => {
-                let moves = self.missed(Miss::Mute).await?;
-                if moves {
+                let falls_back = self.websocket_failed(WebSocketFailure::Silent).await?;
+                if falls_back {
                     let url = &self.url;
                     tracing::warn!(
                         url,
@@ -219,23 +226,23 @@ impl Connector {
                     );
                 }
             }
-            Transport::XhrStreaming => self.fallback.no_better(),
+            Transport::XhrStreaming => self.fallback.xhr_failed(),
         }
         Ok(())
     }
 
-    /// Says once what went wrong and what comes next: how long to wait, or `None` to give up.
-    fn failed(&mut self, failure: &Failure) -> Option<std::time::Duration> {
+    /// Logs and publishes a failure. Returns the delay before the next attempt; `None` to give up.
+    fn failed(&mut self, failure: &SocketError) -> Option<std::time::Duration> {
         let text = match failure {
-            Failure::Login(error) => self.options.credentials.told(error),
+            SocketError::Login(error) => self.options.credentials.describe_failure(error),
             other => causes::text(other),
         };
         let pause = failure.pause(self.options.refused_pause);
         let pause = pause.or_else(|| self.backoff.next_timeout());
-        self.absence.begin(failure, pause.is_some());
+        self.outage.begin_wait(failure, pause.is_some());
         let next = match pause {
             Some(pause) => format!("next attempt in {}", humantime::format_duration(pause)),
-            None => "giving up until told to reconnect".to_owned(),
+            None => "giving up until a reconnect is requested".to_owned(),
         };
         if self.last_failure.as_ref() == Some(&text) && pause.is_some() {
             tracing::debug!(url = self.url, "{text}; {next}");
@@ -243,14 +250,14 @@ impl Connector {
             tracing::warn!(url = self.url, "{text}; {next}");
         }
         let attempt = self.backoff.attempts();
-        self.dispatcher.show(|status| {
+        self.dispatcher.update_status(|status| {
             status.state = if pause.is_some() { SocketState::Waiting } else { SocketState::Failed };
             status.transport = None;
             status.attempt = attempt;
             status.next_attempt_in = pause;
             status.error = Some(text.clone());
         });
-        self.absence.show_gone(&self.dispatcher);
+        self.outage.report_gone(&self.dispatcher);
         self.last_failure = Some(text);
         pause
     }

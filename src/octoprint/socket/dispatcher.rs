@@ -1,5 +1,5 @@
-//! What a socket's task does whether connected or not: it obeys, hands out the messages, measures
-//! how long they take, and shows how things are.
+//! The part of a socket's task that runs with and without a connection: it executes commands,
+//! dispatches messages, measures processing times, and publishes the status.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,61 +13,57 @@ use tokio::time::{Instant, sleep_until};
 
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateControl};
-use super::status::{Counts, RateMode, Status};
+use super::status::{AtomicCounters, RateMode, Status};
 use crate::octoprint::wire::message::Message;
 use crate::receipt::{Receipt, Settled};
 
-/// How often the latency in the status is renewed at most.
+/// Minimum interval between updates of the latency in the status.
 const SHOW_LATENCY_EVERY: Duration = Duration::from_secs(1);
 
-/// The messages of a socket from [`Socket::messages`](super::handle::Socket::messages) on, in their order.
+/// The messages of a socket in order, from [`Socket::messages`](super::handle::Socket::messages).
 ///
-/// Each comes with a receipt. [`Receipt::acknowledge`] says that a message is dealt with, and the
-/// time from its receipt until then is what the throttle goes by. Clones of a receipt may travel
-/// with parts of the work: the last one counts. One that is let go without that is not measured.
+/// Each comes with a receipt. [`Receipt::acknowledge`] marks a message as processed, and the time
+/// from its arrival until then controls the throttle. A receipt may be cloned for parts of the work:
+/// the last acknowledgement counts. A receipt that is dropped is not measured.
 ///
-/// Messages wait here until they are taken, none is lost, and a message that waits for too long
-/// counts as late: OctoPrint is told to push less often.
+/// The queue is unbounded, so no message is lost. A message that waits for too long counts as late
+/// and makes OctoPrint push less often.
 #[derive(Debug)]
-pub struct Messages(mpsc::UnboundedReceiver<Received>);
+pub struct Messages(mpsc::UnboundedReceiver<MessageDelivery>);
 
-/// Boxed: a channel makes room for 32 at once, and mostly there is none.
-type Received = Box<(Message, Receipt)>;
+/// Boxed, because a channel allocates 32 slots at once and is mostly empty.
+type MessageDelivery = Box<(Message, Receipt)>;
 
 impl Messages {
-    /// The next one; `None` when the socket's task has ended and no message is left. May be dropped
-    /// and called again without losing anything.
+    /// Waits for the next message; `None` when the socket's task has ended and no message is left.
+    /// Cancel-safe.
     pub async fn recv(&mut self) -> Option<(Message, Receipt)> {
         self.0.recv().await.map(|received| *received)
     }
 
-    /// The next one, if it is there.
+    /// Returns the next message if one is queued.
     pub fn try_recv(&mut self) -> Option<(Message, Receipt)> {
         self.0.try_recv().ok().map(|received| *received)
     }
 }
 
-/// What a handle asks of the task.
-pub(super) enum Command {
+pub(super) enum SocketCommand {
     Order(Order),
-    /// A SockJS frame to be sent.
     Send(String),
-    /// All messages from now on go there, too.
-    Listen(mpsc::UnboundedSender<Received>),
+    /// Adds a receiver of all messages from now on.
+    Listen(mpsc::UnboundedSender<MessageDelivery>),
     Rate(RateChange),
     #[cfg(test)]
     Fail,
 }
 
-impl Command {
-    /// Asks for all messages from now on.
+impl SocketCommand {
     pub(super) fn listen() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
         (Self::Listen(sender), Messages(messages))
     }
 }
 
-/// What becomes of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Connect,
@@ -76,23 +72,22 @@ pub(super) enum Order {
     Close,
 }
 
-/// What a turn of the task brought.
-pub(super) enum Turn<T> {
+/// The next thing that the connecting part of the task has to handle.
+pub(super) enum TaskEvent<T> {
     Ready(T),
     Order(Order),
     Send(String),
-    /// Another throttle factor is in force.
     RateChanged,
 }
 
 pub(super) struct Dispatcher {
-    inbox: mpsc::UnboundedReceiver<Command>,
-    /// Orders and frames that came while messages were handed out.
-    later: VecDeque<Command>,
+    inbox: mpsc::UnboundedReceiver<SocketCommand>,
+    /// Orders and frames that are left for [`Dispatcher::next_event`].
+    deferred: VecDeque<SocketCommand>,
     status: watch::Sender<Status>,
-    counts: Arc<Counts>,
-    listeners: Vec<mpsc::UnboundedSender<Received>>,
-    /// Each receipt has the sender.
+    counts: Arc<AtomicCounters>,
+    listeners: Vec<mpsc::UnboundedSender<MessageDelivery>>,
+    /// The channel on which receipts report; the sender is cloned for each of them.
     settled: (mpsc::UnboundedSender<Settled>, mpsc::UnboundedReceiver<Settled>),
     rate: RateControl,
     rate_shown: (RateMode, u32),
@@ -104,14 +99,14 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     pub(super) fn new(
         options: &SocketOptions,
-        inbox: mpsc::UnboundedReceiver<Command>,
+        inbox: mpsc::UnboundedReceiver<SocketCommand>,
         status: watch::Sender<Status>,
-        counts: Arc<Counts>,
+        counts: Arc<AtomicCounters>,
     ) -> Self {
         let rate = RateControl::new(options.rate_sliding_window_size, options.max_rate_factor);
         Self {
             inbox,
-            later: VecDeque::new(),
+            deferred: VecDeque::new(),
             status,
             counts,
             listeners: Vec::new(),
@@ -124,49 +119,51 @@ impl Dispatcher {
         }
     }
 
-    /// Runs a future to its end, unless an order comes first. While connecting already, `connect`
-    /// is none.
-    pub(super) async fn until<F: Future>(
+    /// Runs a future to completion, unless an order comes first. `connecting` ignores the order to
+    /// connect.
+    pub(super) async fn run_unless_ordered<F: Future>(
         &mut self,
         connecting: bool,
         future: F,
     ) -> Result<F::Output, Order> {
         let mut future = pin!(future);
         loop {
-            match self.turn(&mut future).await {
-                Turn::Ready(output) => return Ok(output),
-                Turn::Order(Order::Connect) if connecting => {}
-                Turn::Order(order) => return Err(order),
-                Turn::Send(_) => tracing::debug!("not connected; dropped a message to OctoPrint"),
-                Turn::RateChanged => {}
+            match self.next_event(&mut future).await {
+                TaskEvent::Ready(output) => return Ok(output),
+                TaskEvent::Order(Order::Connect) if connecting => {}
+                TaskEvent::Order(order) => return Err(order),
+                TaskEvent::Send(_) => {
+                    tracing::debug!("not connected; dropped a message to OctoPrint");
+                }
+                TaskEvent::RateChanged => {}
             }
         }
     }
 
-    /// One turn: measures until `future` is done or something is asked for.
-    pub(super) async fn turn<F: Future>(&mut self, future: F) -> Turn<F::Output> {
+    /// Measures processing times until `future` is done or a command comes.
+    pub(super) async fn next_event<F: Future>(&mut self, future: F) -> TaskEvent<F::Output> {
         let mut future = pin!(future);
         loop {
-            self.obey();
+            self.apply_commands();
             if std::mem::take(&mut self.rate_changed) {
-                return Turn::RateChanged;
+                return TaskEvent::RateChanged;
             }
-            match self.later.pop_front() {
-                Some(Command::Order(order)) => return Turn::Order(order),
-                Some(Command::Send(text)) => return Turn::Send(text),
+            match self.deferred.pop_front() {
+                Some(SocketCommand::Order(order)) => return TaskEvent::Order(order),
+                Some(SocketCommand::Send(text)) => return TaskEvent::Send(text),
                 _ => {}
             }
             let late = self.rate.next_late();
             tokio::select! {
-                output = &mut future => return Turn::Ready(output),
+                output = &mut future => return TaskEvent::Ready(output),
                 command = self.inbox.recv() => match command {
-                    Some(command) => self.take(command),
-                    // No sender left: all handles are gone.
-                    None => return Turn::Order(Order::Close),
+                    Some(command) => self.accept(command),
+                    // All handles were dropped.
+                    None => return TaskEvent::Order(Order::Close),
                 },
                 Some(settled) = self.settled.1.recv() => self.settle(settled),
                 () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
-                    self.obey();
+                    self.apply_commands();
                     self.rate.record_late();
                     self.show_rate();
                 }
@@ -174,42 +171,39 @@ impl Dispatcher {
         }
     }
 
-    /// Takes what has been asked for until now. What changes listeners and rate is done at once, in
-    /// order; the rest is for the next turn.
-    fn obey(&mut self) {
+    /// Executes all queued commands in order, except orders and frames, which are deferred.
+    fn apply_commands(&mut self) {
         while let Ok(command) = self.inbox.try_recv() {
-            self.take(command);
+            self.accept(command);
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn accept(&mut self, command: SocketCommand) {
         match command {
-            Command::Listen(listener) => self.listeners.push(listener),
-            Command::Rate(change) => {
+            SocketCommand::Listen(listener) => self.listeners.push(listener),
+            SocketCommand::Rate(change) => {
                 self.rate.change(change);
                 self.show_rate();
             }
-            Command::Order(_) | Command::Send(_) => self.later.push_back(command),
+            SocketCommand::Order(_) | SocketCommand::Send(_) => self.deferred.push_back(command),
             #[cfg(test)]
-            Command::Fail => panic!("a test"),
+            SocketCommand::Fail => panic!("a test"),
         }
     }
 
-    /// Hands a message to all who listen.
     pub(super) fn dispatch(&mut self, message: &Message) {
         self.counts.messages.fetch_add(1, Ordering::Relaxed);
-        self.obey();
+        self.apply_commands();
         self.messages += 1;
         let (serial, received) = (self.messages, message.received());
         self.rate.received(serial, received);
         let receipt = Receipt::new(serial, received, self.settled.0.clone());
-        // Who has stopped listening is forgotten.
         self.listeners
             .retain(|listener| listener.send((message.clone(), receipt.clone()).into()).is_ok());
     }
 
     fn settle(&mut self, settled: Settled) {
-        self.obey();
+        self.apply_commands();
         self.rate.settled(settled);
         if settled.took.is_some() {
             self.show_latency();
@@ -224,18 +218,17 @@ impl Dispatcher {
         }
         self.latency_shown = Some(now);
         let median = self.rate.latency();
-        self.show(|status| status.publish_latency = median);
+        self.update_status(|status| status.publish_latency = median);
     }
 
     fn show_rate(&mut self) {
         let in_force = self.rate.in_force();
         if std::mem::replace(&mut self.rate_shown, in_force) != in_force {
             self.rate_changed = true;
-            self.show(|status| (status.rate_mode, status.rate_factor) = in_force);
+            self.update_status(|status| (status.rate_mode, status.rate_factor) = in_force);
         }
     }
 
-    /// The throttle factor in force.
     pub(super) fn factor(&self) -> u32 {
         self.rate.in_force().1
     }
@@ -248,8 +241,8 @@ impl Dispatcher {
         self.counts.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Changes the status; who watches it is woken only if it did change.
-    pub(super) fn show(&self, change: impl FnOnce(&mut Status)) {
+    /// Changes the status. Watchers are notified only if it differs.
+    pub(super) fn update_status(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_if_modified(|status| {
             let before = status.clone();
             change(status);

@@ -1,27 +1,31 @@
-//! Why an attempt or a connection of the socket is over, and how long to wait where it failed.
+//! Why connections of the socket fail, and the outage until the next attempt.
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
-use super::dispatcher::Order;
-use crate::causes::Cause;
-use crate::octoprint::rest::http::public_url;
-use crate::octoprint::rest::login::LoginError;
+use super::dispatcher::{Dispatcher, Order};
+use super::knocking::{KnockResult, Knocking};
+use crate::causes::{self, Cause};
+use crate::octoprint::rest::client::{CurrentUser, Rest};
+use crate::octoprint::rest::error::{LoginError, RestError};
+use crate::octoprint::rest::http::{HttpClient, public_url};
+use crate::octoprint::rest::reach::not_up;
 use crate::octoprint::wire::received::TransportError;
-use crate::octoprint::wire::transport::Transport;
+use crate::octoprint::wire::transport::{Transport, sockjs_info};
 
-/// After how many unreadable frames in a row the connection is given up.
+/// Unreadable frames in a row after which the connection is dropped.
 const MAX_UNREADABLE: u32 = 20;
 
-/// How long to wait where only a permission is missing.
+/// Delay before the next attempt if only a permission is missing.
 const NO_PERMISSION_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why an attempt or a connection failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum SocketError {
     #[error(transparent)]
     Login(#[from] LoginError),
     #[error(transparent)]
@@ -42,7 +46,7 @@ pub(super) enum Failure {
          it in OctoPrint's access control"
     )]
     NoPermission(String),
-    #[error("OctoPrint calls every session stale that it gives")]
+    #[error("OctoPrint reports every new session as stale")]
     Stale,
     #[error("nothing was heard from OctoPrint for {}", humantime::format_duration(*.0))]
     Silent(Duration),
@@ -52,7 +56,7 @@ pub(super) enum Failure {
     Unreadable(#[source] Cause),
 }
 
-/// What may keep the greeting of a transport back.
+/// Explains what may delay the greeting on a transport.
 fn held_back(transport: Transport) -> &'static str {
     match transport {
         Transport::WebSocket => "",
@@ -63,31 +67,40 @@ fn held_back(transport: Transport) -> &'static str {
     }
 }
 
-impl Failure {
-    /// Whether trying again soon is of no use, because OctoPrint refuses who asks, or
-    /// does the same again for certain.
+impl SocketError {
+    /// Returns why OctoPrint did not prove a login, given the user that it belongs to.
+    pub(super) fn of_unproven(user: Result<CurrentUser, RestError>) -> Self {
+        match user {
+            Ok(CurrentUser { name: Some(name), permissions, .. })
+                if !permissions.iter().any(|permission| permission == "STATUS") =>
+            {
+                Self::NoPermission(name)
+            }
+            _ => Self::NotProven,
+        }
+    }
+
+    /// Whether retrying soon is useless: OctoPrint refuses the login, or would repeat what failed.
     pub(super) fn refused(&self) -> bool {
         match self {
             Self::Login(error) => error.refused(),
             Self::NoPermission(_) | Self::Stale => true,
-            // It sends the same again at once.
+            // OctoPrint would send the same message again.
             Self::Transport(error) => matches!(error, TransportError::TooLarge(_)),
             _ => false,
         }
     }
 
-    /// How long to wait before the next attempt, where that is not for the list of timeouts to say;
-    /// `refused` after refused credentials.
+    /// Returns the delay before the next attempt; `None` to use the list of timeouts. `refused` is
+    /// the delay after refused credentials.
     pub(super) fn pause(&self, refused: Duration) -> Option<Duration> {
         match self {
-            // The login worked, so that another one does no harm; and someone may be about to grant
-            // the permission.
+            // Another login is harmless, and someone may be about to grant the permission.
             Self::NoPermission(_) => Some(refused.min(NO_PERMISSION_PAUSE)),
             _ => self.refused().then_some(refused),
         }
     }
 
-    /// Whether OctoPrint could not be reached by an attempt.
     pub(super) fn unreached(&self) -> bool {
         match self {
             Self::Login(error) => error.unreached(),
@@ -96,7 +109,6 @@ impl Failure {
         }
     }
 
-    /// Whether it was OctoPrint that ended a connection.
     pub(super) fn closed_by_peer(&self) -> bool {
         match self {
             Self::Transport(error) => error.closed_by_peer(),
@@ -106,54 +118,169 @@ impl Failure {
     }
 }
 
-/// Why an attempt or a connection is over: told so, or failed.
-pub(super) enum Over {
-    Told(Order),
-    Failed(Failure),
+/// Why an attempt or a connection ended: by an order, or by a failure.
+pub(super) enum ConnectionEnd {
+    Ordered(Order),
+    Failed(SocketError),
 }
 
-impl From<Order> for Over {
+impl From<Order> for ConnectionEnd {
     fn from(order: Order) -> Self {
-        Self::Told(order)
+        Self::Ordered(order)
     }
 }
 
-impl<E: Into<Failure>> From<E> for Over {
+impl<E: Into<SocketError>> From<E> for ConnectionEnd {
     fn from(failure: E) -> Self {
         Self::Failed(failure.into())
     }
 }
 
-/// What could not be read on one connection.
 #[derive(Default)]
-pub(super) struct Unreadable {
-    /// Frames since the last readable one.
-    frames: u32,
-    /// What has been said of it in the log.
-    complained: HashSet<String>,
+pub(super) struct UnreadableFrames {
+    in_a_row: u32,
+    logged: HashSet<String>,
 }
 
-impl Unreadable {
-    /// A frame could be read.
+impl UnreadableFrames {
     pub(super) fn readable(&mut self) {
-        self.frames = 0;
+        self.in_a_row = 0;
     }
 
-    /// A frame could not be read. Single ones are skipped; where there are only such, the connection
-    /// is worth nothing.
-    pub(super) fn note(&mut self, what: impl Into<Cause>) -> Result<(), Failure> {
-        self.frames += 1;
-        let few = self.frames < MAX_UNREADABLE;
-        if few { Ok(()) } else { Err(Failure::Unreadable(what.into())) }
+    /// Records an unreadable frame. Fails after too many in a row.
+    pub(super) fn note(&mut self, what: impl Into<Cause>) -> Result<(), SocketError> {
+        self.in_a_row += 1;
+        let few = self.in_a_row < MAX_UNREADABLE;
+        if few { Ok(()) } else { Err(SocketError::Unreadable(what.into())) }
     }
 
-    /// Says what is skipped, the first time for each kind of it.
-    pub(super) fn complain(&mut self, what: &dyn Display, url: &Url) {
+    /// Logs what is skipped, once for each kind of error.
+    pub(super) fn log_once(&mut self, what: &dyn Display, url: &Url) {
         let what = what.to_string();
-        if !self.complained.contains(&what) {
+        if !self.logged.contains(&what) {
             let url = public_url(url);
             tracing::warn!(url, "skipped {what}; further ones on this connection are counted only");
-            self.complained.insert(what);
+            self.logged.insert(what);
         }
+    }
+}
+
+/// The time from the end of a connection to the next one: waits, and knocks meanwhile.
+pub(super) struct Outage {
+    rest: Rest,
+    limit: Duration,
+    knocking: Knocking,
+    /// The client for knocks; created for the first one of an outage.
+    knocker: Option<Arc<HttpClient>>,
+    /// When OctoPrint closed the last connection that was logged in.
+    closed_at: Option<Instant>,
+    lost: bool,
+}
+
+impl Outage {
+    pub(super) fn new(rest: Rest, limit: Duration, knock: bool) -> Self {
+        let knocking = Knocking::new(knock);
+        Self { rest, limit, knocking, knocker: None, closed_at: None, lost: false }
+    }
+
+    /// Ends the knocking: a transport was opened.
+    pub(super) fn opened(&mut self) {
+        self.knocker = None;
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.knocking.reset();
+        (self.closed_at, self.lost) = (None, false);
+    }
+
+    pub(super) fn lost(&mut self, failure: &SocketError) {
+        self.lost = true;
+        self.closed_at = failure.closed_by_peer().then(Instant::now);
+    }
+
+    /// Prepares the wait after a failure; `waits` is `false` if there is no next attempt.
+    pub(super) fn begin_wait(&mut self, failure: &SocketError, waits: bool) {
+        if failure.unreached() && !self.lost && waits {
+            self.knocking.start(fastrand::f64(), Instant::now());
+        } else {
+            self.knocking.stop();
+        }
+        // An OctoPrint that refuses a login is up, and needs no knock.
+        self.lost &= !failure.refused();
+    }
+
+    /// Waits for `pause`, or less if a knock finds OctoPrint. After the loss of a connection, the
+    /// first knock is immediate.
+    pub(super) async fn wait(
+        &mut self,
+        dispatcher: &mut Dispatcher,
+        pause: Duration,
+    ) -> Result<(), Order> {
+        let ends = Instant::now() + pause;
+        let mut at = std::mem::take(&mut self.lost).then(Instant::now);
+        loop {
+            let now = Instant::now();
+            let next = at.take().or_else(|| self.knocking.next(now, ends));
+            let Some(http) = next.and_then(|_| self.knocker()) else {
+                return dispatcher.run_unless_ordered(false, sleep_until(ends)).await;
+            };
+            let started = next.unwrap_or(now);
+            let knock = async {
+                sleep_until(started).await;
+                timeout(self.limit, knock(&http)).await.unwrap_or(KnockResult::Down)
+            };
+            let Ok(answer) = dispatcher.run_unless_ordered(false, timeout_at(ends, knock)).await?
+            else {
+                return Ok(());
+            };
+            self.report_gone(dispatcher);
+            if self.answered(answer, started) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Handles the result of a knock. Returns whether it ends the wait.
+    fn answered(&mut self, answer: KnockResult, started: Instant) -> bool {
+        if answer == KnockResult::Down && !self.knocking.is_active() {
+            self.knocking.start(fastrand::f64(), started);
+        }
+        let ends = self.knocking.knocked(answer, started);
+        if ends {
+            let url = public_url(self.rest.http().base());
+            tracing::info!(url, "OctoPrint answers again; connecting");
+        }
+        ends
+    }
+
+    fn knocker(&mut self) -> Option<Arc<HttpClient>> {
+        if self.knocker.is_none() {
+            match self.rest.http().knocker() {
+                Ok(http) => self.knocker = Some(Arc::new(http)),
+                Err(error) => {
+                    tracing::debug!(
+                        error = causes::text(&error),
+                        "cannot create the client that probes for OctoPrint"
+                    );
+                }
+            }
+        }
+        self.knocker.clone()
+    }
+
+    /// Marks OctoPrint as gone in the status, if it closed the connection and is down since.
+    pub(super) fn report_gone(&self, dispatcher: &Dispatcher) {
+        let reach = self.rest.http().reach();
+        if self.closed_at.is_some_and(|closed| reach.gone_since(closed)) {
+            dispatcher.update_status(|status| status.gone = true);
+        }
+    }
+}
+
+async fn knock(http: &HttpClient) -> KnockResult {
+    match sockjs_info(http).await {
+        Ok(200) => KnockResult::Up,
+        Ok(status) if !not_up(status) => KnockResult::Other,
+        Ok(_) | Err(_) => KnockResult::Down,
     }
 }

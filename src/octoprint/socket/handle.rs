@@ -14,37 +14,36 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::connector::Connector;
-use super::dispatcher::{Command, Dispatcher, Messages, Order};
-use super::handlers::{Entry, Handled, HandlerId, Handlers};
+use super::dispatcher::{Dispatcher, Messages, Order, SocketCommand};
+use super::handlers::{Handled, HandlerId, Handlers, RegisteredHandler};
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateHook};
-use super::status::{Counters, Counts, RateMode, SocketState, Status};
+use super::status::{AtomicCounters, Counters, RateMode, SocketState, Status};
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::BuildError;
-use crate::octoprint::rest::http::{self, Http};
+use crate::octoprint::rest::http::{self, HttpClient};
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::frame;
 use crate::octoprint::wire::message::Message;
 use crate::secret::Secret;
 
-/// OctoPrint's push socket. A cheap handle: clones stand for the same socket.
+/// OctoPrint's push socket. A cheap handle: clones refer to the same socket.
 ///
-/// The socket lives in a task of its own, which ends with [`Socket::close`] or when the last handle
-/// is gone. Its messages are there as a stream ([`Socket::messages`]) and for handlers
-/// ([`Socket::on_message`]). A handler that captures a handle keeps the socket alive: close such a
-/// socket.
+/// The socket runs in its own task, which ends with [`Socket::close`] or when the last handle is
+/// dropped. Messages are available as a stream ([`Socket::messages`]) and to handlers
+/// ([`Socket::on_message`]). A handler that captures a handle keeps the socket alive, so such a
+/// socket must be closed.
 #[derive(Clone)]
 pub struct Socket {
     handle: Arc<Handle>,
 }
 
-/// What all clones of a socket hold.
 struct Handle {
     rest: Rest,
-    commands: mpsc::UnboundedSender<Command>,
-    /// The task's; watched from here for as long as there is a handle.
+    commands: mpsc::UnboundedSender<SocketCommand>,
+    /// Shared with the task, so that it can be watched after the task has ended.
     status: watch::Sender<Status>,
-    counts: Arc<Counts>,
+    counts: Arc<AtomicCounters>,
     handlers: Arc<Handlers>,
     handlers_run: Once,
     last_id: AtomicU64,
@@ -53,14 +52,14 @@ struct Handle {
 }
 
 impl Socket {
-    /// Makes a socket, not connected yet, whose task runs on the current tokio runtime.
+    /// Creates a disconnected socket whose task runs on the current tokio runtime.
     ///
     /// # Errors
-    /// [`BuildError`] when an option is unusable or there is no runtime.
+    /// [`BuildError`] if an option is invalid or there is no runtime.
     pub fn new(options: SocketOptions) -> Result<Self, BuildError> {
         check(&options)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let http = Http::new(
+        let http = HttpClient::new(
             options.url.clone(),
             &options.tls,
             &options.headers,
@@ -69,7 +68,8 @@ impl Socket {
         )?;
         let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
         let (commands, inbox) = mpsc::unbounded_channel();
-        let (status, counts) = (watch::Sender::new(Status::default()), Arc::<Counts>::default());
+        let (status, counts) =
+            (watch::Sender::new(Status::default()), Arc::<AtomicCounters>::default());
         let dispatcher = Dispatcher::new(&options, inbox, status.clone(), Arc::clone(&counts));
         let connector = Box::new(Connector::new(options, rest.clone(), dispatcher));
         let tasks = TaskTracker::new();
@@ -91,32 +91,32 @@ impl Socket {
         Ok(Self { handle: Arc::new(handle) })
     }
 
-    /// Connects, unless connected or connecting already. From then on the connection is kept up:
-    /// see [`SocketOptions::timeouts`].
+    /// Connects, unless connected or connecting already. From then on the socket reconnects by
+    /// itself: see [`SocketOptions::timeouts`].
     ///
-    /// What OctoPrint's JavaScript client takes as options of SockJS here are
+    /// OctoPrint's JavaScript client accepts options of SockJS here. Their counterparts,
     /// [`SocketOptions::transport`], [`SocketOptions::connect_timeout`],
-    /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`]: they hold
-    /// for the REST calls too, so they belong to the socket and not to one attempt.
+    /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`], apply to REST
+    /// calls too, so they belong to the socket and not to one attempt.
     pub fn connect(&self) {
-        self.command(Command::Order(Order::Connect));
+        self.command(SocketCommand::Order(Order::Connect));
     }
 
-    /// Drops the connection, if there is one, and connects at once, in whatever state; the list of
-    /// timeouts starts anew.
+    /// Drops the connection, if any, and connects immediately in any state. Restarts the list of
+    /// timeouts.
     pub fn reconnect(&self) {
-        self.command(Command::Order(Order::Reconnect));
+        self.command(SocketCommand::Order(Order::Reconnect));
     }
 
     /// Closes the connection with code 1000 and stays disconnected.
     pub fn disconnect(&self) {
-        self.command(Command::Order(Order::Disconnect));
+        self.command(SocketCommand::Order(Order::Disconnect));
     }
 
-    /// All messages from now on, in their order, each with the receipt that tells the socket when
-    /// it was dealt with. Who asks twice has them twice.
+    /// Returns a stream of all messages from now on, in order, each with a receipt. Each call returns
+    /// an independent stream.
     pub fn messages(&self) -> Messages {
-        let (listen, messages) = Command::listen();
+        let (listen, messages) = SocketCommand::listen();
         self.command(listen);
         messages
     }
@@ -124,9 +124,9 @@ impl Socket {
     /// Registers a handler for messages of type `kind`, or for every message with `"*"`.
     ///
     /// For each message the `*` handlers are called first, then those of its type, each in order
-    /// of registration. A handler is called in the order of the messages and must not block; what
-    /// takes time belongs into its future. Futures run side by side within one task, and do not
-    /// hold up later messages. A panic in one of them harms nothing else.
+    /// of registration. Handlers are called in the order of the messages and must not block; slow
+    /// work belongs in the returned future. Futures run concurrently within one task and do not delay
+    /// later messages. A panic in one of them does not affect the others.
     pub fn on_message<F, Fut>(&self, kind: &str, handler: F) -> HandlerId
     where
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
@@ -134,7 +134,7 @@ impl Socket {
     {
         let Handle { handlers, handlers_run, last_id, runtime, tasks, .. } = &*self.handle;
         let id = HandlerId(last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        handlers.add(Entry::new(id, kind, handler));
+        handlers.add(RegisteredHandler::new(id, kind, handler));
         handlers_run.call_once(|| {
             let run = Arc::clone(handlers).run(self.messages());
             tasks.spawn_on(run.in_current_span(), runtime);
@@ -142,26 +142,25 @@ impl Socket {
         id
     }
 
-    /// Removes a handler. `false`: there is none of that kind and id.
+    /// Removes a handler. Returns `false` if there is none of that kind and id.
     pub fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
         self.handle.handlers.remove(kind, id)
     }
 
-    /// Sends `{kind: payload}` to OctoPrint. Dropped when there is no connection.
+    /// Sends `{kind: payload}` to OctoPrint. Dropped if there is no connection.
     ///
-    /// OctoPrint ends the connection at a payload of a type it does not expect.
+    /// OctoPrint closes the connection if the payload has an unexpected type.
     pub fn send_message(&self, kind: &str, payload: &Value) {
-        self.command(Command::Send(frame::encode(kind, payload)));
+        self.command(SocketCommand::Send(frame::encode(kind, payload)));
     }
 
-    /// Sends `{"auth": "user:session"}`. The socket does that by itself when it connects.
+    /// Sends `{"auth": "user:session"}`. The socket does this by itself when it connects.
     pub fn send_auth(&self, user: &str, session: &Secret) {
-        self.command(Command::Send(frame::auth(user, session)));
+        self.command(SocketCommand::Send(frame::auth(user, session)));
     }
 
-    /// Replaces what happens when messages could come faster: called with the largest processing
-    /// time in the window, and the limit that it is under. The default calls
-    /// [`Socket::increase_rate`].
+    /// Replaces the reaction to a rate that could be higher. The hook gets the largest processing time
+    /// in the window and the limit that it is under. The default calls [`Socket::increase_rate`].
     pub fn on_rate_too_low(
         &self,
         hook: impl Fn(&Self, Duration, Duration) + Send + Sync + 'static,
@@ -169,9 +168,8 @@ impl Socket {
         self.change_rate(RateChange::OnTooLow(self.hook(hook)));
     }
 
-    /// Replaces what happens when messages come faster than they are dealt with: called with the
-    /// processing time, and the limit that it is over. The default calls
-    /// [`Socket::decrease_rate`].
+    /// Replaces the reaction to messages that come faster than they are processed. The hook gets the
+    /// processing time and the limit that it is over. The default calls [`Socket::decrease_rate`].
     pub fn on_rate_too_high(
         &self,
         hook: impl Fn(&Self, Duration, Duration) + Send + Sync + 'static,
@@ -179,88 +177,85 @@ impl Socket {
         self.change_rate(RateChange::OnTooHigh(self.hook(hook)));
     }
 
-    /// Has `hook` called with each processing time that is measured.
+    /// Sets a hook that is called with each measured processing time.
     pub fn on_measured(&self, hook: impl Fn(Duration) + Send + 'static) {
         self.change_rate(RateChange::OnMeasured(Box::new(hook)));
     }
 
-    /// One step of 500 ms faster: the throttle factor less one, never under 1.
+    /// Decreases the throttle factor by one, to 1 at least: pushes come 500 ms closer together.
     pub fn increase_rate(&self) {
         self.change_rate(RateChange::Increase);
     }
 
-    /// One step of 500 ms slower: the throttle factor and one, never over the maximum.
+    /// Increases the throttle factor by one, to the maximum at most: pushes come 500 ms further apart.
     pub fn decrease_rate(&self) {
         self.change_rate(RateChange::Decrease);
     }
 
-    /// Says who sets the throttle factor. [`RateMode::Manual`] sets it (kept between 1 and the
-    /// maximum) and nothing changes it by itself; [`RateMode::Auto`] goes on from the factor in
-    /// force. Either survives a reconnect.
+    /// Sets the mode of the throttle. [`RateMode::Manual`] fixes the factor, clamped between 1 and
+    /// the maximum; [`RateMode::Auto`] continues from the factor in force. Survives reconnects.
     pub fn set_rate(&self, mode: RateMode) {
         self.change_rate(RateChange::Mode(mode));
     }
 
-    /// From now on nothing but [`Socket::set_rate`], [`Socket::increase_rate`] and
-    /// [`Socket::decrease_rate`] changes the throttle factor that is in force.
+    /// Switches to [`RateMode::Manual`] with the factor in force.
     pub fn hold_rate(&self) {
         self.change_rate(RateChange::Hold);
     }
 
-    /// Who sets the throttle factor, and the factor in force, as in the status: what has just been
-    /// asked for may not be in force yet.
+    /// Returns the mode and the factor in force, as in the status: a recent change may not be in
+    /// force yet.
     pub fn rate(&self) -> (RateMode, u32) {
         let status = self.handle.status.borrow();
         (status.rate_mode, status.rate_factor)
     }
 
-    /// Forgets the measurements: what was received until now is not measured any more. For when
-    /// what the handlers wait for was away and has come back.
+    /// Discards the measurements of all messages received so far. For use after the handlers waited
+    /// for something that was unavailable.
     pub fn restart_measurements(&self) {
         self.change_rate(RateChange::Restart);
     }
 
-    /// The socket's status, as it changes.
+    /// Returns a receiver of the socket's status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.handle.status.subscribe()
     }
 
-    /// Counts a message that a handler could not read among the decode errors.
+    /// Counts a decode error, for a message that a handler could not read.
     pub fn count_decode_error(&self) {
         self.handle.counts.decode_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What has been counted so far.
+    /// Returns the current counters.
     pub fn counters(&self) -> Counters {
         self.handle.counts.read()
     }
 
-    /// REST calls that share this socket's login.
+    /// Returns a REST client that shares this socket's login.
     pub fn rest(&self) -> Rest {
         self.handle.rest.clone()
     }
 
-    /// Closes the connection, ends the socket's task and waits for that. Handlers that are not
-    /// done by then are dropped. Afterwards every call is without effect.
+    /// Closes the connection and waits for the socket's task to end. Unfinished handlers are dropped.
+    /// Later calls have no effect.
     pub async fn close(&self) {
-        self.command(Command::Order(Order::Close));
+        self.command(SocketCommand::Order(Order::Close));
         self.handle.tasks.close();
         self.handle.tasks.wait().await;
     }
 
-    /// Whether the socket's task has ended: it was closed, or has panicked, which its status shows
-    /// as [`SocketState::Failed`]. Nothing but a new socket connects again then.
+    /// Whether the socket's task has ended: it was closed, or it panicked, which the status shows as
+    /// [`SocketState::Failed`]. Only a new socket can connect again.
     pub fn has_ended(&self) -> bool {
         self.handle.commands.is_closed()
     }
 
-    /// Makes the socket's task panic.
     #[cfg(test)]
     pub(crate) fn fail(&self) {
-        self.command(Command::Fail);
+        self.command(SocketCommand::Fail);
     }
 
-    /// A hook as the task calls it: it must not keep the socket alive.
+    /// Wraps a hook for the task, so that it does not keep the socket alive.
     fn hook(&self, hook: impl Fn(&Self, Duration, Duration) + Send + 'static) -> RateHook {
         let handle = Arc::downgrade(&self.handle);
         Box::new(move |measured, limit| {
@@ -271,11 +266,11 @@ impl Socket {
     }
 
     fn change_rate(&self, change: RateChange) {
-        self.command(Command::Rate(change));
+        self.command(SocketCommand::Rate(change));
     }
 
-    fn command(&self, command: Command) {
-        // Fails only after the end of the task, when there is nothing left to command.
+    fn command(&self, command: SocketCommand) {
+        // Fails only after the end of the task.
         let _ = self.handle.commands.send(command);
     }
 }
@@ -287,7 +282,7 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Runs the task of a socket; its status must not stay what it was where it panics.
+/// Runs the task of a socket, and updates the status if it panics.
 async fn watched(status: watch::Sender<Status>, task: impl Future<Output = ()>) {
     if AssertUnwindSafe(task).catch_unwind().await.is_err() {
         status.send_modify(|status| {
@@ -308,8 +303,8 @@ fn check(options: &SocketOptions) -> Result<(), BuildError> {
     }
     let not_sendable = |name: &str| Err(BuildError::NotSendable { name: name.to_owned() });
     match &options.credentials {
-        Credentials::ApiKey(key) if http::sensitive(key).is_none() => not_sendable("API key"),
-        // OctoPrint's `auth` message has its one colon between user and session.
+        Credentials::ApiKey(key) if http::sensitive_value(key).is_none() => not_sendable("API key"),
+        // OctoPrint's `auth` message has a colon between user and session.
         Credentials::Password { username, .. } if username.contains(':') => {
             not_sendable("user name")
         }
@@ -322,7 +317,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_does_not_leave_its_status_as_it_was() {
+    async fn a_panicked_task_has_failed() {
         crate::tls::install_provider();
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(rustls::RootCertStore::empty())
@@ -337,7 +332,7 @@ mod tests {
         assert!(failed.error.as_ref().unwrap().contains("panicked"), "{failed:?}");
         drop(failed);
         assert!(socket.has_ended());
-        // Nobody is there to be waited for.
+        // Returns although the task has ended.
         socket.close().await;
     }
 }

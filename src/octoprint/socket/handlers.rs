@@ -1,4 +1,4 @@
-//! Handlers by the type of message: a layer over the stream of messages.
+//! Message handlers: a layer over the stream of messages.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,30 +12,28 @@ use super::dispatcher::Messages;
 use crate::octoprint::wire::message::{Message, MessageKind};
 use crate::receipt::Receipt;
 
-/// Whether the time that a handler took says anything about the rate.
+/// Whether the time that a handler took counts for the throttle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
-    /// It does.
+    /// The time counts.
     Measured,
-    /// It does not: nothing was done, or what it waited for was not there.
+    /// The time does not count: the handler did nothing, or waited for something unavailable.
     Unmeasured,
 }
 
-/// A registered handler, for [`Socket::remove_message`](super::handle::Socket::remove_message).
+/// Identifies a handler for [`Socket::remove_message`](super::handle::Socket::remove_message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HandlerId(pub(super) u64);
 
 type Handler = Box<dyn Fn(Arc<Message>) -> BoxFuture<'static, Handled> + Send>;
 
-/// One handler and what it is for.
-pub(super) struct Entry {
+pub(super) struct RegisteredHandler {
     id: HandlerId,
-    /// `None`: every message.
     kind: Option<MessageKind>,
     handler: Mutex<Handler>,
 }
 
-impl Entry {
+impl RegisteredHandler {
     pub(super) fn new<F, Fut>(id: HandlerId, kind: &str, handler: F) -> Self
     where
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
@@ -45,7 +43,8 @@ impl Entry {
         Self { id, kind: wanted(kind), handler: Mutex::new(handler) }
     }
 
-    /// Calls the handler. What comes back resolves when it is done, and says so with `receipt`.
+    /// Calls the handler. The returned future completes when the handler is done, and acknowledges
+    /// `receipt`.
     fn call(&self, message: &Arc<Message>, receipt: Receipt) -> impl Future<Output = ()> + use<> {
         let called = catch_unwind(AssertUnwindSafe(|| lock(&self.handler)(Arc::clone(message))));
         let kind = message.kind().clone();
@@ -63,7 +62,7 @@ impl Entry {
     }
 }
 
-/// The type that a handler is for; `None` stands for every message.
+/// Parses the type that a handler is for; `None` for every message.
 fn wanted(kind: &str) -> Option<MessageKind> {
     (kind != "*").then(|| kind.into())
 }
@@ -72,9 +71,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All handlers, `*` first, each group in order of registration; `None` at the end of the socket,
-/// lest one that holds a handle of it keeps it for ever.
-pub(super) struct Handlers(Mutex<Option<Vec<Arc<Entry>>>>);
+/// All handlers, `*` first, each group in order of registration. `None` once the socket has ended,
+/// so that a handler that captures a handle does not leak it.
+pub(super) struct Handlers(Mutex<Option<Vec<Arc<RegisteredHandler>>>>);
 
 impl Default for Handlers {
     fn default() -> Self {
@@ -83,7 +82,7 @@ impl Default for Handlers {
 }
 
 impl Handlers {
-    pub(super) fn add(&self, entry: Entry) {
+    pub(super) fn add(&self, entry: RegisteredHandler) {
         let mut entries = lock(&self.0);
         let Some(entries) = &mut *entries else { return };
         let every = entries.iter().take_while(|entry| entry.kind.is_none()).count();
@@ -91,7 +90,7 @@ impl Handlers {
         entries.insert(index, Arc::new(entry));
     }
 
-    /// Removes a handler. `false`: there is none of that kind and id.
+    /// Removes a handler. Returns `false` if there is none of that kind and id.
     pub(super) fn remove(&self, kind: &str, id: HandlerId) -> bool {
         let kind = wanted(kind);
         let mut entries = lock(&self.0);
@@ -100,17 +99,18 @@ impl Handlers {
         known.map(|index| entries.remove(index)).is_some()
     }
 
-    fn of(&self, kind: &MessageKind) -> Vec<Arc<Entry>> {
-        let wants = |entry: &&Arc<Entry>| entry.kind.as_ref().is_none_or(|wanted| wanted == kind);
+    fn of(&self, kind: &MessageKind) -> Vec<Arc<RegisteredHandler>> {
+        let wants = |entry: &&Arc<RegisteredHandler>| {
+            entry.kind.as_ref().is_none_or(|wanted| wanted == kind)
+        };
         lock(&self.0).iter().flatten().filter(wants).cloned().collect()
     }
 
-    /// Calls the handlers of each message until there are no more.
     pub(super) async fn run(self: Arc<Self>, mut messages: Messages) {
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // Handlers get going in the order of the messages.
+                // Polls running handlers first, so that they start in the order of the messages.
                 biased;
                 Some(()) = running.next() => {}
                 received = messages.recv() => {
@@ -121,7 +121,7 @@ impl Handlers {
                 }
             }
         }
-        // Not dropped under the lock: what they hold may be the last of the socket.
+        // Not dropped under the lock: a handler may own the last handle of the socket.
         let entries = lock(&self.0).take();
         drop(entries);
     }
@@ -136,16 +136,15 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::octoprint::socket::dispatcher::Command;
+    use crate::octoprint::socket::dispatcher::SocketCommand;
     use crate::receipt::Settled;
 
     type Log = Arc<Mutex<Vec<&'static str>>>;
 
-    /// Handlers of these kinds that write down their names.
     fn handlers(log: &Log, named: &[(&str, &'static str)]) -> Arc<Handlers> {
         let handlers = Handlers::default();
         for (id, (kind, name)) in (1..).zip(named) {
-            handlers.add(Entry::new(HandlerId(id), kind, noted(log, name)));
+            handlers.add(RegisteredHandler::new(HandlerId(id), kind, noted(log, name)));
         }
         Arc::new(handlers)
     }
@@ -161,17 +160,17 @@ mod tests {
         }
     }
 
-    /// Hands over a message of this type, to the end; yields whether it is measured.
+    /// Runs the handlers of a message of this type. Returns whether it was measured.
     async fn hand(handlers: &Arc<Handlers>, kind: &str) -> bool {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let (Command::Listen(listener), messages) = Command::listen() else { panic!() };
+        let (settle, mut settled) = mpsc::unbounded_channel();
+        let (SocketCommand::Listen(listener), messages) = SocketCommand::listen() else { panic!() };
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
         let message = Message::new(kind, Bytes::from_static(b"null"), now, wall, 1).unwrap();
-        listener.send(Box::new((message, Receipt::new(1, now, tell)))).unwrap();
+        listener.send(Box::new((message, Receipt::new(1, now, settle)))).unwrap();
         let running = Arc::clone(handlers).run(messages);
         tokio::select! {
             () = running => panic!("ended before the messages"),
-            Some(Settled { took, .. }) = told.recv() => took.is_some(),
+            Some(Settled { took, .. }) = settled.recv() => took.is_some(),
         }
     }
 
@@ -189,13 +188,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_takes_nothing_else_down() {
+    async fn a_panic_affects_no_other_handler() {
         let log = Log::default();
         let handlers = handlers(&log, &[("*", "survivor")]);
         let at_once = |_| -> std::future::Ready<Handled> { panic!("at the call") };
-        handlers.add(Entry::new(HandlerId(2), "*", at_once));
+        handlers.add(RegisteredHandler::new(HandlerId(2), "*", at_once));
         let later = |_| async { panic!("later") };
-        handlers.add(Entry::new(HandlerId(3), "*", later));
+        handlers.add(RegisteredHandler::new(HandlerId(3), "*", later));
         for _ in 0..2 {
             assert!(hand(&handlers, "event").await);
         }
@@ -203,31 +202,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_and_unmeasured() {
+    async fn a_message_without_a_measured_handler_is_not_measured() {
         let handlers = Arc::new(Handlers::default());
         let unmeasured = |_| async { Handled::Unmeasured };
-        handlers.add(Entry::new(HandlerId(1), "event", unmeasured));
+        handlers.add(RegisteredHandler::new(HandlerId(1), "event", unmeasured));
         assert!(!hand(&handlers, "plugin").await);
         assert!(!hand(&handlers, "event").await);
     }
 
     #[tokio::test]
-    async fn at_the_end_no_handler_is_kept() {
-        let held = Arc::new(());
-        let holds = |held: &Arc<()>| {
-            let held = Arc::clone(held);
+    async fn handlers_are_dropped_at_the_end() {
+        let captured = Arc::new(());
+        let capturing = |captured: &Arc<()>| {
+            let captured = Arc::clone(captured);
             move |_| {
-                let _held = &held;
+                let _captured = &captured;
                 std::future::ready(Handled::Measured)
             }
         };
         let handlers = Arc::new(Handlers::default());
-        handlers.add(Entry::new(HandlerId(1), "*", holds(&held)));
-        assert_eq!(Arc::strong_count(&held), 2);
-        let (listen, messages) = Command::listen();
+        handlers.add(RegisteredHandler::new(HandlerId(1), "*", capturing(&captured)));
+        assert_eq!(Arc::strong_count(&captured), 2);
+        let (listen, messages) = SocketCommand::listen();
         drop(listen);
         Arc::clone(&handlers).run(messages).await;
-        handlers.add(Entry::new(HandlerId(2), "*", holds(&held)));
-        assert_eq!(Arc::strong_count(&held), 1);
+        handlers.add(RegisteredHandler::new(HandlerId(2), "*", capturing(&captured)));
+        assert_eq!(Arc::strong_count(&captured), 1);
     }
 }

@@ -1,32 +1,30 @@
-//! Asking in a long wait whether OctoPrint is back: when, and what the answer is worth (pure).
+//! When to knock in a long wait, and whether the answer ends the wait (pure).
 //!
-//! A login tells more, but a refused one counts against this address, so that logins keep to the
-//! list of timeouts. A knock is a question that anyone may ask, and harms nobody.
+//! A knock is an unauthenticated request that finds out whether OctoPrint is up again. A login would
+//! find out more, but refused logins lock out this address, so logins follow the list of timeouts.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often OctoPrint is asked at first, and later.
+/// Interval between knocks during the first ten minutes of an outage.
 const OFTEN: Duration = Duration::from_secs(2);
+/// Interval between knocks in a long outage.
 const SELDOM: Duration = Duration::from_secs(5);
-/// From when on it is asked seldom.
 const LONG: Duration = Duration::from_secs(600);
-/// An attempt that comes so soon is not worth a knock.
+/// Time before an attempt in which there is no knock.
 const SOON: Duration = Duration::from_secs(2);
-/// The last knock of a wait is at least so much earlier than [`SOON`] …
-const AT_LEAST: Duration = Duration::from_millis(50);
-/// … and the attempt begins so much later than a knock's turn would have been, at most.
-const LATE: Duration = Duration::from_millis(400);
+/// Minimum margin between the last knock of a wait and [`SOON`].
+const MIN_MARGIN: Duration = Duration::from_millis(50);
+/// Maximum delay of the attempt beyond the interval after the last knock.
+const MAX_DELAY: Duration = Duration::from_millis(400);
 
-/// What came of a knock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// 200: OctoPrint is there.
-    There,
-    /// Nothing came, or an answer that says that OctoPrint is not up.
-    Away,
-    /// Something else answers at its address.
+pub(super) enum KnockResult {
+    /// Status 200: OctoPrint is up.
+    Up,
+    /// No answer, or a status that means that OctoPrint is not up.
+    Down,
     Other,
 }
 
@@ -34,65 +32,63 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Knocking {
     enabled: bool,
-    /// Since when OctoPrint could not be reached; `None`: knocking is out of place.
+    /// Since when OctoPrint is unreachable; `None` if it is not known to be.
     since: Option<Instant>,
     last: Option<Instant>,
-    /// Where in the interval this wait's knocks are, 0 to 1: many printers are spread out.
+    /// Position of the knocks within their interval, 0 to 1; random, to spread many printers.
     phase: f64,
-    /// Whether the next 200 ends the wait: it did that once, in vain, and OctoPrint has answered
-    /// ever since.
-    heeded: bool,
+    /// Whether the next 200 ends the wait. `false` after one that was followed by a failed attempt,
+    /// until OctoPrint stops answering.
+    trusts_answers: bool,
 }
 
 impl Knocking {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, since: None, last: None, phase: 0.0, heeded: true }
+        Self { enabled, since: None, last: None, phase: 0.0, trusts_answers: true }
     }
 
-    /// A wait begins because OctoPrint could not be reached. `phase`, 0 to 1, is by chance.
-    pub(super) fn unreached(&mut self, phase: f64, now: Instant) {
+    /// Starts a wait because OctoPrint is unreachable. `phase` is random, 0 to 1.
+    pub(super) fn start(&mut self, phase: f64, now: Instant) {
         self.since.get_or_insert(now);
         self.phase = phase.clamp(0.0, 1.0);
     }
 
-    /// A wait begins for another reason: OctoPrint has answered, and refused, or the line was lost.
-    pub(super) fn out_of_place(&mut self) {
+    /// Starts a wait without knocks: OctoPrint answered, or an established connection was lost.
+    pub(super) fn stop(&mut self) {
         self.since = None;
     }
 
-    /// Whether OctoPrint is known not to be reached.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.since.is_some()
     }
 
-    /// Connected: all is forgotten.
-    pub(super) fn connected(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self::new(self.enabled);
     }
 
-    /// When to knock next in a wait that `ends` with an attempt.
+    /// Returns when to knock next in a wait that `ends` with an attempt.
     pub(super) fn next(&self, now: Instant, ends: Instant) -> Option<Instant> {
         let since = self.since.filter(|_| self.enabled)?;
         let long = now.saturating_duration_since(since) >= LONG;
         let every = if long { SELDOM } else { OFTEN };
         // Counted back from the attempt, so that there is no gap before it.
-        let shift = (every + LATE - SOON - AT_LEAST).mul_f64(self.phase);
-        let last = ends.checked_sub(SOON + AT_LEAST + shift)?;
+        let shift = (every + MAX_DELAY - SOON - MIN_MARGIN).mul_f64(self.phase);
+        let last = ends.checked_sub(SOON + MIN_MARGIN + shift)?;
         let rested = self.last.map_or(now, |knocked| now.max(knocked + OFTEN));
         let earlier = last.checked_duration_since(rested)?.as_nanos() / every.as_nanos();
         Some(last - every * u32::try_from(earlier).ok()?)
     }
 
-    /// A knock that began at `at` has come to this. Whether it ends the wait.
-    pub(super) fn knocked(&mut self, answer: Answer, at: Instant) -> bool {
+    /// Records the result of a knock that started at `at`. Returns whether it ends the wait.
+    pub(super) fn knocked(&mut self, result: KnockResult, at: Instant) -> bool {
         self.last = Some(at);
-        match answer {
-            Answer::There if self.since.is_some() => std::mem::take(&mut self.heeded),
-            Answer::Away => {
-                self.heeded = true;
+        match result {
+            KnockResult::Up if self.since.is_some() => std::mem::take(&mut self.trusts_answers),
+            KnockResult::Down => {
+                self.trusts_answers = true;
                 false
             }
-            Answer::There | Answer::Other => false,
+            KnockResult::Up | KnockResult::Other => false,
         }
     }
 }
@@ -104,31 +100,30 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    /// An OctoPrint in simulated time, and a socket that tries it.
     struct World {
         start: Instant,
         now: Instant,
         knocking: Knocking,
         backoff: Backoff,
-        /// What an attempt, and a knock, at this many seconds finds.
-        octoprint: Box<dyn Fn(Duration) -> Found>,
+        /// The state of OctoPrint after a duration.
+        octoprint: Box<dyn Fn(Duration) -> Reply>,
         logins: Vec<Duration>,
         attempts: Vec<Duration>,
         knocks: Vec<Duration>,
     }
 
     #[derive(Clone, Copy, PartialEq)]
-    enum Found {
+    enum Reply {
         Nothing,
         /// Knocks are answered, logins refused.
         WrongKey,
-        /// Knocks are answered, and nothing else: a proxy has them from its cache.
+        /// Only knocks are answered, from a proxy's cache.
         KnocksOnly,
         All,
     }
 
     impl World {
-        fn new(enabled: bool, octoprint: impl Fn(Duration) -> Found + 'static) -> Self {
+        fn new(enabled: bool, octoprint: impl Fn(Duration) -> Reply + 'static) -> Self {
             let now = Instant::now();
             Self {
                 start: now,
@@ -142,25 +137,25 @@ mod tests {
             }
         }
 
-        fn found(&self) -> Found {
+        fn reply(&self) -> Reply {
             (self.octoprint)(self.now - self.start)
         }
 
-        /// Lives until connected, or for `long`.
-        fn live(&mut self, long: Duration) {
+        /// Runs until connected, or for `long`.
+        fn run(&mut self, long: Duration) {
             let mut phases = (0..).map(|n: u32| f64::from(n * 37 % 100) / 100.0);
             while self.now < self.start + long {
                 let elapsed = self.now - self.start;
                 self.attempts.push(elapsed);
-                let pause = match self.found() {
-                    Found::All => return,
-                    Found::WrongKey => {
+                let pause = match self.reply() {
+                    Reply::All => return,
+                    Reply::WrongKey => {
                         self.logins.push(elapsed);
-                        self.knocking.out_of_place();
+                        self.knocking.stop();
                         S(600)
                     }
-                    Found::Nothing | Found::KnocksOnly => {
-                        self.knocking.unreached(phases.next().unwrap(), self.now);
+                    Reply::Nothing | Reply::KnocksOnly => {
+                        self.knocking.start(phases.next().unwrap(), self.now);
                         self.backoff.next_timeout().unwrap()
                     }
                 };
@@ -174,8 +169,11 @@ mod tests {
                 assert!(at >= self.now && at + SOON < ends, "not within 2 s of the attempt");
                 self.now = at;
                 self.knocks.push(at - self.start);
-                let answer =
-                    if self.found() == Found::Nothing { Answer::Away } else { Answer::There };
+                let answer = if self.reply() == Reply::Nothing {
+                    KnockResult::Down
+                } else {
+                    KnockResult::Up
+                };
                 if self.knocking.knocked(answer, at) {
                     return;
                 }
@@ -186,12 +184,11 @@ mod tests {
 
     #[test]
     fn an_octoprint_that_is_back_is_tried_within_two_and_a_half_seconds() {
-        // Wherever in the list of timeouts it falls.
         for tenths in 1..5990 {
             let back = Duration::from_millis(tenths * 100);
-            let found = move |at| if at < back { Found::Nothing } else { Found::All };
+            let found = move |at| if at < back { Reply::Nothing } else { Reply::All };
             let mut world = World::new(true, found);
-            world.live(S(3600));
+            world.run(S(3600));
             let late = *world.attempts.last().unwrap() - back;
             assert!(late <= Duration::from_millis(2500), "back at {back:?}, tried {late:?} later");
         }
@@ -199,14 +196,14 @@ mod tests {
 
     #[test]
     fn after_ten_minutes_it_is_asked_every_five_seconds() {
-        let mut world = World::new(true, |_| Found::Nothing);
-        world.live(S(3600));
+        let mut world = World::new(true, |_| Reply::Nothing);
+        world.run(S(3600));
         let gaps = |from: Duration| {
             let knocks = world.knocks.iter().filter(move |at| **at > from);
             knocks.clone().zip(knocks.skip(1)).map(|(a, b)| *b - *a).collect::<Vec<_>>()
         };
         assert!(gaps(Duration::ZERO).iter().all(|gap| *gap >= OFTEN));
-        // But for the ones around an attempt, which is a question too.
+        // Except around an attempt, which takes the place of a knock.
         let late = gaps(S(720));
         let rare = late.iter().filter(|gap| **gap != SELDOM).count();
         let attempts = world.attempts.iter().filter(|at| **at > S(720)).count();
@@ -224,56 +221,56 @@ mod tests {
 
     #[test]
     fn an_hour_of_a_wrong_key_makes_no_more_logins_than_without() {
-        let steady: fn(Duration) -> Found = |_| Found::WrongKey;
+        let steady: fn(Duration) -> Reply = |_| Reply::WrongKey;
         // Down for twenty seconds every seven minutes.
-        let restarted: fn(Duration) -> Found =
-            |at| if at.as_secs() % 420 < 20 { Found::Nothing } else { Found::WrongKey };
+        let restarted: fn(Duration) -> Reply =
+            |at| if at.as_secs() % 420 < 20 { Reply::Nothing } else { Reply::WrongKey };
         for octoprint in [steady, restarted] {
             let logins = [true, false].map(|enabled| {
                 let mut world = World::new(enabled, octoprint);
-                world.live(S(3600));
+                world.run(S(3600));
                 world.logins
             });
             assert!(logins[0].len() <= logins[1].len(), "{logins:?}");
             assert!(logins[0].len() <= 7);
         }
         let mut world = World::new(true, steady);
-        world.live(S(3600));
+        world.run(S(3600));
         assert!(world.knocks.is_empty(), "never in the wait after a refused login");
     }
 
     #[test]
-    fn a_knock_that_was_in_vain_is_not_heeded_again() {
-        let only: fn(Duration) -> Found = |_| Found::KnocksOnly;
+    fn a_knock_before_a_failed_attempt_is_not_trusted_again() {
+        let only: fn(Duration) -> Reply = |_| Reply::KnocksOnly;
         let attempts = [true, false].map(|enabled| {
             let mut world = World::new(enabled, only);
-            world.live(S(3600));
+            world.run(S(3600));
             world.attempts.len()
         });
         assert!(attempts[0] <= attempts[1] + 1, "{attempts:?}");
-        // Once a knock has been unanswered, the next answer counts again.
+        // After an unanswered knock, the next answer counts again.
         let now = Instant::now();
         let mut knocking = Knocking::new(true);
-        knocking.unreached(0.5, now);
-        assert!(knocking.knocked(Answer::There, now));
-        assert!(!knocking.knocked(Answer::There, now + S(2)));
-        assert!(!knocking.knocked(Answer::Other, now + S(4)));
-        assert!(!knocking.knocked(Answer::There, now + S(6)));
-        assert!(!knocking.knocked(Answer::Away, now + S(8)));
-        assert!(knocking.knocked(Answer::There, now + S(10)));
-        knocking.connected();
-        assert!(!knocking.knocked(Answer::There, now + S(12)), "nothing to wait for");
+        knocking.start(0.5, now);
+        assert!(knocking.knocked(KnockResult::Up, now));
+        assert!(!knocking.knocked(KnockResult::Up, now + S(2)));
+        assert!(!knocking.knocked(KnockResult::Other, now + S(4)));
+        assert!(!knocking.knocked(KnockResult::Up, now + S(6)));
+        assert!(!knocking.knocked(KnockResult::Down, now + S(8)));
+        assert!(knocking.knocked(KnockResult::Up, now + S(10)));
+        knocking.reset();
+        assert!(!knocking.knocked(KnockResult::Up, now + S(12)), "nothing to wait for");
     }
 
     #[test]
-    fn off_is_off_and_short_waits_are_left_alone() {
-        let mut world = World::new(false, |_| Found::Nothing);
-        world.live(S(600));
+    fn there_are_no_knocks_if_off_or_in_short_waits() {
+        let mut world = World::new(false, |_| Reply::Nothing);
+        world.run(S(600));
         assert!(world.knocks.is_empty());
         let now = Instant::now();
         let mut knocking = Knocking::new(true);
         for phase in [0.0, 0.3, 1.0] {
-            knocking.unreached(phase, now);
+            knocking.start(phase, now);
             assert_eq!(knocking.next(now, now + S(2)), None);
             assert!(knocking.next(now, now + S(3)).is_some());
         }
@@ -284,7 +281,7 @@ mod tests {
         let now = Instant::now();
         let first = |phase| {
             let mut knocking = Knocking::new(true);
-            knocking.unreached(phase, now);
+            knocking.start(phase, now);
             knocking.next(now, now + S(100)).unwrap() - now
         };
         let mut times: Vec<_> = (0..100).map(|n| first(f64::from(n) / 100.0)).collect();

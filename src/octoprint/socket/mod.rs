@@ -1,6 +1,5 @@
-//! The push socket: its handle, the life of a connection, back-off, throttling, handlers.
+//! The push socket: handle, connection, back-off, throttling, handlers.
 
-mod absence;
 pub(super) mod backoff;
 mod connection;
 mod connector;
@@ -15,4 +14,3 @@ mod rate;
 mod relogin;
 pub(super) mod status;
 pub(super) mod throttle;
-pub(super) mod turns;

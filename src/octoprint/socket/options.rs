@@ -1,4 +1,4 @@
-//! What a socket is told before it starts.
+//! The options of a socket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::backoff::DEFAULT_TIMEOUTS;
-use crate::octoprint::Turns;
+use super::backoff::{DEFAULT_TIMEOUTS, Turns};
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::large::Sizes;
@@ -17,7 +16,7 @@ use crate::secret::Secret;
 /// Which transport the socket may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransportChoice {
-    /// WebSocket, and XHR streaming where WebSocket is blocked.
+    /// WebSocket, and XHR streaming if WebSocket is blocked.
     #[default]
     Auto,
     /// WebSocket only.
@@ -35,51 +34,50 @@ pub struct SocketOptions {
     pub credentials: Credentials,
     /// TLS for `https` and `wss`.
     pub tls: Arc<rustls::ClientConfig>,
-    /// How long to wait before each consecutive attempt to reconnect. A connection that held
-    /// starts the list anew.
+    /// Delays before consecutive attempts to reconnect. A stable connection restarts the list.
     pub timeouts: Vec<Duration>,
-    /// After the last of the timeouts: `true` gives up (state `failed`), `false` goes on at the
-    /// last interval.
+    /// After the last of the timeouts: `true` gives up (state `failed`), `false` repeats the last
+    /// one.
     pub give_up: bool,
-    /// How many processing times the throttle looks at.
+    /// Number of processing times in the throttle's sliding window.
     pub rate_sliding_window_size: usize,
     /// The largest throttle factor.
     pub max_rate_factor: u32,
-    /// How long each step of connecting may take: TCP and TLS, the WebSocket upgrade, the first
-    /// message. The proof of the login may take twice as long.
+    /// Timeout of each step of connecting: TCP and TLS, the WebSocket upgrade, the first message.
+    /// The proof of the login may take twice as long.
     pub connect_timeout: Duration,
-    /// Takes turns in connecting with the other sockets that share this.
+    /// Limits how many sockets that share it connect at once.
     pub turns: Option<Turns>,
     /// Which transport to use.
     pub transport: TransportChoice,
-    /// Extra headers for REST calls and the socket alike.
+    /// Extra headers for REST calls and the socket.
     pub headers: Vec<(String, Secret)>,
-    /// An HTTP proxy on the way to OctoPrint, for REST calls and the socket alike.
+    /// HTTP proxy for REST calls and the socket.
     pub proxy: Option<Url>,
-    /// What OctoPrint is to push.
+    /// The messages that OctoPrint pushes.
     pub subscription: Subscription,
-    /// A message that is larger waits for its turn: one such is read at a time in the process.
+    /// Size of a large message, in bytes. Larger ones are read one at a time in the process.
     pub large_message_bytes: usize,
-    /// The largest message that is accepted; a larger one ends the connection, and the next attempt
+    /// Maximum size of a message, in bytes. A larger one ends the connection, and the next attempt
     /// waits as after refused credentials.
     pub max_message_bytes: usize,
-    /// While OctoPrint cannot be reached, and the next attempt is not near: ask every 2 s, and
-    /// every 5 s after ten minutes, whether it is up again, without logging in.
+    /// Whether to check if OctoPrint is up again while it is unreachable and the next attempt is not
+    /// near: every 2 s, after ten minutes every 5 s, without logging in.
     pub knock: bool,
-    /// How long to wait after refused credentials.
+    /// Delay after refused credentials.
     pub refused_pause: Duration,
-    /// After how much silence OctoPrint is asked for a sign of life.
+    /// Silence after which OctoPrint is asked for a sign of life.
     pub ping_after: Duration,
-    /// After how much silence the connection is dropped.
+    /// Silence after which the connection is dropped.
     pub dead_after: Duration,
-    /// How long after its first `history` a connection counts as held.
-    pub held_after: Duration,
-    /// How long OctoPrint may take to prove a new login on a live connection with a `history`.
+    /// Time from the first `history` until a connection counts as stable.
+    pub stable_after: Duration,
+    /// Time in which OctoPrint must prove a renewed login with a `history`.
     pub proof_timeout: Duration,
 }
 
 impl SocketOptions {
-    /// Options with these defaults:
+    /// Creates options with these defaults:
     ///
     /// | option | default |
     /// | --- | --- |
@@ -88,14 +86,14 @@ impl SocketOptions {
     /// | `rate_sliding_window_size` | 20 |
     /// | `max_rate_factor` | 20 |
     /// | `connect_timeout` | 5 s |
-    /// | `turns` | none: connects whenever it wants |
+    /// | `turns` | none |
     /// | `transport` | [`TransportChoice::Auto`] |
-    /// | `headers`, `proxy` | none, whatever the environment says |
+    /// | `headers`, `proxy` | none; the environment is ignored |
     /// | `subscription` | everything |
     /// | `large_message_bytes`, `max_message_bytes` | 16 MiB, 256 MiB |
     /// | `knock` | `true` |
     /// | `refused_pause` | 10 min |
-    /// | `ping_after`, `dead_after`, `held_after` | 15 s, 40 s, 10 s |
+    /// | `ping_after`, `dead_after`, `stable_after` | 15 s, 40 s, 10 s |
     /// | `proof_timeout` | 5 s |
     pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
@@ -118,7 +116,7 @@ impl SocketOptions {
             refused_pause: Duration::from_secs(600),
             ping_after: Duration::from_secs(15),
             dead_after: Duration::from_secs(40),
-            held_after: Duration::from_secs(10),
+            stable_after: Duration::from_secs(10),
             proof_timeout: Duration::from_secs(5),
         }
     }
@@ -129,26 +127,27 @@ impl SocketOptions {
 }
 
 impl fmt::Debug for SocketOptions {
-    /// Shows the address, without user and password, and nothing else.
+    /// Shows only the address, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SocketOptions").field("url", &public_url(&self.url)).finish_non_exhaustive()
     }
 }
 
-/// What OctoPrint is to push. The default is everything, as OctoPrint has it.
+/// The messages that OctoPrint pushes; by default all.
 ///
-/// `connected`, `timelapse`, `slicingProgress`, `renderProgress` and `reauthRequired` always come.
+/// `connected`, `timelapse`, `slicingProgress`, `renderProgress` and `reauthRequired` are always
+/// pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     /// `history` and `current`: the state, temperatures, the job.
     pub state: bool,
-    /// With `state`: the terminal's lines too.
+    /// Whether `state` includes the terminal's lines.
     pub logs: bool,
-    /// With `state`: the printer's messages too.
+    /// Whether `state` includes the printer's messages.
     pub messages: bool,
-    /// Which events.
+    /// The types of events.
     pub events: Selection,
-    /// Messages of which plugins.
+    /// The plugins whose messages are pushed.
     pub plugins: Selection,
 }
 
@@ -165,7 +164,13 @@ impl Default for Subscription {
 }
 
 impl Subscription {
-    /// The payload of the `subscribe` message.
+    /// Returns payloads of `subscribe` that make OctoPrint send a `history`: it does when the state is
+    /// newly subscribed to, and does not answer an unchanged subscription.
+    pub(super) fn history_request(&self) -> [Value; 2] {
+        let without_state = Self { state: false, ..self.clone() };
+        [without_state.payload(), self.payload()]
+    }
+
     pub(super) fn payload(&self) -> Value {
         let state = match self.state {
             true => json!({"logs": self.logs, "messages": self.messages}),
@@ -176,10 +181,10 @@ impl Subscription {
     }
 }
 
-/// A choice of names.
+/// A selection of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All, known today or not.
+    /// All.
     All,
     /// None.
     Nothing,

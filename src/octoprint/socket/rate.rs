@@ -1,4 +1,4 @@
-//! How often OctoPrint is to push: the throttle, who steers it, and what is measured.
+//! Controls how often OctoPrint pushes: the throttle, its mode, and the measured latency.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,55 +9,51 @@ use super::status::RateMode;
 use super::throttle::{Rate, Throttle};
 use crate::receipt::Settled;
 
-/// What is called when the rate does not fit, with the measured time and the limit.
+/// Called when the rate is too high or too low, with the measured time and the limit.
 pub(super) type RateHook = Box<dyn Fn(Duration, Duration) + Send>;
 
-/// What is called with each measured time.
+/// Called with each measured processing time.
 pub(super) type MeasuredHook = Box<dyn Fn(Duration) + Send>;
 
-/// A change of the rate, or of what changes it.
 pub(super) enum RateChange {
     Mode(RateMode),
-    /// The factor in force holds, as if it had been set by hand.
     Hold,
     Increase,
     Decrease,
-    /// What was received until now is not measured any more.
+    /// Discards the measurements of all messages received so far.
     Restart,
     OnTooLow(RateHook),
     OnTooHigh(RateHook),
     OnMeasured(MeasuredHook),
 }
 
-/// The throttle and who steers it.
 pub(super) struct RateControl {
     throttle: Throttle,
     mode: RateMode,
-    in_flight: InFlight,
-    latency: Latency,
+    unsettled: UnsettledMessages,
+    latency: LatencyWindow,
     measured: Option<MeasuredHook>,
-    /// `None`: one step faster.
+    /// By default one step faster.
     too_low: Option<RateHook>,
-    /// `None`: one step slower.
+    /// By default one step slower.
     too_high: Option<RateHook>,
 }
 
 impl RateControl {
     pub(super) fn new(window: usize, max_factor: u32) -> Self {
         let throttle = Throttle::new(window, max_factor);
-        let in_flight = InFlight::new(throttle.interval());
+        let unsettled = UnsettledMessages::new(throttle.interval());
         Self {
             throttle,
             mode: RateMode::Auto,
-            in_flight,
-            latency: Latency::new(window),
+            unsettled,
+            latency: LatencyWindow::new(window),
             measured: None,
             too_low: None,
             too_high: None,
         }
     }
 
-    /// Who sets the factor, and the factor in force.
     pub(super) fn in_force(&self) -> (RateMode, u32) {
         (self.mode, self.throttle.factor())
     }
@@ -86,7 +82,7 @@ impl RateControl {
 
     fn restart(&mut self) {
         self.throttle.restart();
-        self.in_flight = InFlight::new(self.throttle.interval());
+        self.unsettled = UnsettledMessages::new(self.throttle.interval());
         self.show_manual();
     }
 
@@ -94,28 +90,26 @@ impl RateControl {
         let factor = self.throttle.factor();
         step(&mut self.throttle);
         if self.throttle.factor() != factor {
-            self.in_flight = InFlight::new(self.throttle.interval());
+            self.unsettled = UnsettledMessages::new(self.throttle.interval());
         }
         self.show_manual();
     }
 
-    /// A factor set by hand shows as what is in force.
+    /// Updates the factor of manual mode to the one in force.
     fn show_manual(&mut self) {
         if let RateMode::Manual(factor) = &mut self.mode {
             *factor = self.throttle.factor();
         }
     }
 
-    /// Notes a message, with a serial number greater than all before.
     pub(super) fn received(&mut self, serial: u64, received: Instant) {
         if self.mode == RateMode::Auto {
-            self.in_flight.received(serial, received);
+            self.unsettled.received(serial, received);
         }
     }
 
-    /// A message is dealt with.
     pub(super) fn settled(&mut self, settled: Settled) {
-        let counts = self.in_flight.finished(settled.serial);
+        let counts = self.unsettled.finished(settled.serial);
         let Some(took) = settled.took else { return };
         self.latency.record(took);
         if let Some(hook) = &self.measured {
@@ -126,20 +120,19 @@ impl RateControl {
         }
     }
 
-    /// The median of the last measured times.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.latency.median()
     }
 
-    /// When the next message will be late.
+    /// Returns when the next message will be late.
     pub(super) fn next_late(&self) -> Option<Instant> {
-        self.in_flight.next_late()
+        self.unsettled.next_late()
     }
 
-    /// Records the first message that is late by now, and no other: it may change the factor, and
-    /// then the others do not count any more.
+    /// Records only the first late message: it may change the factor, and then the others no longer
+    /// count.
     pub(super) fn record_late(&mut self) {
-        if let Some(waited) = self.in_flight.take_late(Instant::now()) {
+        if let Some(waited) = self.unsettled.take_late(Instant::now()) {
             self.record(waited);
         }
     }
@@ -165,12 +158,11 @@ impl RateControl {
     }
 }
 
-/// Messages since the last change of the factor, in the order of their receipt.
+/// Messages since the last change of the factor, in order of arrival.
 ///
-/// The interval that they are measured against is the same for all of them, so that the first one
-/// in the queue is always the first one to be late.
+/// All of them have the same limit, so the first one in the queue is the first one to be late.
 #[derive(Debug)]
-struct InFlight {
+struct UnsettledMessages {
     limit: Duration,
     waiting: VecDeque<Waiting>,
 }
@@ -182,20 +174,19 @@ struct Waiting {
     done: bool,
 }
 
-impl InFlight {
-    /// No messages yet; those to come are measured against `limit`. To begin anew with another
-    /// interval, after which what was received before is not measured any more, make a new one.
+impl UnsettledMessages {
+    /// Creates an empty queue. Replacing the queue discards the measurements of earlier messages.
     fn new(limit: Duration) -> Self {
         Self { limit, waiting: VecDeque::new() }
     }
 
-    /// Notes a message, with a serial number greater than all before.
+    /// Records a message, with a serial number greater than all before.
     fn received(&mut self, serial: u64, received: Instant) {
         self.waiting.push_back(Waiting { serial, received, done: false });
     }
 
-    /// Notes that a message is dealt with. `true`: its time may be recorded; it was received since the
-    /// last change, and has not been reported late.
+    /// Records that a message was processed. Returns whether its time counts: it arrived since the
+    /// last change of the factor and was not late.
     fn finished(&mut self, serial: u64) -> bool {
         let Ok(index) = self.waiting.binary_search_by_key(&serial, |waiting| waiting.serial) else {
             return false;
@@ -208,13 +199,13 @@ impl InFlight {
         counts
     }
 
-    /// When the next message will be late.
+    /// Returns when the next message will be late.
     fn next_late(&self) -> Option<Instant> {
-        // Just over the limit: exactly the limit is not late.
+        // Exactly the limit is not late.
         self.waiting.front().map(|w| w.received + self.limit + Duration::from_millis(1))
     }
 
-    /// Takes a message that is late now, and how long it has been waiting.
+    /// Removes a message that is late and returns how long it has waited.
     fn take_late(&mut self, now: Instant) -> Option<Duration> {
         if self.next_late()? > now {
             return None;
@@ -227,14 +218,13 @@ impl InFlight {
     }
 }
 
-/// The processing times of the last messages, for show.
 #[derive(Debug)]
-struct Latency {
+struct LatencyWindow {
     window: usize,
     times: VecDeque<Duration>,
 }
 
-impl Latency {
+impl LatencyWindow {
     fn new(window: usize) -> Self {
         Self { window: window.max(1), times: VecDeque::new() }
     }
@@ -259,36 +249,36 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(500);
 
-    fn in_flight(count: u64) -> (InFlight, Instant) {
-        let (mut in_flight, start) = (InFlight::new(LIMIT), Instant::now());
-        (0..count).for_each(|n| in_flight.received(n, start + Duration::from_millis(n)));
-        (in_flight, start)
+    fn unsettled(count: u64) -> (UnsettledMessages, Instant) {
+        let (mut unsettled, start) = (UnsettledMessages::new(LIMIT), Instant::now());
+        (0..count).for_each(|n| unsettled.received(n, start + Duration::from_millis(n)));
+        (unsettled, start)
     }
 
     #[test]
     fn late_once_and_then_no_more() {
-        let (mut in_flight, start) = in_flight(2);
-        assert_eq!(in_flight.take_late(start + LIMIT), None);
+        let (mut unsettled, start) = unsettled(2);
+        assert_eq!(unsettled.take_late(start + LIMIT), None);
         let late = start + LIMIT + Duration::from_millis(1);
-        assert_eq!(in_flight.take_late(late), Some(LIMIT + Duration::from_millis(1)));
-        assert_eq!(in_flight.take_late(late), None);
-        assert!(!in_flight.finished(0) && in_flight.finished(1));
-        assert_eq!(in_flight.next_late(), None);
+        assert_eq!(unsettled.take_late(late), Some(LIMIT + Duration::from_millis(1)));
+        assert_eq!(unsettled.take_late(late), None);
+        assert!(!unsettled.finished(0) && unsettled.finished(1));
+        assert_eq!(unsettled.next_late(), None);
     }
 
     #[test]
-    fn out_of_order_answers() {
-        let (mut in_flight, start) = in_flight(3);
-        assert!(in_flight.finished(1) && !in_flight.finished(1));
-        assert!(in_flight.take_late(start + 2 * LIMIT).is_some());
-        assert_eq!(in_flight.waiting.len(), 1);
-        in_flight = InFlight::new(LIMIT);
-        assert!(!in_flight.finished(2));
+    fn receipts_may_settle_out_of_order() {
+        let (mut unsettled, start) = unsettled(3);
+        assert!(unsettled.finished(1) && !unsettled.finished(1));
+        assert!(unsettled.take_late(start + 2 * LIMIT).is_some());
+        assert_eq!(unsettled.waiting.len(), 1);
+        unsettled = UnsettledMessages::new(LIMIT);
+        assert!(!unsettled.finished(2));
     }
 
     #[test]
     fn the_median_moves_with_the_window() {
-        let mut latency = Latency::new(3);
+        let mut latency = LatencyWindow::new(3);
         assert_eq!(latency.median(), None);
         (1..=5).for_each(|n| latency.record(Duration::from_millis(n)));
         assert_eq!(latency.median(), Some(Duration::from_millis(4)));

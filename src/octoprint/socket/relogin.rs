@@ -1,4 +1,4 @@
-//! When a connection answers `reauthRequired` with a login, and when it gives up.
+//! When a connection answers `reauthRequired` with a login, and the REST calls for that.
 
 use std::time::Duration;
 
@@ -6,40 +6,38 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::octoprint::rest::client::{CurrentUser, Rest};
-use crate::octoprint::rest::error::RestError;
-use crate::octoprint::rest::login::{Login, LoginError};
+use crate::octoprint::rest::error::{LoginError, RestError};
+use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::message::{Message, ReauthReason};
 
-/// A login is several calls on a host that may be slow; more than this is none.
+/// Maximum number of calls in a login, each with a timeout of its own.
 pub(super) const LOGIN_STEPS: u32 = 4;
 
-/// How long a burst of `reauthRequired` is collected.
+/// Time for which a burst of `reauthRequired` is collected before a login.
 const BURST: Duration = Duration::from_secs(1);
-/// A burst that follows others closely is collected for longer: `BURST` doubled this often at most.
+/// Maximum number of times that [`BURST`] is doubled when bursts follow each other closely.
 const MAX_DOUBLINGS: u32 = 6;
-/// How many sessions in a row OctoPrint may call stale before the connection is given up.
+/// Maximum number of stale sessions in a row before the connection is dropped.
 const MAX_STALE: u32 = 3;
 
-/// What one connection knows of the logins that OctoPrint asks for.
 #[derive(Debug, Default)]
 pub(super) struct Relogin {
-    /// When the present burst is over, and the reason that asks for the most.
+    /// End of the current burst, and the strongest reason in it.
     due: Option<(Instant, ReauthReason)>,
-    /// Logins since the connection last held, and those of them that replaced a dead session.
+    /// Logins since the connection was last stable, and those that replaced a stale session.
     logins: u32,
     stale: u32,
 }
 
-/// OctoPrint calls every session stale that it gives.
+/// OctoPrint reports every new session as stale.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AllStale;
 
 impl Relogin {
-    /// `reauthRequired` came.
-    pub(super) fn asked(&mut self, reason: ReauthReason, now: Instant) {
+    pub(super) fn requested(&mut self, reason: ReauthReason, now: Instant) {
         let pause = BURST * 2_u32.pow(self.logins.min(MAX_DOUBLINGS));
         self.due = Some(match self.due {
-            // A dead session carries no messages: it is not made to wait for longer.
+            // A stale session carries no messages, so it is not delayed further.
             Some((at, ReauthReason::Modified)) if reason == ReauthReason::LoginNeeded => {
                 (at.min(now + BURST), reason)
             }
@@ -49,12 +47,11 @@ impl Relogin {
         });
     }
 
-    /// When a login is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due.map(|(at, _)| at)
     }
 
-    /// Takes the reason for the login that begins now; `None` where none is asked for.
+    /// Starts a login and returns its reason; `None` if none is pending.
     pub(super) fn begin(&mut self) -> Result<Option<ReauthReason>, AllStale> {
         let Some((_, reason)) = self.due.take() else { return Ok(None) };
         self.logins += 1;
@@ -62,33 +59,32 @@ impl Relogin {
         if self.stale > MAX_STALE { Err(AllStale) } else { Ok(Some(reason)) }
     }
 
-    /// The connection has held with its present login.
-    pub(super) fn held(&mut self) {
+    /// Resets the counts: the connection is stable with its current login.
+    pub(super) fn stable(&mut self) {
         (self.logins, self.stale) = (0, 0);
     }
 }
 
-/// A REST call that goes on beside the connection, for its sake: one at a time.
+/// A REST call that runs beside the connection; one at a time.
 #[derive(Default)]
-pub(super) struct Aside(Option<BoxFuture<'static, Done>>);
+pub(super) struct BackgroundCall(Option<BoxFuture<'static, BackgroundResult>>);
 
-/// What came of such a call.
-pub(super) enum Done {
+pub(super) enum BackgroundResult {
     LoggedIn(Result<Login, LoginError>),
-    Asked(Result<CurrentUser, RestError>),
+    CurrentUser(Result<CurrentUser, RestError>),
 }
 
-impl Aside {
+impl BackgroundCall {
     pub(super) fn is_idle(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Asks who is logged in, and what that user may do.
-    pub(super) fn ask_who(&mut self, rest: Rest) {
-        self.0 = Some(Box::pin(async move { Done::Asked(rest.current_user().await) }));
+    pub(super) fn fetch_current_user(&mut self, rest: Rest) {
+        self.0 =
+            Some(Box::pin(async move { BackgroundResult::CurrentUser(rest.current_user().await) }));
     }
 
-    /// Logs in, each step within `limit`.
+    /// Logs in, with a timeout of `limit` for each step.
     pub(super) fn log_in(&mut self, rest: Rest, reason: ReauthReason, limit: Duration) {
         self.0 = Some(Box::pin(async move {
             let login = timeout(limit * LOGIN_STEPS, async {
@@ -97,12 +93,12 @@ impl Aside {
                     ReauthReason::LoginNeeded => rest.login().await,
                 }
             });
-            Done::LoggedIn(login.await.unwrap_or(Err(LoginError::Timeout)))
+            BackgroundResult::LoggedIn(login.await.unwrap_or(Err(LoginError::Timeout)))
         }));
     }
 
-    /// The end of the call; none where there is no call. May be dropped and called again.
-    pub(super) async fn done(&mut self) -> Done {
+    /// Waits for the call to end; forever if there is none. Cancel-safe.
+    pub(super) async fn done(&mut self) -> BackgroundResult {
         let Some(call) = &mut self.0 else { return std::future::pending().await };
         let done = call.await;
         self.0 = None;
@@ -110,8 +106,8 @@ impl Aside {
     }
 }
 
-/// Whether the OctoPrint that sent this `connected` knows `subscribe`, as 1.8 and later do. One
-/// that does not tell its version is taken for a new one.
+/// Whether the OctoPrint that sent this `connected` knows `subscribe`, as 1.8 and later do. An unknown
+/// version counts as new.
 pub(super) fn knows_subscribe(connected: &Message) -> bool {
     #[derive(serde::Deserialize)]
     struct Connected {
@@ -136,22 +132,22 @@ mod tests {
         let (mut relogin, now) = (Relogin::default(), Instant::now());
         assert_eq!(relogin.begin(), Ok(None));
         for _ in 0..10 {
-            relogin.asked(Modified, now);
+            relogin.requested(Modified, now);
         }
         assert_eq!(relogin.due(), Some(now + BURST));
-        relogin.asked(LoginNeeded, now + BURST / 2);
+        relogin.requested(LoginNeeded, now + BURST / 2);
         assert_eq!((relogin.due(), relogin.begin()), (Some(now + BURST), Ok(Some(LoginNeeded))));
         assert_eq!(relogin.due(), None);
     }
 
     #[test]
-    fn sessions_that_are_all_stale_end_it_unless_one_held() {
+    fn stale_sessions_in_a_row_end_the_connection() {
         let (mut relogin, now) = (Relogin::default(), Instant::now());
-        let mut stale = |held: bool| {
-            relogin.asked(LoginNeeded, now);
+        let mut stale = |stable: bool| {
+            relogin.requested(LoginNeeded, now);
             let begun = relogin.begin();
-            if held {
-                relogin.held();
+            if stable {
+                relogin.stable();
             }
             begun
         };
@@ -165,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn rights_that_change_without_end_are_not_a_login_a_second() {
+    fn endless_changes_of_permissions_do_not_cause_endless_logins() {
         let (mut relogin, mut now) = (Relogin::default(), Instant::now());
         let start = now;
         let mut logins = 0;
         while now - start < Duration::from_secs(3600) {
-            relogin.asked(Modified, now);
+            relogin.requested(Modified, now);
             now = relogin.due().unwrap();
             assert_eq!(relogin.begin(), Ok(Some(Modified)));
             logins += 1;
         }
         assert!(logins < 70, "{logins}");
-        relogin.asked(Modified, now);
-        relogin.asked(LoginNeeded, now);
+        relogin.requested(Modified, now);
+        relogin.requested(LoginNeeded, now);
         assert_eq!(relogin.due(), Some(now + BURST), "a dead session does not wait");
     }
 

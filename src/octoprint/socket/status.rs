@@ -1,29 +1,29 @@
-//! What a socket shows of itself.
+//! The status and counters of a socket.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::octoprint::wire::transport::Transport;
 
-/// What a socket is doing.
+/// The state of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketState {
-    /// Not connected and not trying to be.
+    /// Neither connected nor trying to connect.
     Disconnected,
     /// Logging in and opening the transport.
     Connecting,
-    /// Waiting for the proof that the login was accepted.
+    /// Waiting for proof that the login was accepted.
     Authenticating,
     /// Connected and logged in.
     Connected,
     /// Waiting for the next attempt.
     Waiting,
-    /// Given up, until `connect` or `reconnect`; for good where the socket's task has ended.
+    /// Given up until `connect` or `reconnect`; for good if the socket's task has ended.
     Failed,
 }
 
 impl SocketState {
-    /// The state's name in lower case.
+    /// Returns the state's name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
@@ -36,18 +36,18 @@ impl SocketState {
     }
 }
 
-/// Who sets the throttle factor.
+/// How the throttle factor is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateMode {
-    /// The measured processing times.
+    /// By the measured processing times.
     Auto,
-    /// The user: this factor holds.
+    /// By the user, to this factor.
     Manual(u32),
 }
 
 impl RateMode {
-    /// The factor that the user has set; `None` where the latency decides.
-    pub fn by_hand(self) -> Option<u32> {
+    /// Returns the factor that the user has set.
+    pub fn manual_factor(self) -> Option<u32> {
         match self {
             Self::Auto => None,
             Self::Manual(factor) => Some(factor),
@@ -55,32 +55,32 @@ impl RateMode {
     }
 }
 
-/// A socket's status at one moment.
+/// A snapshot of a socket's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// What it is doing.
+    /// The state.
     pub state: SocketState,
     /// The transport of the open connection.
     pub transport: Option<Transport>,
-    /// Attempts to reconnect since the last connection that held.
+    /// Number of attempts to reconnect since the last stable connection.
     pub attempt: u32,
-    /// How long the present wait is; set once, when it begins.
+    /// Length of the current wait; set once, at its start.
     pub next_attempt_in: Option<Duration>,
     /// Why the last connection or attempt ended; `None` once connected.
     pub error: Option<String>,
-    /// OctoPrint closed the last connection, and since then its address has refused one, reset
-    /// one, or answered 502, 503 or 504. `false` where it is silent; once connected, it is not gone.
+    /// Whether OctoPrint closed the last connection, and its address has since refused or reset a
+    /// connection or answered 502, 503 or 504. A timeout does not count. `false` once connected.
     pub gone: bool,
-    /// Who sets the throttle factor.
+    /// How the throttle factor is set.
     pub rate_mode: RateMode,
     /// The throttle factor in force: OctoPrint pushes every factor × 500 ms at most.
     pub rate_factor: u32,
-    /// The median of the last measured processing times; renewed once a second at most.
+    /// Median of the last processing times; updated once a second at most.
     pub publish_latency: Option<Duration>,
 }
 
 impl Default for Status {
-    /// Before the first attempt.
+    /// Returns the status before the first attempt.
     fn default() -> Self {
         Self {
             state: SocketState::Disconnected,
@@ -96,15 +96,14 @@ impl Default for Status {
     }
 }
 
-/// What a socket's task and its handlers count, and its handles read.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct AtomicCounters {
     pub(super) messages: AtomicU64,
     pub(super) decode_errors: AtomicU64,
     pub(super) reconnects: AtomicU64,
 }
 
-impl Counts {
+impl AtomicCounters {
     pub(super) fn read(&self) -> Counters {
         Counters {
             messages: self.messages.load(Ordering::Relaxed),
@@ -114,13 +113,13 @@ impl Counts {
     }
 }
 
-/// What a socket has counted since it was made.
+/// The counters of a socket since its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Messages received and dispatched.
     pub messages: u64,
-    /// Frames and parts of frames that could not be read and were skipped.
+    /// Frames and parts of frames that were skipped as unreadable.
     pub decode_errors: u64,
-    /// How often it was connected again after it had been connected.
+    /// Successful reconnects.
     pub reconnects: u64,
 }

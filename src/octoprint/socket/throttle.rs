@@ -1,29 +1,29 @@
-//! How fast OctoPrint may push: a sliding window of processing times, and what it says.
+//! The throttle: evaluates a sliding window of processing times.
 //!
 //! OctoPrint sends a `current` at most every `factor` × 500 ms. [`Throttle`] holds the factor and
-//! the last processing times, and tells when the pushes come faster than they are dealt with, or
-//! slower than need be. It only reports; whoever asked decides.
+//! the last processing times, and reports when pushes come faster than they are processed, or slower
+//! than necessary. It does not change the factor by itself.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What one step of the factor is worth: the interval between two pushes at factor 1.
+/// Interval between two pushes at factor 1, and the size of a step.
 pub const RATE_BASE: Duration = Duration::from_millis(500);
 
-/// How many measurements it takes before a rate may be called too low (see [`Throttle::new`]).
+/// Minimum number of measurements before a rate counts as too low (see [`Throttle::new`]).
 const ENOUGH: usize = 5;
 
-/// What a measurement says about the rate.
+/// The verdict of a measurement on the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
     /// Processing took longer than the interval between two pushes.
     TooHigh {
-        /// How long it took.
+        /// The processing time.
         measured: Duration,
         /// The interval that it exceeded.
         maximum: Duration,
     },
-    /// All processing in the window would fit into the next smaller interval.
+    /// All processing times in the window fit into the next smaller interval.
     TooLow {
         /// The longest processing time in the window.
         measured: Duration,
@@ -43,15 +43,15 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// The rule for messages that overlap: several are being processed at once, and each is
-    /// measured from its receipt to the end of its own processing.
+    /// Creates a throttle for overlapping messages: several are processed at once, and each is
+    /// measured from its arrival to the end of its processing.
     ///
-    /// It is that of [`Throttle::original`], but for three things:
-    /// - A change of the factor empties the window, and messages that were received before it are
-    ///   not to be recorded any more. Otherwise five messages that are late together, all for the
-    ///   same reason, would be five steps.
-    /// - Too low takes at least `min(5, window)` measurements, so that one fast message after a
-    ///   change does not make the factor flap.
+    /// It follows the rule of [`Throttle::original`], with three differences:
+    /// - A change of the factor empties the window, and the caller must not record messages that
+    ///   arrived before it. Otherwise five messages that are late for the same reason would be five
+    ///   steps.
+    /// - A rate is too low only after `min(5, window)` measurements, so that one fast message after
+    ///   a change does not make the factor flap.
     /// - The factor never exceeds `max_factor`.
     ///
     /// A `window` or a `max_factor` of 0 counts as 1.
@@ -59,9 +59,9 @@ impl Throttle {
         Self { max_factor: Some(max_factor.max(1)), overlapping: true, ..Self::original(window) }
     }
 
-    /// The rule of OctoPrint's own `socket.js`, with no maximum: too high when a measurement is
-    /// over `factor` × 500 ms; otherwise, with a factor over 1, too low when the largest in the
-    /// window is under (`factor` - 1) × 500 ms. A `window` of 0 counts as 1.
+    /// Creates a throttle with the rule of OctoPrint's `socket.js` and no maximum: the rate is too
+    /// high when a measurement is over `factor` × 500 ms; otherwise, with a factor over 1, too low
+    /// when the largest in the window is under (`factor` - 1) × 500 ms. A `window` of 0 counts as 1.
     pub fn original(window: usize) -> Self {
         Self {
             window: window.max(1),
@@ -72,17 +72,17 @@ impl Throttle {
         }
     }
 
-    /// The factor in force, at least 1.
+    /// Returns the factor in force, at least 1.
     pub fn factor(&self) -> u32 {
         self.factor
     }
 
-    /// The interval between two pushes at the factor in force.
+    /// Returns the interval between two pushes at the factor in force.
     pub fn interval(&self) -> Duration {
         RATE_BASE.saturating_mul(self.factor)
     }
 
-    /// Sets the factor, kept between 1 and the maximum.
+    /// Sets the factor, clamped between 1 and the maximum.
     pub fn set_factor(&mut self, factor: u32) {
         let factor = factor.clamp(1, self.max_factor.unwrap_or(u32::MAX));
         if factor == self.factor {
@@ -94,12 +94,12 @@ impl Throttle {
         }
     }
 
-    /// Forgets the measurements.
+    /// Discards the measurements.
     pub fn restart(&mut self) {
         self.measurements.clear();
     }
 
-    /// Records a processing time and says what follows from it, if anything does.
+    /// Records a processing time and returns its verdict on the rate, if any.
     pub fn record(&mut self, took: Duration) -> Option<Rate> {
         while self.measurements.len() >= self.window {
             self.measurements.pop_front();
@@ -119,12 +119,12 @@ impl Throttle {
         (measured < minimum).then_some(Rate::TooLow { measured, minimum })
     }
 
-    /// One step faster: the factor less one, never under 1.
+    /// Decreases the factor by one, to 1 at least.
     pub fn increase_rate(&mut self) {
         self.set_factor(self.factor.saturating_sub(1));
     }
 
-    /// One step slower: the factor and one, never over the maximum.
+    /// Increases the factor by one, to the maximum at most.
     pub fn decrease_rate(&mut self) {
         self.set_factor(self.factor.saturating_add(1));
     }
@@ -140,7 +140,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// `socket.js`, line by line.
+    /// A line-by-line port of `socket.js`.
     struct SocketJs {
         factor: u64,
         window: usize,
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn too_low_needs_enough_and_a_change_starts_anew() {
+    fn too_low_needs_enough_measurements_since_the_last_change() {
         let mut throttle = Throttle::new(20, 20);
         throttle.set_factor(3);
         assert!((0..4).all(|_| throttle.record(ms(10)).is_none()));

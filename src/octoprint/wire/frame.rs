@@ -1,9 +1,9 @@
-//! SockJS framing, as OctoPrint speaks it.
+//! SockJS framing, as OctoPrint uses it.
 //!
-//! A frame is one letter and, for two of them, JSON: `o` (open), `h` (heartbeat), `a[…]` (messages)
-//! and `c[code,"reason"]` (close). The elements of `a[…]` are JSON objects in OctoPrint; SockJS
-//! itself has JSON strings there. Both are understood. Payloads are slices of the frame they came
-//! in, never parsed further and never written anew, but for JSON that is none: see [`lenient`].
+//! A frame is a letter, in some cases followed by JSON: `o` (open), `h` (heartbeat), `a[…]`
+//! (messages) and `c[code,"reason"]` (close). The elements of `a[…]` are JSON objects in OctoPrint
+//! and JSON strings in SockJS itself; both are accepted. Payloads are slices of the received frame,
+//! neither parsed nor reformatted, unless they are invalid JSON: see [`lenient`].
 
 use std::fmt;
 
@@ -22,23 +22,23 @@ pub enum Frame {
     Open,
     /// `h`: a sign of life.
     Heartbeat,
-    /// `a[…]`: messages, in their order; or `m…`, a single one.
+    /// `a[…]`: messages in order; or `m…`, a single one.
     Messages(Decoded),
     /// `c[code,"reason"]`: the server ends the session.
     Close {
-        /// SockJS's close code; 0 when the frame had none that could be read.
+        /// SockJS's close code; 0 if missing or unreadable.
         code: u16,
-        /// The server's reason, empty when there was none that could be read.
+        /// The server's reason; empty if missing or unreadable.
         reason: String,
     },
 }
 
-/// What an `a[…]` frame held.
+/// The content of an `a[…]` frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// The messages that could be read, one for each top-level key, in their order.
+    /// The readable messages in order, one for each top-level key.
     pub messages: Vec<RawMessage>,
-    /// What could not be read and is to be skipped, in its order.
+    /// The unreadable parts in order.
     pub skipped: Vec<BadElement>,
 }
 
@@ -47,21 +47,21 @@ pub struct Decoded {
 pub struct RawMessage {
     /// The top-level key.
     pub kind: MessageKind,
-    /// The value verbatim: a slice of the frame (valid UTF-8, valid JSON).
+    /// The value, verbatim: a slice of the frame (valid UTF-8, valid JSON).
     pub payload: Bytes,
 }
 
 impl fmt::Debug for RawMessage {
-    /// Shows type and size only: payloads may hold keys and tokens.
+    /// Shows only type and size: payloads may contain keys and tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawMessage({}, {} bytes)", self.kind, self.payload.len())
     }
 }
 
-/// Why a part of an `a[…]` frame is skipped.
+/// Why a part of an `a[…]` frame was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadElement {
-    /// The text after `a` is no JSON array, or breaks off in the middle of one.
+    /// The text after `a` is not a JSON array, or is cut off.
     #[error("a frame whose JSON is broken or cut off")]
     Json,
     /// An element is neither an object nor a string with an object in it.
@@ -69,25 +69,25 @@ pub enum BadElement {
     NotAnObject,
 }
 
-/// A frame that cannot be read at all. Its ends are known all the same: skip it.
+/// Why a whole frame is unreadable. Its bounds are known, so it can be skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FrameError {
     /// The text is not UTF-8.
     #[error("a frame that is not UTF-8")]
     Utf8,
-    /// There is no letter.
+    /// The frame is empty.
     #[error("an empty frame")]
     Empty,
-    /// The letter is none of SockJS's.
+    /// The letter is not one of SockJS's.
     #[error("a frame that starts with none of SockJS's letters")]
     UnknownLetter,
 }
 
-/// Reads one frame.
+/// Decodes a frame.
 ///
 /// # Errors
-/// [`FrameError`] where not even the kind of frame is known. Broken parts of an `a[…]` frame are no
-/// error: what is readable comes out, the rest is listed in [`Decoded::skipped`].
+/// [`FrameError`] if the kind of the frame is unknown. Broken parts of an `a[…]` frame are not an
+/// error: they are listed in [`Decoded::skipped`].
 pub fn decode(frame: &Bytes) -> Result<Frame, FrameError> {
     let text = std::str::from_utf8(frame).map_err(|_| FrameError::Utf8)?;
     let text = text.trim_end_matches(['\n', '\r']);
@@ -102,7 +102,7 @@ pub fn decode(frame: &Bytes) -> Result<Frame, FrameError> {
     }
 }
 
-/// The text of a SockJS frame towards the server: an array with one JSON string in it.
+/// Encodes a SockJS frame for the server: an array of one JSON string.
 pub fn encode(kind: &str, payload: &serde_json::Value) -> String {
     let mut message = serde_json::Map::with_capacity(1);
     message.insert(kind.to_owned(), payload.clone());
@@ -110,7 +110,6 @@ pub fn encode(kind: &str, payload: &serde_json::Value) -> String {
     serde_json::Value::Array(vec![serde_json::Value::String(inner)]).to_string()
 }
 
-/// The text of an `auth` message.
 pub(in crate::octoprint) fn auth(user: &str, session: &Secret) -> String {
     encode("auth", &serde_json::Value::String(format!("{user}:{}", session.expose())))
 }
@@ -120,24 +119,27 @@ fn close(text: &str) -> Frame {
     Frame::Close { code, reason }
 }
 
-/// The messages of an array. Text that is JSON is taken as it is; only what is not, or may have a
-/// half of a surrogate pair, is looked through for what can be mended.
+/// Decodes the messages of an array. Repairs the text only if it is invalid JSON or may have a lone
+/// surrogate.
 fn elements(frame: &Bytes, text: &str) -> Decoded {
-    let half = lenient::may_have_half(text.as_bytes());
-    if let Some(mended) = half.then(|| lenient::mended(text)).flatten() {
-        return mended_elements(mended);
+    if let Some(repaired) = lone_surrogates_replaced(text) {
+        return repaired_elements(repaired);
     }
     let decoded = elements_of(frame, text);
     let broken = decoded.skipped.contains(&BadElement::Json);
-    match broken.then(|| lenient::mended(text)).flatten() {
-        Some(mended) => mended_elements(mended),
+    match broken.then(|| lenient::repaired(text)).flatten() {
+        Some(repaired) => repaired_elements(repaired),
         None => decoded,
     }
 }
 
-fn mended_elements(text: String) -> Decoded {
+fn lone_surrogates_replaced(text: &str) -> Option<String> {
+    lenient::may_have_lone_surrogate(text.as_bytes()).then(|| lenient::repaired(text)).flatten()
+}
+
+fn repaired_elements(text: String) -> Decoded {
     let frame = Bytes::from(text);
-    // A text is UTF-8.
+    // Always UTF-8.
     std::str::from_utf8(&frame).map(|text| elements_of(&frame, text)).unwrap_or_default()
 }
 
@@ -151,7 +153,6 @@ fn elements_of(frame: &Bytes, text: &str) -> Decoded {
     decoded
 }
 
-/// An element that is not in an array.
 fn single(frame: &Bytes, text: &str) -> Decoded {
     let mut decoded = Decoded::default();
     match serde_json::from_str::<&RawValue>(text) {
@@ -165,7 +166,7 @@ fn single(frame: &Bytes, text: &str) -> Decoded {
     decoded
 }
 
-/// Collects the elements of the array as they come, so that those in front of a break survive it.
+/// Collects the elements of an array one by one, so that those before a syntax error are used.
 struct Elements<'a> {
     frame: &'a Bytes,
     decoded: &'a mut Decoded,
@@ -196,17 +197,16 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
-/// Adds the messages of one element. `false`: it is not one that could be read.
+/// Adds the messages of one element. Returns `false` if it is unreadable.
 fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>) -> bool {
     match element.as_bytes().first() {
         Some(b'{') => object_messages(frame, element, messages),
         Some(b'"') => match serde_json::from_str::<String>(element) {
             Ok(inner) if inner.trim_start().starts_with('{') => {
-                let half = lenient::may_have_half(inner.as_bytes());
-                let mended = half.then(|| lenient::mended(&inner)).flatten();
-                let inner = mended.unwrap_or(inner);
+                let inner = lone_surrogates_replaced(&inner).unwrap_or(inner);
                 string_messages(&inner, messages)
-                    || lenient::mended(&inner).is_some_and(|text| string_messages(&text, messages))
+                    || lenient::repaired(&inner)
+                        .is_some_and(|text| string_messages(&text, messages))
             }
             _ => false,
         },
@@ -214,7 +214,7 @@ fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>
     }
 }
 
-/// The messages of a text with a buffer of its own: an unescaped string is no slice of the frame.
+/// Adds the messages of an unescaped string, which is not a slice of the frame.
 fn string_messages(text: &str, messages: &mut Vec<RawMessage>) -> bool {
     let buffer = Bytes::copy_from_slice(text.as_bytes());
     std::str::from_utf8(&buffer).is_ok_and(|text| object_messages(&buffer, text, messages))
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_elements_cost_only_themselves() {
+    fn bad_elements_do_not_affect_others() {
         let decoded = messages(r#"a[null,1,"x",[],{"event":{}}]"#);
         assert_eq!(pairs(&decoded), [("event", "{}")]);
         assert_eq!(decoded.skipped, [BadElement::NotAnObject; 4]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_costs_its_field_alone() {
+    fn nan_and_infinities_affect_only_their_field() {
         let decoded = messages(
             r#"a[{"current":{"currentZ":NaN, "x": 1.50}},{"event":{"a":[-Infinity]}},"{\"y\":Infinity}"]"#,
         );
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_becomes_the_replacement_character() {
+    fn a_lone_surrogate_becomes_the_replacement_character() {
         let decoded =
             messages(r#"a[{"event":{"name":"\udcff \ud83d\ude00"}},"{\"x\":\"\\ud800\"}"]"#);
         let expected = [("event", r#"{"name":"\ufffd \ud83d\ude00"}"#), ("x", r#""\ufffd""#)];
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_message_is_one_as_in_an_array() {
+    fn a_single_message_is_decoded_like_an_element() {
         for text in [r#"m{"event":{}}"#, r#"m"{\"event\":{}}""#, "m {\"event\":{}}\n"] {
             assert_eq!(pairs(&messages(text)), [("event", "{}")], "{text}");
         }
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_an_array_of_one_string() {
+    fn an_encoded_frame_is_an_array_of_one_string() {
         let text = encode("auth", &serde_json::json!("a\"b:s"));
         assert_eq!(text, r#"["{\"auth\":\"a\\\"b:s\"}"]"#);
     }

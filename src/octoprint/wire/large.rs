@@ -1,8 +1,8 @@
-//! Large messages: room for one that is given back, and one at a time in the process.
+//! Large messages: buffers that are returned to the system, and one at a time in the process.
 //!
-//! OctoPrint's `history` holds as many minutes of temperatures as its setting `temperature.cutoff`
-//! says: days of them are hundreds of megabytes. A bridge has many connections and one memory, so
-//! who meets such a message waits for its turn, and keeps it until the last byte is dropped.
+//! OctoPrint's `history` holds temperatures for the time in its setting `temperature.cutoff`; for
+//! days of them it takes hundreds of megabytes. A bridge has many connections, so a large message
+//! waits for its turn, and holds it until its last byte is dropped.
 
 use std::task::{Context, Poll};
 
@@ -13,46 +13,43 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Sizes of messages, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::octoprint) struct Sizes {
-    /// A larger one waits for its turn.
+    /// Larger messages wait for their turn.
     pub(in crate::octoprint) large: usize,
-    /// A larger one is refused.
+    /// Larger messages are refused.
     pub(in crate::octoprint) max: usize,
 }
 
-/// What is smaller than this may stay with the process when it is not needed any more.
-pub(in crate::octoprint) const KEPT: usize = 64 * 1024;
-/// glibc keeps room of up to 32 MiB for later. What is larger is the system's, and given back to it
-/// at once; as long as nothing is written there, it takes no memory.
-const GIVEN_BACK: usize = 33 * 1024 * 1024;
+/// Maximum size of a buffer that the allocator may retain after use, in bytes.
+pub(in crate::octoprint) const SMALL: usize = 64 * 1024;
+/// glibc may retain freed buffers of up to 32 MiB. Larger ones are always mapped, and unmapped when
+/// freed; pages that are never written take no memory.
+const MMAP_SIZE: usize = 33 * 1024 * 1024;
 
-/// How much room to ask for, so that it is given back.
-pub(in crate::octoprint) fn room(bytes: usize) -> usize {
-    if bytes > KEPT { bytes.max(GIVEN_BACK) } else { bytes }
+/// Returns the capacity to allocate for `bytes`, so that the buffer is returned to the system.
+pub(in crate::octoprint) fn capacity(bytes: usize) -> usize {
+    if bytes > SMALL { bytes.max(MMAP_SIZE) } else { bytes }
 }
 
 static ONE: Semaphore = Semaphore::const_new(1);
 
 type Permit = SemaphorePermit<'static>;
 
-/// The turn of one connection.
+/// A connection's turn to read a large message.
 #[derive(Default)]
-pub(in crate::octoprint) enum Turn {
-    /// Not needed yet.
+pub(in crate::octoprint) enum LargeTurn {
     #[default]
-    Unasked,
-    /// Another connection has it.
+    Idle,
     Waiting(BoxFuture<'static, Option<Permit>>),
-    /// This connection has it.
     Held(Option<Permit>),
 }
 
-impl Turn {
-    /// Asks for the turn; ready where it is this connection's.
+impl LargeTurn {
+    /// Requests the turn; ready once this connection holds it.
     pub(in crate::octoprint) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self {
-                // An error would be a closed semaphore, and nobody closes it.
-                Self::Unasked => {
+                // Fails only for a closed semaphore, and this one is never closed.
+                Self::Idle => {
                     *self = Self::Waiting(Box::pin(async { ONE.acquire().await.ok() }));
                 }
                 Self::Waiting(turn) => {
@@ -64,16 +61,15 @@ impl Turn {
         }
     }
 
-    /// Whether another connection has the turn that this one waits for.
     pub(in crate::octoprint) fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting(_))
     }
 
-    /// Hands the turn over to a message: it ends with the last part of it.
+    /// Moves the turn to a message, so that it ends when the last part of the message is dropped.
     pub(in crate::octoprint) fn attach(&mut self, bytes: Bytes) -> Bytes {
         match std::mem::take(self) {
             Self::Held(Some(permit)) => Bytes::from_owner(Large { bytes, _permit: permit }),
-            Self::Unasked | Self::Waiting(_) | Self::Held(None) => bytes,
+            Self::Idle | Self::Waiting(_) | Self::Held(None) => bytes,
         }
     }
 }
@@ -96,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_ends_with_the_last_part_of_the_message() {
-        let (mut first, mut second) = (Turn::default(), Turn::default());
+        let (mut first, mut second) = (LargeTurn::default(), LargeTurn::default());
         poll_fn(|cx| first.poll(cx)).await;
         let mut waits = async || {
             poll_fn(|cx| Poll::Ready(second.poll(cx).is_pending() && second.is_waiting())).await
@@ -110,7 +106,7 @@ mod tests {
         drop(part);
         poll_fn(|cx| second.poll(cx)).await;
         drop(second);
-        // One that is dropped with its connection gives the turn back too.
-        poll_fn(|cx| Turn::default().poll(cx)).await;
+        // A connection that is dropped returns its turn too.
+        poll_fn(|cx| LargeTurn::default().poll(cx)).await;
     }
 }

@@ -1,9 +1,8 @@
-//! JSON as Python writes it -> JSON (pure).
+//! Converts Python's extensions of JSON to valid JSON (pure).
 //!
-//! Python's `json` writes three numbers that JSON does not have, and it writes halves of surrogate
-//! pairs, which are no characters: a file name that is not UTF-8 becomes such a text. Readers in
-//! other languages refuse the whole document. Here the numbers become `null` and the halves become
-//! U+FFFD; all other bytes stay as they are.
+//! Python's `json` writes `NaN` and infinities, and lone surrogates, such as for a file name that is
+//! not UTF-8. Other parsers refuse the whole document. Here these numbers become `null` and lone
+//! surrogates become U+FFFD; all other bytes are unchanged.
 
 use bytes::Bytes;
 use memchr::{memchr2, memchr3, memmem};
@@ -11,20 +10,18 @@ use serde::de::IgnoredAny;
 
 use super::large;
 
-/// What a half of a surrogate pair becomes, escaped as it was.
+/// The escape that replaces a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
-/// The length of `\uXXXX`.
 const ESCAPE: usize = 6;
 
-/// `text` with what is not JSON replaced; `None` where there is nothing to replace. Text that is
-/// broken in other ways stays broken.
-pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
+/// Replaces Python's extensions in `text`; `None` if there are none. Other syntax errors remain.
+pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     let mut in_string = false;
     let mut replace = |from: usize, to: usize, with: &str| {
         if out.capacity() == 0 {
-            out.reserve(large::room(text.len()));
+            out.reserve(large::capacity(text.len()));
         }
         out.push_str(&text[copied..from]);
         out.push_str(with);
@@ -41,7 +38,7 @@ pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
                 found + 1
             }
             b'\\' => match escape(&bytes[found..]) {
-                Escape::Half => {
+                Escape::LoneSurrogate => {
                     replace(found, found + ESCAPE, REPLACEMENT);
                     found + ESCAPE
                 }
@@ -64,8 +61,8 @@ pub(in crate::octoprint) fn mended(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Whether `text` may have half of a surrogate pair: the reader of raw JSON takes it for good.
-pub(in crate::octoprint) fn may_have_half(text: &[u8]) -> bool {
+/// Whether `text` may have a lone surrogate, which [`serde_json::value::RawValue`] does not detect.
+pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
     memmem::find_iter(text, b"\\u").any(|at| {
         matches!(
             text.get(at + 2..at + 4),
@@ -74,23 +71,21 @@ pub(in crate::octoprint) fn may_have_half(text: &[u8]) -> bool {
     })
 }
 
-/// The body of an answer, mended where that makes it JSON. What is no JSON stays as it is.
-pub(in crate::octoprint) fn body(body: Bytes) -> Bytes {
+/// Repairs the body of an answer if that makes it valid JSON, and returns it unchanged otherwise.
+pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
     let has = |token: &[u8]| memmem::find(&body, token).is_some();
-    if !has(b"NaN") && !has(b"Infinity") && !may_have_half(&body) {
+    if !has(b"NaN") && !has(b"Infinity") && !may_have_lone_surrogate(&body) {
         return body;
     }
-    match std::str::from_utf8(&body).ok().and_then(mended) {
-        Some(mended) if serde_json::from_str::<IgnoredAny>(&mended).is_ok() => mended.into(),
+    match std::str::from_utf8(&body).ok().and_then(repaired) {
+        Some(repaired) if serde_json::from_str::<IgnoredAny>(&repaired).is_ok() => repaired.into(),
         _ => body,
     }
 }
 
-/// What a backslash in a string begins.
 enum Escape {
-    /// Half of a surrogate pair, and no other half with it.
-    Half,
-    /// Something else of this length, whole pairs among it.
+    LoneSurrogate,
+    /// Any other, or a surrogate pair, with its length.
     Whole(usize),
 }
 
@@ -98,20 +93,18 @@ fn escape(bytes: &[u8]) -> Escape {
     match code_unit(bytes) {
         Some(0xd800..=0xdbff) => match code_unit(&bytes[ESCAPE..]) {
             Some(0xdc00..=0xdfff) => Escape::Whole(2 * ESCAPE),
-            _ => Escape::Half,
+            _ => Escape::LoneSurrogate,
         },
-        Some(0xdc00..=0xdfff) => Escape::Half,
+        Some(0xdc00..=0xdfff) => Escape::LoneSurrogate,
         _ => Escape::Whole(2),
     }
 }
 
-/// The number in `\uXXXX` at the start of `bytes`.
 fn code_unit(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.get(..ESCAPE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// The length of a number that JSON does not have, at the start of `bytes`.
 fn number(bytes: &[u8]) -> Option<usize> {
     let token = [&b"NaN"[..], b"Infinity"].into_iter().find(|token| bytes.starts_with(token))?;
     let ends = bytes.get(token.len()).is_none_or(|next| !next.is_ascii_alphanumeric());
@@ -126,50 +119,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_are_none_become_null() {
+    fn nan_and_infinities_become_null() {
         for (python, json) in [
             ("NaN", "null"),
             ("[-Infinity, Infinity,NaN]", "[null, null,null]"),
             (r#"{"a":NaN,"b": -Infinity }"#, r#"{"a":null,"b": null }"#),
             (r#"{"NaN":"-Infinity \" NaN","c":-NaN}"#, r#"{"NaN":"-Infinity \" NaN","c":null}"#),
         ] {
-            assert_eq!(mended(python).as_deref(), Some(json));
+            assert_eq!(repaired(python).as_deref(), Some(json));
         }
         for same in ["", "[1]", r#"["NaN","\\",-1.5,"Infinity"]"#, "NaNo", "[Nan]", "\"NaN"] {
-            assert_eq!(mended(same), None, "{same}");
+            assert_eq!(repaired(same), None, "{same}");
         }
     }
 
     #[test]
-    fn halves_of_pairs_become_the_replacement_and_pairs_stay() {
+    fn lone_surrogates_are_replaced_and_pairs_are_not() {
         for (python, json) in [
             (r#""\ud800""#, r#""\ufffd""#),
             (r#""\udcff.gcode\uDC00""#, r#""\ufffd.gcode\ufffd""#),
             (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
             (r#""\ud83dA\u00e4""#, r#""\ufffdA\u00e4""#),
         ] {
-            assert!(may_have_half(python.as_bytes()));
-            assert_eq!(mended(python).as_deref(), Some(json));
+            assert!(may_have_lone_surrogate(python.as_bytes()));
+            assert_eq!(repaired(python).as_deref(), Some(json));
         }
         for same in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e4\n\"""#, r#""\ud8"#, "\"\\"] {
-            assert_eq!(mended(same), None, "{same}");
+            assert_eq!(repaired(same), None, "{same}");
         }
-        assert!(!may_have_half(br#""\u00e4\ud7ff\\n""#));
+        assert!(!may_have_lone_surrogate(br#""\u00e4\ud7ff\\n""#));
     }
 
     #[test]
-    fn a_body_is_mended_only_where_that_makes_it_json() {
-        let of = |text: &'static str| body(Bytes::from_static(text.as_bytes()));
+    fn a_body_is_repaired_only_if_that_makes_it_json() {
+        let of = |text: &'static str| repaired_body(Bytes::from_static(text.as_bytes()));
         assert_eq!(of(r#"{"size":NaN}"#), r#"{"size":null}"#);
         assert_eq!(of(r#"["\udcff"]"#), r#"["\ufffd"]"#);
         for same in ["<p>NaN is no number</p>", r#"{"a":NaN"#, r#"["NaN"]"#] {
             assert_eq!(of(same), same);
         }
         let odd = Bytes::from_static(b"\xff NaN");
-        assert_eq!(body(odd.clone()), odd);
+        assert_eq!(repaired_body(odd.clone()), odd);
     }
 
-    /// JSON as Python may write it, escapes and spaces included.
+    /// Generates JSON as Python may write it, with escapes and spaces.
     fn python() -> impl Strategy<Value = String> {
         let text = prop::collection::vec(
             prop_oneof![
@@ -206,29 +199,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_mended_is_json(text in python()) {
-            let mended = mended(&text).unwrap_or(text);
-            prop_assert!(serde_json::from_str::<Value>(&mended).is_ok(), "{}", mended);
+        fn whatever_is_repaired_is_json(text in python()) {
+            let repaired = repaired(&text).unwrap_or(text);
+            prop_assert!(serde_json::from_str::<Value>(&repaired).is_ok(), "{}", repaired);
         }
 
         #[test]
         fn json_passes_as_it_is(text in any::<String>(), number in any::<f64>()) {
             let json = serde_json::json!({ &text: [&text, number, null] }).to_string();
-            prop_assert_eq!(mended(&json), None);
+            prop_assert_eq!(repaired(&json), None);
             let bytes = Bytes::from(json);
-            prop_assert_eq!(body(bytes.clone()).as_ptr(), bytes.as_ptr());
+            prop_assert_eq!(repaired_body(bytes.clone()).as_ptr(), bytes.as_ptr());
         }
 
         #[test]
         fn json_with_escapes_passes_as_it_is(text in python()) {
             if serde_json::from_str::<Value>(&text).is_ok() {
-                prop_assert_eq!(mended(&text), None);
+                prop_assert_eq!(repaired(&text), None);
             }
         }
 
         #[test]
         fn never_panics(text in any::<String>(), odd in r#"[\\"uND8-I9afity\-\[\],]{0,40}"#) {
-            let _ = (mended(&text), mended(&odd));
+            let _ = (repaired(&text), repaired(&odd));
         }
     }
 }

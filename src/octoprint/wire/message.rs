@@ -1,4 +1,4 @@
-//! Push messages, as OctoPrint sends them.
+//! OctoPrint's push messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,19 +12,19 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// An enum of names that OctoPrint uses; each is a variant's own, or the text after it.
+/// Defines an enum of OctoPrint's names: each is the name of a variant, or the text after it.
 macro_rules! names {
     ($(#[$about:meta])* $Enum:ident: $($Name:ident $($text:literal)?,)*) => {
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum $Enum {
             $(#[doc = concat!("`", name!($Name $($text)?), "`.")] $Name,)*
-            /// Another one, by its name.
+            /// Any other name.
             Other(Box<str>),
         }
 
         impl $Enum {
-            /// The name, as OctoPrint has it.
+            /// Returns OctoPrint's name.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$Name => name!($Name $($text)?),)*
@@ -66,7 +66,7 @@ macro_rules! name {
 }
 
 names! {
-    /// The type of a push message: those of OctoPrint 1.11, and any other.
+    /// The type of a push message, as of OctoPrint 1.11.
     MessageKind:
     Connected "connected", History "history", Current "current", Event "event", Plugin "plugin",
     Timelapse "timelapse", SlicingProgress "slicingProgress", RenderProgress "renderProgress",
@@ -74,7 +74,7 @@ names! {
 }
 
 names! {
-    /// The type of an event: those that mean something to a bridge, and any other.
+    /// The type of an event, with variants for those that matter to a bridge.
     EventKind:
     CaptureDone, CaptureStart, ChartMarked, ClientAuthed, ClientClosed, ClientDeauthed,
     ClientOpened, CommandSuppressed, Connected, Connecting, Disconnected, Disconnecting, Dwelling,
@@ -85,7 +85,7 @@ names! {
     RegisteredMessageReceived, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
 }
 
-/// Reads a name without a text of its own.
+/// Deserializes a name without allocating a string.
 struct Name<T>(PhantomData<T>);
 
 impl<T: for<'a> From<&'a str>> Visitor<'_> for Name<T> {
@@ -100,7 +100,7 @@ impl<T: for<'a> From<&'a str>> Visitor<'_> for Name<T> {
     }
 }
 
-/// One push message: its type, its payload as it arrived, and when it arrived.
+/// A push message: type, verbatim payload, and time of arrival.
 #[derive(Clone)]
 pub struct Message {
     kind: MessageKind,
@@ -111,10 +111,10 @@ pub struct Message {
 }
 
 impl Message {
-    /// Builds a message of type `kind` from its payload's JSON text.
+    /// Creates a message of type `kind` from the JSON text of its payload.
     ///
     /// # Errors
-    /// When `payload` is not UTF-8. That it is JSON is the caller's promise.
+    /// If `payload` is not UTF-8. The caller guarantees that it is JSON.
     pub fn new(
         kind: impl Into<MessageKind>,
         payload: Bytes,
@@ -126,47 +126,47 @@ impl Message {
         Ok(Self { kind, payload, received, received_at, connection })
     }
 
-    /// The type.
+    /// Returns the type.
     pub fn kind(&self) -> &MessageKind {
         &self.kind
     }
 
-    /// The payload's JSON text, verbatim.
+    /// Returns the JSON text of the payload, verbatim.
     pub fn payload(&self) -> &str {
         &self.payload
     }
 
-    /// The payload's JSON text, verbatim: a slice of the received frame, nothing is copied.
+    /// Returns the JSON text of the payload as a slice of the received frame, without a copy.
     pub fn payload_bytes(&self) -> Bytes {
         self.payload.clone().into()
     }
 
-    /// The payload read as `T`, which may borrow from this message.
+    /// Deserializes the payload as `T`, which may borrow from this message.
     ///
     /// # Errors
-    /// When the payload has another shape.
+    /// If the payload does not have the format of `T`.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
         serde_json::from_str(&self.payload)
     }
 
-    /// When it was received, on the clock that measures how long it took.
+    /// Returns when the message was received, on the monotonic clock.
     pub fn received(&self) -> Instant {
         self.received
     }
 
-    /// When it was received, by the calendar.
+    /// Returns when the message was received, as wall-clock time.
     pub fn received_at(&self) -> SystemTime {
         self.received_at
     }
 
-    /// Which connection it came over: 1 for the first one of this socket, and so on.
+    /// Returns the number of the connection, 1 for the first one of the socket.
     pub fn connection(&self) -> u64 {
         self.connection
     }
 }
 
 impl fmt::Debug for Message {
-    /// Shows type, size and connection only: payloads may hold keys and tokens.
+    /// Shows only type, size and connection: payloads may contain keys and tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, payload, connection, .. } = self;
         write!(f, "Message({kind}, {} bytes, connection {connection})", payload.len())
@@ -179,7 +179,7 @@ pub struct Event<'a> {
     /// The event's type.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// Its payload, verbatim; mostly an object, often `null`.
+    /// The event's payload, verbatim; usually an object, often `null`.
     #[serde(borrow)]
     pub payload: Option<&'a RawValue>,
 }
@@ -190,29 +190,29 @@ pub struct Plugin<'a> {
     /// The plugin's identifier.
     #[serde(borrow)]
     pub plugin: Cow<'a, str>,
-    /// What it sent, verbatim; anything.
+    /// The plugin's data, verbatim; any JSON.
     #[serde(borrow)]
     pub data: Option<&'a RawValue>,
 }
 
 impl fmt::Debug for Plugin<'_> {
-    /// Shows the plugin only: its data may hold tokens.
+    /// Shows only the plugin: its data may contain tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Plugin({})", self.plugin)
     }
 }
 
-/// Why OctoPrint wants to be shown a login again (`reauthRequired`).
+/// Why OctoPrint requires a new login (`reauthRequired`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReauthReason {
-    /// The user's rights changed: a passive login is enough.
+    /// The user's permissions changed: a passive login is enough.
     Modified,
-    /// `logout`, `stale`, `removed`, and what is not known today: a full login is needed.
+    /// `logout`, `stale`, `removed`, or an unknown reason: a full login is needed.
     LoginNeeded,
 }
 
 impl ReauthReason {
-    /// Reads the payload of a `reauthRequired` message. Whatever cannot be read needs a full login.
+    /// Parses a `reauthRequired` message. An unreadable payload needs a full login.
     pub fn of(message: &Message) -> Self {
         #[derive(Deserialize)]
         struct Payload<'a> {
@@ -225,7 +225,7 @@ impl ReauthReason {
         }
     }
 
-    /// The one that asks for more.
+    /// Returns the stronger of two reasons.
     pub fn or(self, other: Self) -> Self {
         if self == Self::Modified { other } else { self }
     }

@@ -1,4 +1,4 @@
-//! What goes over the wire: frames, the messages in them, and the transports that carry them.
+//! The wire protocol: SockJS frames, the messages in them, and the transports.
 
 pub(super) mod frame;
 pub(super) mod large;

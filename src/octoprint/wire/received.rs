@@ -1,40 +1,32 @@
-//! What a transport yields, and why it could not be opened or ended.
+//! The output and the errors of a transport.
 
 use bytes::Bytes;
 
 use crate::causes::{self, Cause};
-use crate::octoprint::rest::error::{BodyError, CallError, RestError};
-use crate::octoprint::rest::net_error::NetError;
+use crate::octoprint::rest::error::{BodyError, CallError, NetError, RestError};
 
-/// How a WebSocket failed.
+/// How a WebSocket failed, for the choice of the transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::octoprint) enum Miss {
-    /// The upgrade was refused, or the connection broke over it.
+pub(in crate::octoprint) enum WebSocketFailure {
+    /// The upgrade was refused, or it broke the connection.
     Blocked,
-    /// It was not opened in time, or it ended before it carried so much as `connected`.
-    Mute,
-    /// OctoPrint was not there to be asked. This says nothing of WebSocket.
+    /// It was not opened in time, or it ended before it carried `connected`.
+    Silent,
+    /// OctoPrint is unreachable, whatever the transport.
     Down,
 }
 
-/// What a transport yields.
 #[derive(Debug)]
 pub(in crate::octoprint) enum Received {
-    /// A SockJS frame.
     Frame(Bytes),
-    /// A sign of life with nothing in it.
+    /// A sign of life without content.
     Alive,
 }
 
-/// Why a transport could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum TransportError {
     #[error("no connection ({source})")]
-    Call {
-        source: NetError,
-        /// Whether there was a connection over which it was asked for.
-        sent: bool,
-    },
+    Call { source: NetError, sent: bool },
     #[error("no connection ({})", causes::text(.0))]
     Argument(#[source] RestError),
     #[error("no connection ({0})")]
@@ -71,8 +63,7 @@ pub(in crate::octoprint) enum TransportError {
     WriteTimeout,
 }
 
-/// What a status may mean: who asks has just been logged in to OctoPrint, so it is hardly OctoPrint
-/// that refuses.
+/// Explains a status. The login has just succeeded, so it is probably a proxy that refuses.
 fn refusal(status: u16) -> &'static str {
     match status {
         401 | 403 | 407 => {
@@ -84,11 +75,10 @@ fn refusal(status: u16) -> &'static str {
 }
 
 impl TransportError {
-    pub(in crate::octoprint) fn of_call(error: reqwest::Error) -> Self {
-        CallError::of_send(error).into()
+    pub(in crate::octoprint) fn from_request(error: reqwest::Error) -> Self {
+        CallError::from_send(error).into()
     }
 
-    /// Whether OctoPrint could not be reached.
     pub(in crate::octoprint) fn unreached(&self) -> bool {
         match self {
             Self::NotUp { .. } => true,
@@ -97,7 +87,7 @@ impl TransportError {
         }
     }
 
-    /// Whether it was the other side that ended an open connection: closed it, or reset it.
+    /// Whether the peer closed or reset an open connection.
     pub(in crate::octoprint) fn closed_by_peer(&self) -> bool {
         use std::io::ErrorKind;
         match self {
@@ -113,15 +103,19 @@ impl TransportError {
         }
     }
 
-    /// What it says of WebSocket, where it is why none was opened.
-    pub(in crate::octoprint) fn miss(&self) -> Miss {
+    /// Classifies the error of a WebSocket that was not opened.
+    pub(in crate::octoprint) fn websocket_failure(&self) -> WebSocketFailure {
         match self {
-            Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => Miss::Blocked,
-            Self::Call { source: NetError::Timeout, .. } | Self::OpenTimeout => Miss::Mute,
-            Self::Call { source: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
-                Miss::Blocked
+            Self::Blocked { .. } | Self::Refused { .. } | Self::NoWebSocket => {
+                WebSocketFailure::Blocked
             }
-            _ => Miss::Down,
+            Self::Call { source: NetError::Timeout, .. } | Self::OpenTimeout => {
+                WebSocketFailure::Silent
+            }
+            Self::Call { source: NetError::Down(_) | NetError::Unreadable(_), sent: true } => {
+                WebSocketFailure::Blocked
+            }
+            _ => WebSocketFailure::Down,
         }
     }
 }
@@ -136,7 +130,7 @@ impl From<CallError> for TransportError {
     }
 }
 
-/// A fresh server and session id: SockJS would take a known one for the old session.
+/// Returns a path with random server and session ids: SockJS would resume the session of a known id.
 pub(in crate::octoprint) fn session_path() -> String {
     let session: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     format!("sockjs/{:03}/{session}", fastrand::u16(0..1000))
@@ -147,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_session_is_a_fresh_one() {
+    fn each_session_has_a_new_id() {
         let (one, other) = (session_path(), session_path());
         assert_ne!(one, other);
         assert!(one.starts_with("sockjs/") && one.split('/').nth(1).is_some_and(|s| s.len() == 3));

@@ -1,4 +1,4 @@
-//! The transports under the socket: WebSocket, and XHR streaming where WebSocket is blocked.
+//! The transports of the socket: WebSocket, and XHR streaming if WebSocket is blocked.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::websocket::WebSocket;
 use super::xhr::Xhr;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::RestError;
-use crate::octoprint::rest::http::Http;
+use crate::octoprint::rest::http::HttpClient;
 
 /// The transport in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The transport's name, as in the configuration.
+    /// Returns the transport's name, as in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -48,7 +48,7 @@ impl Link {
         }
     }
 
-    /// What comes next. May be dropped and called again without losing anything.
+    /// Waits for the next frame or sign of life. Cancel-safe.
     pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         match self {
             Self::WebSocket(link) => link.receive().await,
@@ -56,8 +56,8 @@ impl Link {
         }
     }
 
-    /// Whether a part of a message has come since this was asked last, or a large one waits for its
-    /// turn: the connection is alive then, though nothing was received.
+    /// Whether data of a message arrived since the last call, or a large one waits for its turn: the
+    /// connection is alive then, even without a complete message.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         match self {
             Self::WebSocket(link) => link.is_receiving(),
@@ -65,7 +65,6 @@ impl Link {
         }
     }
 
-    /// Sends a SockJS frame.
     pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         match self {
             Self::WebSocket(link) => link.send(text).await,
@@ -76,8 +75,8 @@ impl Link {
         }
     }
 
-    /// Asks for a sign of life. XHR streaming has no ping: the throttle factor in force is sent
-    /// once more, and its being accepted is the sign.
+    /// Requests a sign of life. XHR streaming has no ping, so the throttle factor in force is sent
+    /// again, and the response is the sign.
     pub(in crate::octoprint) async fn ping(&mut self, factor: u32) -> Result<(), TransportError> {
         match self {
             Self::WebSocket(link) => link.ping().await,
@@ -88,7 +87,7 @@ impl Link {
         }
     }
 
-    /// Closes: WebSocket with code 1000. XHR streaming has no close; the session ends with the
+    /// Closes a WebSocket with code 1000. XHR streaming has no close; the session ends with the
     /// stream.
     pub(in crate::octoprint) async fn close(self) {
         match self {
@@ -98,19 +97,19 @@ impl Link {
     }
 }
 
-/// Reads a frame; one larger than `large` on a thread of its own, lest all other printers wait.
+/// Decodes a frame. One larger than `large` bytes is decoded on another thread, so that it does not
+/// block other printers.
 pub(in crate::octoprint) async fn decode(bytes: Bytes, large: usize) -> Result<Frame, FrameError> {
     if bytes.len() <= large {
         return frame::decode(&bytes);
     }
     let decoded = tokio::task::spawn_blocking(move || frame::decode(&bytes)).await;
-    // Fails only at the end of the runtime, when nobody reads on.
+    // Fails only while the runtime shuts down.
     decoded.unwrap_or(Err(FrameError::Empty))
 }
 
-/// Opens a WebSocket within `limit`.
 pub(in crate::octoprint) async fn open_websocket(
-    http: &Http,
+    http: &HttpClient,
     limit: Duration,
     sizes: Sizes,
 ) -> Result<Link, TransportError> {
@@ -118,7 +117,6 @@ pub(in crate::octoprint) async fn open_websocket(
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::WebSocket(Box::new(link)))
 }
 
-/// Opens a stream within `limit`.
 pub(in crate::octoprint) async fn open_xhr(
     rest: &Rest,
     limit: Duration,
@@ -128,13 +126,13 @@ pub(in crate::octoprint) async fn open_xhr(
     opened.unwrap_or(Err(TransportError::OpenTimeout)).map(|link| Link::Xhr(Box::new(link)))
 }
 
-/// Whether OctoPrint's SockJS answers, so that a failed upgrade means a blocked one.
-pub(in crate::octoprint) async fn sockjs_is_there(http: &Http, limit: Duration) -> bool {
+/// Whether OctoPrint's SockJS answers, which makes a failed upgrade a blocked one.
+pub(in crate::octoprint) async fn sockjs_is_there(http: &HttpClient, limit: Duration) -> bool {
     matches!(timeout(limit, sockjs_info(http)).await, Ok(Ok(200)))
 }
 
-/// Asks for `sockjs/info`, which anyone may; yields the status of the answer.
-pub(in crate::octoprint) async fn sockjs_info(http: &Http) -> Result<u16, RestError> {
+/// Requests `sockjs/info`, which needs no login. Returns the status of the answer.
+pub(in crate::octoprint) async fn sockjs_info(http: &HttpClient) -> Result<u16, RestError> {
     let path = "sockjs/info";
     let request = http.request(Method::GET, path)?;
     let answer = http.answer(path, request).await.map_err(|error| error.at(path))?;

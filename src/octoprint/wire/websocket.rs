@@ -17,41 +17,38 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 use super::large::Sizes;
 use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
-use crate::octoprint::rest::answer::shown;
-use crate::octoprint::rest::http::Http;
+use crate::octoprint::rest::answer::one_line;
+use crate::octoprint::rest::http::HttpClient;
 
-/// How long a write may take before the line counts as dead.
+/// Timeout of a write, after which the connection counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the peer may take to echo a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A printer's messages are small and its bridge may have a thousand sockets. A larger message
-/// gets the room it needs.
+/// Initial size of the read buffer, in bytes. Small, because messages usually are and a bridge may
+/// have a thousand sockets.
 const READ_BUFFER: usize = 2 * 1024;
-/// After a message of this size, such as the `history` of half an hour, the room that it needed is
-/// given back: tungstenite keeps it for ever.
+/// Size of a message after which the buffer is freed, in bytes: tungstenite never shrinks it.
 const LARGE: usize = 16 * 1024;
 
-type Stream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
+type WsStream = WebSocketStream<TextAsBinary<reqwest::Upgraded>>;
 
-/// An open connection: frames in, text out.
 pub(in crate::octoprint) struct WebSocket {
-    /// `None` where it has ended.
-    stream: Option<Stream>,
+    /// `None` once closed.
+    stream: Option<WsStream>,
     sizes: Sizes,
-    /// Whether the stream has more room than it needs.
-    swollen: bool,
+    /// Whether the stream's buffer is larger than necessary.
+    oversized: bool,
 }
 
 impl WebSocket {
-    /// Opens a WebSocket with a session of its own. Not limited in time: the caller does that.
+    /// Opens a WebSocket with a new session. The caller sets a timeout.
     pub(in crate::octoprint) async fn open(
-        http: &Http,
+        http: &HttpClient,
         sizes: Sizes,
     ) -> Result<Self, TransportError> {
         let path = format!("{}/websocket", session_path());
         let key = generate_key();
         let request = http
-            .endless(Method::GET, &path)
+            .request_without_timeout(Method::GET, &path)
             .map_err(TransportError::Argument)?
             .headers(upgrade_headers(&key));
         let response = http.send(request).await?;
@@ -64,51 +61,48 @@ impl WebSocket {
         {
             return Err(TransportError::NoWebSocket);
         }
-        let stream = response.upgrade().await.map_err(TransportError::of_call)?;
-        let stream = Some(begin(TextAsBinary::new(stream, sizes), sizes).await);
-        Ok(Self { stream, sizes, swollen: false })
+        let stream = response.upgrade().await.map_err(TransportError::from_request)?;
+        let stream = Some(wrap(TextAsBinary::new(stream, sizes), sizes).await);
+        Ok(Self { stream, sizes, oversized: false })
     }
 
-    /// What comes next. May be dropped and called again without losing anything.
+    /// Waits for the next frame or sign of life. Cancel-safe.
     pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         self.shrink().await;
         let Some(stream) = &mut self.stream else { return Err(TransportError::Ended) };
         match stream.next().await {
             Some(Ok(WsMessage::Binary(bytes))) => {
-                self.swollen = bytes.len() >= LARGE;
-                Ok(Received::Frame(stream.get_mut().whole(bytes)))
+                self.oversized = bytes.len() >= LARGE;
+                Ok(Received::Frame(stream.get_mut().take_message(bytes)))
             }
             Some(Ok(WsMessage::Text(text))) => Ok(Received::Frame(text.into())),
-            // After a close frame the stream ends by itself; its end is the event.
+            // After a close frame the stream ends by itself.
             Some(Ok(_)) => Ok(Received::Alive),
             Some(Err(error)) => Err(ws_error(error)),
             None => Err(TransportError::Ended),
         }
     }
 
-    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.get_mut().is_receiving())
     }
 
-    /// Goes on with a new tungstenite on the same connection. Nothing is lost: the old one has read
-    /// to the end of a frame and no further, and has nothing left to write, else it stays.
+    /// Replaces tungstenite's state on the same connection to free its buffer. Nothing is lost: the
+    /// old state has not read past a frame, and it is replaced only if it has nothing left to write.
     async fn shrink(&mut self) {
-        if std::mem::take(&mut self.swollen)
+        if std::mem::take(&mut self.oversized)
             && let Some(stream) = &mut self.stream
             && matches!(stream.flush().now_or_never(), Some(Ok(())))
             && let Some(stream) = self.stream.take()
         {
-            self.stream = Some(begin(stream.into_inner(), self.sizes).await);
+            self.stream = Some(wrap(stream.into_inner(), self.sizes).await);
         }
     }
 
-    /// Sends a SockJS frame.
     pub(in crate::octoprint) async fn send(&mut self, text: String) -> Result<(), TransportError> {
         self.write(WsMessage::Text(text.into())).await
     }
 
-    /// Asks for a sign of life.
     pub(in crate::octoprint) async fn ping(&mut self) -> Result<(), TransportError> {
         self.write(WsMessage::Ping(Bytes::new())).await
     }
@@ -121,7 +115,6 @@ impl WebSocket {
         }
     }
 
-    /// Closes with code 1000 and waits a moment for the echo.
     pub(in crate::octoprint) async fn close(self) {
         let Some(mut stream) = self.stream else { return };
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -134,12 +127,12 @@ impl WebSocket {
                 }
             }
         };
-        // Whether the peer echoes it or not, the connection is dropped next.
+        // The connection is dropped next in any case.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
 
-async fn begin(stream: TextAsBinary<reqwest::Upgraded>, sizes: Sizes) -> Stream {
+async fn wrap(stream: TextAsBinary<reqwest::Upgraded>, sizes: Sizes) -> WsStream {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(sizes.max))
@@ -157,19 +150,18 @@ fn upgrade_headers(key: &str) -> HeaderMap {
     for (name, value) in fixed {
         headers.insert(name, reqwest::header::HeaderValue::from_static(value));
     }
-    // The key is Base64, which is a header value always.
+    // The key is Base64, which is always a valid header value.
     if let Ok(key) = key.parse() {
         headers.insert("sec-websocket-key", key);
     }
     headers
 }
 
-/// What an answer to the upgrade other than the switch means. The login has just succeeded, so
-/// OctoPrint is there: what refuses is mostly a proxy in between.
+/// Returns the error for a refused upgrade. The login has just succeeded, so usually a proxy refuses.
 async fn refused(mut response: reqwest::Response) -> TransportError {
     let status = response.status().as_u16();
     let text = match response.chunk().await {
-        Ok(Some(chunk)) => shown(&String::from_utf8_lossy(&chunk[..chunk.len().min(200)])),
+        Ok(Some(chunk)) => one_line(&String::from_utf8_lossy(&chunk[..chunk.len().min(200)])),
         _ => String::new(),
     };
     match status {

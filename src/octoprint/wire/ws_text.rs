@@ -1,16 +1,14 @@
-//! Hands WebSocket text over as bytes, and large messages beside the stream.
+//! A stream adapter below tungstenite: relabels text frames as binary, and reads large messages into
+//! separate buffers.
 //!
-//! The memory budget needs it, 80 MB for 1,000 printers: with half an hour of history for each, the
-//! bridge takes 71 MB with it, for it frees the buffer after a large message, and 204 MB without. It
-//! also lets text through that is not valid UTF-8.
+//! tungstenite closes a connection at the first text message that is not UTF-8. Printers send invalid
+//! bytes, and such a message can be skipped because its bounds are known. So incoming text frames are
+//! relabelled as binary ones, and the text is checked when it is decoded.
 //!
-//! tungstenite ends a connection at the first text message that is not UTF-8. OctoPrint's printers
-//! put odd bytes on the line, and one such message is no reason to lose the connection: its ends
-//! are known, it can be skipped. So incoming text frames are relabelled as binary ones before
-//! tungstenite sees them, and the text is checked where it is decoded.
-//!
-//! tungstenite's buffer grows with a message, and its room is not given back. So a large message is
-//! read into room of its own; where it was, tungstenite finds an empty one.
+//! tungstenite's buffer grows to the size of the largest message and never shrinks. So a large
+//! message is read into a separate buffer, and tungstenite gets an empty message in its place. With
+//! 1,000 printers and half an hour of history for each, the bridge takes 71 MB with this and 204 MB
+//! without; the budget is 80 MB.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,110 +17,115 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::large::{self, Sizes, Turn};
+use super::large::{self, LargeTurn, Sizes};
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;
-/// Opcodes from here on are of frames that may come in the midst of a message.
+/// The first opcode of control frames, which may come between the frames of a message.
 const CONTROL: u8 = 0x8;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const MASKED: u8 = 0x80;
-/// Opcode, length, and a long length. A mask counts as payload; servers never send one.
+/// Maximum size of a header, in bytes: opcode, length, extended length. A mask counts as payload;
+/// servers never send one.
 const MAX_HEADER: usize = 10;
 
-/// A stream of WebSocket frames in which text frames are read as binary frames. One read ends where
-/// a frame ends, at the latest: who has parsed that has nothing of the next one yet.
+/// A stream of WebSocket frames in which text frames are read as binary ones. A read never crosses
+/// the end of a frame, so a reader that has parsed a frame has no bytes of the next one.
 pub(in crate::octoprint) struct TextAsBinary<S> {
     stream: S,
-    at: At,
+    state: ReadState,
     header: Header,
     sizes: Sizes,
-    /// The size of the present message as far as it is known.
+    /// Size of the current message, as far as it is known, in bytes.
     message: u64,
-    turn: Turn,
-    /// The message whose place an empty one has taken.
-    beside: Option<Bytes>,
-    /// Whether a part of a message has come since that was asked last.
-    moved: bool,
+    turn: LargeTurn,
+    /// The large message that an empty one replaces.
+    detached: Option<Bytes>,
+    /// Whether data of a message arrived since the last [`Self::is_receiving`].
+    progressed: bool,
 }
 
-/// Where in a frame the stream is.
-enum At {
-    /// In the header.
+/// The position of the stream within a frame.
+enum ReadState {
     Header,
-    /// The header is read, and handed over from here on.
-    Handing(usize),
-    /// So much of the payload is to come.
+    /// Passing on the header from this offset.
+    ReplayingHeader(usize),
+    /// Passing on the payload; the number of remaining bytes.
     Payload(u64),
-    /// In the payload of a large message, of which so much is to come.
-    Beside(BytesMut, usize),
+    /// Reading a large message into a buffer; the number of remaining bytes.
+    Detached(BytesMut, usize),
 }
 
 impl<S> TextAsBinary<S> {
-    /// `stream` must stand at the start of a frame.
     pub(in crate::octoprint) fn new(stream: S, sizes: Sizes) -> Self {
-        let (header, turn) = (Header::default(), Turn::default());
-        let (message, beside, moved) = (0, None, false);
-        Self { stream, at: At::Header, header, sizes, message, turn, beside, moved }
+        let (header, turn) = (Header::default(), LargeTurn::default());
+        let (message, detached, progressed) = (0, None, false);
+        Self {
+            stream,
+            state: ReadState::Header,
+            header,
+            sizes,
+            message,
+            turn,
+            detached,
+            progressed,
+        }
     }
 
-    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
+    /// Whether data of a message arrived since the last call, or a large one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
-        std::mem::take(&mut self.moved) || self.turn.is_waiting()
+        std::mem::take(&mut self.progressed) || self.turn.is_waiting()
     }
 
-    /// The message that was read as `message`, with the turn where it has one.
-    pub(in crate::octoprint) fn whole(&mut self, message: Bytes) -> Bytes {
-        let message = match self.beside.take() {
-            Some(beside) if message.is_empty() => beside,
+    /// Returns the message that tungstenite read as `message`; a large one holds its turn.
+    pub(in crate::octoprint) fn take_message(&mut self, message: Bytes) -> Bytes {
+        let message = match self.detached.take() {
+            Some(detached) if message.is_empty() => detached,
             _ => message,
         };
         self.turn.attach(message)
     }
 
-    /// What follows the header that has just been read.
-    fn after_header(&mut self) -> At {
+    fn after_header(&mut self) -> ReadState {
         let (length, data) = (self.header.payload(), !self.header.is_control());
         let whole = self.header.is_whole_message() && self.message == 0;
         if data {
             self.message = self.message.saturating_add(length);
         }
         match usize::try_from(length) {
-            Ok(length) if whole && length > large::KEPT && length <= self.sizes.max => {
-                At::Beside(BytesMut::with_capacity(large::room(length)), length)
+            Ok(length) if whole && length > large::SMALL && length <= self.sizes.max => {
+                ReadState::Detached(BytesMut::with_capacity(large::capacity(length)), length)
             }
-            // One that is too large ends the connection at its header.
-            _ => At::Handing(0),
+            // tungstenite refuses a message that is too large at its header.
+            _ => ReadState::ReplayingHeader(0),
         }
     }
 
-    /// The header is handed over.
-    fn after_handing(&mut self) -> At {
+    fn after_replay(&mut self) -> ReadState {
         match self.header.payload() {
             0 => self.frame_is_over(),
-            left => At::Payload(left),
+            left => ReadState::Payload(left),
         }
     }
 
-    fn frame_is_over(&mut self) -> At {
+    fn frame_is_over(&mut self) -> ReadState {
         if self.header.ends_message() {
             self.message = 0;
         }
         self.header = Header::default();
-        At::Header
+        ReadState::Header
     }
 
-    /// A large message is read: an empty one takes its place.
-    fn put_beside(&mut self, message: Bytes) -> At {
-        self.beside = Some(message);
+    fn finish_detached(&mut self, message: Bytes) -> ReadState {
+        self.detached = Some(message);
         self.message = 0;
         self.header = Header::of_empty_message();
-        At::Handing(0)
+        ReadState::ReplayingHeader(0)
     }
 }
 
-/// The header of a frame, as far as it is read.
+/// The header of a frame, possibly incomplete.
 #[derive(Debug, Default)]
 struct Header {
     bytes: [u8; MAX_HEADER],
@@ -136,7 +139,7 @@ impl Header {
         header
     }
 
-    /// How many bytes are missing, as far as that is known.
+    /// Returns how many bytes are missing, as far as is known.
     fn missing(&self) -> usize {
         let whole = match (self.len, self.bytes[1] & !MASKED) {
             (2.., 126) => 4,
@@ -146,7 +149,6 @@ impl Header {
         whole - self.len
     }
 
-    /// Adds bytes that were missing. A text frame becomes a binary one.
     fn add(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         if self.len == 0 && self.bytes[0] & OPCODE == TEXT {
@@ -155,7 +157,6 @@ impl Header {
         self.len += bytes.len();
     }
 
-    /// How much follows, the mask included.
     fn payload(&self) -> u64 {
         let length = match self.len {
             2 => u64::from(self.bytes[1] & !MASKED),
@@ -178,21 +179,20 @@ impl Header {
         self.bytes[0] & FIN != 0 && !self.is_control()
     }
 
-    /// Whether it is of a message in one frame, as OctoPrint's are.
+    /// Whether the frame is a whole message, as OctoPrint's are.
     fn is_whole_message(&self) -> bool {
         self.bytes[0] == FIN | BINARY && !self.is_masked()
     }
 }
 
 impl<S: AsyncRead + Unpin> TextAsBinary<S> {
-    /// Reads `to` full, as far as there is something; 0 is the end of the stream.
+    /// Reads available data into `to`. Returns its length; 0 at the end of the stream.
     fn poll_into(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let before = to.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, to))?;
         Poll::Ready(Ok(to.filled().len() - before))
     }
 
-    /// Waits where the message is so large that it is this connection's turn that counts.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.message > self.sizes.large as u64 {
             true => self.turn.poll(cx),
@@ -209,8 +209,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while buf.remaining() > 0 {
-            match std::mem::replace(&mut this.at, At::Header) {
-                At::Header => {
+            match std::mem::replace(&mut this.state, ReadState::Header) {
+                ReadState::Header => {
                     let mut bytes = [0; MAX_HEADER];
                     let mut part = ReadBuf::new(&mut bytes[..this.header.missing()]);
                     if ready!(this.poll_into(cx, &mut part))? == 0 {
@@ -218,37 +218,37 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                     }
                     this.header.add(part.filled());
                     if this.header.missing() == 0 {
-                        this.at = this.after_header();
+                        this.state = this.after_header();
                     }
                 }
-                At::Handing(from) => {
+                ReadState::ReplayingHeader(from) => {
                     let header = &this.header.bytes[from..this.header.len];
                     let part = header.len().min(buf.remaining());
                     buf.put_slice(&header[..part]);
-                    this.at = match from + part == this.header.len {
-                        true => this.after_handing(),
-                        false => At::Handing(from + part),
+                    this.state = match from + part == this.header.len {
+                        true => this.after_replay(),
+                        false => ReadState::ReplayingHeader(from + part),
                     };
                     return Poll::Ready(Ok(()));
                 }
-                At::Payload(left) => {
-                    this.at = At::Payload(left);
+                ReadState::Payload(left) => {
+                    this.state = ReadState::Payload(left);
                     ready!(this.poll_turn(cx));
-                    let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
-                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+                    let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+                    let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
                     let read = ready!(this.poll_into(cx, &mut part))?;
                     buf.advance(read);
-                    this.moved |= read > 0;
-                    this.at = match left - read as u64 {
+                    this.progressed |= read > 0;
+                    this.state = match left - read as u64 {
                         0 => this.frame_is_over(),
-                        left => At::Payload(left),
+                        left => ReadState::Payload(left),
                     };
                     return Poll::Ready(Ok(()));
                 }
-                At::Beside(mut room, length) => {
+                ReadState::Detached(mut buffer, length) => {
                     let read = match this.poll_turn(cx) {
                         Poll::Ready(()) => {
-                            let mut rest = (&mut room).limit(length);
+                            let mut rest = (&mut buffer).limit(length);
                             pin!(this.stream.read_buf(&mut rest)).poll(cx)
                         }
                         Poll::Pending => Poll::Pending,
@@ -256,16 +256,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
                     let read = match read {
                         Poll::Ready(read) => read?,
                         Poll::Pending => {
-                            this.at = At::Beside(room, length);
+                            this.state = ReadState::Detached(buffer, length);
                             return Poll::Pending;
                         }
                     };
-                    this.moved |= read > 0;
-                    this.at = match (read, length - read) {
-                        // The end of the stream, in the midst of a message.
+                    this.progressed |= read > 0;
+                    this.state = match (read, length - read) {
+                        // The stream ended within a message.
                         (0, _) => return Poll::Ready(Ok(())),
-                        (_, 0) => this.put_beside(room.freeze()),
-                        (_, left) => At::Beside(room, left),
+                        (_, 0) => this.finish_detached(buffer.freeze()),
+                        (_, left) => ReadState::Detached(buffer, left),
                     };
                 }
             }
@@ -319,7 +319,7 @@ mod tests {
         Sizes { large, max }
     }
 
-    /// Reads pieces of `cut` bytes at most until the end, and says where each ended.
+    /// Reads pieces of `cut` bytes at most. Returns all bytes, and where each piece ended.
     fn read_all<S: AsyncRead + Unpin>(
         stream: &mut TextAsBinary<S>,
         cut: usize,
@@ -339,8 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn a_large_message_is_beside_the_stream() {
-        let large = vec![b'x'; large::KEPT + 1];
+    fn a_large_message_is_read_separately() {
+        let large = vec![b'x'; large::SMALL + 1];
         let mut stream = frame(TEXT, b"a[1]");
         stream.extend(frame(TEXT, &large));
         stream.extend(frame(0x9, b"ping"));
@@ -349,13 +349,13 @@ mod tests {
         for cut in [1, 2, 7, 2048] {
             let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
             assert_eq!(read_all(&mut filtered, cut).0, expected);
-            assert_eq!(filtered.whole(Bytes::from_static(b"not it")).len(), 6);
+            assert_eq!(filtered.take_message(Bytes::from_static(b"not it")).len(), 6);
             let mut filtered = TextAsBinary::new(&stream[..], sizes(usize::MAX, usize::MAX));
             let _ = read_all(&mut filtered, cut);
-            assert_eq!(filtered.whole(Bytes::new()), large);
-            assert_eq!(filtered.whole(Bytes::new()), "", "it was one message");
-            // One that is too large is for tungstenite to refuse.
-            let mut refused = TextAsBinary::new(&stream[..], sizes(usize::MAX, large::KEPT));
+            assert_eq!(filtered.take_message(Bytes::new()), large);
+            assert_eq!(filtered.take_message(Bytes::new()), "", "it was one message");
+            // A message that is too large is left to tungstenite.
+            let mut refused = TextAsBinary::new(&stream[..], sizes(usize::MAX, large::SMALL));
             assert_eq!(read_all(&mut refused, cut).0.len(), stream.len());
         }
     }
@@ -364,8 +364,8 @@ mod tests {
         #[test]
         fn only_the_opcode_of_text_changes(
             frames in proptest::collection::vec((0u8..16, 0usize..400), 1..8),
-            // The largest that goes through the stream, with the longest kind of length.
-            long in prop_oneof![Just(0usize), Just(large::KEPT)],
+            // The largest message that is passed on, with an extended length.
+            long in prop_oneof![Just(0usize), Just(large::SMALL)],
             cut in 1usize..500,
         ) {
             let stream = |text: u8| -> Vec<u8> {

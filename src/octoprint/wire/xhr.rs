@@ -1,4 +1,4 @@
-//! SockJS over XHR streaming, for places where a proxy blocks WebSocket.
+//! SockJS over XHR streaming, for when a proxy blocks WebSocket.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,40 +9,39 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::large::{self, Sizes, Turn};
+use super::large::{self, LargeTurn, Sizes};
 use super::received::{Received, TransportError, session_path};
 use crate::octoprint::rest::client::Rest;
 
-/// How long OctoPrint may take to accept a message before the line counts as dead.
+/// Timeout of a sent message, after which the connection counts as dead.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long OctoPrint may take to go on with the stream.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a line of this size the room that it needed is given back.
+/// Size of a line after which the buffer is shrunk, in bytes.
 const LARGE: usize = 16 * 1024;
 
 type Sending = BoxFuture<'static, Result<(), TransportError>>;
 type Reopening = BoxFuture<'static, Result<Response, TransportError>>;
 
-/// A session: a stream of frames in, and calls out, one after another.
+/// A session: receives frames on a stream, and sends messages with one call at a time.
 pub(in crate::octoprint) struct Xhr {
     rest: Rest,
     session: String,
-    stream: Stream,
+    stream: XhrStream,
     lines: Lines,
-    /// Of a line that is larger than this, one is read at a time in the process.
+    /// Size of a large line, in bytes; larger ones are read one at a time in the process.
     large: usize,
-    turn: Turn,
+    turn: LargeTurn,
     sending: Option<Sending>,
     queue: VecDeque<String>,
 }
 
-/// OctoPrint ends a stream after 128 KiB; the session goes on in another one.
-enum Stream {
+/// OctoPrint ends a stream after 128 KiB; the session continues in another one.
+enum XhrStream {
     Open(Response),
     Reopening(Reopening),
 }
 
-enum Event {
+enum XhrEvent {
     Chunk(Option<Bytes>),
     Reopened(Response),
     Sent,
@@ -54,23 +53,22 @@ impl Xhr {
         sizes: Sizes,
     ) -> Result<Self, TransportError> {
         let session = session_path();
-        let stream = Stream::Open(stream(rest.clone(), session.clone()).await?);
-        let (lines, turn) = (Lines::new(sizes.max), Turn::default());
+        let stream = XhrStream::Open(stream(rest.clone(), session.clone()).await?);
+        let (lines, turn) = (Lines::new(sizes.max), LargeTurn::default());
         let (sending, queue) = (None, VecDeque::new());
         Ok(Self { rest, session, stream, lines, large: sizes.large, turn, sending, queue })
     }
 
-    /// Whether a part of a message has come since this was asked last, or one waits for its turn.
     pub(in crate::octoprint) fn is_receiving(&mut self) -> bool {
-        std::mem::take(&mut self.lines.moved) || self.turn.is_waiting()
+        std::mem::take(&mut self.lines.progressed) || self.turn.is_waiting()
     }
 
-    /// Puts a frame in the queue; [`Xhr::receive`] sends it.
+    /// Queues a frame; [`Xhr::receive`] sends it.
     pub(in crate::octoprint) fn send(&mut self, text: String) {
         self.queue.push_back(text);
     }
 
-    /// What comes next; also sends what is in the queue. May be dropped and called again.
+    /// Sends the queue and waits for the next frame or sign of life. Cancel-safe.
     pub(in crate::octoprint) async fn receive(&mut self) -> Result<Received, TransportError> {
         loop {
             if let Some(line) = self.lines.next() {
@@ -80,16 +78,16 @@ impl Xhr {
                 self.sending = self.queue.pop_front().map(|text| self.sending(text));
             }
             match self.event().await? {
-                Event::Chunk(Some(chunk)) => self.lines.add(&chunk)?,
-                Event::Chunk(None) => {
+                XhrEvent::Chunk(Some(chunk)) => self.lines.add(&chunk)?,
+                XhrEvent::Chunk(None) => {
                     let next = stream(self.rest.clone(), self.session.clone());
-                    self.stream = Stream::Reopening(Box::pin(async move {
+                    self.stream = XhrStream::Reopening(Box::pin(async move {
                         let next = timeout(REOPEN_TIMEOUT, next).await;
                         next.unwrap_or(Err(TransportError::OpenTimeout))
                     }));
                 }
-                Event::Reopened(response) => self.stream = Stream::Open(response),
-                Event::Sent => {
+                XhrEvent::Reopened(response) => self.stream = XhrStream::Open(response),
+                XhrEvent::Sent => {
                     self.sending = None;
                     return Ok(Received::Alive);
                 }
@@ -97,7 +95,7 @@ impl Xhr {
         }
     }
 
-    async fn event(&mut self) -> Result<Event, TransportError> {
+    async fn event(&mut self) -> Result<XhrEvent, TransportError> {
         let sending = async {
             match &mut self.sending {
                 Some(sending) => sending.await,
@@ -110,16 +108,16 @@ impl Xhr {
                 poll_fn(|cx| self.turn.poll(cx)).await;
             }
             match &mut self.stream {
-                Stream::Open(response) => match response.chunk().await {
-                    Ok(chunk) => Ok(Event::Chunk(chunk)),
-                    Err(error) => Err(TransportError::of_call(error)),
+                XhrStream::Open(response) => match response.chunk().await {
+                    Ok(chunk) => Ok(XhrEvent::Chunk(chunk)),
+                    Err(error) => Err(TransportError::from_request(error)),
                 },
-                Stream::Reopening(next) => next.await.map(Event::Reopened),
+                XhrStream::Reopening(next) => next.await.map(XhrEvent::Reopened),
             }
         };
         tokio::select! {
             event = stream => event,
-            sent = sending => sent.map(|()| Event::Sent),
+            sent = sending => sent.map(|()| XhrEvent::Sent),
         }
     }
 
@@ -137,7 +135,7 @@ impl Xhr {
     }
 }
 
-/// Opens a stream of the session. An owned future: it outlives the borrow of who asked.
+/// Opens a stream of the session. Takes owned arguments, because the future is stored.
 async fn stream(rest: Rest, session: String) -> Result<Response, TransportError> {
     let response = post(&rest, &format!("{session}/xhr_streaming"), String::new()).await?;
     match response.status().as_u16() {
@@ -147,34 +145,33 @@ async fn stream(rest: Rest, session: String) -> Result<Response, TransportError>
 }
 
 async fn post(rest: &Rest, path: &str, body: String) -> Result<Response, TransportError> {
-    let request = rest.http().endless(Method::POST, path);
+    let request = rest.http().request_without_timeout(Method::POST, path);
     let request = request.map_err(TransportError::Argument)?;
     let request = request.header(reqwest::header::CONTENT_TYPE, "text/plain;charset=UTF-8");
     Ok(rest.http().send(request.body(body)).await?)
 }
 
-/// Cuts a stream of bytes into lines.
 struct Lines {
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    /// Number of bytes at the start of the buffer that contain no line end.
     searched: usize,
     max: usize,
-    /// Whether a part of a line has come since that was asked last.
-    moved: bool,
+    /// Whether data arrived since the last [`Xhr::is_receiving`].
+    progressed: bool,
 }
 
 impl Lines {
     fn new(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), searched: 0, max, moved: false }
+        Self { buffer: BytesMut::new(), searched: 0, max, progressed: false }
     }
 
     fn add(&mut self, chunk: &[u8]) -> Result<(), TransportError> {
         let (used, needed) = (self.buffer.len(), self.buffer.len() + chunk.len());
         if needed > self.buffer.capacity() {
-            self.buffer.reserve(large::room(needed.max(2 * used)) - used);
+            self.buffer.reserve(large::capacity(needed.max(2 * used)) - used);
         }
         self.buffer.extend_from_slice(chunk);
-        self.moved = true;
+        self.progressed = true;
         let partial = self.buffer.len() - self.searched;
         if self.searched > self.max && partial > 0 {
             return Err(TransportError::TooLarge(format!("over {} bytes", self.max).into()));
@@ -206,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_whole_whatever_the_chunks() {
+    fn chunks_are_joined_to_lines() {
         let mut lines = Lines::new(100);
         let mut seen = Vec::new();
         for chunk in ["hh", "h\no", "\n", "a[1]\nh\na[", "2]\n"] {
@@ -217,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_a_large_line_is_given_back() {
+    fn the_buffer_of_a_large_line_is_freed() {
         let mut lines = Lines::new(usize::MAX);
-        lines.add(&[b'x'; large::KEPT]).unwrap();
-        assert!(lines.next().is_none() && lines.buffer.capacity() == large::KEPT);
+        lines.add(&[b'x'; large::SMALL]).unwrap();
+        assert!(lines.next().is_none() && lines.buffer.capacity() == large::SMALL);
         lines.add(b"x").unwrap();
-        assert_eq!(lines.buffer.capacity(), large::room(large::KEPT + 1));
+        assert_eq!(lines.buffer.capacity(), large::capacity(large::SMALL + 1));
         lines.add(b"\nh\n").unwrap();
-        assert_eq!(lines.next().map(|line| line.len()), Some(large::KEPT + 2));
+        assert_eq!(lines.next().map(|line| line.len()), Some(large::SMALL + 2));
         assert!(lines.buffer.capacity() < 100, "{}", lines.buffer.capacity());
         assert_eq!(lines.next().as_deref(), Some(&b"h\n"[..]));
     }

@@ -220,11 +220,11 @@ mod tests {
             (status(502), true),
             (status(504), true),
         ] {
-            let failure = CommandError::from(RestError::new(kind, "api/job").because("reset"));
+            let failure = CommandError::from(RestError::new(kind, "api/job").caused_by("reset"));
             assert_eq!(failure.error.contains("unknown whether"), unknown, "{failure:?}");
             assert!(failure.error.ends_with(": reset"), "{failure:?}");
         }
-        let error = RestError::new(RestErrorKind::Unanswered, "api/job").because("reset");
+        let error = RestError::new(RestErrorKind::Unanswered, "api/job").caused_by("reset");
         for failure in [CommandError::not_sent(&error), CommandError::unconfirmed(&error)] {
             assert!(failure.error.ends_with(": reset"), "{failure:?}");
         }

@@ -1,9 +1,8 @@
-//! OctoPrint's own connection: to its printer.
+//! OctoPrint's connection to its printer, and the state of the job.
 //!
-//! Since 2.0 the serial port is one of several connectors, and the call without a version is that
-//! of the serial one alone: it would open serial ports where another connector is preferred. What a
-//! connector needs to connect, OctoPrint tells in clear, keys among it: it goes back to OctoPrint
-//! and nowhere else.
+//! Since OctoPrint 2.0 the serial port is one of several connectors. The unversioned call always
+//! opens a serial port, even if another connector is preferred. OctoPrint returns the parameters of
+//! a connector unmasked, including keys; they are sent back to OctoPrint and nowhere else.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -12,13 +11,13 @@ use serde_json::{Map, Value, json};
 use super::answer::Answer;
 use super::client::{Rest, json_of};
 use super::error::RestError;
-use super::http::{argument, success};
+use super::http::{invalid_argument, success};
 
 const PATH: &str = "api/connection";
-/// The version of the calls that know connectors.
 const API_VERSION: &str = "2.0.0";
-/// A text so short is no secret: hiding it would hide nearly every answer.
-const SHORT: usize = 4;
+/// Longest parameter that is not treated as a secret, in bytes: short values such as `0` occur in
+/// nearly every answer.
+const MAX_PUBLIC: usize = 4;
 
 /// The connector of the serial port.
 pub const SERIAL: &str = "serial";
@@ -26,21 +25,21 @@ pub const SERIAL: &str = "serial";
 /// How OctoPrint is connected to its printer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PrinterConnection {
-    /// The connector in use, such as `serial` or `moonraker`. `None` where the printer is not
-    /// connected, or where OctoPrint is older than 2.0, which knows the serial port alone.
+    /// The connector in use, such as `serial` or `moonraker`. `None` if the printer is not connected,
+    /// or if OctoPrint is older than 2.0, which supports serial ports only.
     pub connector: Option<String>,
-    /// Whether the connector takes offsets of temperatures; `None` where nothing says.
+    /// Whether the connector supports temperature offsets; `None` if OctoPrint does not report it.
     pub temperature_offsets: Option<bool>,
 }
 
-/// What to connect with; by default what OctoPrint prefers.
+/// How to connect to the printer; by default as OctoPrint prefers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConnectWith {
-    /// The connector; `None`: the preferred one.
+    /// The connector; `None` for the preferred one.
     pub connector: Option<String>,
-    /// The serial port; `None`: as OctoPrint prefers.
+    /// The serial port; `None` for the preferred one.
     pub port: Option<String>,
-    /// The serial port's speed in baud; `None`: as OctoPrint prefers.
+    /// The serial port's speed in baud; `None` for the preferred one.
     pub baudrate: Option<u32>,
 }
 
@@ -53,45 +52,44 @@ impl ConnectWith {
     }
 }
 
-/// A connector and what it needs to connect. Never shown: there are keys among it.
-struct Preferred {
+/// A connector and its parameters. Never logged: the parameters may contain keys.
+struct ConnectorChoice {
     connector: String,
     parameters: Map<String, Value>,
 }
 
 impl Rest {
-    /// How OctoPrint is connected to its printer.
+    /// Returns how OctoPrint is connected to its printer.
     ///
     /// # Errors
     /// [`RestError`].
     pub async fn printer_connection(&self) -> Result<PrinterConnection, RestError> {
-        let current = &self.ask_connection().await?["current"];
+        let current = &self.fetch_connection().await?["current"];
         Ok(PrinterConnection {
             connector: current["connector"].as_str().map(str::to_owned),
             temperature_offsets: current["capabilities"]["temperature_offsets"].as_bool(),
         })
     }
 
-    /// Connects OctoPrint to its printer: as OctoPrint prefers, or with what `with` names. Success
-    /// means that OctoPrint begins to.
+    /// Connects OctoPrint to its printer. Success means that OctoPrint has started to connect.
     ///
     /// # Errors
-    /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) where OctoPrint
-    /// prefers nothing and nothing is named, or where it is older than 2.0 and has no such connector;
-    /// status 400 where a newer one has none, and 412 where what it knows of the connector is not
-    /// enough to connect.
+    /// [`RestError`]; of the kind [`Argument`](super::error::RestErrorKind::Argument) if neither
+    /// OctoPrint nor `with` names a connector, or if OctoPrint is older than 2.0 and the connector is
+    /// not the serial one; status 400 if a newer one has no such connector, and 412 if OctoPrint
+    /// lacks parameters for it.
     pub async fn connect(&self, with: &ConnectWith) -> Result<(), RestError> {
-        let answer = self.ask_connection().await?;
-        // Older versions pay no heed to the header, and answer in their own shape.
+        let answer = self.fetch_connection().await?;
+        // Older versions ignore the header and answer in their own format.
         if answer["options"].get("preferredConnector").is_none() {
             return self.connect_serial(with).await;
         }
-        let Preferred { connector, parameters } = choose(&answer, with)?;
+        let ConnectorChoice { connector, parameters } = choose(&answer, with)?;
         let body = json!({
             "command": "connect", "connector": connector, "parameters": parameters,
         });
         let answer = self.exchange(&Method::POST, PATH, Some(&body), Some(API_VERSION)).await?;
-        success(without(answer, &parameters), PATH).map(drop)
+        success(redacted(answer, &parameters), PATH).map(drop)
     }
 
     /// Disconnects OctoPrint from its printer.
@@ -104,7 +102,7 @@ impl Rest {
 
     async fn connect_serial(&self, with: &ConnectWith) -> Result<(), RestError> {
         if with.connector.as_ref().is_some_and(|connector| connector != SERIAL) {
-            return Err(argument(
+            return Err(invalid_argument(
                 PATH,
                 "before OctoPrint 2.0 the serial connector is the only one",
             ));
@@ -114,36 +112,80 @@ impl Rest {
         self.post(PATH, &Value::Object(body)).await.map(drop)
     }
 
-    async fn ask_connection(&self) -> Result<Value, RestError> {
+    async fn fetch_connection(&self) -> Result<Value, RestError> {
         let answer = self.exchange(&Method::GET, PATH, None, Some(API_VERSION)).await?;
-        // An error of this shows no value: it takes any.
+        // Any JSON is accepted, so a parse error cannot contain a value.
         json_of(&success(answer, PATH)?, PATH)
     }
 }
 
-/// What to connect with, from the answer to `GET /api/connection`.
-fn choose(answer: &Value, with: &ConnectWith) -> Result<Preferred, RestError> {
+fn choose(answer: &Value, with: &ConnectWith) -> Result<ConnectorChoice, RestError> {
     let preferred = &answer["options"]["preferredConnector"];
     let name = preferred["connector"].as_str();
     let Some(connector) = with.connector.as_deref().or(name) else {
-        return Err(argument(PATH, "OctoPrint prefers no connector, and none is named"));
+        return Err(invalid_argument(PATH, "OctoPrint prefers no connector, and none is named"));
     };
     let known = (name == Some(connector)).then(|| preferred["parameters"].as_object()).flatten();
     let mut parameters = known.cloned().unwrap_or_default();
     parameters.extend(with.serial_parameters());
-    Ok(Preferred { connector: connector.to_owned(), parameters })
+    Ok(ConnectorChoice { connector: connector.to_owned(), parameters })
 }
 
-/// The answer; without its text where that has anything of the parameters in it.
-fn without(answer: Answer, parameters: &Map<String, Value>) -> Answer {
+/// Removes the body of an answer if it contains a parameter.
+fn redacted(answer: Answer, parameters: &Map<String, Value>) -> Answer {
     let mut texts = parameters.values().filter_map(Value::as_str);
-    let tells = |text: &str| {
+    let leaks = |text: &str| {
         let text = text.as_bytes();
-        text.len() > SHORT && answer.body.windows(text.len()).any(|window| window == text)
+        text.len() > MAX_PUBLIC && answer.body.windows(text.len()).any(|window| window == text)
     };
-    match texts.any(tells) {
+    match texts.any(leaks) {
         true => Answer { body: Bytes::new(), ..answer },
         false => answer,
+    }
+}
+
+/// The current job. A missing or malformed member does not affect the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobStatus {
+    /// OctoPrint's text for the printer's state, such as `Printing`.
+    pub state: Option<String>,
+    /// The printer's error, if any.
+    pub error: Option<String>,
+    /// The storage of the selected file.
+    pub origin: Option<String>,
+    /// The path of the selected file in its storage.
+    pub path: Option<String>,
+    /// The name of the selected file.
+    pub name: Option<String>,
+}
+
+impl JobStatus {
+    fn read(answer: &Value) -> Self {
+        let text =
+            |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let file = &answer["job"]["file"];
+        Self {
+            state: text(&answer["state"]),
+            error: text(&answer["error"]),
+            origin: text(&file["origin"]),
+            path: text(&file["path"]),
+            name: text(&file["name"]),
+        }
+    }
+
+    /// Whether a file is selected.
+    pub fn has_file(&self) -> bool {
+        self.path.is_some() || self.name.is_some()
+    }
+}
+
+impl Rest {
+    /// Returns the current job: the printer's state and the selected file.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn job_status(&self) -> Result<JobStatus, RestError> {
+        self.get_json("api/job").await.map(|answer: Value| JobStatus::read(&answer))
     }
 }
 
@@ -172,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_octoprint_prefers_is_what_it_is_told() {
+    fn the_preferred_connector_is_chosen_by_default() {
         let chosen = choose(&answer(), &ConnectWith::default()).unwrap();
         assert_eq!(chosen.connector, "serial");
         assert_eq!(Value::from(chosen.parameters), json!({"baudrate": 0, "port": "VIRTUAL"}));
@@ -185,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_that_is_named_has_its_own_parameters_and_no_others() {
+    fn a_named_connector_gets_only_its_own_parameters() {
         let with = ConnectWith {
             connector: Some("serial".to_owned()),
             port: Some("/dev/ttyUSB0".to_owned()),
@@ -197,7 +239,7 @@ mod tests {
             (chosen.connector.as_str(), Value::from(chosen.parameters)),
             ("serial", expected)
         );
-        // The preferred one keeps what is not named.
+        // Parameters that are not given come from the preferred connector.
         let with = ConnectWith { port: None, ..with };
         let chosen = choose(&answer(), &with).unwrap();
         let expected = json!({"port": "VIRTUAL", "baudrate": 115_200});
@@ -205,15 +247,31 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_has_a_key_in_it_is_not_told() {
-        let Preferred { parameters, .. } = choose(&moonraker(), &ConnectWith::default()).unwrap();
-        let told = |body: &'static str| {
+    fn an_answer_with_a_key_in_it_is_not_shown() {
+        let ConnectorChoice { parameters, .. } =
+            choose(&moonraker(), &ConnectWith::default()).unwrap();
+        let shown = |body: &'static str| {
             let (status, body) = (StatusCode::BAD_REQUEST, Bytes::from_static(body.as_bytes()));
             let answer = Answer { status, location: None, challenge: None, body };
-            success(without(answer, &parameters), PATH).unwrap_err().to_string()
+            success(redacted(answer, &parameters), PATH).unwrap_err().to_string()
         };
-        let text = told(r#"{"error":"MARKER-KEY is no key"}"#);
+        let text = shown(r#"{"error":"MARKER-KEY is no key"}"#);
         assert_eq!(text, "api/connection: Bad Request (400)");
-        assert!(told(r#"{"error":"unknown connector"}"#).contains("unknown connector"));
+        assert!(shown(r#"{"error":"unknown connector"}"#).contains("unknown connector"));
+    }
+
+    #[test]
+    fn each_member_is_read_by_itself() {
+        let status = JobStatus::read(&json!({
+            "job": {"file": {"name": "a.gcode", "path": "d/a.gcode", "origin": "local"}},
+            "state": "Printing", "error": "",
+        }));
+        assert_eq!(status.state.as_deref(), Some("Printing"));
+        assert_eq!((status.error.as_ref(), status.has_file()), (None, true));
+        assert_eq!(
+            JobStatus::read(&json!({"job": {"file": {"path": null}}, "state": 5})),
+            JobStatus::default()
+        );
+        assert!(!JobStatus::read(&json!([])).has_file());
     }
 }
