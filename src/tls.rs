@@ -1,4 +1,4 @@
-//! One rustls configuration a trust setting, for broker, REST and socket.
+//! TLS for broker, REST and socket: one rustls configuration per trust setting.
 
 mod verify;
 
@@ -14,13 +14,13 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::config::Tls;
 use verify::{AcceptAny, Trusting};
 
-/// Why a trust setting is no good.
+/// Why a trust setting cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read.
     #[error("cannot read {what} from {}", path.display())]
     Pem {
-        /// What it was to hold.
+        /// The expected content.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum TlsError {
     /// A file without a certificate.
     #[error("{} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// A certificate or key that rustls does not take.
+    /// A certificate or key that rustls refuses.
     #[error("{}", path.display())]
     Refused {
         /// The file.
@@ -38,7 +38,7 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// TLS is wanted, and there is nothing to trust.
+    /// TLS is wanted, but there is nothing to trust.
     #[error(
         "no trusted certificate found on this system, so no certificate can be verified; install ca-certificates or set ca_file"
     )]
@@ -46,23 +46,23 @@ pub enum TlsError {
     /// rustls itself.
     #[error("TLS cannot be set up")]
     SetUp(#[from] rustls::Error),
-    /// Who verifies certificates.
+    /// The verifier of certificates.
     #[error("TLS cannot be set up")]
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// Makes ring the provider of the whole program; libraries that build a client of their own find
-/// it. Without effect where one is installed.
+/// Makes ring the default provider, for libraries that build a client of their own. Has no effect if
+/// one is installed.
 pub fn install_provider() {
-    // An error means that a provider is there already.
+    // Fails if a provider is installed already.
     let _ = ring::default_provider().install_default();
 }
 
-/// The client configuration of one trust setting. `wanted`: the connection will speak TLS, so
-/// that there must be something to trust.
+/// Builds the client configuration for a trust setting. `wanted`: the connection will use TLS, so
+/// there must be something to trust.
 ///
 /// # Errors
-/// Where a file cannot be read or used, or nothing is left to trust.
+/// If a file cannot be read or used, or there is nothing to trust.
 pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -79,7 +79,7 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             return Err(TlsError::NoRoots);
         }
         if roots.is_empty() {
-            // Never used: the connection is plain. The verifier refuses whatever comes.
+            // Never used, since the connection is plain; this would refuse any certificate.
             builder.with_root_certificates(roots)
         } else {
             let verifier =
@@ -102,13 +102,13 @@ pub fn client_config(tls: &Tls, wanted: bool) -> Result<Arc<ClientConfig>, TlsEr
             _ => builder.with_no_client_auth(),
         };
     if !wanted {
-        // Nothing is ever resumed, and the room for it is 14 kB.
+        // Nothing is ever resumed; this saves 14 kB.
         config.resumption = Resumption::disabled();
     }
     Ok(Arc::new(config))
 }
 
-/// The system's roots, as far as they parse: one odd certificate is no reason to trust none.
+/// Loads the system's roots, skipping those that do not parse.
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -124,7 +124,7 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// Adds what is in `ca_file` to the roots, and returns it.
+/// Adds the certificates of `ca_file` to the roots, and returns them.
 fn add_private_ca(
     roots: &mut RootCertStore,
     path: &Path,

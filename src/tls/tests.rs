@@ -41,8 +41,8 @@ impl OpenSsl {
             .current_dir(self.0.path())
             .output()
             .expect("openssl is installed");
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {arguments}: {told}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {arguments}: {stderr}");
     }
 
     /// A self-signed certificate as `openssl req -x509` makes it, in `name.pem`, its key beside it.
@@ -53,8 +53,7 @@ impl OpenSsl {
     }
 }
 
-/// A server that is not rustls, for it must take certificates that rustls does not: `openssl
-/// s_server`, which answers HTTP.
+/// `openssl s_server`, which answers HTTP and accepts certificates that rustls refuses.
 struct Server {
     child: std::process::Child,
     port: u16,
@@ -89,7 +88,7 @@ impl Server {
         server
     }
 
-    /// Asks for its page as `host`, trusting as `tls` says.
+    /// Requests its page as `host`, with the trust of `tls`.
     async fn ask(&self, host: &str, tls: &Tls) -> Result<(), Cause> {
         let config = client_config(tls, true)?;
         let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
@@ -116,7 +115,7 @@ async fn a_certificate_that_is_one_of_ca_file_is_trusted_and_its_name_still_chec
     let ssl = OpenSsl::new();
     ssl.self_signed("usual", "rsa:2048", SAN);
     ssl.self_signed("other", "rsa:2048", SAN);
-    // Signed by a CA that nobody gave.
+    // Signed by a CA that is not given.
     ssl.self_signed("ca", "rsa:2048", "-addext basicConstraints=critical,CA:TRUE");
     ssl.run("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=leaf");
     fs::write(ssl.path("leaf.ext"), "subjectAltName=DNS:localhost\n").unwrap();
@@ -142,7 +141,7 @@ async fn a_certificate_that_is_one_of_ca_file_is_trusted_and_its_name_still_chec
 async fn the_error_names_every_fault_and_insecure_connects_all_the_same() {
     let ssl = OpenSsl::new();
     ssl.self_signed("nosan", "rsa:2048", "");
-    // What openssl signs a request with, and no extensions, is of version 1.
+    // openssl signs a request without extensions as version 1.
     ssl.run("req -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=localhost");
     ssl.run("x509 -req -in v1.csr -signkey v1.key -out v1.pem -days 30");
     let version = Command::new("openssl")
@@ -163,7 +162,7 @@ async fn the_error_names_every_fault_and_insecure_connects_all_the_same() {
 }
 
 #[test]
-fn a_clock_that_is_years_off_is_told_as_that() {
+fn a_clock_that_is_years_off_is_named() {
     let ssl = OpenSsl::new();
     ssl.self_signed("usual", "rsa:2048", SAN);
     let own = read_certificates(&ssl.path("usual.pem")).unwrap();
@@ -185,7 +184,7 @@ fn a_clock_that_is_years_off_is_told_as_that() {
     let late = verify("octopi.local", 200).unwrap_err().to_string();
     assert!(late.contains("it expired on 2") && late.contains("clock says 2169"), "{late}");
     assert!(late.contains("set the clock if that is wrong"), "{late}");
-    assert!(late.contains("not for octopi.local"), "both are told: {late}");
+    assert!(late.contains("not for octopi.local"), "both are named: {late}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Who is trusted: the CAs, certificates that the user gave by themselves, or everybody. What is
-//! wrong with a certificate is said in words.
+//! Verification of certificates: by CA, by the exact certificates of `ca_file`, or none at all. Errors
+//! explain what is wrong with a certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::timestamp;
 
-/// Trusts whom the CAs trust, and each certificate of `ca_file` itself, as curl and OpenSSL do. The
-/// usual self-signed certificate calls itself a CA, which webpki does not take for a server.
+/// Trusts certificates signed by the CAs, and each certificate of `ca_file` itself, as curl and OpenSSL
+/// do. Most self-signed certificates are marked as a CA, which webpki refuses for a server.
 #[derive(Debug)]
 pub(super) struct Trusting {
     by_ca: Arc<WebPkiServerVerifier>,
@@ -55,7 +55,7 @@ impl ServerCertVerifier for Trusting {
         if faults.is_empty() {
             return Err(error);
         }
-        // The only variant with a text of ours that it shows.
+        // The only variant that shows a custom text.
         Err(Error::General(format!("its certificate is refused: {}", listed(&faults))))
     }
 
@@ -82,10 +82,10 @@ impl ServerCertVerifier for Trusting {
     }
 }
 
-/// What is wrong with a certificate.
+/// A fault of a certificate.
 #[derive(Debug)]
 enum Fault {
-    /// webpki reads version 3 alone; older ones have no subjectAltName anyway.
+    /// webpki supports only version 3; older ones have no subjectAltName anyway.
     Version1,
     /// By this machine's clock.
     Expired {
@@ -98,7 +98,7 @@ enum Fault {
         from: UnixTime,
     },
     NobodyTrusted,
-    /// As when a certificate was made anew and `ca_file` has the old one.
+    /// For example, a certificate was renewed and `ca_file` has the old one.
     OtherKey,
     IsCa,
     NoAltName,
@@ -110,13 +110,13 @@ enum Fault {
 }
 
 impl Fault {
-    /// Whether it is no fault of a certificate that is trusted by itself.
+    /// Whether it does not matter for a certificate that is itself in `ca_file`.
     fn is_of_trust(&self) -> bool {
         matches!(self, Self::NobodyTrusted | Self::OtherKey | Self::IsCa | Self::Other(_))
     }
 }
 
-/// What the error of webpki, which stops at the first fault, means; `None` where it is the name.
+/// Translates the error of webpki, which stops at the first fault; `None` for a wrong name.
 fn chain_fault(error: &Error) -> Option<Fault> {
     let Error::InvalidCertificate(what) = error else { return Some(Fault::Other(error.clone())) };
     Some(match what {
@@ -141,8 +141,7 @@ fn chain_fault(error: &Error) -> Option<Fault> {
     })
 }
 
-/// What is wrong with the names that a certificate is for; `None` also where it cannot be read,
-/// which is another fault.
+/// Checks the names of a certificate; also `None` if it cannot be parsed, which is another fault.
 fn name_fault(certificate: &CertificateDer<'_>, wanted: &ServerName<'_>) -> Option<Fault> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     match verify_server_name(&parsed, wanted) {
@@ -205,10 +204,10 @@ fn listed(faults: &[Fault]) -> String {
     faults.join("; and ")
 }
 
-/// In seconds since 1970: the start of 2026, before which there was no such program.
+/// Start of 2026 in Unix seconds, before which this program did not exist.
 const FIRST_RELEASE: u64 = 1_767_225_600;
 
-/// What this machine's clock says, and what to do about it.
+/// Returns the time of this machine's clock, and what to do about it.
 fn clock(now: UnixTime) -> String {
     let says = format!("this machine's clock says {}", day(now));
     if now.as_secs() < FIRST_RELEASE {
@@ -218,16 +217,16 @@ fn clock(now: UnixTime) -> String {
     }
 }
 
-/// A time for people, to the second.
+/// Formats a time to the second.
 fn day(at: UnixTime) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs()));
     let text = time.and_then(timestamp::rfc3339);
     text.unwrap_or_else(|| format!("a day {} s after 1970", at.as_secs()))
 }
 
-/// `insecure = true`: any certificate will do, also one that cannot be read. Nor is the handshake's
-/// signature verified: whoever is on the way could sign with a certificate of their own, so that it
-/// would prove nothing, and old certificates would fail at it.
+/// `insecure = true`: accepts any certificate, even one that cannot be parsed. The handshake's
+/// signature is not verified either: it would prove nothing, since an attacker could sign with a
+/// certificate of their own, and old certificates would fail.
 #[derive(Debug)]
 pub(super) struct AcceptAny;
 
@@ -261,7 +260,7 @@ impl ServerCertVerifier for AcceptAny {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// All that a server's key may sign with; none is verified.
+    /// All schemes that a server may use; none is verified.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         use SignatureScheme as S;
         vec![

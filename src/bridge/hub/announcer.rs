@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::identity::{Identity, Owners, complaint};
 use crate::causes;
-use crate::homeassistant::{self, Components, Published, Settings};
+use crate::homeassistant::{self, Components, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
@@ -45,7 +45,7 @@ pub(crate) struct Devices {
     /// The ids of all printers that are configured, also of those that another bridge serves.
     pub configured: BTreeSet<String>,
     /// Where each printer, by its id, waits for what was published of it before the start.
-    pub printers: BTreeMap<String, oneshot::Sender<Published>>,
+    pub printers: BTreeMap<String, oneshot::Sender<PublishedDevice>>,
 }
 
 impl Announcer {
@@ -80,7 +80,7 @@ impl Announcer {
         }
     }
 
-    async fn announce(&self, devices: Devices, owners: &Owners, found: Vec<Published>) {
+    async fn announce(&self, devices: Devices, owners: &Owners, found: Vec<PublishedDevice>) {
         let Devices { settings, configured, printers } = devices;
         let twins: Vec<Twin> =
             found.iter().filter_map(|found| self.twin(&configured, owners, found)).collect();
@@ -102,7 +102,7 @@ impl Announcer {
             let _ = printer.send(published.remove(&id).unwrap_or_default());
         }
         self.tell_twins(twins).await;
-        for (id, Published { identity, .. }) in published {
+        for (id, PublishedDevice { identity, .. }) in published {
             // One that moved to another bridge is that one's to publish.
             if configured.contains(&id) {
                 continue;
@@ -125,7 +125,7 @@ impl Announcer {
         &self,
         configured: &BTreeSet<String>,
         owners: &Owners,
-        found: &Published,
+        found: &PublishedDevice,
     ) -> Option<Twin> {
         let printer = found.printer.clone().filter(|id| configured.contains(id))?;
         let rest = found.bridge_state.strip_prefix(self.base.as_str());

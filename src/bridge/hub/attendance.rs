@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::presence::{LifeSign, Presence, PresenceRecord};
 use crate::config;
-use crate::mqtt::{Attendance, Incoming, Subscribed, Verdict};
+use crate::mqtt::{Attendance, AttendanceStatus, Incoming, Subscribed};
 use crate::store::{BRIDGE, Known, Store};
 
 const PRESENCE: &str = "home_assistant";
@@ -86,7 +86,7 @@ impl Attendance for HomeAssistantAttendance {
         self.presence.announced(now);
     }
 
-    fn verdict(&mut self, now: Instant) -> Verdict {
+    fn status(&mut self, now: Instant) -> AttendanceStatus {
         let before = self.presence.word();
         let verdict = self.presence.verdict(now);
         self.persist();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::mqtt::{Subscribed, Verdict};
+use crate::mqtt::{AttendanceStatus, Subscribed};
 
 /// How long a Home Assistant is awaited whose birth may have been missed.
 const PERHAPS: Duration = Duration::from_secs(2 * 60);
@@ -226,7 +226,7 @@ impl Presence {
     }
 
     /// Whether print events may go out, and what is to be done.
-    pub(crate) fn verdict(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn verdict(&mut self, now: Instant) -> AttendanceStatus {
         self.expire(now);
         let mut republish = false;
         if let Phase::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state
@@ -248,7 +248,7 @@ impl Presence {
             }),
         };
         let due = [due, self.republish_at].into_iter().flatten().min();
-        Verdict { present: self.state == Phase::Open, republish, due }
+        AttendanceStatus { present: self.state == Phase::Open, republish, due }
     }
 }
 

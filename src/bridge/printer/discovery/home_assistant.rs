@@ -11,7 +11,7 @@ use crate::bridge::printer::snapshot::{Snapshot, StateChange, StateTopic};
 use crate::clock;
 use crate::config;
 use crate::heater::Heater;
-use crate::homeassistant::{Groups, PrinterDevice, Profile, Published, Settings};
+use crate::homeassistant::{Groups, PrinterDevice, Profile, PublishedDevice, Settings};
 use crate::mqtt::Publication;
 use crate::octoprint::Message;
 use crate::store::{Known, Store};
@@ -31,7 +31,7 @@ pub struct HomeAssistant {
     printer: Arc<str>,
     kept: Profile,
     /// Yields what was published before the start, once.
-    read_back: Option<oneshot::Receiver<Published>>,
+    read_back: Option<oneshot::Receiver<PublishedDevice>>,
     clears: Vec<(Instant, StateChange)>,
     /// The known heaters that Home Assistant was told of.
     announced: Vec<Heater>,
@@ -45,7 +45,7 @@ impl HomeAssistant {
         topics: PrinterTopics,
         printer: &config::Printer,
         (store, known): (Store, &Known),
-        read_back: oneshot::Receiver<Published>,
+        read_back: oneshot::Receiver<PublishedDevice>,
     ) -> Self {
         let profile: Option<Profile> = known.get(&printer.id, PROFILE);
         let kept = profile.clone().unwrap_or_default();
@@ -76,7 +76,7 @@ impl HomeAssistant {
     pub async fn read_back(&mut self) -> Vec<Heater> {
         let Some(read_back) = &mut self.read_back else { return std::future::pending().await };
         // The other end is gone only when the bridge stops.
-        let Published { components, heaters, .. } = read_back.await.unwrap_or_default();
+        let PublishedDevice { components, heaters, .. } = read_back.await.unwrap_or_default();
         self.read_back = None;
         self.discovery.read_back(components);
         heaters
