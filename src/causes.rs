@@ -11,7 +11,8 @@ use crate::names::NameError;
 /// A cause of any kind.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// Formats an error and its causes as `what: why: why`, without causes that are already in the text.
+/// Formats an error and its causes as `what: why: why`, without causes that are already in the
+/// text.
 pub fn text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in chain(error).skip(1) {
@@ -23,7 +24,6 @@ pub fn text(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Iterates over an error, its cause, the cause of that, and so on.
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -50,7 +50,6 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     Some(wrapped)
 }
 
-/// A failed TLS handshake.
 #[derive(Debug)]
 pub(crate) struct TlsFault(pub(crate) io::Error);
 

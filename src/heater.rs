@@ -51,8 +51,8 @@ impl Heater {
         Self::is_name(name).then(|| Self(name.into()))
     }
 
-    /// Whether this can be a heater's name: OctoPrint's `temps` also has a `time`, and Python's `None`
-    /// becomes the name `null`.
+    /// Whether this can be a heater's name: OctoPrint's `temps` also has a `time`, and Python's
+    /// `None` becomes the name `null`.
     pub fn is_name(name: &str) -> bool {
         !matches!(name, "time" | "null" | "")
     }

@@ -205,7 +205,6 @@ impl Collector for Bridge {
     }
 }
 
-/// A metric without labels.
 trait OneMetric {
     fn kind(&self) -> MetricType;
     fn encode_as(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error>;

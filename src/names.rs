@@ -1,6 +1,6 @@
-//! Resolves host names, for OctoPrint and the broker. DNS is asked first; a name in `.local` that it
-//! does not know is resolved by multicast (mDNS), which the resolvers of containers and small images
-//! do not support.
+//! Resolves host names, for OctoPrint and the broker. DNS is asked first; a name in `.local` that
+//! it does not know is resolved by multicast (mDNS), which the resolvers of containers and small
+//! images do not support.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
@@ -60,7 +60,6 @@ pub struct NameError {
     why: NoMulticast,
 }
 
-/// Why multicast failed.
 #[derive(Debug, thiserror::Error)]
 enum NoMulticast {
     #[error("it cannot be asked for by multicast ({0})")]
@@ -122,7 +121,6 @@ impl Drop for Daemon {
     }
 }
 
-/// [`resolve`] for HTTP clients.
 #[derive(Debug)]
 pub(crate) struct Names;
 

@@ -32,7 +32,8 @@ struct ReceiptState {
 }
 
 impl Receipt {
-    /// Creates a receipt for cause number `serial`, received at `started`, that reports to `settled`.
+    /// Creates a receipt for cause number `serial`, received at `started`, that reports to
+    /// `settled`.
     pub fn new(serial: u64, started: Instant, settled: mpsc::UnboundedSender<Settled>) -> Self {
         let (took, spoilt) = (AtomicU64::new(0), AtomicBool::new(false));
         Self(Arc::new(ReceiptState { serial, started, took, spoilt, settled }))

@@ -17,15 +17,15 @@ impl Shard {
         winner == Some(self.index)
     }
 
-    /// Returns the suffix of this bridge's client id and topics; empty for the first bridge, as for a
-    /// single one.
+    /// Returns the suffix of this bridge's client id and topics; empty for the first bridge, as for
+    /// a single one.
     pub fn suffix(self) -> String {
         if self.index == 0 { String::new() } else { format!("-{}", self.index) }
     }
 }
 
-/// 64-bit FNV-1a, finished with MurmurHash3's mixing steps. Must be the same on every platform and in
-/// every version, so that no printer is served twice during an upgrade.
+/// 64-bit FNV-1a, finished with MurmurHash3's mixing steps. Must be the same on every platform and
+/// in every version, so that no printer is served twice during an upgrade.
 fn weight(id: &str, index: u32) -> u64 {
     let bytes = id.bytes().chain([0]).chain(index.to_le_bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -7,8 +7,8 @@ use serde::Serializer;
 /// Start of the year 10000 in Unix seconds: RFC 3339 has four digits for the year.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// Formats as RFC 3339 in UTC, in whole seconds; `None` before 1970 and from the year 10000 on, where
-/// the formatter would panic.
+/// Formats as RFC 3339 in UTC, in whole seconds; `None` before 1970 and from the year 10000 on,
+/// where the formatter would panic.
 pub fn rfc3339(at: SystemTime) -> Option<String> {
     let seconds = at.duration_since(UNIX_EPOCH).ok()?.as_secs();
     (seconds < YEAR_10000).then(|| humantime::format_rfc3339_seconds(at).to_string())

@@ -51,8 +51,8 @@ pub enum TlsError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// Makes ring the default provider, for libraries that build a client of their own. Has no effect if
-/// one is installed.
+/// Makes ring the default provider, for libraries that build a client of their own. Has no effect
+/// if one is installed.
 pub fn install_provider() {
     // Fails if a provider is installed already.
     let _ = ring::default_provider().install_default();

@@ -1,7 +1,7 @@
 //! Valid MQTT topics (pure).
 //!
-//! A broker ends the connection at an invalid topic, and the message would be sent again first on the
-//! next one. So a [`Topic`] is checked when it is made, and nowhere else.
+//! A broker ends the connection at an invalid topic, and the message would be sent again first on
+//! the next one. So a [`Topic`] is checked when it is made, and nowhere else.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -45,8 +45,8 @@ impl BridgeTopics {
         format!("{base}/+/state")
     }
 
-    /// Topic on which a bridge below `base` publishes markers to itself, to learn when the broker has
-    /// sent all earlier messages.
+    /// Topic on which a bridge below `base` publishes markers to itself, to learn when the broker
+    /// has sent all earlier messages.
     pub fn marker(base: &str) -> Topic {
         Topic::from(format!("{base}/bridge/marker"))
     }

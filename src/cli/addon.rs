@@ -87,8 +87,8 @@ pub async fn load() -> Result<Loaded, AddonError> {
     Ok(config::load_text(&path, &text, environment)?)
 }
 
-/// Converts the options to the structure of the configuration file: printers by id, the log level in
-/// its table; everything else has the same name.
+/// Converts the options to the structure of the configuration file: printers by id, the log level
+/// in its table; everything else has the same name.
 fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
     drop_nulls(&mut options);
     let mut printers = Map::new();
@@ -123,7 +123,6 @@ fn drop_nulls(object: &mut Map<String, Value>) {
     }
 }
 
-/// The supervisor's data about its broker.
 #[derive(Deserialize)]
 struct Service {
     host: String,

@@ -30,7 +30,8 @@ pub struct AuthorizeArguments {
     /// The printer of the configuration whose address, TLS and headers are used instead
     #[arg(long, value_name = "ID", conflicts_with_all = ["url", "ca_file", "insecure"])]
     printer: Option<String>,
-    /// An extra request header, "Name: value", for a proxy that wants it; may be given several times
+    /// An extra request header, "Name: value", for a proxy that wants it; may be given several
+    /// times
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
     /// Write the key to FILE, which only you can read, instead of printing it
@@ -82,8 +83,8 @@ pub(super) fn command(
     Ok(())
 }
 
-/// Returns how to reach OctoPrint, from the configuration or the arguments. Both may hold secrets, so
-/// errors do not show them.
+/// Returns how to reach OctoPrint, from the configuration or the arguments. Both may hold secrets,
+/// so errors do not show them.
 fn access(arguments: &AuthorizeArguments, file: Option<&Path>) -> Result<Access, CommandFailure> {
     let AuthorizeArguments { url, printer, header, ca_file, insecure, .. } = arguments;
     let wrong = |what: &str| CommandFailure::Configuration(what.into());
@@ -180,8 +181,9 @@ pub async fn run(asking: &Asking, instruct: impl Fn(&str)) -> Result<Secret, Aut
     Err(AuthorizeError::TimedOut(asking.timeout))
 }
 
-/// A file for a key that only its owner can read. A draft is opened before the user is asked, so that
-/// no click is wasted, and replaces the file, perhaps with an older key, only once the key is granted.
+/// A file for a key that only its owner can read. A draft is opened before the user is asked, so
+/// that no click is wasted, and replaces the file, perhaps with an older key, only once the key is
+/// granted.
 #[derive(Debug)]
 pub struct KeyFile {
     path: PathBuf,

@@ -8,7 +8,6 @@ use reqwest::StatusCode;
 use super::subcommand::{CommandFailure, Unanswered, block_on, http_get};
 use crate::config::Config;
 
-/// Timeout for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn command(config: &Config) -> Result<(), CommandFailure> {

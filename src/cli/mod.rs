@@ -97,7 +97,6 @@ fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
     }
 }
 
-/// Runs the simulated OctoPrint alone.
 #[cfg(feature = "simulator")]
 fn simulate(listen: std::net::SocketAddr, api_key: String) -> Result<(), CommandFailure> {
     use crate::simulator::{Simulator, SimulatorOptions};

@@ -38,8 +38,9 @@ pub(super) fn command(loaded: Loaded) -> Result<(), CommandFailure> {
 /// five seconds at most.
 ///
 /// # Errors
-/// If the address of `[http]` is taken, TLS or a socket cannot be set up, or a task that all printers
-/// need failed; `offline` is published then, too. An unreachable broker or OctoPrint is not an error.
+/// If the address of `[http]` is taken, TLS or a socket cannot be set up, or a task that all
+/// printers need failed; `offline` is published then, too. An unreachable broker or OctoPrint is
+/// not an error.
 pub async fn bridge(
     config: Config,
     set_log_level: SetLogLevel,

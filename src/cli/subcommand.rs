@@ -26,7 +26,6 @@ pub enum CommandFailure {
     Printed,
 }
 
-/// A failure with its cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 struct FailedAt {
@@ -35,12 +34,10 @@ struct FailedAt {
 }
 
 impl CommandFailure {
-    /// A failure of `what`, caused by `source`.
     pub(super) fn at(what: impl Into<String>, source: impl Into<Cause>) -> Self {
         Self::Other(FailedAt { what: what.into(), source: source.into() }.into())
     }
 
-    /// A failure that is only a text.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Other(text.into().into())
     }
@@ -63,8 +60,8 @@ impl<E: Error + 'static> From<E> for CommandFailure {
 pub(super) fn block_on<T>(
     future: impl Future<Output = Result<T, CommandFailure>>,
 ) -> Result<T, CommandFailure> {
-    // One thread: a message takes microseconds, a thousand printers use a sixth of a core, and threads
-    // that wake each other would cost more than they gain.
+    // One thread: a message takes microseconds, a thousand printers use a sixth of a core, and
+    // threads that wake each other would cost more than they gain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(future);
     // A blocking name lookup that hangs must not delay the end.
@@ -118,8 +115,8 @@ impl From<reqwest::Error> for Unanswered {
     }
 }
 
-/// Gets a plain HTTP `url` within the host, of the bridge itself or of a supervisor, with an optional
-/// bearer token. Ignores the environment's proxy.
+/// Gets a plain HTTP `url` within the host, of the bridge itself or of a supervisor, with an
+/// optional bearer token. Ignores the environment's proxy.
 ///
 /// # Errors
 /// [`Unanswered`] if there is no answer.

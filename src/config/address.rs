@@ -49,13 +49,11 @@ fn basic(url: &Url) -> Option<Secret> {
     Some(Secret::new(format!("Basic {}", STANDARD.encode(login))))
 }
 
-/// The address of a broker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BrokerAddress {
     /// IPv6 without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// TLS.
     pub(super) secure: bool,
     /// Path and query for WebSocket; `None` for plain MQTT.
     pub(super) websocket: Option<String>,

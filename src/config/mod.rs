@@ -59,8 +59,8 @@ pub fn load(
     }
 }
 
-/// Reads how to reach the OctoPrint of the printer `id`, which need not have a key yet, with warnings
-/// for the user. Ignores the rest of the configuration.
+/// Reads how to reach the OctoPrint of the printer `id`, which need not have a key yet, with
+/// warnings for the user. Ignores the rest of the configuration.
 ///
 /// # Errors
 /// All mistakes in what is read, together.

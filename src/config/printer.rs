@@ -36,7 +36,6 @@ const AUTHORIZATION: &str = "authorization";
 /// Default timeouts in seconds, as documented by OctoPrint.
 const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
 
-/// Reads all printers of file and environment, sorted by id.
 pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Printer> {
     let section = root.section("printers");
     let mut ids = section.file_keys();

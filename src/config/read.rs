@@ -12,8 +12,8 @@ use crate::shard::Shard;
 use crate::topic::is_carried;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Smallest `mqtt.max_packet_size`, in bytes. Discovery messages are larger and are then skipped with
-/// an error in the log; brokers with such a limit accept no larger ones either.
+/// Smallest `mqtt.max_packet_size`, in bytes. Discovery messages are larger and are then skipped
+/// with an error in the log; brokers with such a limit accept no larger ones either.
 const MIN_PACKET: usize = 1_000;
 /// Largest `mqtt.max_packet_size`, in bytes: MQTT has no larger packets.
 const MAX_PACKET: usize = 268_435_455;
@@ -250,7 +250,6 @@ fn check_octoprint_mqtt_topics(root: &Section<'_>, printers: &[Printer], base: &
     }
 }
 
-/// Returns the bridge's own topics that overlap with `prefix`.
 fn own_topic(prefix: &str, printers: &[Printer], base: &str) -> Option<String> {
     let below = prefix.strip_prefix(base)?.strip_prefix('/')?;
     let first = below.split('/').next().unwrap_or_default();

@@ -8,12 +8,10 @@ use ::config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
 use crate::ordered;
 
-/// Prefix of the variables.
 const PREFIX: &str = "OCTOPRINT2MQTT";
 /// Variable with the path of the file, which is not a key of the configuration.
 pub(super) const FILE_VARIABLE: &str = "OCTOPRINT2MQTT_CONFIG";
 
-/// Whether the environment defines any printer.
 pub(super) fn names_printers(environment: &[(String, String)]) -> bool {
     let start = format!("{PREFIX}__PRINTERS__");
     environment.iter().any(|(name, value)| name.starts_with(&start) && !value.is_empty())
@@ -82,7 +80,6 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Reads both; `file` is the file's name and its text.
     pub(super) fn new(
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -133,7 +130,6 @@ impl Sources {
             .collect()
     }
 
-    /// Returns the mistakes so far.
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         self.mistakes.into_inner()
     }
@@ -181,7 +177,6 @@ fn variables(
     }))
 }
 
-/// A table of the configuration, in both sources.
 #[derive(Debug, Clone)]
 pub(super) struct Section<'s> {
     pub(super) sources: &'s Sources,
@@ -193,7 +188,6 @@ pub(super) struct Section<'s> {
 }
 
 impl<'s> Section<'s> {
-    /// Returns the key with its path.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
@@ -319,7 +313,6 @@ fn without_login(text: &str) -> String {
     format!("{scheme}***@{rest}")
 }
 
-/// Returns the type of a value, for secrets.
 pub(super) fn shown_type(value: &Value) -> &'static str {
     match &value.kind {
         ValueKind::Nil => "nothing",

@@ -35,7 +35,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the bridge's level in its topics: `bridge`, or `bridge-<index>` for an index above 0.
+    /// Returns the bridge's level in its topics: `bridge`, or `bridge-<index>` for an index above
+    /// 0.
     pub fn bridge_name(&self) -> String {
         format!("bridge{}", self.shard.map(Shard::suffix).unwrap_or_default())
     }
@@ -256,7 +257,6 @@ impl Filter {
         (!self.all && self.excluded.is_empty()).then_some(&self.names[..])
     }
 
-    /// Returns the entries as the user may write them.
     fn entries(&self) -> Vec<String> {
         let all = self.all.then(|| "*".to_owned());
         let excluded = self.excluded.iter().map(|name| format!("!{name}"));
@@ -279,8 +279,8 @@ fn tls(tls: &Tls) -> Value {
 }
 
 impl Config {
-    /// Returns the effective configuration in the structure of the file, without secrets and without
-    /// the values of headers.
+    /// Returns the effective configuration in the structure of the file, without secrets and
+    /// without the values of headers.
     pub fn without_secrets(&self) -> Value {
         let named = |printer: &Printer| (printer.id.clone(), printer.without_secrets());
         let printers: Map<String, Value> = ordered::map(self.printers.iter().map(named));

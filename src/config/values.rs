@@ -149,7 +149,6 @@ impl Section<'_> {
         })
     }
 
-    /// Reads the path of a readable file.
     pub(super) fn file(&self, key: &str) -> Option<PathBuf> {
         let found = self.get(key)?;
         let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
@@ -164,8 +163,8 @@ impl Section<'_> {
         Some(PathBuf::from(path))
     }
 
-    /// Reads a secret from `key`, or from the file at `<key>_file`. Both in one source are a mistake;
-    /// the environment overrides the file.
+    /// Reads a secret from `key`, or from the file at `<key>_file`. Both in one source are a
+    /// mistake; the environment overrides the file.
     pub(super) fn secret(&self, key: &str, warnings: &mut Vec<String>) -> Option<Secret> {
         let twin = format!("{key}_file");
         let of_environment = (self.of_environment(key), self.of_environment(&twin));
@@ -245,8 +244,8 @@ impl Section<'_> {
     }
 }
 
-/// Returns a warning if a secret is wrapped in white space, or in quotes, which Docker keeps in some
-/// forms of `KEY="value"`.
+/// Returns a warning if a secret is wrapped in white space, or in quotes, which Docker keeps in
+/// some forms of `KEY="value"`.
 pub(super) fn wrapped(source: &str, key: &str, secret: &str) -> Option<String> {
     let (first, last) = (secret.chars().next()?, secret.chars().next_back()?);
     let quoted = secret.len() > 1 && first == last && matches!(first, '"' | '\'');
@@ -271,8 +270,8 @@ fn read_secret(path: &Path) -> std::io::Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Returns a warning if others on the machine can read the file. Docker's secrets are exempt: Docker
-/// sets their mode, and everyone in the container may read them anyway.
+/// Returns a warning if others on the machine can read the file. Docker's secrets are exempt:
+/// Docker sets their mode, and everyone in the container may read them anyway.
 fn open_to_others(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode();

@@ -7,7 +7,6 @@ use super::device::{PrinterDevice, Settings};
 use crate::heater::{Heater, HeaterKind};
 use crate::topics::PrinterTopics;
 
-/// Builder of a component.
 pub(super) struct Component {
     key: String,
     platform: &'static str,
@@ -26,7 +25,6 @@ impl Component {
         Self { key: key.into(), platform, members: Map::new() }
     }
 
-    /// Adds a member.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
@@ -41,7 +39,6 @@ impl Component {
         self.with("state_topic", topic).with("value_template", format!("{{{{ {template} }}}}"))
     }
 
-    /// Sets the topic of commands.
     pub(super) fn command(self, topic: impl AsRef<str>) -> Self {
         self.with("command_topic", topic.as_ref())
     }
@@ -60,7 +57,6 @@ impl Component {
         self.with("entity_category", "config")
     }
 
-    /// Returns its key, its platform and its JSON.
     pub(super) fn finish(self, device: &str) -> (String, String, Value) {
         let Self { key, platform, mut members } = self;
         members.insert("platform".to_owned(), json!(platform));
@@ -73,7 +69,6 @@ impl Component {
     }
 }
 
-/// What the entities of a printer depend on.
 pub(super) struct EntityContext<'a> {
     pub(super) settings: &'a Settings,
     pub(super) topics: &'a PrinterTopics,
@@ -106,7 +101,6 @@ impl EntityContext<'_> {
         profile.heaters.iter().filter_map(|heater| Some((heater, limits.of(heater)?)))
     }
 
-    /// Returns a heater's name for people.
     pub(super) fn heater_name(&self, heater: &Heater) -> String {
         let is_tool = |heater: &&Heater| matches!(heater.kind(), HeaterKind::Tool(_));
         match heater.kind() {

@@ -48,8 +48,8 @@ pub(super) fn components(context: &EntityContext<'_>) -> Vec<Component> {
     components
 }
 
-/// Returns a template for a target. Omits a target that was set in OctoPrint above the bridge's limit,
-/// which Home Assistant would refuse with a line in its log.
+/// Returns a template for a target. Omits a target that was set in OctoPrint above the bridge's
+/// limit, which Home Assistant would refuse with a line in its log.
 fn target(limit: &Value) -> String {
     format!(
         "value_json.target if value_json.target is number and value_json.target <= {limit} else none"
@@ -188,7 +188,6 @@ fn file(context: &EntityContext<'_>) -> Component {
     }
 }
 
-/// Condition for a connected printer.
 const CONNECTED: &str = "state not in ['offline', 'connecting', 'error', 'unknown']";
 
 fn buttons(context: &EntityContext<'_>) -> Vec<Component> {

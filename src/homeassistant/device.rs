@@ -58,7 +58,8 @@ pub struct Profile {
     pub octoprint_version: Option<String>,
     /// `tool0`, `bed`, `chamber`, and anything else that reports a temperature.
     pub heaters: Vec<Heater>,
-    /// Paths of the files, such as `local/part.gcode`; `None` if unknown or more than [`MOST_FILES`].
+    /// Paths of the files, such as `local/part.gcode`; `None` if unknown or more than
+    /// [`MOST_FILES`].
     pub files: Option<Vec<String>>,
     /// Those of `restart`, `reboot` and `shutdown` that OctoPrint supports.
     pub system_commands: Vec<String>,

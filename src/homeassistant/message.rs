@@ -14,8 +14,8 @@ use crate::topics::Topic;
 
 /// Name of the origin, as shown by Home Assistant.
 pub(super) const ORIGIN: &str = "octoprint2mqtt";
-/// Key of the bridge's identity in the first component. Home Assistant ignores unknown keys there, but
-/// rejects the whole message for one at the root, in the device or in the origin.
+/// Key of the bridge's identity in the first component. Home Assistant ignores unknown keys there,
+/// but rejects the whole message for one at the root, in the device or in the origin.
 pub(super) const IDENTITY: &str = "octoprint2mqtt";
 
 /// Returns the topic of a printer's discovery message.
@@ -52,8 +52,8 @@ pub(super) fn bridge_identifier(settings: &Settings) -> String {
     }
 }
 
-/// A discovery message as JSON. Components are kept as text: a hundred of them as values would take as
-/// much memory as a printer needs for everything else.
+/// A discovery message as JSON. Components are kept as text: a hundred of them as values would take
+/// as much memory as a printer needs for everything else.
 #[derive(Serialize)]
 struct DevicePayload {
     #[serde(skip_serializing_if = "Option::is_none")]

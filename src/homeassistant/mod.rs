@@ -1,10 +1,10 @@
 //! Home Assistant's device discovery: tables of entities, one message per device (pure).
 //!
-//! Each printer is a device with one retained message, and so is the bridge, which must be published
-//! first: Home Assistant creates a nameless stub for a parent it does not know.
+//! Each printer is a device with one retained message, and so is the bridge, which must be
+//! published first: Home Assistant creates a nameless stub for a parent it does not know.
 //!
-//! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not contain the base topic, so printers
-//! of two bridges that share one Home Assistant need different ids.
+//! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not contain the base topic, so
+//! printers of two bridges that share one Home Assistant need different ids.
 
 mod component;
 mod controls;
@@ -39,8 +39,8 @@ pub fn bridge(settings: &Settings, gone: &Components) -> DiscoveryMessage {
     message(settings, bridge_topic(settings), &identifier, device, None, components, gone)
 }
 
-/// Returns the message of a printer's device. `gone`: the components of earlier messages; those that
-/// no longer exist are marked as removed, since omitting them would not remove them.
+/// Returns the message of a printer's device. `gone`: the components of earlier messages; those
+/// that no longer exist are marked as removed, since omitting them would not remove them.
 pub fn printer(
     settings: &Settings,
     topics: &PrinterTopics,
@@ -74,7 +74,8 @@ pub fn printer(
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)
 }
 
-/// Entities of the bridge. The device has no availability, so that its sensor can show Disconnected.
+/// Entities of the bridge. The device has no availability, so that its sensor can show
+/// Disconnected.
 fn bridge_components(settings: &Settings) -> Vec<Component> {
     let topics = &settings.topics;
     let sensor = |key: &str, name: &str, icon: &str, topic: &str, template: &str| {

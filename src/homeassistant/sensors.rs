@@ -26,8 +26,8 @@ const STATES: &[&str] = &[
 const SOCKET_STATES: &[&str] =
     &["disconnected", "connecting", "authenticating", "connected", "waiting", "failed"];
 
-/// Template for the members of an object, each cut if it is long: Home Assistant stores no attributes
-/// above 16 KiB. The measured text has escapes, so it is no shorter than what is stored.
+/// Template for the members of an object, each cut if it is long: Home Assistant stores no
+/// attributes above 16 KiB. The measured text has escapes, so it is no shorter than what is stored.
 const SHORT: &str = "{% set short = namespace(all={}) %}{% for name, value in value_json.items() %}{% set text = value | tojson %}{% set short.all = dict(short.all, **{name: value if text | length <= 2000 else text[:2000] ~ '…'}) %}{% endfor %}{{ short.all | tojson }}";
 
 pub(super) fn components(context: &EntityContext<'_>) -> Vec<Component> {
@@ -255,8 +255,8 @@ fn binary(context: &EntityContext<'_>) -> Vec<Component> {
     ]
 }
 
-/// The event types of `B/P/print`, with subtype and type as the automation editor shows them, such as
-/// `"Print" finished`.
+/// The event types of `B/P/print`, with subtype and type as the automation editor shows them, such
+/// as `"Print" finished`.
 const EVENTS: &[(&str, &str, &str)] = &[
     ("print_started", "Print", "started"),
     ("print_done", "Print", "finished"),

@@ -65,8 +65,8 @@ pub enum Worth {
 }
 
 /// Who must be there to hear an event. A subscriber with a clean session misses what is delivered
-/// before it is back, so events wait for their audience. Each one includes those before it: an event
-/// that waits for Home Assistant waits for subscribers too.
+/// before it is back, so events wait for their audience. Each one includes those before it: an
+/// event that waits for Home Assistant waits for subscribers too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Audience {

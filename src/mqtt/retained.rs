@@ -30,7 +30,6 @@ use crate::topics::Topic;
 const MAX_INCOMING: usize = 64 * 1024 * 1024;
 /// Number of packet ids: more than are in flight at a time.
 const PACKET_IDS: u16 = 256;
-/// Timeout for one answer of the broker.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two markers: time for a broker that sends retained messages a little later.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +41,6 @@ const REPEAT: Duration = Duration::from_secs(1);
 const MUTE: u64 = 10;
 /// Silence after which the broker is taken to be gone.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Timeout for the whole reading.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reads the retained messages of `filters`. `marker` is a topic that this user may write and read.
@@ -84,7 +82,6 @@ pub async fn clear(options: &Options, topics: &[Topic]) -> Result<(), Lost> {
     Ok(())
 }
 
-/// Returns options for a client that disturbs no running bridge.
 fn short_lived(options: &Options) -> Options {
     let client_id = format!("{}-{:08x}", options.client_id, fastrand::u32(..));
     Options {
@@ -100,7 +97,6 @@ async fn within<T>(answer: impl Future<Output = Result<T, Lost>>) -> Result<T, L
     tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(Lost::TimedOut))
 }
 
-/// Payload of a marker.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker<'a> {
     /// The client that published it: others publish markers, too.
@@ -141,12 +137,9 @@ async fn read(
 
 struct RetainedReader<'a> {
     connection: &'a mut Connection,
-    /// Topic of the markers.
     topic: &'a Topic,
     client_id: &'a str,
-    /// Markers published.
     sent: u64,
-    /// Markers acknowledged.
     acknowledged: u64,
     /// Number of the last marker that came back.
     returned: u64,

@@ -42,7 +42,6 @@ pub enum OpenError {
 /// Values by key; `None` removes the entry.
 pub(super) type PendingChanges = BTreeMap<Key, Option<Bytes>>;
 
-/// Key of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     /// Everything of a printer: first in order, so that later entries stay.
@@ -111,7 +110,6 @@ fn encode(event: &StoredEvent) -> Option<Bytes> {
     Some(bytes.into())
 }
 
-/// Why a stored event is skipped.
 #[derive(Debug, thiserror::Error)]
 enum StoredEventError {
     #[error("it has no head")]
@@ -135,7 +133,6 @@ fn decode(bytes: &[u8]) -> Result<StoredEvent, StoredEventError> {
     })
 }
 
-/// The open file.
 pub(super) struct Database {
     inner: Option<redb::Database>,
 }
@@ -152,12 +149,12 @@ impl Drop for Database {
 }
 
 impl Database {
-    /// Whether there is a database in `dir`.
     pub(super) fn is_in(dir: &Path) -> bool {
         dir.join(FILE).is_file()
     }
 
-    /// Opens and reads the database in `dir`. A damaged one is set aside, and its new path returned.
+    /// Opens and reads the database in `dir`. A damaged one is set aside, and its new path
+    /// returned.
     pub(super) fn open(dir: &Path) -> Result<(Self, Known, Option<PathBuf>), OpenError> {
         let path = dir.join(FILE);
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
@@ -216,7 +213,6 @@ impl Database {
     }
 }
 
-/// Returns the names of the values of `printer`.
 fn value_names(
     values: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     printer: &str,
@@ -232,7 +228,6 @@ fn value_names(
     Ok(value_names)
 }
 
-/// Returns the sequence numbers of the events of `printer`.
 fn sequences(
     events: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     printer: &str,
@@ -248,7 +243,6 @@ fn sequences(
     Ok(sequences)
 }
 
-/// Why a file could not be read.
 enum Damage {
     /// It is damaged.
     Is(redb::Error),
@@ -274,8 +268,8 @@ fn read(path: &Path) -> Result<(redb::Database, Known), Damage> {
     })
 }
 
-/// Whether an error is about the file's content rather than the disk: redb found a wrong header or a
-/// truncated file.
+/// Whether an error is about the file's content rather than the disk: redb found a wrong header or
+/// a truncated file.
 fn of_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

@@ -1,7 +1,7 @@
 //! Everything that survives a restart: a small database in `data_dir`.
 //!
-//! Nobody waits for the disk. Changes are collected and written at most once a second, in a thread of
-//! its own; each [`Store::write`] is atomic. A power cut or `kill -9` may cost the last second.
+//! Nobody waits for the disk. Changes are collected and written at most once a second, in a thread
+//! of its own; each [`Store::write`] is atomic. A power cut or `kill -9` may cost the last second.
 //!
 //! Nothing here keeps the bridge from starting or running: a damaged file is set aside, and a disk
 //! that cannot be written costs a warning.
@@ -108,8 +108,8 @@ impl Store {
         }
     }
 
-    /// Writes `changes` at once, in one transaction. The receiver resolves when they are on disk, or
-    /// could not be written; `None` without a database.
+    /// Writes `changes` at once, in one transaction. The receiver resolves when they are on disk,
+    /// or could not be written; `None` without a database.
     pub fn write_now(&self, changes: Vec<Change>) -> Option<oneshot::Receiver<()>> {
         let requests = self.requests.as_ref()?;
         let (done, written) = oneshot::channel();
@@ -138,8 +138,8 @@ impl Store {
         self.requests.is_some()
     }
 
-    /// Writes the remaining changes and closes the database, so that it can be opened again at once.
-    /// Waits for that, `within` at most. Later writes of other handles are lost.
+    /// Writes the remaining changes and closes the database, so that it can be opened again at
+    /// once. Waits for that, `within` at most. Later writes of other handles are lost.
     pub async fn close(&self, within: Duration) {
         let Some(requests) = &self.requests else { return };
         let (done, closed) = oneshot::channel();
@@ -170,16 +170,13 @@ struct Writer {
     queue: Receiver<WriteRequest>,
     path: PathBuf,
     pending: PendingChanges,
-    /// Earliest time of the next write.
     next: Instant,
     failing: bool,
     /// Notified when everything is on disk, or could not be written.
     flushing: Vec<oneshot::Sender<()>>,
-    /// Notified when the database is closed.
     closing: Option<oneshot::Sender<()>>,
 }
 
-/// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error(transparent)]
@@ -202,7 +199,8 @@ impl Writer {
         }
     }
 
-    /// Writes until it is closed or the last handle is dropped, and then writes the remaining changes.
+    /// Writes until it is closed or the last handle is dropped, and then writes the remaining
+    /// changes.
     fn run(mut self) {
         while self.closing.is_none() {
             let received = if self.pending.is_empty() {

@@ -1,5 +1,5 @@
-//! Verification of certificates: by CA, by the exact certificates of `ca_file`, or none at all. Errors
-//! explain what is wrong with a certificate.
+//! Verification of certificates: by CA, by the exact certificates of `ca_file`, or none at all.
+//! Errors explain what is wrong with a certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::timestamp;
 
-/// Trusts certificates signed by the CAs, and each certificate of `ca_file` itself, as curl and OpenSSL
-/// do. Most self-signed certificates are marked as a CA, which webpki refuses for a server.
+/// Trusts certificates signed by the CAs, and each certificate of `ca_file` itself, as curl and
+/// OpenSSL do. Most self-signed certificates are marked as a CA, which webpki refuses for a server.
 #[derive(Debug)]
 pub(super) struct Trusting {
     by_ca: Arc<WebPkiServerVerifier>,
-    /// The certificates of `ca_file`.
     own: Vec<CertificateDer<'static>>,
 }
 
@@ -82,7 +81,6 @@ impl ServerCertVerifier for Trusting {
     }
 }
 
-/// A fault of a certificate.
 #[derive(Debug)]
 enum Fault {
     /// webpki supports only version 3; older ones have no subjectAltName anyway.
@@ -217,7 +215,6 @@ fn clock(now: UnixTime) -> String {
     }
 }
 
-/// Formats a time to the second.
 fn day(at: UnixTime) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs()));
     let text = time.and_then(timestamp::rfc3339);

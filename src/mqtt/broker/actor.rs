@@ -41,7 +41,6 @@ pub(super) struct Actor {
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
     pub(super) persist_events: Option<PersistEvents>,
-    /// Events waiting for the disk.
     pub(super) unwritten: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
     pub(super) incoming: mpsc::Sender<Incoming>,
@@ -58,13 +57,11 @@ pub(super) struct Actor {
     pub(super) quarantine: Quarantine,
     /// Whether it is unknown if the broker was restarted since the last connection.
     pub(super) restart_unknown: bool,
-    /// The likely cause of the last connection's end.
     pub(super) cause: SuspectedCause,
     pub(super) closing: Option<Closing>,
     pub(super) log: BrokerLog,
 }
 
-/// What follows the end of a connection.
 enum Next {
     Retry(Lost),
     End { flushed: bool },
@@ -326,8 +323,8 @@ impl Actor {
         }
     }
 
-    /// Whether a message must not be sent: on a banned topic, or with QoS 0 while it is unknown which
-    /// message ends the connection.
+    /// Whether a message must not be sent: on a banned topic, or with QoS 0 while it is unknown
+    /// which message ends the connection.
     fn is_withheld(&mut self, outgoing: &Outgoing, now: Instant) -> bool {
         match outgoing.token {
             None => self.quarantine.is_suspicious(),
@@ -336,8 +333,8 @@ impl Actor {
         }
     }
 
-    /// Whether a message is too large; counts and logs it. Payloads made only now, and events stored by
-    /// an earlier version, may be.
+    /// Whether a message is too large; counts and logs it. Payloads made only now, and events
+    /// stored by an earlier version, may be.
     fn is_oversize(&mut self, outgoing: &Outgoing) -> bool {
         let bytes = self.options.limit.exceeded_by(&outgoing.topic, outgoing.payload.len());
         if let Some(bytes) = bytes {

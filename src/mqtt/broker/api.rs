@@ -65,7 +65,8 @@ impl Options {
         self.tls.is_none() && self.websocket.is_none()
     }
 
-    /// Returns rumqttc's options for this host and port; with a tunnel, `host` is its socket's path.
+    /// Returns rumqttc's options for this host and port; with a tunnel, `host` is its socket's
+    /// path.
     pub(super) fn mqtt_options(&self, (host, port): (String, u16), in_tunnel: bool) -> MqttOptions {
         let mut options = MqttOptions::new(&self.client_id, host, port);
         if in_tunnel {
@@ -161,7 +162,6 @@ pub struct BrokerStatus {
     pub since: Option<Instant>,
 }
 
-/// A request from a handle to the connection's task.
 pub(super) enum BrokerRequest {
     Publish(Publication),
     /// A message is too large for the broker; `left_out`: it is not sent at all.

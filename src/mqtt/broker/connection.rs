@@ -29,10 +29,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 const FILTERS_A_PACKET: usize = 8;
 /// Topic of the broker's uptime; Mosquitto publishes `123 seconds`.
 const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
-/// Timeout for the broker's uptime.
 const UPTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the broker has been running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum Uptime {
     /// Not requested, or not published by the broker.
@@ -51,7 +49,6 @@ impl Uptime {
         if let Self::Known(uptime) = self { Some(uptime) } else { None }
     }
 
-    /// Parses `123 seconds`.
     fn read(payload: &[u8]) -> Self {
         let text = std::str::from_utf8(payload).unwrap_or_default().trim();
         let number = text.strip_suffix("seconds").or_else(|| text.strip_suffix("second"));
@@ -60,14 +57,12 @@ impl Uptime {
     }
 }
 
-/// The result of one event of the connection.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Arrived {
     pub(in crate::mqtt) acknowledged: Option<InFlightMessage>,
     pub(in crate::mqtt) incoming: Option<Incoming>,
 }
 
-/// A subscribed connection.
 pub(in crate::mqtt) struct Connection {
     client: AsyncClient,
     events: mpsc::UnboundedReceiver<Polled>,
@@ -76,14 +71,10 @@ pub(in crate::mqtt) struct Connection {
     started: Instant,
     /// Handed to the client but without a packet id yet; `None` for QoS 0.
     unsent: VecDeque<Option<InFlightMessage>>,
-    /// By packet id.
     unacked: HashMap<u16, InFlightMessage>,
-    /// The event loop has ended.
     ended: bool,
-    /// Messages that arrived before the subscription was complete.
     early: Vec<Incoming>,
     uptime: Uptime,
-    /// When the last packet arrived.
     last_heard: Instant,
 }
 
@@ -127,7 +118,6 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects over plain TCP to the first of `addresses` that answers.
     async fn connect_to(
         options: &Options,
         addresses: &[SocketAddr],
@@ -243,7 +233,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the broker's uptime at the time of the subscription.
     pub(in crate::mqtt) fn uptime(&self) -> Uptime {
         self.uptime
     }
@@ -260,7 +249,6 @@ impl Connection {
         std::mem::take(&mut self.early)
     }
 
-    /// Whether one more publication fits.
     pub(in crate::mqtt) fn has_room(&self) -> bool {
         !self.ended && self.unsent.len() < WINDOW
     }
@@ -352,7 +340,6 @@ impl Connection {
         self.unacked.values().chain(self.unsent.iter().flatten())
     }
 
-    /// Returns the publications of QoS 1 that are not acknowledged.
     pub(in crate::mqtt) fn in_flight(&self) -> Vec<InFlightMessage> {
         self.waiting().cloned().collect()
     }

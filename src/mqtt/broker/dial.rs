@@ -42,7 +42,6 @@ const CHUNK: usize = 8 * 1024;
 /// Timeout for everything up to a subscribed connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A bidirectional stream of bytes.
 pub(in crate::mqtt) trait ByteStream:
     tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send
 {
@@ -58,7 +57,6 @@ pub(in crate::mqtt) enum BrokerLink {
     Messages(Box<WebSocketStream<Box<dyn ByteStream>>>),
 }
 
-/// Resolves the addresses of the broker.
 pub(in crate::mqtt) async fn addresses(options: &Options) -> Result<Vec<SocketAddr>, Lost> {
     let found = names::resolve(&options.host, options.port).await;
     found.map_err(Lost::NoName)
@@ -138,10 +136,8 @@ async fn websocket(options: &Options, stream: Box<dyn ByteStream>) -> Result<Bro
     }
 }
 
-/// Result of polling the event loop.
 pub(super) type Polled = Result<Event, ConnectionError>;
 
-/// How rumqttc reaches the broker.
 pub(super) enum Way {
     /// By itself, at this address.
     Direct(SocketAddr),
@@ -193,8 +189,8 @@ impl Way {
     }
 }
 
-/// Polls and forwards, nothing else: a poll that is dropped half-way can lose a packet. `cause` holds
-/// the error of a tunnel, of which rumqttc sees only that it closed.
+/// Polls and forwards, nothing else: a poll that is dropped half-way can lose a packet. `cause`
+/// holds the error of a tunnel, of which rumqttc sees only that it closed.
 async fn poll(
     mut eventloop: EventLoop,
     forward: mpsc::UnboundedSender<Polled>,
@@ -246,7 +242,6 @@ impl Drop for Tunnel {
 }
 
 impl Tunnel {
-    /// Listens for one connection from this process.
     pub(super) fn start(link: BrokerLink) -> io::Result<Self> {
         let path = socket_path();
         let listener = UnixListener::bind(&path)?;

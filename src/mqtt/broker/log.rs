@@ -16,12 +16,9 @@ const TOPIC_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Most topics remembered for that.
 const TOPICS: usize = 1_000;
 
-/// Recent log lines.
 #[derive(Debug, Default)]
 pub(super) struct BrokerLog {
-    /// The number of drops last logged, and when.
     drops: Option<(u64, Instant)>,
-    /// When a lost connection was last logged.
     lost: Option<Instant>,
     oversize: LogLimit,
 }
@@ -66,7 +63,6 @@ impl BrokerLog {
     }
 }
 
-/// Logs what becomes of a message that the broker rejects.
 pub(super) fn rejection(rejection: &Rejection) {
     let Rejection { message, action } = rejection;
     let (topic, bytes) = (&message.topic, message.bytes);
@@ -81,7 +77,6 @@ pub(super) fn rejection(rejection: &Rejection) {
     }
 }
 
-/// Logs the filters that the broker refused.
 pub(super) fn refused_filters(filters: &[&String], codes: &[SubscribeReasonCode]) {
     let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
     for (filter, _) in filters.iter().zip(codes).filter(refused) {
@@ -89,7 +84,6 @@ pub(super) fn refused_filters(filters: &[&String], codes: &[SubscribeReasonCode]
     }
 }
 
-/// Returns what may have ended a connection, to follow its error.
 pub(super) fn suspicion_hint(cause: SuspectedCause) -> &'static str {
     match cause {
         SuspectedCause::Unknown => "",
@@ -102,12 +96,10 @@ pub(super) fn suspicion_hint(cause: SuspectedCause) -> &'static str {
     }
 }
 
-/// Topics logged in the last hour.
 #[derive(Debug, Default)]
 struct LogLimit(HashMap<Topic, Instant>);
 
 impl LogLimit {
-    /// Whether `topic` may be logged now.
     fn admits(&mut self, topic: &Topic, now: Instant) -> bool {
         let lately = |at: &Instant| now.saturating_duration_since(*at) < TOPIC_INTERVAL;
         if self.0.get(topic).is_some_and(lately) {

@@ -108,12 +108,10 @@ impl Lost {
         self.refused() || matches!(self, Self::Closed { soon: true, .. } | Self::Tls(_))
     }
 
-    /// Whether there was a connection.
     pub(in crate::mqtt) fn was_connected(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::NoUptime(_) | Self::Silent)
     }
 
-    /// Classifies the end of a connection or an attempt.
     pub(in crate::mqtt) fn connection_end(&self) -> ConnectionEnd {
         match self {
             Self::Closed { by_peer: true, soon, .. } => ConnectionEnd::ByBroker { soon: *soon },
@@ -161,7 +159,6 @@ fn sent(characters: Option<usize>) -> String {
     characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
 }
 
-/// Whether the broker closed or reset the connection.
 pub(in crate::mqtt) fn ended_by_peer(error: &ConnectionError) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let io = match error {
@@ -179,15 +176,14 @@ pub(in crate::mqtt) fn ended_by_peer(error: &ConnectionError) -> bool {
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest pause while the broker is unreachable: it may be back any moment.
 const AWAY: Duration = Duration::from_secs(2);
-/// Longest pause while the broker refuses.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Number of pauses that a refusal skips: it does not go away within seconds.
 const REFUSED: u32 = 3;
 
 /// Pauses of 0.5, 1, 2, 2 … seconds while the broker cannot be reached. If it refuses, or ends
 /// connections soon after their start, they grow to 30 s: two bridges with the same client id end
-/// each other's. A connection that lasts resets them. Jitter keeps many bridges from reconnecting to
-/// a restarted broker at once.
+/// each other's. A connection that lasts resets them. Jitter keeps many bridges from reconnecting
+/// to a restarted broker at once.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Retry {
     /// Consecutive attempts that found no broker.

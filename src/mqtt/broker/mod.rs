@@ -42,8 +42,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts connecting on the current runtime. Messages on `filters` go to `incoming`, except those
-    /// for the `audiences`. Without `persistence`, waiting events are lost at a restart.
+    /// Starts connecting on the current runtime. Messages on `filters` go to `incoming`, except
+    /// those for the `audiences`. Without `persistence`, waiting events are lost at a restart.
     pub fn start(
         options: Options,
         bounds: Bounds,

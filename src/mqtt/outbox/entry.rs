@@ -96,7 +96,6 @@ pub struct Counts {
     pub for_home_assistant: usize,
 }
 
-/// An event that waits or is unacknowledged.
 #[derive(Debug)]
 pub(in crate::mqtt) struct QueuedEvent {
     pub(in crate::mqtt) topic: Topic,
@@ -108,14 +107,12 @@ pub(in crate::mqtt) struct QueuedEvent {
     pub(in crate::mqtt) audience: Audience,
     /// Its age when it was restored after a restart.
     pub(in crate::mqtt) restored_age: Duration,
-    /// It may have been published before.
     pub(in crate::mqtt) maybe_sent: bool,
     /// It waits to be written to disk, and later events of its audience wait behind it.
     pub(in crate::mqtt) unwritten: bool,
 }
 
 impl QueuedEvent {
-    /// An event from before the restart.
     pub(super) fn restored(event: PersistedEvent, now: Instant) -> Self {
         let PersistedEvent { topic, payload, age, stamped, worth, audience } = event;
         Self {

@@ -16,7 +16,6 @@ const LATE: Duration = Duration::from_secs(1);
 /// along with it.
 pub(in crate::mqtt) type PersistChange = (u64, Option<PersistedEvent>, Option<Bytes>);
 
-/// See the module documentation.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Events {
     events: BTreeMap<u64, QueuedEvent>,
@@ -36,7 +35,6 @@ pub(in crate::mqtt) struct Events {
 }
 
 impl Events {
-    /// Returns how many wait or are unacknowledged.
     pub(in crate::mqtt) fn len(&self) -> usize {
         self.events.len()
     }
@@ -46,8 +44,8 @@ impl Events {
         self.counts
     }
 
-    /// Adds an event, and persists it at once if there is data `along`. Returns how many events were
-    /// dropped to make room, possibly this one.
+    /// Adds an event, and persists it at once if there is data `along`. Returns how many events
+    /// were dropped to make room, possibly this one.
     pub(in crate::mqtt) fn push(
         &mut self,
         event: QueuedEvent,
@@ -123,8 +121,8 @@ impl Events {
     }
 
     /// Drops events ranked no higher than the newcomer until there is room for it: the lowest rank
-    /// first, then the oldest. Events in flight stay. Returns how many were dropped; `None`, without
-    /// dropping any, if that would not make room.
+    /// first, then the oldest. Events in flight stay. Returns how many were dropped; `None`,
+    /// without dropping any, if that would not make room.
     fn make_room(&mut self, newcomer: &QueuedEvent, bounds: Bounds) -> Option<u64> {
         let (mut count, mut bytes) = (self.events.len() + 1, self.bytes + newcomer.bytes());
         let fits =
@@ -171,7 +169,6 @@ impl Events {
         self.persisted_to = to;
     }
 
-    /// Takes the changes to persist since the last call, in order.
     pub(in crate::mqtt) fn take_unpersisted(&mut self) -> Vec<PersistChange> {
         std::mem::take(&mut self.unpersisted)
     }
@@ -211,12 +208,10 @@ impl Events {
         Audience::ALL.into_iter().filter(|audience| *audience <= open).filter_map(first_of).min()
     }
 
-    /// Whether an event may be sent.
     pub(in crate::mqtt) fn has_next(&self, open: Audience) -> bool {
         !self.pending.is_empty() && self.first(open).is_some()
     }
 
-    /// Returns the sequence, topic and payload of the next event to send.
     pub(in crate::mqtt) fn next(
         &mut self,
         open: Audience,

@@ -1,8 +1,8 @@
 //! Decides which audiences can hear events now (pure): time is an argument.
 //!
 //! A subscriber with a clean session misses what is delivered before it is back. So after a broker
-//! restart, events wait until subscribers have had time to return, and those for Home Assistant wait
-//! as its [`Attendance`] decides.
+//! restart, events wait until subscribers have had time to return, and those for Home Assistant
+//! wait as its [`Attendance`] decides.
 
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,6 @@ pub(in crate::mqtt) fn restarted(absence: BrokerAbsence, uptime: Option<Duration
     }
 }
 
-/// See the module documentation.
 pub(in crate::mqtt) struct AudienceGate {
     settle: Duration,
     attendance: Option<Box<dyn Attendance>>,
@@ -96,7 +95,6 @@ impl AudienceGate {
         }
     }
 
-    /// Whether the broker's uptime matters.
     pub(in crate::mqtt) fn wants_uptime(&self) -> bool {
         self.settle > Duration::ZERO || self.attendance.as_ref().is_some_and(|home| home.waits())
     }
@@ -130,7 +128,6 @@ impl AudienceGate {
         self.ask(now);
     }
 
-    /// Handles a message; returns `true` if it was about attendance.
     pub(in crate::mqtt) fn hear(&mut self, message: &Incoming, now: Instant) -> bool {
         let Some(attendance) = &mut self.attendance else { return false };
         let heard = attendance.hear(message, now);
@@ -140,7 +137,6 @@ impl AudienceGate {
         heard
     }
 
-    /// The broker has all state of the bridge's own lane.
     pub(in crate::mqtt) fn announced(&mut self, now: Instant) {
         if std::mem::take(&mut self.announcing)
             && let Some(attendance) = &mut self.attendance
@@ -150,12 +146,10 @@ impl AudienceGate {
         }
     }
 
-    /// Whether [`AudienceGate::announced`] is awaited.
     pub(in crate::mqtt) fn is_announcing(&self) -> bool {
         self.announcing
     }
 
-    /// Time has passed.
     pub(in crate::mqtt) fn tick(&mut self, now: Instant) {
         if self.status.due.is_some_and(|due| due <= now) {
             self.ask(now);
@@ -204,7 +198,6 @@ impl AudienceGate {
         }
     }
 
-    /// Returns the state of Home Assistant in one word; `None` if it is not used.
     pub(in crate::mqtt) fn state(&self) -> Option<&'static str> {
         self.attendance.as_ref().map(|attendance| attendance.state())
     }
@@ -252,7 +245,8 @@ mod tests {
         assert_eq!(gate.open(now), Audience::Asker);
         assert_eq!(gate.due(now), Some(now + SETTLE));
         assert_eq!(gate.open(now + SETTLE), Audience::HomeAssistant);
-        // The connection breaks during the wait, but the broker was not restarted: the wait continues.
+        // The connection breaks during the wait, but the broker was not restarted: the wait
+        // continues.
         let later = now + seconds(5);
         gate.connected();
         gate.subscribed(BrokerAbsence::Since(seconds(1)), Some(seconds(11)), later);

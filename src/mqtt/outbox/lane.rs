@@ -25,7 +25,6 @@ pub(in crate::mqtt) struct Lane {
     transient_sequence: u64,
     in_flight: HashMap<u64, Receipt>,
     transient_in_flight: usize,
-    /// States that wait or are unacknowledged.
     waiting_states: usize,
 }
 
@@ -39,12 +38,10 @@ struct TopicState {
     acknowledged: u64,
     dirty: bool,
     waiting: Option<Receipt>,
-    /// Receipts of versions that were sent.
     sent: Vec<(u64, Receipt)>,
 }
 
 impl TopicState {
-    /// Whether it waits or is unacknowledged.
     fn waits(&self) -> bool {
         self.dirty || self.acknowledged < self.version
     }
@@ -116,7 +113,6 @@ impl Lane {
         self.waiting_states = self.states.iter().filter(|state| state.waits()).count();
     }
 
-    /// Publishes the first state again.
     pub(in crate::mqtt) fn repeat_first(&mut self) {
         let Some(state) = self.states.first_mut() else { return };
         self.waiting_states += usize::from(!state.waits());
@@ -150,7 +146,6 @@ impl Lane {
         self.transient_in_flight = 0;
     }
 
-    /// Whether something may be sent while audiences up to `open` can hear events.
     pub(in crate::mqtt) fn has_next(&self, open: Audience) -> bool {
         !self.dirty.is_empty() || !self.transient.is_empty() || self.events.has_next(open)
     }
@@ -159,7 +154,6 @@ impl Lane {
         self.waiting_states
     }
 
-    /// Returns how many publications wait or are unacknowledged.
     pub(in crate::mqtt) fn waiting(&self) -> usize {
         self.waiting_states + self.events.len() + self.transient.len() + self.transient_in_flight
     }

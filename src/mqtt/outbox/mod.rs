@@ -1,8 +1,8 @@
 //! What waits for the broker (pure): the newest state of each topic, events in order and until
 //! their audience can hear them, and messages that the broker rejects.
 //!
-//! An entry leaves when it is acknowledged, not before. Whatever is unacknowledged when a connection
-//! ends waits again, at its old place.
+//! An entry leaves when it is acknowledged, not before. Whatever is unacknowledged when a
+//! connection ends waits again, at its old place.
 
 pub(super) mod entry;
 mod events;
@@ -30,7 +30,6 @@ pub struct Outbox {
     /// Lanes with something to send, each once, in turn.
     ready: VecDeque<usize>,
     connected: bool,
-    /// The last audience that can hear events.
     open: Audience,
     in_flight: usize,
     counts: Counts,
@@ -61,7 +60,8 @@ impl Outbox {
     }
 
     /// Restores an event from before the restart. Must be called in the order of `sequence`, before
-    /// any other event of the lane. The event may have been published already, so it gets `_delayed`.
+    /// any other event of the lane. The event may have been published already, so it gets
+    /// `_delayed`.
     pub fn restore(&mut self, lane: usize, sequence: u64, event: PersistedEvent, now: Instant) {
         self.make_lane(lane);
         let bounds = self.bounds;

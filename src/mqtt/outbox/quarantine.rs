@@ -1,8 +1,8 @@
 //! Finds the message that the broker rejects, so that it blocks no other (pure).
 //!
 //! A broker's only answer to a message it rejects is to end the connection. The message stays
-//! unacknowledged, and would be sent first on every new connection, for ever. But connections end for
-//! many reasons, and no message may be lost for those. So a message becomes suspect only if the
+//! unacknowledged, and would be sent first on every new connection, for ever. But connections end
+//! for many reasons, and no message may be lost for those. So a message becomes suspect only if the
 //! broker itself ended two connections in a row soon after it was sent. Then messages go out one at
 //! a time, and one is rejected only if it was alone in flight, twice in a row, right after another
 //! was acknowledged. A broker that was restarted meanwhile proves nothing.
@@ -43,18 +43,14 @@ impl Suspect {
     }
 }
 
-/// A message that was sent and is not acknowledged.
 #[derive(Debug, Clone)]
 pub(in crate::mqtt) struct InFlightMessage {
     pub(in crate::mqtt) token: Token,
     pub(in crate::mqtt) topic: Topic,
-    /// Size of the packet.
     pub(in crate::mqtt) bytes: usize,
-    /// When it was sent.
     pub(in crate::mqtt) at: Instant,
 }
 
-/// What becomes of a rejected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum RejectAction {
     /// It is sent without its payload.
@@ -63,31 +59,24 @@ pub(in crate::mqtt) enum RejectAction {
     Drop,
 }
 
-/// A message that the broker rejects.
 #[derive(Debug, Clone)]
 pub(in crate::mqtt) struct Rejection {
     pub(in crate::mqtt) message: InFlightMessage,
     pub(in crate::mqtt) action: RejectAction,
 }
 
-/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum ConnectionEnd {
     /// The broker closed or reset it; `soon`: within seconds of CONNACK.
-    ByBroker {
-        /// See above.
-        soon: bool,
-    },
+    ByBroker { soon: bool },
     /// By a timeout, the network, or the bridge itself.
     Otherwise,
     /// The broker could not be reached.
     Unreachable,
 }
 
-/// The likely cause of a connection's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum SuspectedCause {
-    /// Not known.
     Unknown,
     /// Another client with the same id: they end each other's connections.
     AnotherClient,
@@ -103,7 +92,6 @@ struct Case {
     times: u8,
 }
 
-/// See the module documentation.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Quarantine {
     /// Messages sent soon before the broker ended the last connection.
@@ -116,7 +104,6 @@ pub(in crate::mqtt) struct Quarantine {
     /// Topics without publications, and since when.
     banned: HashMap<Topic, Instant>,
     connected: Option<Instant>,
-    /// When the last acknowledgement arrived on this connection.
     acknowledged: Option<Instant>,
     /// Consecutive connections that the broker ended soon, with nothing in flight.
     idle_ends: u32,
@@ -128,7 +115,6 @@ impl Quarantine {
         self.acknowledged = None;
     }
 
-    /// Whether messages go out one at a time.
     pub(in crate::mqtt) fn is_suspicious(&self) -> bool {
         !self.suspects.is_empty()
     }
@@ -138,7 +124,6 @@ impl Quarantine {
         self.is_suspicious() || !self.last.is_empty()
     }
 
-    /// Whether another message may be sent with `in_flight` unacknowledged.
     pub(in crate::mqtt) fn may_send(&self, in_flight: usize) -> bool {
         in_flight == 0 || !self.is_suspicious()
     }
@@ -182,7 +167,6 @@ impl Quarantine {
         }
     }
 
-    /// A connection or an attempt has ended with `in_flight` unacknowledged.
     pub(in crate::mqtt) fn ended(
         &mut self,
         end: ConnectionEnd,
@@ -237,8 +221,8 @@ impl Quarantine {
         self.case.as_ref().is_some_and(|case| case.times >= TWICE)
     }
 
-    /// Returns the rejected message, once. Must be called only when it is known whether the broker was
-    /// restarted.
+    /// Returns the rejected message, once. Must be called only when it is known whether the broker
+    /// was restarted.
     pub(in crate::mqtt) fn rejection(&mut self, now: Instant) -> Option<Rejection> {
         let Case { message, .. } = self.case.take_if(|case| case.times >= TWICE)?;
         let suspect = message.suspect();
@@ -261,7 +245,6 @@ impl Quarantine {
         Some(Rejection { message, action })
     }
 
-    /// Whether nothing may be sent on `topic` now.
     pub(in crate::mqtt) fn is_banned(&mut self, topic: &Topic, now: Instant) -> bool {
         // The usual case.
         if self.banned.is_empty() {

@@ -226,8 +226,8 @@ impl Simulation {
         }
     }
 
-    /// One connection: acknowledges until the broker refuses a message or has had `most`. Returns the
-    /// messages then in flight.
+    /// One connection: acknowledges until the broker refuses a message or has had `most`. Returns
+    /// the messages then in flight.
     fn serve(&mut self, most: usize, refuses: impl Fn(u64, bool) -> bool) -> Vec<InFlightMessage> {
         let bench = &mut self.bench;
         bench.quarantine.connected(bench.now);
