@@ -114,16 +114,6 @@ impl Outbox {
         }
     }
 
-    /// Returns how many events are held back because their audience is away.
-    pub fn held(&self) -> usize {
-        let Counts { for_subscribers, for_home_assistant, .. } = self.counts;
-        match self.open {
-            Audience::Asker => for_subscribers + for_home_assistant,
-            Audience::Subscribers => for_home_assistant,
-            Audience::HomeAssistant => 0,
-        }
-    }
-
     /// Takes the changes to persist since the last call, in order.
     pub fn take_unpersisted(&mut self) -> Vec<Unpersisted> {
         std::mem::take(&mut self.unpersisted)
@@ -317,11 +307,6 @@ impl Outbox {
             self.change(token.lane, |queue| queue.acknowledge(token.slot));
             self.collect(token.lane);
         }
-    }
-
-    /// Whether nothing waits and nothing is unacknowledged.
-    pub fn is_empty(&self) -> bool {
-        self.in_flight == 0 && self.counts.waiting == 0
     }
 
     /// Whether nothing is unacknowledged, and everything that waits is held back.

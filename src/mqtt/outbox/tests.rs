@@ -18,6 +18,17 @@ const CHATTY: Kind =
 const PRINT: Kind =
     Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
+impl Outbox {
+    /// Events not sent on this connection: after [`drain`], those held back.
+    fn held(&self) -> usize {
+        self.counts.for_subscribers + self.counts.for_home_assistant
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_flight == 0 && self.counts.waiting == 0
+    }
+}
+
 fn outbox() -> Outbox {
     let mut outbox = Outbox::new(BOUNDS);
     outbox.connected();
@@ -32,9 +43,12 @@ fn event(payload: &str) -> Publication {
     publication(1, "e", payload, EVENT)
 }
 
-fn tracked_receipt() -> (Receipt, mpsc::UnboundedReceiver<Settled>) {
+/// Pushes a publication with a receipt.
+fn push_tracked(outbox: &mut Outbox, publication: Publication) -> mpsc::UnboundedReceiver<Settled> {
     let (sender, settled) = mpsc::unbounded_channel();
-    (Receipt::new(1, tokio::time::Instant::now(), sender), settled)
+    let receipt = Some(Receipt::new(1, tokio::time::Instant::now(), sender));
+    outbox.push(Publication { receipt, ..publication });
+    settled
 }
 
 fn drain(outbox: &mut Outbox) -> Vec<Outgoing> {
@@ -170,21 +184,17 @@ fn a_flooding_printer_does_not_delay_others() {
 #[test]
 fn receipts_distinguish_acknowledged_from_lost() {
     let mut outbox = outbox();
-    let (receipt, mut settled) = tracked_receipt();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
+    let mut settled = push_tracked(&mut outbox, event("{}"));
     let sent = drain(&mut outbox);
     acknowledge(&mut outbox, &sent);
     assert!(settled.try_recv().unwrap().took.is_some());
 
-    let (receipt, mut settled) = tracked_receipt();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
+    let mut settled = push_tracked(&mut outbox, event("{}"));
     drain(&mut outbox);
     outbox.disconnected(Instant::now());
     assert_eq!(settled.try_recv().unwrap().took, None);
 
-    let (receipt, mut settled) = tracked_receipt();
-    let state = publication(1, "a", "1", Kind::State);
-    outbox.push(Publication { receipt: Some(receipt), ..state });
+    let mut settled = push_tracked(&mut outbox, publication(1, "a", "1", Kind::State));
     outbox.push(publication(1, "a", "2", Kind::State));
     assert_eq!(settled.try_recv().unwrap().took, None, "superseded before it was sent");
 }
@@ -246,9 +256,7 @@ fn an_absent_broker_is_not_measured() {
     let mut outbox = outbox();
     outbox.disconnected(Instant::now());
     for kind in [Kind::State, EVENT, Kind::Newest] {
-        let (receipt, mut settled) = tracked_receipt();
-        let waiting = publication(1, "t", "{}", kind);
-        outbox.push(Publication { receipt: Some(receipt), ..waiting });
+        let mut settled = push_tracked(&mut outbox, publication(1, "t", "{}", kind));
         assert_eq!(settled.try_recv().unwrap().took, None, "{kind:?}: settled at once");
     }
 }
@@ -414,8 +422,7 @@ fn a_lane_whose_only_event_was_dropped_does_not_block_others() {
 fn events_wait_for_their_audience_and_answers_do_not() {
     let mut outbox = outbox();
     outbox.open_to(Audience::Asker);
-    let (receipt, mut settled) = tracked_receipt();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{\"n\":1}") });
+    let mut settled = push_tracked(&mut outbox, event("{\"n\":1}"));
     assert_eq!(settled.try_recv().unwrap().took, None, "held back on purpose: no measurement");
     outbox.push(publication(1, "print", "{\"n\":2}", PRINT));
     outbox.push(publication(1, "result", "ok", Kind::ANSWER));
@@ -436,9 +443,7 @@ fn events_wait_for_their_audience_and_answers_do_not() {
 #[test]
 fn an_unacknowledged_event_is_held_back_too() {
     let mut outbox = outbox();
-    let (receipt, mut settled) = tracked_receipt();
-    let print = publication(1, "print", "{}", PRINT);
-    outbox.push(Publication { receipt: Some(receipt), ..print });
+    let mut settled = push_tracked(&mut outbox, publication(1, "print", "{}", PRINT));
     outbox.open_to(Audience::Subscribers);
     assert_eq!(settled.try_recv().unwrap().took, None);
     assert!(drain(&mut outbox).is_empty());
