@@ -23,6 +23,7 @@ const MAX_FAILURES: u32 = 4;
 
 /// The arguments of `octoprint2mqtt authorize`.
 #[derive(Debug, clap::Args)]
+#[allow(rustdoc::bare_urls, reason = "clap prints these texts")]
 pub struct AuthorizeArguments {
     /// Address of OctoPrint, such as http://octopi.local
     #[arg(long, value_name = "URL", required_unless_present = "printer")]

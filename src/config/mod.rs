@@ -44,7 +44,7 @@ pub fn read(file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     load(file, process_environment())
 }
 
-/// Like [`read`], with a given environment.
+/// Like [`read()`], with a given environment.
 ///
 /// # Errors
 /// All mistakes, together.
