@@ -1,7 +1,7 @@
-//! Errors with what caused them, for one line.
+//! Formats errors with their causes on one line.
 //!
-//! The text of an error says what failed, and has the cause in it only where the sentence goes on
-//! after that. Who prints an error prints [`told`].
+//! The text of an error says what failed, and includes the cause only if the sentence continues
+//! after it. Print errors with [`text`].
 
 use std::error::Error;
 use std::{fmt, io};
@@ -11,7 +11,8 @@ use crate::names::NameError;
 /// A cause of any kind.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// An error and its causes: `what: why: why`. A cause whose text is there already is left out.
+/// Formats an error and its causes as `what: why: why`, without causes that are already in the
+/// text.
 pub fn text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in chain(error).skip(1) {
@@ -23,18 +24,17 @@ pub fn text(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// An error, its cause, the cause of that, and so on.
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| Error::source(*error))
 }
 
-/// What is wrong with the other side's TLS, where an error comes of that.
+/// Returns what is wrong with the peer's TLS, if that caused the error.
 pub(crate) fn of_tls(error: &(dyn Error + 'static)) -> Option<String> {
     chain(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
-        // A text of the one who verifies certificates, which rustls calls unexpected.
-        Some(rustls::Error::General(told)) => Some(told.clone()),
+        // The bridge's own verifier puts its text here; rustls would call it unexpected.
+        Some(rustls::Error::General(text)) => Some(text.clone()),
         Some(tls) => Some(tls.to_string()),
         // An I/O error hides what it wraps from the chain of causes.
         None => of_tls(wrapped(error)?),
@@ -50,7 +50,6 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     Some(wrapped)
 }
 
-/// A failed handshake of TLS.
 #[derive(Debug)]
 pub(crate) struct TlsFault(pub(crate) io::Error);
 
@@ -62,8 +61,8 @@ impl fmt::Display for TlsFault {
 
 impl Error for TlsFault {}
 
-/// A failed HTTP exchange. It says what is at the bottom of it: the layers above that say no more
-/// than that something failed. It does not have the address, in which a secret may be.
+/// A failed HTTP exchange. Shows only the root cause, since the layers above add nothing, and never
+/// the address, which may hold a secret.
 #[derive(Debug)]
 pub struct HttpFault(reqwest::Error);
 
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_and_none_is_told_twice() {
+    fn causes_follow_and_none_is_repeated() {
         let layers = |texts: &[&'static str]| {
             texts.iter().rev().fold(None, |source, what| Some(Box::new(Layer { what, source })))
         };
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_not_told_with_what_failed_there() {
+    fn an_http_fault_does_not_show_the_address() {
         let bad = reqwest::Client::new().get("http://user:hidden@/x?token=hidden").build();
         let fault = HttpFault::from(bad.unwrap_err());
         for text in [format!("{fault}"), format!("{fault:?}"), text(&fault)] {
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_refused_is_told_in_the_words_of_who_refused_it() {
+    fn the_text_of_the_certificate_verifier_is_shown() {
         let refused = rustls::Error::General("it has expired".to_owned());
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, refused));
         assert_eq!(of_tls(&wrapped).as_deref(), Some("it has expired"));

@@ -1,9 +1,9 @@
-//! The time by which the bridge waits.
+//! The clock that the bridge waits by.
 
 use std::time::Instant;
 
-/// The instant by the clock that tokio's timers follow. It is the system's but in simulated time,
-/// where a task that measured by another clock than it sleeps by would wake too early for ever.
+/// Returns the current instant of tokio's clock. It differs from the system's in simulated time,
+/// where a task that measures with one clock and sleeps with the other would spin.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

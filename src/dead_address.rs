@@ -1,4 +1,4 @@
-//! For tests: an address that neither takes nor refuses a connection.
+//! For tests: an address that neither accepts nor refuses connections.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Such an address, for as long as it is kept.
+/// Such an address, until it is dropped.
 pub(crate) struct DeadAddress {
     listener: TcpListener,
     _held: Vec<TcpStream>,
@@ -18,7 +18,7 @@ impl DeadAddress {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
-        // Once its queue is full, the kernel answers no more.
+        // Once its queue is full, the kernel does not answer.
         let mut held = Vec::new();
         while let Ok(stream) =
             timeout(Duration::from_millis(300), TcpStream::connect(address)).await
@@ -32,7 +32,7 @@ impl DeadAddress {
         self.listener.local_addr().unwrap()
     }
 
-    /// The same as an IPv6 address, which works where no IPv6 is configured: the kernel maps it.
+    /// The same as a mapped IPv6 address, which works even if IPv6 is not configured.
     pub(crate) fn v6(&self) -> SocketAddr {
         let port = self.v4().port();
         SocketAddr::new(IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), port)

@@ -1,4 +1,4 @@
-//! A heater's name, and what it says (pure).
+//! Heaters by name, and their temperature limits (pure).
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A heater, by the name that OctoPrint gives it: `tool0`, `tool1` …, `bed`, `chamber`, or what else
-/// the firmware reports, such as `A`. Cheap to clone.
+/// A heater by OctoPrint's name for it: `tool0`, `tool1` …, `bed`, `chamber`, or any other that the
+/// firmware reports, such as `A`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Heater(Arc<str>);
 
-/// What a heater is, by its name.
+/// Kind of a heater, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaterKind {
     /// `tool0`, `tool1` …: a hotend.
@@ -20,12 +20,12 @@ pub enum HeaterKind {
     Bed,
     /// `chamber`.
     Chamber,
-    /// Any other name: reported by the firmware, in no printer profile, and never set.
+    /// Any other: reported by the firmware, in no printer profile, and never set.
     Other,
 }
 
 impl HeaterKind {
-    /// Reads a name. OctoPrint writes a tool's number without leading zeros.
+    /// Parses a name. OctoPrint writes a tool's number without leading zeros.
     pub fn of(name: &str) -> Self {
         let index = |digits: &str| {
             let plain = digits.bytes().all(|b| b.is_ascii_digit())
@@ -39,20 +39,20 @@ impl HeaterKind {
         }
     }
 
-    /// Whether OctoPrint can set it. These are also all that a printer profile can have.
+    /// Whether OctoPrint can set it. Only these can be in a printer profile.
     pub fn can_be_set(self) -> bool {
         self != Self::Other
     }
 }
 
 impl Heater {
-    /// Reads a name from outside; `None` where no heater is called so.
+    /// Parses a name from outside; `None` if it cannot be a heater's.
     pub fn read(name: &str) -> Option<Self> {
         Self::is_name(name).then(|| Self(name.into()))
     }
 
-    /// Whether a heater may be called so: `temps` has its time beside the heaters, and `null` is
-    /// what Python's `None` becomes as a name.
+    /// Whether this can be a heater's name: OctoPrint's `temps` also has a `time`, and Python's
+    /// `None` becomes the name `null`.
     pub fn is_name(name: &str) -> bool {
         !matches!(name, "time" | "null" | "")
     }
@@ -72,22 +72,22 @@ impl Heater {
         Self("chamber".into())
     }
 
-    /// What nearly every printer has: the heaters of one of which nothing is known.
+    /// Heaters assumed for a printer of which nothing is known.
     pub fn assumed() -> Vec<Self> {
         vec![Self::tool(0), Self::bed()]
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it is.
+    /// Returns its kind.
     pub fn kind(&self) -> HeaterKind {
         HeaterKind::of(&self.0)
     }
 
-    /// Whether OctoPrint can set it. These are also all that a printer profile can have.
+    /// Whether OctoPrint can set it. Only these can be in a printer profile.
     pub fn can_be_set(&self) -> bool {
         self.kind().can_be_set()
     }
@@ -120,16 +120,16 @@ impl PartialEq<&str> for Heater {
 /// Highest targets, in °C.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Of each tool.
+    /// For each tool.
     pub tool: f64,
-    /// Of the bed.
+    /// For the bed.
     pub bed: f64,
-    /// Of the chamber.
+    /// For the chamber.
     pub chamber: f64,
 }
 
 impl Limits {
-    /// The highest target of `heater`; `None` where it cannot be set.
+    /// Returns the highest target of `heater`; `None` if it cannot be set.
     pub fn of(&self, heater: &Heater) -> Option<f64> {
         match heater.kind() {
             HeaterKind::Tool(_) => Some(self.tool),
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_in_one_way() {
+    fn names_are_parsed_to_kinds() {
         use HeaterKind::{Bed, Chamber, Other, Tool};
         for (name, kind) in [
             ("tool0", Tool(0)),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_set_has_a_limit_and_nothing_else() {
+    fn only_heaters_that_can_be_set_have_a_limit() {
         let limits = Limits { tool: 300.0, bed: 120.0, chamber: 80.0 };
         let limit = |name| limits.of(&Heater::read(name).unwrap());
         assert_eq!(["tool3", "bed", "chamber"].map(limit), [300.0, 120.0, 80.0].map(Some));
@@ -181,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_as_its_name() {
-        let kept = serde_json::to_string(&Heater::assumed()).unwrap();
-        assert_eq!(kept, r#"["tool0","bed"]"#);
-        assert_eq!(serde_json::from_str::<Vec<Heater>>(&kept).unwrap(), Heater::assumed());
+    fn it_is_serialised_as_its_name() {
+        let json = serde_json::to_string(&Heater::assumed()).unwrap();
+        assert_eq!(json, r#"["tool0","bed"]"#);
+        assert_eq!(serde_json::from_str::<Vec<Heater>>(&json).unwrap(), Heater::assumed());
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the events that wait for the broker in the store.
+//! Persists the events that wait for the broker in the store.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,21 +8,21 @@ use tokio::sync::oneshot;
 use crate::mqtt::{PersistedEvent, Persistence, Unpersisted};
 use crate::store::{BRIDGE, Change, Known, Store, StoredEvent};
 
-/// What is kept along with the end of a print.
+/// Entry of the store that is persisted along with the end of a print.
 pub const RECORD: &str = "record";
 
-/// When the bridge was stopped in good order, in Unix milliseconds.
+/// Entry of the store for the time of the last orderly stop, in Unix milliseconds.
 const STOPPED: &str = "stopped";
 
-/// Notes that the bridge is being stopped.
+/// Records that the bridge is being stopped.
 pub fn note_stop(store: &Store, wall: SystemTime) {
     let at = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     store.persist(&Arc::from(BRIDGE), STOPPED, &u64::try_from(at).unwrap_or_default());
 }
 
-/// Gives the outbox the events of before the start, and `store` those that are to be kept. The
-/// printers' lanes follow each other from `first_lane` on; `None` where nothing is kept. What was
-/// received before the restart goes through `fit`, for a broker that takes less now.
+/// Connects the outbox to `store`: returns the events from before the restart, and a way to persist
+/// new ones; `None` if nothing is persisted. The printers' lanes start at `first_lane`. Restored
+/// events go through `fit`, since the broker may have a smaller packet limit now.
 pub fn persistence(
     store: &Store,
     known: &mut Known,
@@ -63,9 +63,9 @@ pub fn persistence(
         let index = unpersisted.lane.checked_sub(first_lane)?;
         write(&store, printers.get(index)?, unpersisted, SystemTime::now())
     };
-    // After a crash the last event is the last sign of life: it says at most too long an absence.
+    // After a crash the last event is the last sign of life; the absence may be overestimated.
     let away = last.and_then(|last| wall.duration_since(last).ok());
-    Some(Persistence { restored, away, keep: Box::new(persist) })
+    Some(Persistence { restored, away, persist: Box::new(persist) })
 }
 
 fn write(

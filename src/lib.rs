@@ -1,28 +1,29 @@
 //! `octoprint2mqtt`: a bridge between OctoPrint's push socket and MQTT.
 //!
-//! | part | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`config`] | the configuration as the user writes it, checked into types that need no further question |
+//! | [`config`] | the configuration as the user writes it, validated into typed settings |
 //! | [`octoprint`] | everything that speaks to OctoPrint: push socket, login, REST; a client library by itself |
 //! | [`mqtt`] | everything that speaks to the broker: the outbox and the connection |
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`store`] | what survives a restart: a small database in `data_dir` |
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
 //! | [`http`] | health and metrics over HTTP |
-//! | [`shard`] | which of several bridges serves a printer |
-//! | [`topic`] | a topic that MQTT can carry: the only way to make one |
+//! | [`shard`] | distribution of printers over several bridges |
+//! | [`topic`] | the type of a valid MQTT topic |
 //! | [`topics`] | every topic, in one place |
-//! | [`receipt`] | how a socket learns that its message is dealt with, whoever does that |
+//! | [`receipt`] | how a message learns that its publications are acknowledged |
+//! | [`journal`] | persistence of the events that wait for the broker |
 //! | [`metrics`] | counters and histograms |
-//! | [`cli`] | the command line: one file a subcommand |
-//! | [`causes`], [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small things that the others share |
+//! | [`cli`] | the command line: one file per subcommand |
+//! | [`causes`], [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small shared helpers |
 //!
-//! # The way of a message
+//! # Path of a message
 //!
 //! ```text
 //! text frame -> octoprint::decode -> (Message, Receipt) -> the printer's task
 //!    -> Snapshot::apply -> publications -> Outbox -> Broker -> PUBACK
-//!    -> the receipt settles -> how long it took -> Throttle -> {"throttle": n} to OctoPrint
+//!    -> the receipt settles -> latency -> Throttle -> {"throttle": n} to OctoPrint
 //! ```
 //!
 //! One direction, no shared mutable state: each task owns its data, channels connect them.

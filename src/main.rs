@@ -1,4 +1,4 @@
-//! The program: reads the command line and leaves the rest to [`octoprint2mqtt::cli`].
+//! The program: parses the command line and leaves the rest to [`octoprint2mqtt::cli`].
 
 use std::process::ExitCode;
 
@@ -8,6 +8,6 @@ use octoprint2mqtt::{cli, tls};
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     tls::install_provider();
-    // A panic, which the hook has written to stderr, is one more way to fail.
+    // The panic hook has already written to stderr.
     std::panic::catch_unwind(|| cli::run(arguments)).unwrap_or(ExitCode::FAILURE)
 }

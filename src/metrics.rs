@@ -1,4 +1,4 @@
-//! Counters and histograms, in Prometheus' text format. It knows no web server.
+//! Counters and histograms in Prometheus' text format, independent of the web server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,7 @@ const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.
 
 type Label = Vec<(&'static str, String)>;
 
-/// Publish latencies, by printer. Printers are those of the configuration, so the label values are
-/// bounded.
+/// Publish latencies by printer. The printers are configured, so the label values are bounded.
 #[derive(Debug, Clone)]
 pub struct Latencies(Family<Label, Histogram, fn() -> Histogram>);
 
@@ -34,7 +33,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Where the latencies of `printer` are noted.
+    /// Returns the latencies of `printer`.
     pub fn of(&self, printer: &str) -> Latency {
         Latency(self.0.get_or_create(&label(printer)).clone())
     }
@@ -45,19 +44,18 @@ impl Latencies {
 pub struct Latency(Histogram);
 
 impl Latency {
-    /// Notes the time from the receipt of a message to the last acknowledgement of what it caused.
+    /// Records the time from receiving a message to the last acknowledgement of its publications.
     pub fn observe(&self, took: Duration) {
         self.0.observe(took.as_secs_f64());
     }
 }
 
-/// What waits for the broker of each printer, in the order of the printers: asked for before each
-/// look at the metrics.
+/// Number of waiting publications of each printer, in order; updated before the metrics are read.
 #[derive(Debug, Clone, Default)]
 pub struct Queues(Arc<Mutex<Vec<usize>>>);
 
 impl Queues {
-    /// Takes in what waits, lane by lane; the first lane is the bridge's own.
+    /// Sets the numbers, lane by lane; the first lane is the bridge's own.
     pub fn set(&self, lanes: Vec<usize>) {
         let printers = lanes.into_iter().skip(1).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = printers;
@@ -68,7 +66,7 @@ impl Queues {
     }
 }
 
-/// The sockets of all printers, by their ids, in the order of the printers; cheap to clone.
+/// The sockets of all printers with their ids, in order; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Sockets(Arc<Mutex<Vec<Named>>>);
 
@@ -76,7 +74,7 @@ pub struct Sockets(Arc<Mutex<Vec<Named>>>);
 pub type Named = (Arc<str>, Socket);
 
 impl Sockets {
-    /// These.
+    /// Wraps `sockets`.
     pub fn new(sockets: Vec<Named>) -> Self {
         Self(Arc::new(Mutex::new(sockets)))
     }
@@ -85,23 +83,23 @@ impl Sockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of them.
+    /// Returns all sockets.
     pub fn all(&self) -> Vec<Named> {
         self.lock().clone()
     }
 
-    /// That of one printer.
+    /// Returns the socket of one printer.
     pub fn get(&self, index: usize) -> Socket {
         self.lock()[index].1.clone()
     }
 
-    /// Puts another one in its place.
+    /// Replaces the socket of one printer.
     pub fn replace(&self, index: usize, socket: Socket) {
         self.lock()[index].1 = socket;
     }
 }
 
-/// All metrics of a bridge.
+/// Registers all metrics of a bridge.
 pub fn registry(
     broker: Broker,
     sockets: Sockets,
@@ -207,7 +205,6 @@ impl Collector for Bridge {
     }
 }
 
-/// A metric without labels.
 trait OneMetric {
     fn kind(&self) -> MetricType;
     fn encode_as(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error>;

@@ -1,6 +1,6 @@
-//! Host names -> addresses, for OctoPrint and broker alike. DNS is asked first; a name in `.local`
-//! that it does not know is asked for by multicast (mDNS), for containers and small images have no
-//! resolver that does.
+//! Resolves host names, for OctoPrint and the broker. DNS is asked first; a name in `.local` that
+//! it does not know is resolved by multicast (mDNS), which the resolvers of containers and small
+//! images do not support.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
@@ -10,26 +10,26 @@ use mdns_sd::{HostnameResolutionEvent, ScopedIp, ServiceDaemon};
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long DNS may take over a name in `.local` before it is asked for by multicast.
-const DNS_PATIENCE: Duration = Duration::from_millis(1500);
-/// How long answers by multicast are waited for: the bounds on connecting are 5 s and more.
-const MULTICAST_PATIENCE: Duration = Duration::from_secs(3);
-/// How long an IPv4 address is waited for when another one is known: it is the one that works
-/// without knowing the interface.
-const IPV4_PATIENCE: Duration = Duration::from_millis(300);
-/// Each question by multicast has a thread while it lasts; more than these wait their turn.
-static ASKING: Semaphore = Semaphore::const_new(8);
+/// Timeout of DNS for a name in `.local`, before multicast is tried.
+const DNS_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Timeout of multicast; the timeouts of connecting are 5 s and more.
+const MULTICAST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time to wait for an IPv4 address once an IPv6 address is known: it works without knowing the
+/// network interface.
+const IPV4_TIMEOUT: Duration = Duration::from_millis(300);
+/// Bounds the multicast queries at a time, each of which has a thread.
+static QUERIES: Semaphore = Semaphore::const_new(8);
 
-/// The addresses of `host`, a name or an address (IPv6 without brackets); one at least.
+/// Resolves `host`, a name or an address (IPv6 without brackets), to at least one address.
 ///
 /// # Errors
-/// Where nobody knows the name; the text says who was asked and what to do.
+/// If the name cannot be resolved; the text says how it was tried and what to do.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if !is_local(host) {
         return dns(host, port).await;
     }
-    // One that does not answer is left to itself: the lookup cannot be ended.
-    match timeout(DNS_PATIENCE, dns(host, port)).await {
+    // The lookup cannot be cancelled; after the timeout it goes on by itself.
+    match timeout(DNS_TIMEOUT, dns(host, port)).await {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(_)) | Err(_) => multicast(host, port).await,
     }
@@ -43,13 +43,13 @@ async fn dns(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-/// Whether the name is one that is asked for by multicast (RFC 6762).
+/// Whether the name is resolved by multicast (RFC 6762).
 fn is_local(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     host.strip_suffix(".local").is_some_and(|name| !name.is_empty())
 }
 
-/// Why a name in `.local` has no address.
+/// A name in `.local` could not be resolved.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "DNS does not know {host}, and {why}; multicast does not get out of a container with a network of its own: write the IP address instead, or run it with network_mode: host"
@@ -60,7 +60,6 @@ pub struct NameError {
     why: NoMulticast,
 }
 
-/// Why multicast did not help.
 #[derive(Debug, thiserror::Error)]
 enum NoMulticast {
     #[error("it cannot be asked for by multicast ({0})")]
@@ -78,17 +77,17 @@ async fn multicast(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 async fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoMulticast> {
-    let _turn = ASKING.acquire().await?;
+    let _turn = QUERIES.acquire().await?;
     let daemon = Daemon(ServiceDaemon::new()?);
     let name = format!("{}.", host.strip_suffix('.').unwrap_or(host));
     let events = daemon.0.resolve_hostname(&name, None)?;
-    let mut until = Instant::now() + MULTICAST_PATIENCE;
+    let mut until = Instant::now() + MULTICAST_TIMEOUT;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     while !addresses.iter().any(SocketAddr::is_ipv4) {
         match timeout_at(until, events.recv_async()).await {
             Ok(Ok(HostnameResolutionEvent::AddressesFound(_, found))) => {
                 addresses.extend(found.iter().filter_map(|ip| socket_address(ip, port)));
-                until = until.min(Instant::now() + IPV4_PATIENCE);
+                until = until.min(Instant::now() + IPV4_TIMEOUT);
             }
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => break,
@@ -112,17 +111,16 @@ fn socket_address(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// Asks by multicast, with a thread of its own, until it is dropped.
+/// The thread of a multicast query, which ends when this is dropped.
 struct Daemon(ServiceDaemon);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Fails only where its thread has ended.
+        // Fails only if its thread has ended.
         let _ = self.0.shutdown();
     }
 }
 
-/// [`resolve`] for HTTP clients.
 #[derive(Debug)]
 pub(crate) struct Names;
 
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_names_are_asked_for_by_multicast() {
+    fn names_in_local_are_resolved_by_multicast() {
         for (name, local) in [
             ("octopi.local", true),
             ("OctoPi.LOCAL.", true),

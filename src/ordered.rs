@@ -1,7 +1,7 @@
 //! Small ordered maps (pure).
 
-/// A map, such as a `BTreeMap`, of `entries`, of which the later ones win. `collect` would do the
-/// same, and brings 5 kB of code to sort them first, for each type of map anew.
+/// Collects `entries` into a map such as `BTreeMap`; later ones win. `collect` does the same, but
+/// sorts first, which costs 5 kB of code for each type of map.
 pub(crate) fn map<M: Default + Extend<E>, E>(entries: impl IntoIterator<Item = E>) -> M {
     let mut map = M::default();
     map.extend(entries);

@@ -1,9 +1,9 @@
-//! A string that never prints: API keys, passwords, sessions.
+//! Strings that are never printed: API keys, passwords, sessions.
 
 use std::fmt;
 
-/// A secret text. `Debug` shows `***`; there is no `Display`, so that it cannot slip into a
-/// message by accident. [`Secret::expose`] is the one way to the text.
+/// A secret text. `Debug` shows `***`, and there is no `Display`, so that it cannot slip into a
+/// message by accident. Only [`Secret::expose`] returns the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -13,12 +13,12 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it to its peer.
+    /// Returns the text, for sending it to its peer.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// How many characters it has, which may be told.
+    /// Returns its number of characters, which may be shown.
     pub fn characters(&self) -> usize {
         self.0.chars().count()
     }

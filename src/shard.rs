@@ -1,31 +1,31 @@
-//! Which of several bridges serves a printer (pure).
+//! Distribution of printers over several bridges (pure).
 
 /// One of several bridges that share a list of printers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which one, from 0.
+    /// Index of this bridge, from 0.
     pub index: u32,
-    /// How many there are.
+    /// Number of bridges.
     pub count: u32,
 }
 
 impl Shard {
-    /// Whether this bridge serves the printer `id`. Rendezvous hashing: the one whose hash together
-    /// with the id is the highest, so that another count moves as few printers as can be.
+    /// Whether this bridge serves the printer `id`. Rendezvous hashing: the bridge with the highest
+    /// hash wins, so that changing `count` moves as few printers as possible.
     pub fn serves(self, id: &str) -> bool {
         let winner = (0..self.count).max_by_key(|index| (weight(id, *index), *index));
         winner == Some(self.index)
     }
 
-    /// What tells this bridge from the others in client id and topics; the first one has nothing,
-    /// as a single bridge has.
+    /// Returns the suffix of this bridge's client id and topics; empty for the first bridge, as for
+    /// a single one.
     pub fn suffix(self) -> String {
         if self.index == 0 { String::new() } else { format!("-{}", self.index) }
     }
 }
 
-/// FNV-1a with 64 bits, and the last steps of MurmurHash3 to spread it: the same on every platform
-/// and in every version, for a printer must not be served twice while versions change.
+/// 64-bit FNV-1a, finished with MurmurHash3's mixing steps. Must be the same on every platform and
+/// in every version, so that no printer is served twice during an upgrade.
 fn weight(id: &str, index: u32) -> u64 {
     let bytes = id.bytes().chain([0]).chain(index.to_le_bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_choice_never_changes() {
-        // Held against a table, for two versions may run side by side.
+        // Two versions may run side by side.
         let owners: Vec<u32> =
             ["mk3", "mini", "xl", "ender-3", "voron"].iter().map(|id| owner(id, 3)).collect();
         assert_eq!(owners, OWNERS_OF_THREE);

@@ -1,10 +1,10 @@
-//! Adds members to a JSON object without taking it apart (pure).
+//! Adds members to a JSON object without parsing it (pure).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// `object` with `members` (names, and values as JSON) appended before its closing brace, the
-/// rest of the bytes untouched. Appended last, they win over members of the same name. `None`
-/// where `object` is no JSON object; that it is valid JSON is for the caller to know.
+/// Returns `object` with `members` (names, and values as JSON) appended, and the rest of the bytes
+/// unchanged. Being last, they override members of the same name. `None` if `object` is not a JSON
+/// object; the caller must know that it is valid JSON.
 pub fn append(object: &[u8], members: &[(&str, &str)]) -> Option<Bytes> {
     let text = object.trim_ascii_end();
     let body = text.strip_suffix(b"}")?;

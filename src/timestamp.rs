@@ -1,33 +1,33 @@
-//! Times of day as topics and log lines carry them (pure).
+//! Formats of points in time in topics and log lines (pure).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serializer;
 
-/// The start of the year 10000, in seconds since 1970: RFC 3339 has four digits for a year.
+/// Start of the year 10000 in Unix seconds: RFC 3339 has four digits for the year.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// RFC 3339 in UTC, whole seconds; `None` before 1970 and from the year 10000 on, of which the
-/// formatter below would panic.
+/// Formats as RFC 3339 in UTC, in whole seconds; `None` before 1970 and from the year 10000 on,
+/// where the formatter would panic.
 pub fn rfc3339(at: SystemTime) -> Option<String> {
     let seconds = at.duration_since(UNIX_EPOCH).ok()?.as_secs();
     (seconds < YEAR_10000).then(|| humantime::format_rfc3339_seconds(at).to_string())
 }
 
-/// Whole Unix seconds; 0 before 1970.
+/// Returns whole Unix seconds; 0 before 1970.
 pub fn unix(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// `at` without its fraction of a second.
+/// Returns `at` without its fraction of a second.
 pub fn whole_seconds(at: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(unix(at))
 }
 
-/// For serde: RFC 3339 or null.
+/// Serialises as RFC 3339 or null, for serde.
 ///
 /// # Errors
-/// Those of `out`.
+/// Those of the serialiser.
 pub fn serialize<S: Serializer>(at: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
     match at.and_then(rfc3339) {
         Some(text) => out.serialize_some(&text),
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_such_a_form_has_none() {
+    fn times_outside_of_rfc_3339_have_no_form() {
         let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap();
         assert_eq!(rfc3339(UNIX_EPOCH).as_deref(), Some("1970-01-01T00:00:00Z"));
         assert_eq!(rfc3339(at(YEAR_10000 - 1)).as_deref(), Some("9999-12-31T23:59:59Z"));

@@ -1,7 +1,7 @@
-//! A topic that MQTT can carry: the only way to make one (pure).
+//! Valid MQTT topics (pure).
 //!
-//! A broker ends the connection on a topic that it cannot take, and the message would be sent again
-//! first thing on the next one. So a [`Topic`] is checked where it is made, and nowhere else.
+//! A broker ends the connection at an invalid topic, and the message would be sent again first on
+//! the next one. So a [`Topic`] is checked when it is made, and nowhere else.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 pub const MAX_TOPIC: usize = 1_000;
 /// Longest segment from outside, in bytes.
 pub const MAX_SEGMENT: usize = 200;
-/// Bytes of `_` and the hash at the end of what was cut.
+/// Length of `_` and the hash at the end of a cut text, in bytes.
 const MARK: usize = 9;
 
 /// A topic to publish to: not empty, no wildcards, no character that MQTT forbids, at most
@@ -22,7 +22,7 @@ const MARK: usize = 9;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Arc<str>);
 
-/// Why a text is no topic.
+/// A text is not a valid topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "MQTT does not carry this topic: it must have 1 to {MAX_TOPIC} bytes, without +, #, control characters and Unicode noncharacters"
@@ -30,26 +30,25 @@ pub struct Topic(Arc<str>);
 pub struct NotCarried;
 
 impl Topic {
-    /// Takes a topic as it is, from where it must not be changed: from the disk, or from the
-    /// broker.
+    /// Takes a topic from disk or from the broker, which must not be changed.
     ///
     /// # Errors
-    /// Where MQTT does not carry it.
+    /// If it is not valid.
     pub fn read(text: &str) -> Result<Self, NotCarried> {
         let whole = !text.is_empty() && text.len() <= MAX_TOPIC && text.chars().all(is_plain);
         if whole { Ok(Self(text.into())) } else { Err(NotCarried) }
     }
 
-    /// The topic as text.
+    /// Returns the topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Makes a topic of any text: what MQTT does not carry becomes `_`, what is too long is cut.
+/// Makes a topic of any text: invalid characters become `_`, and a text that is too long is cut.
 impl From<String> for Topic {
     fn from(text: String) -> Self {
-        Self(mended(text, is_plain, MAX_TOPIC).into())
+        Self(sanitized(text, is_plain, MAX_TOPIC).into())
     }
 }
 
@@ -110,15 +109,15 @@ impl Serialize for Topic {
     }
 }
 
-/// A text from outside as one topic segment: `/`, `+`, `#`, control characters and Unicode
-/// noncharacters become `_`, an empty one is `_`, and what is longer than [`MAX_SEGMENT`] is cut and
-/// ends in a hash of the whole.
+/// Makes a topic segment of any text: `/`, `+`, `#`, control characters and Unicode noncharacters
+/// become `_`, an empty text becomes `_`, and one longer than [`MAX_SEGMENT`] is cut and ends in a
+/// hash of the whole.
 pub fn segment(text: &str) -> String {
-    mended(text.to_owned(), |c| c != '/' && is_plain(c), MAX_SEGMENT)
+    sanitized(text.to_owned(), |c| c != '/' && is_plain(c), MAX_SEGMENT)
 }
 
-/// Whether a text of MQTT may have `c`: no control characters, which U+0000 is one of, and no
-/// Unicode noncharacters. Brokers end the connection on them.
+/// Whether MQTT allows `c` in a text: not control characters (U+0000 included) and Unicode
+/// noncharacters, at which brokers end the connection.
 pub fn is_carried(c: char) -> bool {
     let code = u32::from(c);
     let noncharacter = (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe;
@@ -129,24 +128,24 @@ fn is_plain(c: char) -> bool {
     !matches!(c, '+' | '#') && is_carried(c)
 }
 
-fn mended(text: String, allowed: impl Fn(char) -> bool, most: usize) -> String {
-    if !text.is_empty() && text.len() <= most && text.chars().all(&allowed) {
-        return text;
-    }
+fn sanitized(text: String, allowed: impl Fn(char) -> bool, most: usize) -> String {
     if text.is_empty() {
         return "_".to_owned();
     }
-    let hash = hash(text.as_bytes());
-    let mut mended: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
-    if mended.len() > most {
-        let fits = (0..=most - MARK).rev().find(|end| mended.is_char_boundary(*end));
-        mended.truncate(fits.unwrap_or_default());
-        mended += &format!("_{hash:08x}");
+    if text.len() <= most && text.chars().all(&allowed) {
+        return text;
     }
-    mended
+    let hash = hash(text.as_bytes());
+    let mut sanitized: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    if sanitized.len() > most {
+        let fits = (0..=most - MARK).rev().find(|end| sanitized.is_char_boundary(*end));
+        sanitized.truncate(fits.unwrap_or_default());
+        sanitized += &format!("_{hash:08x}");
+    }
+    sanitized
 }
 
-/// FNV-1a, written out: a topic is the same after a restart and with another compiler.
+/// FNV-1a, written out so that a topic is the same after a restart and with another compiler.
 fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_change_is_taken_or_refused() {
+    fn an_existing_topic_is_accepted_unchanged_or_refused() {
         assert_eq!(Topic::read("o/mk3/event/X").unwrap().as_str(), "o/mk3/event/X");
         let long = "x".repeat(MAX_TOPIC + 1);
         for text in ["", "a/+", "a/#", "a\u{0}", "a\u{fffe}", "a\n", &long] {
@@ -205,7 +204,7 @@ mod tests {
         prop::collection::vec(any, 0..600).prop_map(|chars| chars.into_iter().collect())
     }
 
-    /// What a strict broker asks of a topic, said in another way than above.
+    /// What a strict broker requires of a topic, implemented differently from the above.
     fn broker_takes(topic: &str) -> bool {
         let forbidden = |c: char| {
             c <= '\u{1f}'
@@ -221,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_it_is_made_of_a_topic_is_carried(text in texts()) {
+        fn any_text_makes_a_valid_topic(text in texts()) {
             let topic = Topic::from(text.as_str());
             prop_assert!(broker_takes(&topic), "{topic:?}");
             prop_assert_eq!(Topic::read(&topic), Ok(topic.clone()));
@@ -232,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_it_is_made_of_a_segment_is_one(text in texts()) {
+        fn any_text_makes_a_valid_segment(text in texts()) {
             let segment = segment(&text);
             prop_assert!(broker_takes(&segment) && !segment.contains('/'), "{segment:?}");
             prop_assert!(segment.len() <= MAX_SEGMENT);

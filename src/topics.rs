@@ -3,7 +3,7 @@
 use crate::heater::Heater;
 pub use crate::topic::{Topic, segment};
 
-/// Whether `topic` is where a bridge below `base` says what it is.
+/// Whether `topic` is the `info` topic of a bridge below `base`.
 pub fn is_info(base: &str, topic: &str) -> bool {
     let rest = topic.strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
     let place = rest.and_then(|rest| rest.strip_suffix("/info"));
@@ -14,55 +14,54 @@ pub fn is_info(base: &str, topic: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct BridgeTopics {
     prefix: String,
-    /// `online` / `offline`, the last will.
+    /// `online` or `offline`, the last will.
     pub state: Topic,
-    /// Version, start, printers, configuration in force.
+    /// Version, start, printers, effective configuration.
     pub info: Topic,
     /// Uptime, memory, broker, each printer.
     pub health: Topic,
 }
 
 impl BridgeTopics {
-    /// The topics of the bridge below `base`.
+    /// Topics of the only bridge below `base`.
     pub fn new(base: &str) -> Self {
         Self::named(base, "bridge")
     }
 
-    /// The topics of one of several bridges below `base`, which is called `bridge` or
-    /// `bridge-<index>`.
+    /// Topics of one of several bridges below `base`, named `bridge` or `bridge-<index>`.
     pub fn named(base: &str, bridge: &str) -> Self {
         let prefix = format!("{base}/{bridge}");
         let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
         Self { state: topic("state"), info: topic("info"), health: topic("health"), prefix }
     }
 
-    /// The filter of the information of all bridges below the same base topic.
+    /// Filter of the `info` topics of all bridges below `base`.
     pub fn info_filter(base: &str) -> String {
         format!("{base}/+/info")
     }
 
-    /// The filter of the states of all bridges below the same base topic.
+    /// Filter of the `state` topics of all bridges below `base`.
     pub fn state_filter(base: &str) -> String {
         format!("{base}/+/state")
     }
 
-    /// Where a bridge below `base` publishes to itself, to find out when the broker has sent it all
-    /// that came before.
+    /// Topic on which a bridge below `base` publishes markers to itself, to learn when the broker
+    /// has sent all earlier messages.
     pub fn marker(base: &str) -> Topic {
         Topic::from(format!("{base}/bridge/marker"))
     }
 
-    /// The filter of all requests to the bridge.
+    /// Filter of all requests to the bridge.
     pub fn request_filter(&self) -> String {
         format!("{}/request/+", self.prefix)
     }
 
-    /// The name of the request that `topic` carries.
+    /// Returns the name of the request that `topic` carries.
     pub fn request_name<'t>(&self, topic: &'t str) -> Option<&'t str> {
         topic.strip_prefix(&self.prefix)?.strip_prefix("/request/")
     }
 
-    /// Where the request `name` is answered.
+    /// Topic of the response to the request `name`.
     pub fn response(&self, name: &str) -> Topic {
         Topic::from(format!("{}/response/{}", self.prefix, segment(name)))
     }
@@ -72,19 +71,19 @@ impl BridgeTopics {
 #[derive(Debug, Clone)]
 pub struct PrinterTopics {
     prefix: String,
-    /// Is OctoPrint there.
+    /// Whether OctoPrint is reachable.
     pub availability: Topic,
     /// The printer's state.
     pub printer: Topic,
     /// The selected job.
     pub job: Topic,
-    /// How far the print is.
+    /// Progress of the print.
     pub progress: Topic,
     /// Height and tool.
     pub position: Topic,
     /// Feed and flow rate as last commanded.
     pub factors: Topic,
-    /// Lines sent again.
+    /// Resent lines.
     pub resends: Topic,
     /// OctoPrint itself.
     pub server: Topic,
@@ -107,7 +106,7 @@ pub struct PrinterTopics {
 }
 
 impl PrinterTopics {
-    /// The topics of printer `id` below `base_topic`.
+    /// Topics of printer `id` below `base`.
     pub fn new(base: &str, id: &str) -> Self {
         let prefix = format!("{base}/{id}");
         let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
@@ -132,37 +131,37 @@ impl PrinterTopics {
         }
     }
 
-    /// An event of type `kind`.
+    /// Topic of events of type `kind`.
     pub fn event(&self, kind: &str) -> Topic {
         Topic::from(format!("{}/event/{}", self.prefix, segment(kind)))
     }
 
-    /// The messages of plugin `id`.
+    /// Topic of the messages of plugin `id`.
     pub fn plugin(&self, id: &str) -> Topic {
         Topic::from(format!("{}/plugin/{}", self.prefix, segment(id)))
     }
 
-    /// Any other message of type `kind`.
+    /// Topic of other messages of type `kind`.
     pub fn message(&self, kind: &str) -> Topic {
         Topic::from(format!("{}/message/{}", self.prefix, segment(kind)))
     }
 
-    /// One heater.
+    /// Topic of one heater.
     pub fn temperature(&self, heater: &Heater) -> Topic {
         Topic::from(format!("{}/temperature/{}", self.prefix, segment(heater.as_str())))
     }
 
-    /// The filter of all commands to this printer.
+    /// Filter of all commands to this printer.
     pub fn command_filter(&self) -> String {
         format!("{}/set/#", self.prefix)
     }
 
-    /// The topic of one command.
+    /// Topic of one command.
     pub fn command(&self, command: &str) -> Topic {
         Topic::from(format!("{}/set/{command}", self.prefix))
     }
 
-    /// The command that `topic` carries: what follows `set/`.
+    /// Returns the command that `topic` carries: the part after `set/`.
     pub fn command_name<'t>(&self, topic: &'t str) -> Option<&'t str> {
         topic.strip_prefix(&self.prefix)?.strip_prefix("/set/")
     }
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_make_a_topic_whole() {
+    fn the_longest_names_fit_into_a_topic() {
         let long = "x".repeat(70_000);
         let topics = PrinterTopics::new(&"b".repeat(128), &"p".repeat(64));
         let made = [topics.event(&long), topics.plugin(&long), topics.message(&long)];
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_found_in_its_topic_alone() {
+    fn commands_and_requests_are_recognised_by_their_topic() {
         let topics = PrinterTopics::new("o", "mk3");
         assert_eq!(topics.command_name("o/mk3/set/temperature/bed"), Some("temperature/bed"));
         assert_eq!(topics.command_name("o/mk3s/set/job"), None);

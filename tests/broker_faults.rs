@@ -389,7 +389,7 @@ async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
         };
         None
     };
-    let persistence = Persistence { restored, away: None, keep: Box::new(persist) };
+    let persistence = Persistence { restored, away: None, persist: Box::new(persist) };
     let (broker, _incoming) = server.broker_with(Some(persistence));
     broker.publish(Publication::new(0, "state".into(), "online", Kind::State));
     let refuses = |publish: &Publish| publish.topic == "event/3";

@@ -87,7 +87,7 @@ fn discover(
     device: &PrinterDevice,
     climate: bool,
     gone: &Components,
-) -> octoprint2mqtt::homeassistant::Discovery {
+) -> octoprint2mqtt::homeassistant::DiscoveryMessage {
     let topics = PrinterTopics::new("octoprint2mqtt", &device.id);
     printer(&settings(climate), &topics, device, gone)
 }

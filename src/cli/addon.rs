@@ -1,5 +1,5 @@
-//! As a Home Assistant add-on: the options of its page instead of a file, and the broker that the
-//! supervisor knows.
+//! Configuration of the Home Assistant add-on: its options instead of a file, and the supervisor's
+//! broker.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::plain_http::{self, Unanswered};
+use super::subcommand::{Unanswered, http_get};
 use crate::causes::{self, Cause};
 use crate::config::{self, ConfigErrors, Loaded};
 
-/// Set by the supervisor in every add-on; a secret.
+/// Variable set by the supervisor in every add-on; its value is a secret.
 const TOKEN: &str = "SUPERVISOR_TOKEN";
-/// Where the supervisor and the options are, for tests.
+/// Variables with the supervisor's address and the path of the options, for tests.
 const SUPERVISOR: &str = "OCTOPRINT2MQTT_SUPERVISOR";
 const OPTIONS: &str = "OCTOPRINT2MQTT_OPTIONS";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub enum NoService {
     /// It answers with an error.
     #[error("its answer was {0}")]
     Status(StatusCode),
-    /// Its answer has another shape. What is wrong with it is not told: a password is in it.
+    /// Its answer cannot be parsed. The error is not shown, since the answer holds a password.
     #[error("its answer cannot be read")]
     Shape,
 }
@@ -63,7 +63,7 @@ pub fn is_addon() -> bool {
 /// Reads the configuration of an add-on.
 ///
 /// # Errors
-/// [`AddonError`] says what is wrong and what to do.
+/// [`AddonError`], which says what to do.
 pub async fn load() -> Result<Loaded, AddonError> {
     let variable = |name: &str, default: &str| {
         std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or(default.to_owned())
@@ -87,8 +87,8 @@ pub async fn load() -> Result<Loaded, AddonError> {
     Ok(config::load_text(&path, &text, environment)?)
 }
 
-/// The options in the shape of the configuration file: printers by their ids, the log level in its
-/// table; everything else has the same names.
+/// Converts the options to the structure of the configuration file: printers by id, the log level
+/// in its table; everything else has the same name.
 fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
     drop_nulls(&mut options);
     let mut printers = Map::new();
@@ -96,7 +96,7 @@ fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
         for (index, mut printer) in list.into_iter().enumerate() {
             let id = printer.as_object_mut().and_then(|printer| printer.remove("id"));
             let id = id.and_then(|id| id.as_str().map(str::to_owned));
-            // One without an id has a name that no printer may have, and so is complained of.
+            // A missing id becomes an invalid one, which is then reported.
             printers.insert(id.unwrap_or_else(|| format!("(number {})", index + 1)), printer);
         }
     }
@@ -109,7 +109,7 @@ fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
     options.into()
 }
 
-/// TOML has no null; the supervisor writes one for an option that was left empty.
+/// Removes nulls, which the supervisor writes for empty options and TOML does not have.
 fn drop_nulls(object: &mut Map<String, Value>) {
     object.retain(|_, value| !value.is_null() && value != "");
     for value in object.values_mut() {
@@ -123,7 +123,6 @@ fn drop_nulls(object: &mut Map<String, Value>) {
     }
 }
 
-/// What the supervisor says of its broker.
 #[derive(Deserialize)]
 struct Service {
     host: String,
@@ -143,7 +142,7 @@ impl Service {
                 mqtt[key] = value.into();
             }
         }
-        // Asked for by name above, which leaves nulls behind.
+        // Indexing by name, as above, inserts nulls.
         if let Some(mqtt) = mqtt.as_object_mut() {
             drop_nulls(mqtt);
         }
@@ -152,15 +151,15 @@ impl Service {
 
 async fn broker(supervisor: &str, token: &str) -> Result<Service, NoService> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct SupervisorAnswer {
         data: Service,
     }
     let url = format!("{supervisor}/services/mqtt");
-    let (status, body) = plain_http::get(&url, Some(token), TIMEOUT).await?;
+    let (status, body) = http_get(&url, Some(token), TIMEOUT).await?;
     if !status.is_success() {
         return Err(NoService::Status(status));
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| NoService::Shape)?;
+    let answer: SupervisorAnswer = serde_json::from_slice(&body).map_err(|_| NoService::Shape)?;
     Ok(answer.data)
 }
 
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_take_the_shape_of_the_file() {
+    fn options_are_converted_to_the_structure_of_the_file() {
         let options = json!({
             "log_level": "debug",
             "mqtt": {"url": "", "username": null},

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::subcommand::{self, Failure, block_on};
+use super::subcommand::{self, CommandFailure, block_on};
 use crate::config::{self, Access};
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;
@@ -18,19 +18,21 @@ use crate::tls::{self, TlsError};
 /// The name under which OctoPrint lists the key.
 const APP: &str = "octoprint2mqtt";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For how many failed calls in a row OctoPrint may be away; after 5 s it forgets the request.
-const PATIENCE: u32 = 4;
+/// Consecutive failed calls after which to give up; OctoPrint forgets the request after 5 s.
+const MAX_FAILURES: u32 = 4;
 
 /// The arguments of `octoprint2mqtt authorize`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+#[allow(rustdoc::bare_urls, reason = "clap prints these texts")]
+pub struct AuthorizeArguments {
     /// Address of OctoPrint, such as http://octopi.local
     #[arg(long, value_name = "URL", required_unless_present = "printer")]
     url: Option<String>,
     /// The printer of the configuration whose address, TLS and headers are used instead
     #[arg(long, value_name = "ID", conflicts_with_all = ["url", "ca_file", "insecure"])]
     printer: Option<String>,
-    /// An extra request header, "Name: value", for a proxy that wants it; may be given several times
+    /// An extra request header, "Name: value", for a proxy that wants it; may be given several
+    /// times
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
     /// Write the key to FILE, which only you can read, instead of printing it
@@ -50,11 +52,15 @@ pub struct Arguments {
     insecure: bool,
 }
 
-pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn command(
+    arguments: AuthorizeArguments,
+    config_file: Option<&Path>,
+) -> Result<(), CommandFailure> {
     let access = access(&arguments, config_file)?;
-    let Arguments { save, user, timeout, .. } = arguments;
+    let AuthorizeArguments { save, user, timeout, .. } = arguments;
     let draft = save.as_deref().map(|path| {
-        let cannot = |error| Failure::at(format!("{} cannot be written", path.display()), error);
+        let cannot =
+            |error| CommandFailure::at(format!("{} cannot be written", path.display()), error);
         KeyFile::create(path).map_err(cannot)
     });
     let draft = draft.transpose()?;
@@ -63,14 +69,14 @@ pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Resul
         let stop = subcommand::stop()?;
         tokio::select! {
             answer = run(&asking, |text| eprintln!("{text}")) => Ok(answer?),
-            () = stop => Err(Failure::text("stopped before the request was decided")),
+            () = stop => Err(CommandFailure::text("stopped before the request was decided")),
         }
     })?;
     match draft {
         None => println!("{}", key.expose()),
         Some(draft) => {
             let path = draft.path.clone();
-            let cannot = |error| Failure::at(path.display().to_string(), error);
+            let cannot = |error| CommandFailure::at(path.display().to_string(), error);
             draft.save(&key).map_err(cannot)?;
             eprintln!("The key is in {}", path.display());
         }
@@ -78,16 +84,16 @@ pub(super) fn command(arguments: Arguments, config_file: Option<&Path>) -> Resul
     Ok(())
 }
 
-/// How to reach the OctoPrint that is asked: as the configuration says, or the arguments. Both may
-/// hold secrets, so what is wrong is told without them.
-fn access(arguments: &Arguments, file: Option<&Path>) -> Result<Access, Failure> {
-    let Arguments { url, printer, header, ca_file, insecure, .. } = arguments;
-    let wrong = |what: &str| Failure::Configuration(what.into());
+/// Returns how to reach OctoPrint, from the configuration or the arguments. Both may hold secrets,
+/// so errors do not show them.
+fn access(arguments: &AuthorizeArguments, file: Option<&Path>) -> Result<Access, CommandFailure> {
+    let AuthorizeArguments { url, printer, header, ca_file, insecure, .. } = arguments;
+    let wrong = |what: &str| CommandFailure::Configuration(what.into());
     let mut access = match (printer, url) {
         (Some(id), _) => {
             let read = config::read_access(file, id);
             let (access, warnings) =
-                read.map_err(|errors| Failure::Configuration(errors.into()))?;
+                read.map_err(|errors| CommandFailure::Configuration(errors.into()))?;
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
             access
         }
@@ -110,14 +116,14 @@ fn access(arguments: &Arguments, file: Option<&Path>) -> Result<Access, Failure>
     Ok(access)
 }
 
-/// What is asked for.
+/// A request for a key.
 #[derive(Debug)]
 pub struct Asking {
     /// How to reach OctoPrint.
     pub access: Access,
     /// Only this user may grant the key.
     pub user: Option<String>,
-    /// How long the user may take.
+    /// Time for the user to decide.
     pub timeout: Duration,
 }
 
@@ -133,25 +139,25 @@ pub enum AuthorizeError {
     /// OctoPrint or its plugin.
     #[error(transparent)]
     AppKeys(#[from] AppKeysError),
-    /// The user said no, or OctoPrint forgot the request.
+    /// The user denied the request, or OctoPrint forgot it.
     #[error("the request was denied in OctoPrint, or OctoPrint was restarted meanwhile")]
     Denied,
-    /// The user said nothing.
+    /// The user did not decide in time.
     #[error("nobody allowed the request within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
 }
 
-/// Asks for a key; `tell` gets what the user is to do.
+/// Asks for a key; `instruct` gets the instructions for the user.
 ///
 /// # Errors
-/// [`AuthorizeError`] where no key is granted.
-pub async fn run(asking: &Asking, tell: impl Fn(&str)) -> Result<Secret, AuthorizeError> {
+/// [`AuthorizeError`] if no key is granted.
+pub async fn run(asking: &Asking, instruct: impl Fn(&str)) -> Result<Secret, AuthorizeError> {
     let Access { url, tls, headers } = &asking.access;
     let tls = tls::client_config(tls, url.scheme() == "https")?;
     let headers: Vec<(String, Secret)> = headers.clone().into_iter().collect();
     let plugin = AppKeys::new(url.clone(), &tls, &headers, CONNECT_TIMEOUT)?;
     let request = plugin.request(APP, asking.user.as_deref()).await?;
-    tell(&format!(
+    instruct(&format!(
         "Click Allow in OctoPrint, {}\n(or, where no page of OctoPrint is open, at {})",
         url,
         request.dialog()
@@ -163,10 +169,10 @@ pub async fn run(asking: &Asking, tell: impl Fn(&str)) -> Result<Secret, Authori
             Ok(Decision::Granted(key)) => return Ok(key),
             Ok(Decision::Refused) => return Err(AuthorizeError::Denied),
             Ok(Decision::Waiting) => failures = 0,
-            // A hiccup of the network is no reason to have the user click again.
+            // A network hiccup should not make the user click again.
             Err(error) => {
                 failures += 1;
-                if failures >= PATIENCE {
+                if failures >= MAX_FAILURES {
                     return Err(error.into());
                 }
             }
@@ -176,8 +182,9 @@ pub async fn run(asking: &Asking, tell: impl Fn(&str)) -> Result<Secret, Authori
     Err(AuthorizeError::TimedOut(asking.timeout))
 }
 
-/// A file for a key that only its owner can read. It is opened before the user is asked, so that a
-/// click is not wasted, and takes its place when the key is there: an older key stays until then.
+/// A file for a key that only its owner can read. A draft is opened before the user is asked, so
+/// that no click is wasted, and replaces the file, perhaps with an older key, only once the key is
+/// granted.
 #[derive(Debug)]
 pub struct KeyFile {
     path: PathBuf,
@@ -189,7 +196,7 @@ impl KeyFile {
     /// Opens a draft beside `path`.
     ///
     /// # Errors
-    /// Where the directory cannot be written to.
+    /// If the directory cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file")
@@ -198,15 +205,15 @@ impl KeyFile {
         let draft = path.with_file_name(name);
         let file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // A draft left behind by a process of the same number keeps its mode otherwise.
+        // A draft left behind by a process with the same id would keep its mode.
         file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(Self { path: path.to_owned(), draft, file })
     }
 
-    /// Writes the key and puts the file in its place.
+    /// Writes the key and moves the draft into place.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn save(mut self, key: &Secret) -> io::Result<()> {
         writeln!(self.file, "{}", key.expose())?;
         self.file.sync_all()?;
@@ -216,7 +223,7 @@ impl KeyFile {
 
 impl Drop for KeyFile {
     fn drop(&mut self) {
-        // Gone already where the key was saved.
+        // Fails if the key was saved.
         let _ = std::fs::remove_file(&self.draft);
     }
 }
@@ -226,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_is_for_its_owner_alone_and_an_older_one_stays_until_then() {
+    fn only_the_owner_can_read_a_key_file_and_an_older_one_stays_until_it_is_saved() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(&path, "old").unwrap();

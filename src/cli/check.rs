@@ -1,8 +1,8 @@
-//! `octoprint2mqtt check`: tries everything that the bridge will need, one line each.
+//! `octoprint2mqtt check`: tries everything that the bridge needs, with one line for each.
 
 use std::time::Duration;
 
-use super::subcommand::{Failure, block_on};
+use super::subcommand::{CommandFailure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners, conflict};
 use crate::bridge::setup::{self, SetupError};
 use crate::causes;
@@ -14,16 +14,16 @@ use crate::octoprint::{
 use crate::store::Known;
 use crate::topics::BridgeTopics;
 
-/// Bound on opening one socket, its fallbacks included.
+/// Timeout for opening one socket, including its fallbacks.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn command(loaded: &Loaded) -> Result<(), Failure> {
+pub(super) fn command(loaded: &Loaded) -> Result<(), CommandFailure> {
     let Loaded { config, warnings } = loaded;
     warnings.iter().for_each(|warning| eprintln!("{warning}"));
     block_on(async {
         match run(config, |finding| println!("{finding}")).await {
             true => Ok(()),
-            false => Err(Failure::Printed),
+            false => Err(CommandFailure::Printed),
         }
     })
 }
@@ -32,7 +32,7 @@ pub(super) fn command(loaded: &Loaded) -> Result<(), Failure> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Wrong {
-    /// The configuration of the broker, or of a printer.
+    /// The settings of the broker, or of a printer.
     #[error(transparent)]
     SetUp(#[from] SetupError),
     /// The connection to the broker.
@@ -42,28 +42,28 @@ pub enum Wrong {
     #[error("{0}")]
     OtherBridge(String),
     /// The login.
-    #[error("{told}")]
+    #[error("{text}")]
     Login {
-        /// What the login says, and how many characters were sent.
-        told: String,
+        /// The login's error, and the number of characters sent.
+        text: String,
         /// Why.
         source: LoginError,
     },
-    /// The question who the user is.
+    /// The request for the current user.
     #[error(transparent)]
     User(#[from] RestError),
-    /// The user has no permission to see the state.
+    /// The user lacks the permission to see the state.
     #[error(
         "user {0} lacks the permission STATUS, so no message would ever arrive; give it to the user in OctoPrint's settings, Access Control"
     )]
     NoPermission(String),
-    /// The push socket failed, and says this.
+    /// The push socket failed.
     #[error("{0}")]
     Socket(String),
     /// The push socket did not open in time.
     #[error("no answer within {} s", SOCKET_TIMEOUT.as_secs())]
     NoAnswer,
-    /// The push socket says nothing.
+    /// The push socket gave no reason.
     #[error("not connected, and OctoPrint did not say why")]
     Unknown,
     /// The check panicked.
@@ -74,9 +74,9 @@ pub enum Wrong {
 /// One line of the report.
 #[derive(Debug)]
 pub struct Finding {
-    /// What was tried, on which address.
+    /// What was tried, and its address.
     pub what: String,
-    /// What was found; the error says what to do.
+    /// The result; the error says what to do.
     pub outcome: Result<String, Wrong>,
 }
 
@@ -89,8 +89,8 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Tries the broker and every printer, side by side; `report` gets each line as it is known.
-/// Returns whether all is well.
+/// Tries the broker and every printer concurrently; `report` gets each line as soon as it is known.
+/// Returns whether everything works.
 pub async fn run(config: &Config, mut report: impl FnMut(Finding)) -> bool {
     let mut tries = tokio::task::JoinSet::new();
     let broker = config.mqtt.clone();
@@ -107,7 +107,7 @@ pub async fn run(config: &Config, mut report: impl FnMut(Finding)) -> bool {
                     report(finding);
                 }
             }
-            // The panic itself is on stderr.
+            // The panic is already on stderr.
             Err(_) => {
                 all_well = false;
                 report(Finding { what: "check".to_owned(), outcome: Err(Wrong::Fault) });
@@ -122,14 +122,14 @@ async fn check_broker(mqtt: &Mqtt) -> Finding {
     Finding { what: format!("broker {}:{}", mqtt.host, mqtt.port), outcome }
 }
 
-/// Connects, and looks whether another bridge runs below the same base topic.
+/// Connects, and checks whether another bridge runs below the same base topic.
 async fn try_broker(mqtt: &Mqtt) -> Result<(), Wrong> {
     let options = setup::broker_options(mqtt, None)?;
     let base = &mqtt.base_topic;
     let filters = [BridgeTopics::info_filter(base), BridgeTopics::state_filter(base)];
     let filters = filters.each_ref().map(String::as_str);
     let retained = mqtt::retained(&options, &filters, &BridgeTopics::marker(base)).await?;
-    // What the bridge was called earlier is of no account: whoever lives there now is another.
+    // Without earlier identities: a bridge that uses one of them now is another bridge.
     let identity = Identity::recall(&mqtt.identity, &Known::default());
     match Owners::read(identity, base, &retained).others().first() {
         None => Ok(()),
@@ -152,14 +152,14 @@ async fn check_printer(printer: &Printer) -> Vec<Finding> {
         let outcome = check_socket(&socket).await;
         findings.push(Finding { what: what("push socket"), outcome });
     }
-    // The socket's task ends with the program; waiting for it would only delay the report.
+    // The socket's task ends with the program.
     socket.disconnect();
     findings
 }
 
 async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, Wrong> {
     let login = rest.login().await;
-    login.map_err(|source| Wrong::Login { told: credentials.describe_failure(&source), source })?;
+    login.map_err(|source| Wrong::Login { text: credentials.describe_failure(&source), source })?;
     let CurrentUser { name, permissions, .. } = rest.current_user().await?;
     let name = name.unwrap_or_else(|| "nobody".to_owned());
     let has =

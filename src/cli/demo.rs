@@ -12,7 +12,7 @@ use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
 use super::logging;
 use super::run::{BridgeError, bridge};
-use super::subcommand::{self, Failure, block_on};
+use super::subcommand::{self, CommandFailure, block_on};
 use crate::bridge::SetLogLevel;
 use crate::causes;
 use crate::config;
@@ -115,7 +115,7 @@ fn broker_config(listen: SocketAddr) -> Config {
     }
 }
 
-pub(super) fn command(port: u16) -> Result<(), Failure> {
+pub(super) fn command(port: u16) -> Result<(), CommandFailure> {
     let log = config::Log { level: "warn".to_owned(), format: config::LogFormat::Text };
     let set_log_level = logging::start(&log)?;
     block_on(async { Ok(run(port, set_log_level).await?) })

@@ -1,11 +1,11 @@
-//! `octoprint2mqtt discovery`: the discovery messages without the bridge, or their removal.
+//! `octoprint2mqtt discovery`: prints the discovery messages, or removes the published ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::subcommand::{Failure, block_on};
+use super::subcommand::{CommandFailure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::device;
 use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
@@ -14,13 +14,13 @@ use crate::bridge::setup;
 use crate::causes;
 use crate::config::{Config, Printer};
 use crate::heater::Heater;
-use crate::homeassistant::{self, Components, Discovery, Profile, Settings};
+use crate::homeassistant::{self, Components, DiscoveryMessage, Profile, Settings};
 use crate::mqtt::{self, Lost};
 use crate::octoprint::Rest;
 use crate::store;
 use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
-pub(super) fn command(config: &Config, remove: bool) -> Result<(), Failure> {
+pub(super) fn command(config: &Config, remove: bool) -> Result<(), CommandFailure> {
     block_on(async {
         if !remove {
             lines(config).await.iter().for_each(|line| println!("{line}"));
@@ -36,10 +36,10 @@ pub(super) fn command(config: &Config, remove: bool) -> Result<(), Failure> {
     })
 }
 
-/// Why something could not be done.
+/// Why discovery could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
-    /// The configuration of the broker.
+    /// The settings of the broker.
     #[error(transparent)]
     SetUp(#[from] setup::SetupError),
     /// The broker.
@@ -52,9 +52,9 @@ pub enum DiscoverError {
     },
 }
 
-/// The messages that the bridge publishes for `config`, as JSON lines with `topic` and `payload`.
-/// Each printer is asked for what its entities depend on; one that does not answer within two
-/// seconds has the entities that nearly every printer has.
+/// Returns the messages that the bridge publishes for `config`, as JSON lines with `topic` and
+/// `payload`. Queries each printer for the facts its entities depend on; one that does not answer
+/// within two seconds gets the entities that nearly every printer has.
 pub async fn lines(config: &Config) -> Vec<String> {
     let settings = setup::discovery_settings(config);
     let mut tasks = tokio::task::JoinSet::new();
@@ -62,20 +62,20 @@ pub async fn lines(config: &Config) -> Vec<String> {
         let (settings, base) = (settings.clone(), config.mqtt.base_topic.clone());
         tasks.spawn(async move { (index, of_printer(&settings, &base, &printer).await) });
     }
-    // A panic in one of them goes on here, and ends the program.
+    // Propagates panics.
     let mut messages = tasks.join_all().await;
     messages.sort_by_key(|(index, _)| *index);
     let bridge = homeassistant::bridge(&settings, &Components::new());
     std::iter::once(&bridge).chain(messages.iter().map(|(_, message)| message)).map(line).collect()
 }
 
-fn line(message: &Discovery) -> String {
-    // The payload is JSON of our own making.
+fn line(message: &DiscoveryMessage) -> String {
+    // The payload is always valid JSON.
     let payload: serde_json::Value = serde_json::from_slice(&message.payload).unwrap_or_default();
     json!({"topic": message.topic, "payload": payload}).to_string()
 }
 
-async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Discovery {
+async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> DiscoveryMessage {
     let profile = match setup::socket(printer) {
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {
@@ -117,22 +117,21 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
     profile
 }
 
-/// What was removed, and what was not.
+/// Result of a removal.
 #[derive(Debug, Default)]
 pub struct Removed {
-    /// The topics that were cleared.
+    /// Cleared topics.
     pub topics: Vec<Topic>,
-    /// Topics of this bridge's printers that are another bridge's, with that one's client id where
-    /// it is known.
+    /// Topics of this bridge's printers that belong to another bridge, with its client id if known.
     pub left: Vec<(Topic, Option<String>)>,
 }
 
-/// Removes the bridge, the printers of the configuration, and those that an earlier bridge with
-/// the same base topic and client id left behind; never what another bridge published. The entities
-/// come back when a bridge runs that has discovery on.
+/// Removes the bridge, the configured printers, and those that an earlier bridge with the same base
+/// topic and client id left behind; never messages of another bridge. The entities come back when a
+/// bridge with discovery runs.
 ///
 /// # Errors
-/// Where the broker cannot be reached.
+/// If the broker cannot be reached.
 pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
     let settings = setup::discovery_settings(config);
     let options = setup::broker_options(&config.mqtt, None)?;
@@ -160,7 +159,7 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
         }
     }
     let configured = config.printers.iter().map(|p| homeassistant::printer_topic(&settings, &p.id));
-    // The printers name the bridge as their parent: it goes last.
+    // The bridge goes last, since it is the printers' parent device.
     let bridge = homeassistant::bridge_topic(&settings);
     topics.extend(configured);
     topics.remove(&bridge);

@@ -1,20 +1,18 @@
-//! `octoprint2mqtt health`: asks the running bridge how it is.
+//! `octoprint2mqtt health`: asks the running bridge for its health.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::plain_http::{self, Unanswered};
-use super::subcommand::{Failure, block_on};
+use super::subcommand::{CommandFailure, Unanswered, block_on, http_get};
 use crate::config::Config;
 
-/// How long to wait for an answer.
-const ASK: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn command(config: &Config) -> Result<(), Failure> {
+pub(super) fn command(config: &Config) -> Result<(), CommandFailure> {
     let http = config.http.as_ref().ok_or_else(|| {
-        Failure::text("health is not served: set http.listen, such as \"127.0.0.1:8099\"")
+        CommandFailure::text("health is not served: set http.listen, such as \"127.0.0.1:8099\"")
     })?;
     let how = block_on(async { Ok(ask(http.listen).await?) })?;
     println!("{how}");
@@ -24,7 +22,7 @@ pub(super) fn command(config: &Config) -> Result<(), Failure> {
 /// Why the bridge is not known to be healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody answers.
+    /// No answer.
     #[error("no bridge answers at http.listen = {listen}")]
     Nobody {
         /// Where.
@@ -32,19 +30,18 @@ pub enum HealthError {
         /// Why.
         source: Unanswered,
     },
-    /// What answers is no bridge.
+    /// The answer is not a bridge's.
     #[error("no bridge answers at http.listen = {0}: something else does")]
     Other(SocketAddr),
-    /// The bridge says that it is not, and why.
+    /// The bridge is unhealthy, for this reason.
     #[error("{0}")]
     Unwell(String),
 }
 
-/// Asks the bridge that serves at `listen` how it is. Yields for people how it is where it is
-/// healthy.
+/// Asks the bridge that serves at `listen` for its health, and returns a text for people.
 ///
 /// # Errors
-/// What is wrong, or that nobody answers.
+/// If it is unhealthy or does not answer.
 pub async fn ask(listen: SocketAddr) -> Result<String, HealthError> {
     let mut address = listen;
     match listen.ip() {
@@ -53,7 +50,7 @@ pub async fn ask(listen: SocketAddr) -> Result<String, HealthError> {
         _ => {}
     }
     let url = format!("http://{address}/health");
-    let answer = plain_http::get(&url, None, ASK).await;
+    let answer = http_get(&url, None, TIMEOUT).await;
     let (status, body) = answer.map_err(|source| HealthError::Nobody { listen, source })?;
     let well = status == StatusCode::OK;
     let body: serde_json::Value =

@@ -1,4 +1,4 @@
-//! Log lines on stderr, with a level that can change while the bridge runs.
+//! Logs to stderr, with a level that can change while the bridge runs.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, fmt, reload};
 use crate::bridge::SetLogLevel;
 use crate::config::{Log, LogFormat, log_filter};
 
-/// Said by libraries at `info` and below: no news to a user unless asked for by name.
+/// Levels of libraries whose log lines are of no interest to a user unless requested by name.
 const QUIET: &str = "rumqttc=warn,rumqttd=off,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
 
 /// Why a log level cannot be used.
@@ -20,15 +20,15 @@ pub enum LogError {
     /// It is neither a level nor a filter.
     #[error("{0:?} is no log level; expected error, warn, info, debug, trace or a filter")]
     Level(String),
-    /// The level that was set at the start cannot be changed any more.
+    /// The level cannot be changed any more.
     #[error(transparent)]
     Reload(#[from] reload::Error),
 }
 
-/// Starts logging and returns the way to change its level.
+/// Starts logging, and returns a function that changes its level.
 ///
 /// # Errors
-/// Where the filter cannot be read.
+/// If the filter cannot be parsed.
 pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
     let (level, handle) = reload::Layer::new(filter(&log.level)?);
     let lines = match log.format {
@@ -47,6 +47,6 @@ pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
 }
 
 fn filter(level: &str) -> Result<Targets, LogError> {
-    // What the user asks for comes last, so that it wins.
+    // The user's filter comes last, so that it wins.
     log_filter(&format!("{QUIET},{level}")).ok_or_else(|| LogError::Level(level.to_owned()))
 }

@@ -1,6 +1,6 @@
-//! The command line: one file a subcommand, and what they share.
+//! The command line: one file per subcommand, and what they share.
 //!
-//! A subcommand returns a [`Failure`]; [`run()`] prints it and chooses the exit code.
+//! A subcommand returns a [`CommandFailure`]; [`run()`] prints it and chooses the exit code.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "here the program speaks to people")]
 
@@ -12,19 +12,15 @@ pub mod demo;
 pub mod discovery;
 pub mod health;
 pub mod logging;
-mod plain_http;
 pub mod run;
-#[cfg(feature = "simulator")]
-mod simulate;
 mod subcommand;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-pub use plain_http::Unanswered;
 use subcommand::block_on;
-pub use subcommand::{Failure, stop};
+pub use subcommand::{CommandFailure, Unanswered, stop};
 
 use crate::causes;
 use crate::config::{self, ConfigErrors, Loaded};
@@ -37,15 +33,15 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Try every OctoPrint and the broker, and say what is wrong and what to do
     Check,
     /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
-    Authorize(authorize::Arguments),
+    Authorize(authorize::AuthorizeArguments),
     /// Ask the running bridge how it is, at http.listen; for Docker's HEALTHCHECK
     Health,
     /// Print Home Assistant's discovery messages as JSON lines, without publishing them
@@ -73,12 +69,12 @@ enum Command {
     },
 }
 
-/// Runs what the command line asks for.
+/// Runs the command of the command line.
 pub fn run(arguments: Arguments) -> ExitCode {
-    match obey(arguments) {
+    match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if let Failure::Configuration(error) | Failure::Other(error) = &failure {
+            if let CommandFailure::Configuration(error) | CommandFailure::Other(error) = &failure {
                 eprintln!("{}", causes::text(&**error));
             }
             failure.exit_code()
@@ -86,26 +82,44 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn obey(arguments: Arguments) -> Result<(), Failure> {
+fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
     let file = arguments.config.as_deref();
     match arguments.command {
         None => run::command(load(file)?),
-        Some(Command::Check) => check::command(&load(file)?),
-        Some(Command::Health) => health::command(&load(file)?.config),
-        Some(Command::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
-        Some(Command::Authorize(authorize)) => authorize::command(authorize, file),
+        Some(CliCommand::Check) => check::command(&load(file)?),
+        Some(CliCommand::Health) => health::command(&load(file)?.config),
+        Some(CliCommand::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
+        Some(CliCommand::Authorize(authorize)) => authorize::command(authorize, file),
         #[cfg(feature = "simulator")]
-        Some(Command::Simulate { listen, api_key }) => simulate::command(listen, api_key),
+        Some(CliCommand::Simulate { listen, api_key }) => simulate(listen, api_key),
         #[cfg(feature = "demo")]
-        Some(Command::Demo { port }) => demo::command(port),
+        Some(CliCommand::Demo { port }) => demo::command(port),
     }
 }
 
-/// The configuration: the add-on's where this is one, else the file's and the environment's.
-fn load(file: Option<&Path>) -> Result<Loaded, Failure> {
-    let wrong = |errors: ConfigErrors| Failure::Configuration(errors.into());
+#[cfg(feature = "simulator")]
+fn simulate(listen: std::net::SocketAddr, api_key: String) -> Result<(), CommandFailure> {
+    use crate::simulator::{Simulator, SimulatorOptions};
+    block_on(async {
+        let stop = stop()?;
+        let options =
+            SimulatorOptions { listen, api_key, print_loop: true, ..SimulatorOptions::default() };
+        let simulator = Simulator::start(options).await;
+        let simulator = simulator.map_err(|error| CommandFailure::at(listen.to_string(), error))?;
+        eprintln!("a simulated OctoPrint at {}", simulator.url());
+        stop.await;
+        simulator.stop();
+        Ok(())
+    })
+}
+
+/// Loads the configuration: in an add-on its options, else the file and the environment.
+fn load(file: Option<&Path>) -> Result<Loaded, CommandFailure> {
+    let wrong = |errors: ConfigErrors| CommandFailure::Configuration(errors.into());
     if file.is_some() || !addon::is_addon() {
         return config::read(file).map_err(wrong);
     }
-    block_on(async { addon::load().await.map_err(|error| Failure::Configuration(error.into())) })
+    block_on(async {
+        addon::load().await.map_err(|error| CommandFailure::Configuration(error.into()))
+    })
 }

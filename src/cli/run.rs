@@ -1,11 +1,11 @@
-//! `octoprint2mqtt`: runs the bridge, and serves health and metrics where `[http]` is configured.
+//! `octoprint2mqtt`: runs the bridge, and serves health and metrics if `[http]` is configured.
 
 use std::future::Future;
 
 use tracing::{Instrument, Span};
 
 use super::logging;
-use super::subcommand::{self, Failure, block_on};
+use super::subcommand::{self, CommandFailure, block_on};
 use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
 use crate::config::{Config, Loaded};
 use crate::http::{self, ListenError};
@@ -24,7 +24,7 @@ pub enum BridgeError {
     Run(#[from] RunError),
 }
 
-pub(super) fn command(loaded: Loaded) -> Result<(), Failure> {
+pub(super) fn command(loaded: Loaded) -> Result<(), CommandFailure> {
     let Loaded { config, warnings } = loaded;
     let set_log_level = logging::start(&config.log)?;
     span().in_scope(|| warnings.iter().for_each(|warning| tracing::warn!("{warning}")));
@@ -34,13 +34,13 @@ pub(super) fn command(loaded: Loaded) -> Result<(), Failure> {
     })
 }
 
-/// Runs the bridge until `shutdown` resolves; then says offline and flushes what waits, for five
-/// seconds at most.
+/// Runs the bridge until `shutdown` resolves; then publishes `offline` and flushes the outbox, for
+/// five seconds at most.
 ///
 /// # Errors
-/// Where the address of `[http]` is taken, where TLS or a socket cannot be set up, and where a task
-/// failed that all printers need: offline is said then, too. A broker or an OctoPrint that is away is
-/// no error.
+/// If the address of `[http]` is taken, TLS or a socket cannot be set up, or a task that all
+/// printers need failed; `offline` is published then, too. An unreachable broker or OctoPrint is
+/// not an error.
 pub async fn bridge(
     config: Config,
     set_log_level: SetLogLevel,
@@ -49,7 +49,7 @@ pub async fn bridge(
     run(config, set_log_level, shutdown).instrument(span()).await
 }
 
-/// The span of what is of no single printer, and not of the broker.
+/// The span of everything that belongs neither to a printer nor to the broker.
 fn span() -> Span {
     tracing::info_span!("bridge")
 }

@@ -1,17 +1,23 @@
-//! What subcommands share: why one fails, the runtime it runs on, and the signals that end it.
+//! What the subcommands share: their error, their runtime, the signals that end them, and HTTP.
 
 use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::causes::Cause;
+use bytes::Bytes;
+use reqwest::StatusCode;
+
+use crate::causes::{Cause, HttpFault};
+use crate::config::Tls;
+use crate::tls::{self, TlsError};
 
 /// The exit code for a wrong configuration; every other failure is 1.
 const WRONG_CONFIGURATION: u8 = 2;
 
-/// Why a subcommand failed. It is no error type itself, so that every error becomes one by `?`.
+/// Why a subcommand failed. It does not implement `Error`, so that `?` converts every error to it.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CommandFailure {
     /// The configuration or an argument is wrong.
     Configuration(Box<dyn Error>),
     /// Anything else.
@@ -20,21 +26,18 @@ pub enum Failure {
     Printed,
 }
 
-/// What failed, with its cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-struct At {
+struct FailedAt {
     what: String,
     source: Cause,
 }
 
-impl Failure {
-    /// A failure at something, because of `source`.
+impl CommandFailure {
     pub(super) fn at(what: impl Into<String>, source: impl Into<Cause>) -> Self {
-        Self::Other(At { what: what.into(), source: source.into() }.into())
+        Self::Other(FailedAt { what: what.into(), source: source.into() }.into())
     }
 
-    /// A failure that is nothing but a text.
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Other(text.into().into())
     }
@@ -47,19 +50,21 @@ impl Failure {
     }
 }
 
-impl<E: Error + 'static> From<E> for Failure {
+impl<E: Error + 'static> From<E> for CommandFailure {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
 }
 
 /// Runs `future` on a runtime of its own, which ends with it.
-pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    // One thread: the work of a message is microseconds, a thousand printers keep a sixth of a core
-    // busy, and threads that wake each other would cost more than they gain.
+pub(super) fn block_on<T>(
+    future: impl Future<Output = Result<T, CommandFailure>>,
+) -> Result<T, CommandFailure> {
+    // One thread: a message takes microseconds, a thousand printers use a sixth of a core, and
+    // threads that wake each other would cost more than they gain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(future);
-    // A task that hangs in a blocking lookup of a name must not hold up the end.
+    // A blocking name lookup that hangs must not delay the end.
     runtime.shutdown_background();
     ended
 }
@@ -67,7 +72,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 /// Resolves at the first SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Where the system does not let signals be watched.
+/// If signals cannot be watched.
 #[cfg(unix)]
 pub fn stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -88,7 +93,51 @@ pub fn stop() -> std::io::Result<impl Future<Output = ()>> {
 #[cfg(not(unix))]
 pub fn stop() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Without Ctrl-C the program can still be ended from outside.
+        // If this fails, the program can still be killed.
         let _ = tokio::signal::ctrl_c().await;
     })
+}
+
+/// Why an HTTP request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The request failed.
+    #[error(transparent)]
+    Http(#[from] HttpFault),
+}
+
+impl From<reqwest::Error> for Unanswered {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Http(error.into())
+    }
+}
+
+/// Gets a plain HTTP `url` within the host, of the bridge itself or of a supervisor, with an
+/// optional bearer token. Ignores the environment's proxy.
+///
+/// # Errors
+/// [`Unanswered`] if there is no answer.
+pub(super) async fn http_get(
+    url: &str,
+    token: Option<&str>,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), Unanswered> {
+    // The trust does not matter without TLS.
+    let tls = tls::client_config(&Tls::default(), false)?;
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .timeout(timeout)
+        .build()?;
+    let mut request = client.get(url);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await?;
+    let status = answer.status();
+    let body = answer.bytes().await?;
+    Ok((status, body))
 }

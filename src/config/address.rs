@@ -1,4 +1,4 @@
-//! Addresses as users write them (pure).
+//! Addresses as the user writes them (pure).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,14 +10,14 @@ use crate::secret::Secret;
 /// The address of an OctoPrint.
 #[derive(Debug, Clone)]
 pub struct OctoPrintAddress {
-    /// The base address without user and password; its path ends with `/`.
+    /// Base address without user and password; its path ends with `/`.
     pub url: Url,
-    /// The value of `Authorization` that user and password of the address stand for.
+    /// Value of the header `Authorization`, from user and password of the address.
     pub authorization: Option<Secret>,
 }
 
-/// The address of an OctoPrint as the user writes it; `None` where it cannot be one: other schemes,
-/// with query or fragment.
+/// Parses the address of an OctoPrint; `None` if it is invalid, has another scheme, a query or a
+/// fragment.
 pub fn octoprint_address(text: &str) -> Option<OctoPrintAddress> {
     let mut url = Url::parse(text.trim()).ok()?;
     let fine = matches!(url.scheme(), "http" | "https")
@@ -32,13 +32,13 @@ pub fn octoprint_address(text: &str) -> Option<OctoPrintAddress> {
         url.set_path(&path);
     }
     let authorization = basic(&url);
-    // Both fail only for addresses that cannot have either.
+    // Both fail only for addresses that cannot have them.
     url.set_username("").ok()?;
     url.set_password(None).ok()?;
     Some(OctoPrintAddress { url, authorization })
 }
 
-/// Basic authentication (RFC 7617) with the user and password of `url`.
+/// Returns Basic authentication (RFC 7617) with the user and password of `url`.
 fn basic(url: &Url) -> Option<Secret> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -49,15 +49,13 @@ fn basic(url: &Url) -> Option<Secret> {
     Some(Secret::new(format!("Basic {}", STANDARD.encode(login))))
 }
 
-/// The address of a broker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BrokerAddress {
     /// IPv6 without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// TLS.
     pub(super) secure: bool,
-    /// `Some` for WebSocket: path and query.
+    /// Path and query for WebSocket; `None` for plain MQTT.
     pub(super) websocket: Option<String>,
 }
 
@@ -67,7 +65,7 @@ impl Default for BrokerAddress {
     }
 }
 
-/// The address of a broker as the user writes it; `None` where it cannot be one.
+/// Parses the address of a broker; `None` if it is invalid.
 pub(super) fn broker_address(text: &str) -> Option<BrokerAddress> {
     let url = Url::parse(text.trim()).ok()?;
     let (secure, is_websocket, default_port) = match url.scheme() {

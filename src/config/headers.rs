@@ -1,19 +1,19 @@
-//! Extra request headers, which may carry secrets: values as text or from files.
+//! Extra request headers, which may hold secrets, with values as text or from files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::config::ValueKind;
 use reqwest::header::{HeaderName, HeaderValue};
 
-use super::source::{Found, Section};
+use super::source::{Section, SourcedValue};
 use super::values::{strict_text, wrapped};
 use crate::secret::Secret;
 
 const EXPECTED: &str =
     "a header name, and its value as text or as { file = \"…\" } that holds the value";
 
-/// All headers, by their names in lower case. Names of variables have no hyphen: `X_PROXY_USER` is
-/// the header `x-proxy-user`, and `X_PROXY_USER__FILE` the file that holds its value.
+/// Reads all headers, by lower-case name. Names of variables have no hyphen: `X_PROXY_USER` is the
+/// header `x-proxy-user`, and `X_PROXY_USER__FILE` the file that holds its value.
 pub(super) fn headers(
     section: &Section<'_>,
     warnings: &mut Vec<String>,
@@ -41,7 +41,7 @@ pub(super) fn headers(
 fn of_file(
     section: &Section<'_>,
     name: &str,
-    found: &Found,
+    found: &SourcedValue,
     warnings: &mut Vec<String>,
 ) -> Option<Secret> {
     if !matches!(found.value.kind, ValueKind::Table(_)) {
@@ -80,7 +80,7 @@ fn text(
     section: &Section<'_>,
     key: &str,
     name: &str,
-    found: &Found,
+    found: &SourcedValue,
     warnings: &mut Vec<String>,
 ) -> Option<Secret> {
     let value = strict_text(&found.value).filter(|value| is_header(name, value));
@@ -89,7 +89,7 @@ fn text(
             warnings.extend(wrapped(&found.source, &section.key(key), &value));
             Some(Secret::new(value))
         }
-        // It may carry a password, so it is not shown.
+        // It may hold a password, so it is not shown.
         None => {
             let what = "a name or value that no HTTP header can have";
             section.complain(found.source.clone(), key, what, EXPECTED);
@@ -98,11 +98,11 @@ fn text(
     }
 }
 
-/// The value in the file that `path`, the value of `file` in `table`, names.
+/// Reads the value from the file at `path`, the value of the key `file` in `table`.
 fn file(
     table: &Section<'_>,
     name: &str,
-    path: &Found,
+    path: &SourcedValue,
     warnings: &mut Vec<String>,
 ) -> Option<Secret> {
     let value = table.secret_file("file", path, warnings)?;
@@ -118,7 +118,7 @@ fn is_header(name: &str, value: &str) -> bool {
     HeaderValue::from_str(value).is_ok() && HeaderName::from_bytes(name.as_bytes()).is_ok()
 }
 
-/// A header as the command line has it, `Name: value`; `None` where it is none.
+/// Parses a header of the command line, `Name: value`; `None` if it is invalid.
 pub fn header_line(line: &str) -> Option<(String, Secret)> {
     let (name, value) = line.split_once(':')?;
     let (name, value) = (name.trim(), value.trim());

@@ -1,23 +1,22 @@
-//! What the log tells: a level, or a filter, such as `info,octoprint2mqtt::mqtt=debug`.
+//! Log levels and filters such as `info,octoprint2mqtt::mqtt=debug`.
 
 use tracing_subscriber::filter::Targets;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Reads `text`, in which what comes later wins. `None` for what is no filter.
+/// Parses a filter, in which later parts win; `None` if it is invalid.
 ///
-/// A filter knows modules and the names of fields, and no spans: the layer that reads those needs a
-/// library for regular expressions, and the memory of one.
+/// A filter can match modules and field names but not spans: the layer that supports those needs a
+/// regular expression library, and its memory.
 pub(crate) fn log_filter(text: &str) -> Option<Targets> {
     let parts: Option<Vec<String>> = text.split(',').map(|part| directive(part.trim())).collect();
     parts?.join(",").parse().ok()
 }
 
-/// A level, or `module=level` or `module[{field}]=level`, as [`Targets`] reads it.
+/// Converts a level, `module=level` or `module[{field}]=level` to the form that [`Targets`] parses.
 fn directive(part: &str) -> Option<String> {
     let Some((of, level)) = part.split_once('=') else {
-        // The library reads every other word as the name of a module, so that `verbose` would be
-        // taken and silence everything.
+        // The library takes any other word for a module, so `verbose` would silence everything.
         return LEVELS.contains(&part.to_ascii_lowercase().as_str()).then(|| part.to_owned());
     };
     let module = of.split_once("[{").map_or(of, |(module, _)| module);
@@ -35,29 +34,29 @@ mod tests {
     use super::log_filter;
 
     #[test]
-    fn what_comes_later_wins() {
+    fn later_parts_win() {
         let filter = log_filter("rumqttc=warn, INFO,octoprint2mqtt::mqtt=debug,rumqttc=").unwrap();
-        for (target, level, told) in [
+        for (target, level, enabled) in [
             ("octoprint2mqtt::bridge", Level::INFO, true),
             ("octoprint2mqtt::bridge", Level::DEBUG, false),
             ("octoprint2mqtt::mqtt::outbox", Level::DEBUG, true),
             ("octoprint2mqtt::mqtt::outbox", Level::TRACE, false),
             ("rumqttc::state", Level::TRACE, true),
         ] {
-            assert_eq!(filter.would_enable(target, &level), told, "{target} {level}");
+            assert_eq!(filter.would_enable(target, &level), enabled, "{target} {level}");
         }
         assert!(!log_filter("debug,off").unwrap().would_enable("a", &Level::ERROR));
     }
 
     #[test]
-    fn what_is_a_filter() {
+    fn valid_filters() {
         for text in ["off", "Debug", "0=1", "a::b-c=3", "a[{printer}]=debug", "[{printer}]=debug"] {
             assert!(log_filter(text).is_some(), "{text}");
         }
     }
 
     #[test]
-    fn what_is_none() {
+    fn invalid_filters() {
         for text in [
             "",
             "verbose",

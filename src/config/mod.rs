@@ -1,15 +1,11 @@
-//! The configuration as the user writes it, checked into types that need no further question.
+//! The configuration as the user writes it, validated into typed settings.
 //!
-//! TOML, overridden by environment variables named after the path with `__` between levels, such
-//! as `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
+//! TOML, overridden by environment variables named after the key with `__` between levels, such as
+//! `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
 
 mod address;
-mod clashes;
 mod headers;
-mod in_force;
 mod log_filter;
-mod mistake;
-mod parts;
 mod printer;
 mod read;
 mod source;
@@ -21,26 +17,26 @@ use std::path::{Path, PathBuf};
 pub use address::{OctoPrintAddress, octoprint_address};
 pub use headers::header_line;
 pub(crate) use log_filter::log_filter;
-pub use mistake::{ConfigErrors, Mistake};
 pub use printer::Access;
 use source::Sources;
+pub use source::{ConfigErrors, Mistake};
 pub(crate) use types::STATUS_TOPIC;
 pub use types::{
     Commands, Config, Filter, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Printer,
     Publish, Socket, Tls,
 };
 
-/// A configuration, and what the log should warn of.
+/// A configuration with warnings.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Warnings for the log: a secret that others can read, a certificate that nobody verifies.
+    /// Warnings for the log, as of a secret that others can read or an unverified certificate.
     pub warnings: Vec<String>,
 }
 
 /// Reads the configuration of this process: `file`, else `$OCTOPRINT2MQTT_CONFIG`, else
-/// `./config.toml`, which alone may be missing; and the environment.
+/// `./config.toml`, the only one that may be missing; and the environment.
 ///
 /// # Errors
 /// All mistakes, together.
@@ -48,7 +44,7 @@ pub fn read(file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     load(file, process_environment())
 }
 
-/// As [`read`], with the environment given.
+/// Like [`read()`], with a given environment.
 ///
 /// # Errors
 /// All mistakes, together.
@@ -63,19 +59,19 @@ pub fn load(
     }
 }
 
-/// How this process reaches the OctoPrint of the printer `id`, which need not have a key yet; with
-/// warnings for the user. The rest of the configuration is not looked at.
+/// Reads how to reach the OctoPrint of the printer `id`, which need not have a key yet, with
+/// warnings for the user. Ignores the rest of the configuration.
 ///
 /// # Errors
-/// All mistakes on the way there, together.
+/// All mistakes in what is read, together.
 pub fn read_access(file: Option<&Path>, id: &str) -> Result<(Access, Vec<String>), ConfigErrors> {
     access(file, process_environment(), id)
 }
 
-/// As [`read_access`], with the environment given.
+/// Like [`read_access`], with a given environment.
 ///
 /// # Errors
-/// All mistakes on the way there, together.
+/// All mistakes in what is read, together.
 pub fn access(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -94,14 +90,13 @@ pub fn access(
     }
 }
 
-/// The variables of this process. One that is no Unicode cannot be one of ours with a value that
-/// is any good.
+/// The variables of this process, except those that are not Unicode, which cannot be valid.
 fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Name and text of the configuration file; `None` where there is none and none is needed.
+/// Reads name and text of the configuration file; `None` if there is none and none is needed.
 fn file_text(
     file: Option<&Path>,
     environment: &[(String, String)],
@@ -114,7 +109,7 @@ fn file_text(
     let name = path.display().to_string();
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some((name, text))),
-        // A path from the environment is the image's, as a rule, where variables may say enough.
+        // A path from the environment is usually the image's, where variables may be enough.
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
                 && (named.is_none() || (file.is_none() && source::names_printers(environment))) =>
@@ -130,7 +125,7 @@ fn file_text(
     }
 }
 
-/// A configuration from a text that is called `name`, and the environment.
+/// Loads a configuration from a text called `name`, and the environment.
 ///
 /// # Errors
 /// All mistakes, together.
@@ -142,7 +137,7 @@ pub fn load_text(
     check(Some((name, text)), environment)
 }
 
-/// A configuration from a text alone, without the environment.
+/// Loads a configuration from a text without the environment.
 ///
 /// # Errors
 /// All mistakes, together.

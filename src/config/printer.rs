@@ -7,10 +7,9 @@ use url::Url;
 
 use super::address::{OctoPrintAddress, octoprint_address};
 use super::headers::headers;
-use super::parts;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
-use super::values::strict_text;
+use super::values::{self, strict_text};
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
@@ -34,14 +33,13 @@ const KEYS: &[&str] = &[
 
 const AUTHORIZATION: &str = "authorization";
 
-/// OctoPrint's documented list, in seconds.
+/// Default timeouts in seconds, as documented by OctoPrint.
 const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
 
-/// All printers, of the file and of the environment, in the order of their ids.
 pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Printer> {
     let section = root.section("printers");
     let mut ids = section.file_keys();
-    // A variable's name has no hyphen: `my_mk3` in a variable is `my-mk3` where the file has that.
+    // A variable's name has no hyphen: `my_mk3` in a variable is `my-mk3` if the file has that.
     let of_file: Vec<String> = ids.iter().map(|id| id.replace('-', "_")).collect();
     ids.extend(
         section.sources.printers_of_environment().into_iter().filter(|id| !of_file.contains(id)),
@@ -104,14 +102,14 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
     let access = access(&section, warnings);
     let credentials = credentials(&section, warnings);
     let offline_after =
-        section.duration("offline_after", Duration::ZERO..=parts::DAY, Duration::from_secs(10));
+        section.duration("offline_after", Duration::ZERO..=values::DAY, Duration::from_secs(10));
     let octoprint_mqtt_topic = section.optional(
         "octoprint_mqtt_topic",
         "a topic prefix such as \"octoPrint/\", of at most 256 bytes, without +, # and empty levels",
         |value| {
             let topic = strict_text(value)?;
             let topic = topic.strip_suffix('/').unwrap_or(&topic);
-            parts::is_topic(topic, parts::MAX_PREFIX).then(|| format!("{topic}/"))
+            values::is_topic(topic, values::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
     let access = access?;
@@ -131,18 +129,18 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
     .filter(|_| is_id(id))
 }
 
-/// How to reach an OctoPrint, whoever logs in there.
+/// How to reach an OctoPrint, without credentials.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// Base address of OctoPrint, without user and password; its path ends with `/`.
     pub url: Url,
-    /// Trust for it.
+    /// Trust setting.
     pub tls: Tls,
-    /// Extra request headers; Basic authentication of the address is one of them.
+    /// Extra request headers, including Basic authentication from the address.
     pub headers: BTreeMap<String, Secret>,
 }
 
-/// How to reach the OctoPrint of the printer `id`, which need not have a key yet.
+/// Reads how to reach the OctoPrint of the printer `id`, which need not have a key yet.
 pub(super) fn access_of(
     root: &Section<'_>,
     id: &str,
@@ -161,7 +159,7 @@ pub(super) fn access_of(
 
 fn access(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Access> {
     let address = address(section);
-    let tls = parts::tls(&section.section("tls"), false, warnings).unwrap_or_default();
+    let tls = values::tls(&section.section("tls"), false, warnings).unwrap_or_default();
     let mut headers = headers(&section.section("socket").section("headers"), warnings);
     let OctoPrintAddress { url, authorization } = address?;
     if let Some(authorization) = authorization

@@ -1,24 +1,26 @@
-//! From the two sources to the checked types.
+//! Reads the sources into the typed configuration.
 
 use std::time::Duration;
 
 use super::address::{BrokerAddress, broker_address};
 use super::log_filter::log_filter;
 use super::source::{Section, Sources};
-use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds};
+use super::types::{Config, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Printer};
 use super::values::{strict_text, text};
-use super::{clashes, parts, printer};
+use super::{printer, values};
 use crate::shard::Shard;
 use crate::topic::is_carried;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Smallest `mqtt.max_packet_size`, in bytes. A discovery message is larger, and left out then with
-/// an error in the log; brokers with so little room take no larger one either.
+/// Smallest `mqtt.max_packet_size`, in bytes. Discovery messages are larger and are then skipped
+/// with an error in the log; brokers with such a limit accept no larger ones either.
 const MIN_PACKET: usize = 1_000;
-/// Largest: MQTT has no larger packets.
+/// Largest `mqtt.max_packet_size`, in bytes: MQTT has no larger packets.
 const MAX_PACKET: usize = 268_435_455;
+/// Longest `base_topic`, in bytes: the rest of a topic has at most 274 more.
+const MAX_BASE_TOPIC: usize = 128;
 
-/// Reads everything; mistakes are left in `sources`. Warnings are for the log.
+/// Reads the configuration; mistakes are collected in `sources`.
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
     let root = sources.root();
     root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "shard", "printers"]);
@@ -39,7 +41,7 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         section.complain(source, "base_topic", &found, "two different topics");
     }
     let mut mqtt = mqtt?;
-    clashes::octoprint_mqtt_topics(&root, &printers, &mqtt.base_topic);
+    check_octoprint_mqtt_topics(&root, &printers, &mqtt.base_topic);
     let all_printers = printers.iter().map(|printer| printer.id.clone()).collect();
     if let Some(shard) = shard {
         printers.retain(|printer| shard.serves(&printer.id));
@@ -77,7 +79,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
     if password.is_some() && username.is_none() {
         section.missing("username", "the user name that goes with the password");
     }
-    let tls = parts::tls(&section.section("tls"), true, warnings);
+    let tls = values::tls(&section.section("tls"), true, warnings);
     if address.as_ref().is_some_and(|address| !address.secure) && tls.is_some() {
         section.missing_tls();
     }
@@ -88,7 +90,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
             |value| strict_text(value).filter(|id| carried(id, 256)),
         )
         .unwrap_or_else(|| "octoprint2mqtt".to_owned());
-    let base_topic = parts::topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
+    let base_topic = values::topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
     let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, 1_900_000);
     let keep_alive = section.duration(
         "keep_alive",
@@ -104,7 +106,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         websocket,
         username,
         password,
-        // The shard's suffix follows later.
+        // The shard's suffix is added later.
         identity: client_id.clone(),
         client_id,
         base_topic,
@@ -125,9 +127,7 @@ impl Section<'_> {
     }
 }
 
-/// Longest `base_topic`, in bytes: what comes after it has at most 274 more.
-const MAX_BASE_TOPIC: usize = 128;
-/// Whether a text has 1 to `most` bytes and MQTT carries it: brokers end the connection on others.
+/// Whether a text has 1 to `most` bytes and is valid in MQTT: brokers end the connection at others.
 fn carried(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.chars().all(is_carried)
 }
@@ -150,18 +150,18 @@ fn homeassistant(section: &Section<'_>) -> HomeAssistant {
     }
     HomeAssistant {
         enabled: section.flag("enabled", true),
-        discovery_prefix: parts::topic(section, "discovery_prefix", "homeassistant"),
+        discovery_prefix: values::topic(section, "discovery_prefix", "homeassistant"),
         climate: section.flag("climate", false),
         status_topic: section
             .get("status_topic")
-            .map(|_| parts::topic(section, "status_topic", "")),
+            .map(|_| values::topic(section, "status_topic", "")),
         online,
         offline,
-        wait: section.duration("wait", Duration::ZERO..=parts::DAY, Duration::from_secs(10 * 60)),
+        wait: section.duration("wait", Duration::ZERO..=values::DAY, Duration::from_secs(10 * 60)),
     }
 }
 
-/// The payload of Home Assistant's birth or will, which is the key's own name by default.
+/// Reads the payload of Home Assistant's birth or will; its default is the name of the key.
 fn payload(section: &Section<'_>, key: &str) -> String {
     let expected = "the payload as set in Home Assistant's MQTT integration, not empty";
     section
@@ -198,7 +198,7 @@ fn shard(section: &Section<'_>) -> Option<Shard> {
         (Some(_), Some(_)) => {
             let count = section.whole("count", 1..=1000, 1);
             let index = section.whole("index", 0..=count - 1, 0);
-            // Both within a thousand.
+            // Both are at most a thousand.
             Some(Shard { index: index as u32, count: count as u32 })
         }
     }
@@ -224,4 +224,39 @@ fn outbox(section: &Section<'_>) -> OutboxBounds {
         max_bytes: section.size("max_bytes", 1024..=usize::MAX, 16 * 1024 * 1024),
         settle: section.duration("settle", Duration::ZERO..=HOUR, Duration::from_secs(15)),
     }
+}
+
+/// First levels of OctoPrint-MQTT's topics below their prefix.
+const BELOW_PREFIX: &[&str] = &["event", "progress", "temperature", "mqtt"];
+
+/// Reports every `octoprint_mqtt_topic` that another printer has too, or that overlaps with the
+/// bridge's own topics: publications there could be taken for state, or for a command.
+fn check_octoprint_mqtt_topics(root: &Section<'_>, printers: &[Printer], base: &str) {
+    for (index, printer) in printers.iter().enumerate() {
+        let Some(prefix) = &printer.octoprint_mqtt_topic else { continue };
+        let twin = printers[..index]
+            .iter()
+            .find(|other| other.octoprint_mqtt_topic.as_ref() == Some(prefix))
+            .map(|twin| format!("{prefix:?}, the topic of printers.{} too", twin.id));
+        let own = own_topic(prefix, printers, base)
+            .map(|whose| format!("{prefix:?}, where the bridge has topics of its own ({whose})"));
+        for found in twin.into_iter().chain(own) {
+            let section = root.section("printers").section(&printer.id);
+            let key = "octoprint_mqtt_topic";
+            let source = section.get(key).map_or_else(String::new, |found| found.source);
+            let expected = "a topic for this printer alone, outside of those of mqtt.base_topic";
+            section.complain(source, key, &found, expected);
+        }
+    }
+}
+
+fn own_topic(prefix: &str, printers: &[Printer], base: &str) -> Option<String> {
+    let below = prefix.strip_prefix(base)?.strip_prefix('/')?;
+    let first = below.split('/').next().unwrap_or_default();
+    let is_printer = |name: &str| printers.iter().any(|printer| printer.id == name);
+    if first.is_empty() {
+        let clash = BELOW_PREFIX.iter().find(|name| is_printer(name))?;
+        return Some(format!("{base}/{clash}/…"));
+    }
+    (first.starts_with("bridge") || is_printer(first)).then(|| format!("{base}/{first}/…"))
 }

@@ -1,44 +1,85 @@
-//! The two sources of a configuration, file and environment, with where each value came from.
+//! The sources of a configuration, file and environment, and the mistakes found in them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ::config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::mistake::Mistake;
 use crate::ordered;
 
-/// What the variables begin with.
 const PREFIX: &str = "OCTOPRINT2MQTT";
-/// Where the file is; no key of the configuration.
+/// Variable with the path of the file, which is not a key of the configuration.
 pub(super) const FILE_VARIABLE: &str = "OCTOPRINT2MQTT_CONFIG";
 
-/// Whether the environment has anything about printers.
 pub(super) fn names_printers(environment: &[(String, String)]) -> bool {
     let start = format!("{PREFIX}__PRINTERS__");
     environment.iter().any(|(name, value)| name.starts_with(&start) && !value.is_empty())
 }
 
-/// A value and the file or variable that it came from.
+/// A mistake in the configuration: where, what was found, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file or the environment variable.
+    pub source: String,
+    /// The key, with dots between levels; empty for the whole file.
+    pub key: String,
+    /// What was found; never the value of a secret.
+    pub found: String,
+    /// What is expected.
+    pub expected: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, key, found, expected } = self;
+        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+        write!(f, "{source}: {key}found {found}; expected {expected}")
+    }
+}
+
+/// All mistakes of a configuration; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub(super) Vec<Mistake>);
+
+impl ConfigErrors {
+    /// Returns the mistakes, in the order of the configuration.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has a mistake:")?,
+            many => write!(f, "the configuration has {many} mistakes:")?,
+        }
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A value, and the file or variable it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct SourcedValue {
     pub(super) value: Value,
     pub(super) source: String,
 }
 
-/// File and environment, and the mistakes met so far.
+/// File and environment, and the mistakes found so far.
 #[derive(Debug)]
 pub(super) struct Sources {
     file_name: String,
     file: Map<String, Value>,
-    /// By key with dots between levels, lower case.
+    /// By lower-case key with dots between levels.
     environment: BTreeMap<String, (String, Value)>,
     used: RefCell<BTreeSet<String>>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
 impl Sources {
-    /// Reads both; `file` is the file's name and its text.
     pub(super) fn new(
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -72,7 +113,6 @@ impl Sources {
         }
     }
 
-    /// The file's name, or what stands for it.
     pub(super) fn file_name(&self) -> &str {
         &self.file_name
     }
@@ -81,7 +121,7 @@ impl Sources {
         self.mistakes.borrow_mut().push(mistake);
     }
 
-    /// The ids of printers that only variables speak of.
+    /// Returns the ids of printers that have variables.
     pub(super) fn printers_of_environment(&self) -> BTreeSet<String> {
         self.environment
             .keys()
@@ -90,12 +130,11 @@ impl Sources {
             .collect()
     }
 
-    /// All mistakes so far.
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
         self.mistakes.into_inner()
     }
 
-    /// All mistakes, those variables included that are no key.
+    /// Returns all mistakes, including variables that are not a key.
     pub(super) fn finish(self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.into_inner();
         let used = self.used.into_inner();
@@ -113,7 +152,7 @@ impl Sources {
     }
 }
 
-/// The variables of the bridge by their key. Empty ones count as unset.
+/// Returns the bridge's variables by key; empty ones count as unset.
 fn variables(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> BTreeMap<String, (String, Value)> {
@@ -138,56 +177,53 @@ fn variables(
     }))
 }
 
-/// One table of the configuration, in both sources.
 #[derive(Debug, Clone)]
 pub(super) struct Section<'s> {
     pub(super) sources: &'s Sources,
-    /// With a dot at its end, unless it is the root.
+    /// Path of the table, ending with a dot unless it is the root.
     path: String,
-    /// The same as variables have it.
+    /// The same for variables.
     variable: String,
     file: Option<&'s Map<String, Value>>,
 }
 
 impl<'s> Section<'s> {
-    /// The key with its path.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
 
-    /// The value of `key`, the environment's before the file's.
-    pub(super) fn get(&self, key: &str) -> Option<Found> {
+    /// Returns the value of `key`; the environment overrides the file.
+    pub(super) fn get(&self, key: &str) -> Option<SourcedValue> {
         self.of_environment(key).or_else(|| self.of_file(key))
     }
 
-    pub(super) fn of_environment(&self, key: &str) -> Option<Found> {
+    pub(super) fn of_environment(&self, key: &str) -> Option<SourcedValue> {
         let name = format!("{}{key}", self.variable);
         let (variable, value) = self.sources.environment.get(&name)?;
         self.sources.used.borrow_mut().insert(name);
-        Some(Found { value: value.clone(), source: variable.clone() })
+        Some(SourcedValue { value: value.clone(), source: variable.clone() })
     }
 
-    pub(super) fn of_file(&self, key: &str) -> Option<Found> {
+    pub(super) fn of_file(&self, key: &str) -> Option<SourcedValue> {
         let value = self.file?.get(key)?.clone();
-        Some(Found { value, source: self.sources.file_name.clone() })
+        Some(SourcedValue { value, source: self.sources.file_name.clone() })
     }
 
-    /// Whether anything is said of it in the file.
     pub(super) fn in_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Whether any variable speaks of it.
     pub(super) fn in_environment(&self) -> bool {
         self.sources.environment.keys().any(|key| key.starts_with(&self.variable))
     }
 
-    /// The table `key`; an empty one where the file has none.
+    /// Returns the table `key`, empty if the file has none.
     pub(super) fn section(&self, key: &str) -> Self {
         let file = self.file.and_then(|file| file.get(key)).and_then(|value| match &value.kind {
             ValueKind::Table(table) => Some(table),
             _ => {
-                let found = Found { value: value.clone(), source: self.sources.file_name.clone() };
+                let found =
+                    SourcedValue { value: value.clone(), source: self.sources.file_name.clone() };
                 self.refuse(key, &found, "a table");
                 None
             }
@@ -201,7 +237,6 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// The keys that the file has.
     pub(super) fn file_keys(&self) -> Vec<String> {
         let mut keys: Vec<String> =
             self.file.into_iter().flat_map(|file| file.keys().cloned()).collect();
@@ -209,13 +244,13 @@ impl<'s> Section<'s> {
         keys
     }
 
-    /// The last part of every variable that speaks of this table.
+    /// Returns the keys of this table that have variables.
     pub(super) fn environment_keys(&self) -> Vec<String> {
         let keys = self.sources.environment.keys();
         keys.filter_map(|key| key.strip_prefix(&self.variable)).map(str::to_owned).collect()
     }
 
-    /// Complains of every key in the file that is not in `known`.
+    /// Reports every key in the file that is not in `known`.
     pub(super) fn only(&self, known: &[&str]) {
         for key in self.file_keys() {
             if !known.contains(&key.as_str()) {
@@ -233,8 +268,8 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// `found` is no good for `key`.
-    pub(super) fn refuse(&self, key: &str, found: &Found, expected: &str) {
+    /// Reports an invalid value of `key`.
+    pub(super) fn refuse(&self, key: &str, found: &SourcedValue, expected: &str) {
         self.complain(found.source.clone(), key, &shown(&found.value), expected);
     }
 
@@ -247,13 +282,13 @@ impl<'s> Section<'s> {
         });
     }
 
-    /// `key` is missing in both sources.
+    /// Reports that `key` is missing in both sources.
     pub(super) fn missing(&self, key: &str, expected: &str) {
         self.complain(self.sources.file_name.clone(), key, "nothing", expected);
     }
 }
 
-/// A value for people: its type and, cut, its text.
+/// Formats a value for people, cut to a readable length.
 fn shown(value: &Value) -> String {
     match &value.kind {
         ValueKind::Nil => "nothing".to_owned(),
@@ -265,21 +300,19 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// An error of the TOML parser without the line that it quotes, which may hold a secret.
+/// Removes the quoted line, which may hold a secret, from an error of the TOML parser.
 fn without_excerpt(error: &str) -> String {
-    let told: Vec<&str> = error.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
-    told.join(" ").trim().to_owned()
+    let kept: Vec<&str> = error.lines().filter(|line| !line.contains('|')).map(str::trim).collect();
+    kept.join(" ").trim().to_owned()
 }
 
-/// A text without what stands before its last `@`, which may be the user and password of an
-/// address, however wrongly it is written.
+/// Masks the text before the last `@`, which may be user and password of a malformed address.
 fn without_login(text: &str) -> String {
     let Some((login, rest)) = text.rsplit_once('@') else { return text.to_owned() };
     let scheme = login.find("://").map_or("", |end| &login[..end + 3]);
     format!("{scheme}***@{rest}")
 }
 
-/// The type of a value, for secrets.
 pub(super) fn shown_type(value: &Value) -> &'static str {
     match &value.kind {
         ValueKind::Nil => "nothing",
@@ -298,7 +331,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Edits between two words, for a guess at what was meant.
+/// Edit distance between two words, for suggestions.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,18 +1,20 @@
-//! The configuration after every check: types that need no further question.
+//! The typed configuration, and its form without secrets for `B/bridge/info`.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
+use crate::ordered;
 use crate::secret::Secret;
 use crate::shard::Shard;
 
 /// The whole configuration of one bridge.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where what must survive a restart is kept; `None`: nothing is kept.
+    /// Directory of the database; `None`: nothing survives a restart.
     pub data_dir: Option<PathBuf>,
     /// The broker.
     pub mqtt: Mqtt,
@@ -20,21 +22,21 @@ pub struct Config {
     pub homeassistant: HomeAssistant,
     /// Health and metrics over HTTP; `None`: off.
     pub http: Option<Http>,
-    /// What is logged and how.
+    /// Level and format of the log.
     pub log: Log,
-    /// Bounds of what waits for the broker, for each printer.
+    /// Bounds of the outbox, for each printer.
     pub outbox: OutboxBounds,
-    /// Which of several bridges this is; `None`: the only one.
+    /// Which of several bridges this is; `None` for the only one.
     pub shard: Option<Shard>,
-    /// The printers that this bridge serves, in the order of their ids; at least one without
-    /// `shard`.
+    /// The printers that this bridge serves, sorted by id; at least one without `shard`.
     pub printers: Vec<Printer>,
-    /// The ids of all printers that are configured, those of other bridges included.
+    /// The ids of all configured printers, including those of other bridges.
     pub all_printers: Vec<String>,
 }
 
 impl Config {
-    /// The bridge's own part of its topics: `bridge`, or `bridge-<index>` for an index above 0.
+    /// Returns the bridge's level in its topics: `bridge`, or `bridge-<index>` for an index above
+    /// 0.
     pub fn bridge_name(&self) -> String {
         format!("bridge{}", self.shard.map(Shard::suffix).unwrap_or_default())
     }
@@ -47,9 +49,9 @@ pub struct Mqtt {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// `Some` for `mqtts://` and `wss://`.
+    /// Trust setting, for `mqtts://` and `wss://`.
     pub tls: Option<Tls>,
-    /// `Some` for `ws://` and `wss://`: path and query, beginning with `/`.
+    /// Path and query starting with `/`, for `ws://` and `wss://`.
     pub websocket: Option<String>,
     /// User name, if the broker asks for one.
     pub username: Option<String>,
@@ -57,17 +59,17 @@ pub struct Mqtt {
     pub password: Option<Secret>,
     /// MQTT client id, with the suffix of the shard.
     pub client_id: String,
-    /// Whose this bridge's printers are: the client id without the suffix, which all shards share.
+    /// Owner of this bridge's printers: the client id without the suffix, the same for all shards.
     pub identity: String,
     /// First part of every topic, without a slash at either end.
     pub base_topic: String,
     /// Interval of MQTT pings; 1 s at least.
     pub keep_alive: Duration,
-    /// Largest packet that is sent, in bytes: topic, payload and what MQTT adds.
+    /// Largest packet that is sent, in bytes: topic, payload and MQTT's overhead.
     pub max_packet_size: usize,
 }
 
-/// One trust setting.
+/// A trust setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file of a private CA, trusted in addition to the system's.
@@ -80,81 +82,81 @@ pub struct Tls {
     pub insecure: bool,
 }
 
-/// Where Home Assistant publishes its birth and its will where nobody moved them.
+/// Home Assistant's default topic of its birth and its will.
 pub(crate) const STATUS_TOPIC: &str = "homeassistant/status";
 
 /// Home Assistant's discovery.
 #[derive(Debug, Clone)]
 pub struct HomeAssistant {
-    /// Publish discovery at all.
+    /// Whether to publish discovery.
     pub enabled: bool,
-    /// The prefix set in Home Assistant's MQTT integration.
+    /// Prefix set in Home Assistant's MQTT integration.
     pub discovery_prefix: String,
-    /// Also a climate entity for each heater.
+    /// Whether to add a climate entity for each heater.
     pub climate: bool,
-    /// Where Home Assistant publishes its birth and its will; `None`: `homeassistant/status`, and
-    /// `status` below the discovery prefix.
+    /// Topic of Home Assistant's birth and will; `None`: `homeassistant/status`, and `status` below
+    /// the discovery prefix.
     pub status_topic: Option<String>,
-    /// The payload of its birth.
+    /// Payload of its birth.
     pub online: String,
-    /// The payload of its will.
+    /// Payload of its will.
     pub offline: String,
-    /// How long print events wait for a Home Assistant that is away; zero is not at all.
+    /// How long print events wait for Home Assistant while it is away; zero for not at all.
     pub wait: Duration,
 }
 
-/// Where health and metrics are served.
+/// Health and metrics over HTTP.
 #[derive(Debug, Clone)]
 pub struct Http {
     /// Address to listen on.
     pub listen: SocketAddr,
 }
 
-/// What is logged and how.
+/// Level and format of the log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A level or a tracing filter, checked to parse.
+    /// A level or a valid tracing filter.
     pub level: String,
-    /// Form of a log line.
+    /// Format of a log line.
     pub format: LogFormat,
 }
 
-/// Form of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Bounds of what waits for the broker, for each printer by itself.
+/// Bounds of the outbox, for each printer.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxBounds {
-    /// Most events that wait.
+    /// Most waiting events.
     pub max_events: usize,
-    /// Most bytes of events that wait.
+    /// Most bytes of waiting events.
     pub max_bytes: usize,
-    /// How long events wait after a broker came back, so that subscribers are back too.
+    /// How long events wait for subscribers to return after a broker restart.
     pub settle: Duration,
 }
 
 /// One printer.
 #[derive(Debug, Clone)]
 pub struct Printer {
-    /// The key in the configuration; part of topics and unique ids.
+    /// Key in the configuration; part of topics and unique ids.
     pub id: String,
-    /// Name for people; the id where none is given.
+    /// Name for people; the id by default.
     pub name: String,
     /// Base address of OctoPrint; its path always ends with `/`.
     pub url: Url,
-    /// How to log in.
+    /// Login.
     pub credentials: Credentials,
-    /// Trust for REST, socket and camera alike.
+    /// Trust setting for REST and the push socket.
     pub tls: Tls,
-    /// How long the socket may be away before the printer is called offline.
+    /// How long the socket may be disconnected before the printer counts as offline.
     pub offline_after: Duration,
-    /// Topic prefix under which OctoPrint-MQTT's topics are published as well.
+    /// Topic prefix for additional topics as OctoPrint-MQTT publishes them.
     pub octoprint_mqtt_topic: Option<String>,
     /// Highest targets accepted.
     pub limits: Limits,
@@ -162,11 +164,11 @@ pub struct Printer {
     pub publish: Publish,
     /// The push socket.
     pub socket: Socket,
-    /// Which groups of commands are obeyed.
+    /// Enabled groups of commands.
     pub commands: Commands,
 }
 
-/// What is published, by name; never touches state, discovery or recovery.
+/// What is published, by name; does not affect state, discovery or recovery.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// Events, by type.
@@ -180,27 +182,27 @@ pub struct Publish {
 /// The push socket of one printer.
 #[derive(Debug, Clone)]
 pub struct Socket {
-    /// Waits before each consecutive attempt to reconnect; not empty.
+    /// Pause before each consecutive attempt to reconnect; not empty.
     pub timeouts: Vec<Duration>,
-    /// Stop after the last timeout instead of going on at that interval.
+    /// Stop after the last timeout instead of continuing at that interval.
     pub give_up: bool,
-    /// Measurements the throttle looks at; 1 at least.
+    /// Number of measurements in the throttle's window; at least 1.
     pub rate_sliding_window_size: usize,
-    /// Slowest push rate, in steps of 500 ms; 1 at least.
+    /// Slowest push rate, in steps of 500 ms; at least 1.
     pub max_rate_factor: u32,
-    /// Bound on connecting.
+    /// Timeout for connecting.
     pub connect_timeout: Duration,
-    /// Which transport.
+    /// Transport to use.
     pub transport: TransportChoice,
     /// Extra request headers; values are never printed.
     pub headers: BTreeMap<String, Secret>,
-    /// While OctoPrint cannot be reached, ask every 2 s whether it is up, without logging in.
+    /// Check every 2 s, without logging in, whether an unreachable OctoPrint is up.
     pub knock: bool,
-    /// Also the printer's terminal lines.
+    /// Also publish the printer's terminal lines.
     pub terminal: bool,
 }
 
-/// Which groups of commands are obeyed.
+/// Enabled groups of commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Commands {
     /// `reconnect`, `rate`.
@@ -219,26 +221,26 @@ pub struct Commands {
     pub system: bool,
 }
 
-/// A choice of names: `*` is all, `!Name` leaves one out, only `!…` is all but these, empty is none.
+/// A choice of names: `*` is all, `!Name` excludes one, only `!…` is all but these, empty is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    pub(super) all: bool,
-    pub(super) names: Vec<String>,
-    pub(super) left_out: Vec<String>,
+    all: bool,
+    names: Vec<String>,
+    excluded: Vec<String>,
 }
 
 impl Filter {
-    /// Reads the entries of a list as the user writes it.
+    /// Parses the entries of a list.
     pub fn new<S: AsRef<str>>(entries: &[S]) -> Self {
-        let mut filter = Self { all: false, names: Vec::new(), left_out: Vec::new() };
+        let mut filter = Self { all: false, names: Vec::new(), excluded: Vec::new() };
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match entry.strip_prefix('!') {
-                Some(name) => filter.left_out.push(name.to_owned()),
+                Some(name) => filter.excluded.push(name.to_owned()),
                 None if entry == "*" => filter.all = true,
                 None => filter.names.push(entry.to_owned()),
             }
         }
-        if filter.names.is_empty() && !filter.left_out.is_empty() {
+        if filter.names.is_empty() && !filter.excluded.is_empty() {
             filter.all = true;
         }
         filter
@@ -247,11 +249,133 @@ impl Filter {
     /// Whether `name` is chosen.
     pub fn allows(&self, name: &str) -> bool {
         (self.all || self.names.iter().any(|chosen| chosen == name))
-            && !self.left_out.iter().any(|left| left == name)
+            && !self.excluded.iter().any(|left| left == name)
     }
 
-    /// The chosen names where they are plainly listed; `None` where `*` or `!` is in the list.
+    /// Returns the chosen names; `None` if the list has `*` or `!`.
     pub fn names(&self) -> Option<&[String]> {
-        (!self.all && self.left_out.is_empty()).then_some(&self.names[..])
+        (!self.all && self.excluded.is_empty()).then_some(&self.names[..])
+    }
+
+    fn entries(&self) -> Vec<String> {
+        let all = self.all.then(|| "*".to_owned());
+        let excluded = self.excluded.iter().map(|name| format!("!{name}"));
+        all.into_iter().chain(self.names.iter().cloned()).chain(excluded).collect()
+    }
+}
+
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+fn tls(tls: &Tls) -> Value {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    json!({
+        "ca_file": path(&tls.ca_file),
+        "cert_file": path(&tls.cert_file),
+        "key_file": path(&tls.key_file),
+        "insecure": tls.insecure,
+    })
+}
+
+impl Config {
+    /// Returns the effective configuration in the structure of the file, without secrets and
+    /// without the values of headers.
+    pub fn without_secrets(&self) -> Value {
+        let named = |printer: &Printer| (printer.id.clone(), printer.without_secrets());
+        let printers: Map<String, Value> = ordered::map(self.printers.iter().map(named));
+        json!({
+            "data_dir": self.data_dir.as_ref().map(|path| path.display().to_string()),
+            "mqtt": self.mqtt.without_secrets(),
+            "homeassistant": {
+                "enabled": self.homeassistant.enabled,
+                "discovery_prefix": self.homeassistant.discovery_prefix,
+                "climate": self.homeassistant.climate,
+                "status_topic": self.homeassistant.status_topic.as_deref().unwrap_or(STATUS_TOPIC),
+                "online": self.homeassistant.online,
+                "offline": self.homeassistant.offline,
+                "wait": duration(self.homeassistant.wait),
+            },
+            "http": self.http.as_ref().map(|http| json!({"listen": http.listen.to_string()})),
+            "log": {"level": self.log.level},
+            "outbox": {
+                "max_events": self.outbox.max_events,
+                "max_bytes": self.outbox.max_bytes,
+                "settle": duration(self.outbox.settle),
+            },
+            "shard": self.shard.map(|shard| json!({"index": shard.index, "count": shard.count})),
+            "printers": printers,
+        })
+    }
+}
+
+impl Mqtt {
+    fn without_secrets(&self) -> Value {
+        let scheme = match (&self.websocket, &self.tls) {
+            (None, None) => "mqtt",
+            (None, Some(_)) => "mqtts",
+            (Some(_), None) => "ws",
+            (Some(_), Some(_)) => "wss",
+        };
+        let path = self.websocket.as_deref().unwrap_or_default();
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        json!({
+            "url": format!("{scheme}://{host}:{}{path}", self.port),
+            "username": self.username,
+            "client_id": self.client_id,
+            "base_topic": self.base_topic,
+            "keep_alive": duration(self.keep_alive),
+            "max_packet_size": self.max_packet_size,
+            "tls": self.tls.as_ref().map(tls),
+        })
+    }
+}
+
+impl Printer {
+    fn without_secrets(&self) -> Value {
+        let username = match &self.credentials {
+            Credentials::ApiKey(_) => None,
+            Credentials::Password { username, .. } => Some(username),
+        };
+        let socket = &self.socket;
+        let commands = &self.commands;
+        json!({
+            "name": self.name,
+            "url": self.url.as_str(),
+            "username": username,
+            "tls": tls(&self.tls),
+            "offline_after": duration(self.offline_after),
+            "octoprint_mqtt_topic": self.octoprint_mqtt_topic,
+            "limits": {
+                "tool": self.limits.tool, "bed": self.limits.bed, "chamber": self.limits.chamber,
+            },
+            "publish": {
+                "events": self.publish.events.entries(),
+                "plugins": self.publish.plugins.entries(),
+                "messages": self.publish.messages.entries(),
+            },
+            "socket": {
+                "timeouts": socket.timeouts.iter().map(Duration::as_secs_f64).collect::<Vec<_>>(),
+                "give_up": socket.give_up,
+                "rate_sliding_window_size": socket.rate_sliding_window_size,
+                "max_rate_factor": socket.max_rate_factor,
+                "connect_timeout": duration(socket.connect_timeout),
+                "transport": match socket.transport {
+                    TransportChoice::Auto => "auto",
+                    TransportChoice::WebSocket => "websocket",
+                    TransportChoice::XhrStreaming => "xhr-streaming",
+                },
+                "headers": socket.headers.keys().collect::<Vec<_>>(),
+                "knock": socket.knock,
+                "terminal": socket.terminal,
+            },
+            "commands": {
+                "bridge": commands.bridge, "job": commands.job,
+                "temperature": commands.temperature, "motion": commands.motion,
+                "connection": commands.connection, "gcode": commands.gcode,
+                "system": commands.system,
+            },
+        })
     }
 }

@@ -1,18 +1,23 @@
-//! Values of the configuration, by type: each getter complains of what is no good and goes on.
+//! Typed values of the configuration. Each getter reports an invalid value and goes on.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
 
-use super::source::{Found, Section, shown_type};
+use super::source::{Section, SourcedValue, shown_type};
+use super::types::Tls;
 use crate::secret::Secret;
+use crate::topic::Topic;
 
-/// Largest file that is read for a secret, in bytes.
+/// Largest file of a secret, in bytes.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
+/// Longest topic or prefix of a key other than `base_topic`, in bytes.
+pub(super) const MAX_PREFIX: usize = 256;
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Section<'_> {
-    /// A value that `read` understands; `default` where it is missing or no good.
+    /// Reads a value with `read`; `default` if it is missing or invalid.
     fn read<T>(
         &self,
         key: &str,
@@ -23,7 +28,7 @@ impl Section<'_> {
         self.optional(key, expected, read).unwrap_or(default)
     }
 
-    /// A value that `read` understands, if there is one.
+    /// Reads a value with `read`, if there is a valid one.
     pub(super) fn optional<T>(
         &self,
         key: &str,
@@ -97,7 +102,7 @@ impl Section<'_> {
         range: std::ops::RangeInclusive<usize>,
         default: usize,
     ) -> usize {
-        // In bytes: to print it as a size takes a logarithm, and with it half a megabyte of libm.
+        // In bytes: formatting as a size needs a logarithm, and with it half a megabyte of libm.
         let least = range.start();
         let most = match *range.end() {
             usize::MAX => String::new(),
@@ -111,7 +116,6 @@ impl Section<'_> {
         })
     }
 
-    /// One of some words.
     pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> T {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         self.read(key, &format!("one of {}", names.join(", ")), default, |value| {
@@ -120,7 +124,7 @@ impl Section<'_> {
         })
     }
 
-    /// A list of texts; in a variable they are separated by commas.
+    /// Reads a list of texts, separated by commas in a variable.
     pub(super) fn texts(&self, key: &str, default: &[&str]) -> Vec<String> {
         let default = default.iter().map(|text| (*text).to_owned()).collect();
         self.read(key, "a list of names", default, |value| {
@@ -129,7 +133,7 @@ impl Section<'_> {
         })
     }
 
-    /// A list of seconds, each up to a day.
+    /// Reads a list of seconds, each up to a day.
     pub(super) fn seconds(&self, key: &str, default: &[u64]) -> Vec<Duration> {
         let default = default.iter().map(|seconds| Duration::from_secs(*seconds)).collect();
         let expected = "a list of seconds, such as [1, 2, 5], one at least, each 0…86400";
@@ -145,7 +149,6 @@ impl Section<'_> {
         })
     }
 
-    /// A file that can be read.
     pub(super) fn file(&self, key: &str) -> Option<PathBuf> {
         let found = self.get(key)?;
         let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
@@ -160,8 +163,8 @@ impl Section<'_> {
         Some(PathBuf::from(path))
     }
 
-    /// A secret, from `key` or from the file that `key_file` names. Both in one source is a
-    /// mistake; the environment's goes before the file's. Warnings go to `warnings`.
+    /// Reads a secret from `key`, or from the file at `<key>_file`. Both in one source are a
+    /// mistake; the environment overrides the file.
     pub(super) fn secret(&self, key: &str, warnings: &mut Vec<String>) -> Option<Secret> {
         let twin = format!("{key}_file");
         let of_environment = (self.of_environment(key), self.of_environment(&twin));
@@ -184,7 +187,12 @@ impl Section<'_> {
         }
     }
 
-    fn secret_text(&self, key: &str, found: &Found, warnings: &mut Vec<String>) -> Option<Secret> {
+    fn secret_text(
+        &self,
+        key: &str,
+        found: &SourcedValue,
+        warnings: &mut Vec<String>,
+    ) -> Option<Secret> {
         match &found.value.kind {
             ValueKind::String(text) if !text.is_empty() => {
                 warnings.extend(wrapped(&found.source, &self.key(key), text));
@@ -202,11 +210,11 @@ impl Section<'_> {
         }
     }
 
-    /// A secret from the file that `key` names, where `found` is its value.
+    /// Reads a secret from the file at the path `found`, the value of `key`.
     pub(super) fn secret_file(
         &self,
         key: &str,
-        found: &Found,
+        found: &SourcedValue,
         warnings: &mut Vec<String>,
     ) -> Option<Secret> {
         let Some(path) = strict_text(&found.value).filter(|path| !path.is_empty()) else {
@@ -236,8 +244,8 @@ impl Section<'_> {
     }
 }
 
-/// A warning where a secret is wrapped in what is mostly not meant: quotes, which Docker keeps in
-/// some forms of `KEY="value"`, or white space.
+/// Returns a warning if a secret is wrapped in white space, or in quotes, which Docker keeps in
+/// some forms of `KEY="value"`.
 pub(super) fn wrapped(source: &str, key: &str, secret: &str) -> Option<String> {
     let (first, last) = (secret.chars().next()?, secret.chars().next_back()?);
     let quoted = secret.len() > 1 && first == last && matches!(first, '"' | '\'');
@@ -262,8 +270,8 @@ fn read_secret(path: &Path) -> std::io::Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// A warning where others on the machine can read the file. Docker's secrets are exempt: their
-/// mode is Docker's, and who is in the container may read them anyway.
+/// Returns a warning if others on the machine can read the file. Docker's secrets are exempt:
+/// Docker sets their mode, and everyone in the container may read them anyway.
 fn open_to_others(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
@@ -275,7 +283,7 @@ fn open_to_others(path: &Path) -> Option<String> {
     })
 }
 
-/// A text, also where the file has a number.
+/// Returns a text, or a number as text.
 pub(super) fn text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::String(text) => Some(text.clone()),
@@ -304,7 +312,7 @@ fn number(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// The items of a list, or of a variable's text.
+/// Returns the items of a list, or of a variable's comma-separated text.
 fn items(value: &Value) -> Option<Vec<Value>> {
     match &value.kind {
         ValueKind::Array(items) => Some(items.clone()),
@@ -313,4 +321,62 @@ fn items(value: &Value) -> Option<Vec<Value>> {
         }
         _ => None,
     }
+}
+
+/// Reads a trust setting; `None` if there is none.
+pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String>) -> Option<Tls> {
+    let known: &[&str] = if client {
+        &["ca_file", "cert_file", "key_file", "insecure"]
+    } else {
+        &["ca_file", "insecure"]
+    };
+    section.only(known);
+    if !section.in_file() && !section.in_environment() {
+        return None;
+    }
+    let mut tls = Tls {
+        ca_file: section.file("ca_file"),
+        insecure: section.flag("insecure", false),
+        ..Tls::default()
+    };
+    if client {
+        tls.cert_file = section.file("cert_file");
+        tls.key_file = section.file("key_file");
+        let given = |key: &str| section.get(key).is_some();
+        match (given("cert_file"), given("key_file")) {
+            (true, false) => section.missing("key_file", "the key that goes with cert_file"),
+            (false, true) => {
+                section.missing("cert_file", "the certificate that goes with key_file");
+            }
+            _ => {}
+        }
+    }
+    if tls.insecure {
+        let key = section.key("insecure");
+        warnings.push(format!(
+            "{key} = true: any certificate is accepted, so anyone on the way can listen and command; prefer ca_file"
+        ));
+    }
+    Some(tls)
+}
+
+/// Reads a topic without wildcards, empty levels, or slashes at its ends.
+pub(super) fn topic(section: &Section<'_>, key: &str, default: &str) -> String {
+    topic_within(section, key, MAX_PREFIX, default)
+}
+
+pub(super) fn topic_within(section: &Section<'_>, key: &str, most: usize, default: &str) -> String {
+    let expected = format!(
+        "a topic of at most {most} bytes, without +, #, control characters, Unicode noncharacters, empty levels, slashes at its ends and $ at its start"
+    );
+    section
+        .optional(key, &expected, |value| strict_text(value).filter(|topic| is_topic(topic, most)))
+        .unwrap_or_else(|| default.to_owned())
+}
+
+pub(super) fn is_topic(topic: &str, most: usize) -> bool {
+    topic.len() <= most
+        && !topic.starts_with('$')
+        && topic.split('/').all(|level| !level.is_empty())
+        && Topic::read(topic).is_ok()
 }

@@ -1,5 +1,5 @@
-//! What the tables of entities are written with: a component in the making, and what of the printer
-//! they look at (pure).
+//! Building blocks of the entity tables: a builder for components, and the context of a printer
+//! (pure).
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,6 @@ use super::device::{PrinterDevice, Settings};
 use crate::heater::{Heater, HeaterKind};
 use crate::topics::PrinterTopics;
 
-/// A component in the making.
 pub(super) struct Component {
     key: String,
     platform: &'static str,
@@ -15,18 +14,17 @@ pub(super) struct Component {
 }
 
 impl Component {
-    /// An entity. Its key is part of its unique id, so it never changes; and a key never changes
-    /// its platform, for Home Assistant would keep the old entity.
+    /// Creates an entity. Its key is part of its unique id, so it must never change; nor may the
+    /// platform of a key, since Home Assistant would keep the old entity.
     pub(super) fn new(platform: &'static str, key: impl Into<String>, name: &str) -> Self {
         Self::nameless(platform, key).with("name", name)
     }
 
-    /// What has no name, such as a device trigger.
+    /// Creates a component without a name, such as a device trigger.
     pub(super) fn nameless(platform: &'static str, key: impl Into<String>) -> Self {
         Self { key: key.into(), platform, members: Map::new() }
     }
 
-    /// Adds a member.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
@@ -36,18 +34,17 @@ impl Component {
         self.with("icon", format!("mdi:{icon}"))
     }
 
-    /// Where the state comes from, and the template that reads it.
+    /// Sets the topic of the state, and the template that reads it.
     pub(super) fn state(self, topic: &str, template: &str) -> Self {
         self.with("state_topic", topic).with("value_template", format!("{{{{ {template} }}}}"))
     }
 
-    /// Where commands go.
     pub(super) fn command(self, topic: impl AsRef<str>) -> Self {
         self.with("command_topic", topic.as_ref())
     }
 
-    /// Replaces the device's availability. Home Assistant inherits each setting by itself, so the
-    /// mode is said again.
+    /// Replaces the device's availability. Home Assistant inherits each setting separately, so the
+    /// mode is repeated.
     pub(super) fn available(self, availability: Value) -> Self {
         self.with("availability", availability).with("availability_mode", "all")
     }
@@ -60,28 +57,26 @@ impl Component {
         self.with("entity_category", "config")
     }
 
-    /// Its key, its platform and its JSON.
     pub(super) fn finish(self, device: &str) -> (String, String, Value) {
         let Self { key, platform, mut members } = self;
         members.insert("platform".to_owned(), json!(platform));
         if platform != "device_automation" {
             members.insert("unique_id".to_owned(), json!(format!("{device}__{key}")));
         }
-        // Home Assistant does not hand the root's on.
+        // Home Assistant does not inherit the root's.
         members.insert("qos".to_owned(), json!(1));
         (key, platform.to_owned(), members.into())
     }
 }
 
-/// What the tables of a printer's entities look at.
-pub(super) struct Place<'a> {
+pub(super) struct EntityContext<'a> {
     pub(super) settings: &'a Settings,
     pub(super) topics: &'a PrinterTopics,
     pub(super) printer: &'a PrinterDevice,
 }
 
-impl Place<'_> {
-    /// Available with the bridge alone, whether OctoPrint is there or not.
+impl EntityContext<'_> {
+    /// Available with the bridge, even while OctoPrint is away.
     pub(super) fn with_bridge_alone(&self) -> Value {
         json!([{"topic": self.settings.topics.state}])
     }
@@ -100,13 +95,12 @@ impl Place<'_> {
         ])
     }
 
-    /// The heaters that OctoPrint can set.
+    /// Returns the heaters that OctoPrint can set, and their highest targets.
     pub(super) fn settable(&self) -> impl Iterator<Item = (&Heater, f64)> {
         let PrinterDevice { profile, limits, .. } = self.printer;
         profile.heaters.iter().filter_map(|heater| Some((heater, limits.of(heater)?)))
     }
 
-    /// How people call a heater.
     pub(super) fn heater_name(&self, heater: &Heater) -> String {
         let is_tool = |heater: &&Heater| matches!(heater.kind(), HeaterKind::Tool(_));
         match heater.kind() {
@@ -123,7 +117,7 @@ impl Place<'_> {
     }
 }
 
-/// A heater as part of a component id, which is made of letters, digits, `_` and `-`.
+/// Returns a heater as part of a component id, which allows letters, digits, `_` and `-`.
 pub(super) fn component_key(heater: &Heater) -> String {
     let slug = heater.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     match heater.kind() {
@@ -132,7 +126,7 @@ pub(super) fn component_key(heater: &Heater) -> String {
     }
 }
 
-/// A number as JSON has it shortest: 120 and not 120.0.
+/// Returns a number in its shortest JSON form: 120 and not 120.0.
 pub(super) fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e9 { json!(value as i64) } else { json!(value) }
 }

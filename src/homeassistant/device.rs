@@ -1,4 +1,4 @@
-//! What discovery messages are made from, and what they are (pure).
+//! Input and output of discovery: settings, printers, and messages (pure).
 
 use std::collections::BTreeMap;
 
@@ -8,61 +8,60 @@ use serde::{Deserialize, Serialize};
 use crate::heater::{Heater, Limits};
 use crate::topics::{BridgeTopics, Topic};
 
-/// From how many files on a select is no help any more.
+/// Most files for which a select is offered.
 pub const MOST_FILES: usize = 200;
 
 /// Component ids and the platform of each.
 pub type Components = BTreeMap<String, String>;
 
-/// What does not depend on a printer.
+/// Settings that do not depend on a printer.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Home Assistant's discovery prefix.
     pub prefix: String,
-    /// Also a climate entity for each heater.
+    /// Whether to add a climate entity for each heater.
     pub climate: bool,
     /// The bridge's own topics.
     pub topics: BridgeTopics,
-    /// Whose the printers are; see [`Published::identity`].
+    /// Owner of the printers; see [`PublishedDevice::identity`].
     pub identity: String,
 }
 
-/// All that the entities of one printer depend on.
+/// Everything that the entities of a printer depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrinterDevice {
     /// The printer's id in the configuration.
     pub id: String,
-    /// Its name, which entity ids are made of.
+    /// Its name, from which Home Assistant makes entity ids.
     pub name: String,
     /// OctoPrint's address, for the link on the device page; without user and password.
     pub url: String,
-    /// What OctoPrint tells of it.
+    /// Facts from OctoPrint.
     pub profile: Profile,
     /// Highest targets, in °C.
     pub limits: Limits,
-    /// The slowest push rate, in steps of 500 ms.
+    /// Slowest push rate, in steps of 500 ms.
     pub max_rate_factor: u32,
-    /// Which groups of commands are obeyed: the others have no entities.
+    /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
 }
 
-/// What OctoPrint tells of a printer, as far as the entities depend on it. Its serde form is what
-/// is kept over a restart.
+/// Facts from OctoPrint that the entities of a printer depend on. Its serde form is persisted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
-    /// Who makes the printer.
+    /// Manufacturer of the printer.
     pub manufacturer: Option<String>,
-    /// Which printer it is.
+    /// Model of the printer.
     pub model: Option<String>,
     /// OctoPrint's version.
     pub octoprint_version: Option<String>,
-    /// `tool0`, `bed`, `chamber`, and what else reports a temperature.
+    /// `tool0`, `bed`, `chamber`, and anything else that reports a temperature.
     pub heaters: Vec<Heater>,
-    /// Paths of the files such as `local/part.gcode`; `None` where they are not known or more than
+    /// Paths of the files, such as `local/part.gcode`; `None` if unknown or more than
     /// [`MOST_FILES`].
     pub files: Option<Vec<String>>,
-    /// Of `restart`, `reboot` and `shutdown` those that OctoPrint is able to.
+    /// Those of `restart`, `reboot` and `shutdown` that OctoPrint supports.
     pub system_commands: Vec<String>,
 }
 
@@ -81,28 +80,28 @@ pub struct Groups {
 
 /// One discovery message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovery {
-    /// Where it goes, retained.
+pub struct DiscoveryMessage {
+    /// Its topic.
     pub topic: Topic,
-    /// What it says.
+    /// Its payload, which is retained.
     pub payload: Bytes,
-    /// Its components, removed ones included.
+    /// Its components, including removed ones.
     pub components: Components,
-    /// Those of them that are marked as removed.
+    /// The components marked as removed.
     pub gone: Components,
 }
 
-/// A discovery message of ours, read back.
+/// A device read back from a retained discovery message of this program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Published {
-    /// The printer's id; `None` is the bridge itself.
+pub struct PublishedDevice {
+    /// The printer's id; `None` for the bridge itself.
     pub printer: Option<String>,
-    /// Its components, removed ones included.
+    /// Its components, including removed ones.
     pub components: Components,
-    /// Which bridge published it: its `mqtt.client_id`. `None`: an earlier version did not say.
+    /// The `mqtt.client_id` of the bridge that published it; `None` from an earlier version.
     pub identity: Option<String>,
-    /// The topic of that bridge's state.
+    /// The `state` topic of that bridge.
     pub bridge_state: String,
-    /// The heaters with an entity, as their topics name them.
+    /// The heaters that have an entity, as named in topics.
     pub heaters: Vec<Heater>,
 }

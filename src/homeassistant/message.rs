@@ -1,4 +1,4 @@
-//! One discovery message: how it is written, and read back (pure).
+//! Writes discovery messages, and reads them back (pure).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,27 +7,28 @@ use serde_json::value::{self, RawValue};
 use serde_json::{Value, json};
 
 use super::component::Component;
-use super::device::{Components, Discovery, Published, Settings};
+use super::device::{Components, DiscoveryMessage, PublishedDevice, Settings};
 use crate::heater::Heater;
 use crate::ordered;
 use crate::topics::Topic;
 
-/// The name under which Home Assistant shows where the discovery comes from.
+/// Name of the origin, as shown by Home Assistant.
 pub(super) const ORIGIN: &str = "octoprint2mqtt";
-/// The key of the bridge's identity, in the first component: Home Assistant drops what it does not
-/// know there, and rejects the whole message for it at the root, in the device and in the origin.
+/// Key of the bridge's identity in the first component. Home Assistant ignores unknown keys there,
+/// but rejects the whole message for one at the root, in the device or in the origin.
 pub(super) const IDENTITY: &str = "octoprint2mqtt";
-/// The topic of a printer's discovery message.
+
+/// Returns the topic of a printer's discovery message.
 pub fn printer_topic(settings: &Settings, id: &str) -> Topic {
     format!("{}/device/{}/config", settings.prefix, printer_identifier(id)).into()
 }
 
-/// The topic of the bridge's discovery message.
+/// Returns the topic of the bridge's discovery message.
 pub fn bridge_topic(settings: &Settings) -> Topic {
     format!("{}/device/{}/config", settings.prefix, bridge_identifier(settings)).into()
 }
 
-/// The filter of all devices' discovery messages.
+/// Returns the filter of all devices' discovery messages.
 pub fn device_filter(settings: &Settings) -> String {
     format!("{}/device/+/config", settings.prefix)
 }
@@ -36,12 +37,13 @@ pub(super) fn printer_identifier(id: &str) -> String {
     format!("octoprint2mqtt_{id}")
 }
 
-/// No printer's id begins with `bridge`. A base topic of one's own means another bridge.
+/// Returns the identifier of the bridge's device; another base topic means another bridge. No
+/// printer's id starts with `bridge`.
 pub(super) fn bridge_identifier(settings: &Settings) -> String {
     let state = &*settings.topics.state;
     let place = state.strip_suffix("/state").unwrap_or(state);
     match place.strip_prefix("octoprint2mqtt/bridge") {
-        // The only one, or one of several: `-<index>`.
+        // The only bridge, or one of several with `-<index>`.
         Some(index) if !index.contains('/') => format!("octoprint2mqtt_bridge{index}"),
         _ => {
             let slug = place.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
@@ -50,10 +52,10 @@ pub(super) fn bridge_identifier(settings: &Settings) -> String {
     }
 }
 
-/// A discovery message as JSON. Each component is text already: a hundred of them as values take as
-/// much memory as a printer needs for all else.
+/// A discovery message as JSON. Components are kept as text: a hundred of them as values would take
+/// as much memory as a printer needs for everything else.
 #[derive(Serialize)]
-struct Message {
+struct DevicePayload {
     #[serde(skip_serializing_if = "Option::is_none")]
     availability: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,10 +73,10 @@ pub(super) fn message(
     availability: Option<Value>,
     components: impl IntoIterator<Item = Component>,
     gone: &Components,
-) -> Discovery {
+) -> DiscoveryMessage {
     let (mut known, mut removed) = (Components::new(), Components::new());
     let mut table = BTreeMap::new();
-    // Values of JSON always have a text.
+    // Fails for no JSON value.
     let mut add = |key: String, value: Value| {
         table.extend(value::to_raw_value(&value).ok().map(|text| (key, text)));
     };
@@ -92,7 +94,7 @@ pub(super) fn message(
             removed.insert(key.clone(), platform.clone());
         }
     }
-    let message = Message {
+    let message = DevicePayload {
         availability_mode: availability.as_ref().map(|_| "all"),
         availability,
         components: table,
@@ -100,24 +102,24 @@ pub(super) fn message(
         origin: json!({"name": ORIGIN, "sw_version": env!("CARGO_PKG_VERSION")}),
     };
     let payload = serde_json::to_vec(&message).unwrap_or_default().into();
-    Discovery { topic, payload, components: known, gone: removed }
+    DiscoveryMessage { topic, payload, components: known, gone: removed }
 }
 
-/// Reads a retained discovery message back. `None` where it is not one of this bridge's place:
-/// another program's, or that of a bridge with another base topic.
-pub fn published(settings: &Settings, payload: &[u8]) -> Option<Published> {
+/// Reads a retained discovery message. `None` if it is another program's, or that of a bridge with
+/// another base topic.
+pub fn published(settings: &Settings, payload: &[u8]) -> Option<PublishedDevice> {
     published_anywhere(payload).filter(|found| found.bridge_state == *settings.topics.state)
 }
 
-/// Reads the retained discovery message of any bridge back, whatever its base topic.
-pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
+/// Reads a retained discovery message of any bridge, whatever its base topic.
+pub fn published_anywhere(payload: &[u8]) -> Option<PublishedDevice> {
     let payload: Value = serde_json::from_slice(payload).ok()?;
     if payload["origin"]["name"] != ORIGIN {
         return None;
     }
     let device = payload["device"]["identifiers"][0].as_str()?.strip_prefix("octoprint2mqtt_")?;
     let components = payload["components"].as_object()?;
-    // No printer's id begins with `bridge`, and the bridge's own device has no availability.
+    // No printer's id starts with `bridge`, and the bridge's own device has no availability.
     let (printer, state) = if device.starts_with("bridge") {
         (None, &payload["components"]["state"]["state_topic"])
     } else {
@@ -136,5 +138,5 @@ pub fn published_anywhere(payload: &[u8]) -> Option<Published> {
     };
     let components = ordered::map(components.iter().filter_map(platform));
     let heaters = heaters.into_iter().collect();
-    Some(Published { printer, components, identity, bridge_state, heaters })
+    Some(PublishedDevice { printer, components, identity, bridge_state, heaters })
 }

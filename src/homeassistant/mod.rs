@@ -1,25 +1,23 @@
-//! Home Assistant's device discovery: the entities as tables, one message a device (pure).
+//! Home Assistant's device discovery: tables of entities, one message per device (pure).
 //!
-//! Each printer is one device with one retained message, and so is the bridge, which must be
-//! published first: Home Assistant makes a nameless stub of a parent that it does not know.
+//! Each printer is a device with one retained message, and so is the bridge, which must be
+//! published first: Home Assistant creates a nameless stub for a parent it does not know.
 //!
-//! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not hold the base topic, so printers
-//! of two bridges that share one Home Assistant need ids that differ.
+//! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not contain the base topic, so
+//! printers of two bridges that share one Home Assistant need different ids.
 
-mod bridge_device;
-mod buttons;
 mod component;
 mod controls;
 mod device;
-mod events;
 mod message;
 mod sensors;
 
 use serde_json::{Map, json};
 
-use self::component::{Component, Place};
+use self::component::{Component, EntityContext};
 pub use self::device::{
-    Components, Discovery, Groups, MOST_FILES, PrinterDevice, Profile, Published, Settings,
+    Components, DiscoveryMessage, Groups, MOST_FILES, PrinterDevice, Profile, PublishedDevice,
+    Settings,
 };
 use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{
@@ -27,8 +25,8 @@ pub use self::message::{
 };
 use crate::topics::PrinterTopics;
 
-/// The bridge's device. Must be published before the printers.
-pub fn bridge(settings: &Settings, gone: &Components) -> Discovery {
+/// Returns the message of the bridge's device, which must be published before the printers'.
+pub fn bridge(settings: &Settings, gone: &Components) -> DiscoveryMessage {
     let identifier = bridge_identifier(settings);
     let device = json!({
         "identifiers": [identifier],
@@ -37,43 +35,97 @@ pub fn bridge(settings: &Settings, gone: &Components) -> Discovery {
         "model": "OctoPrint to MQTT",
         "sw_version": env!("CARGO_PKG_VERSION"),
     });
-    let components = bridge_device::components(settings);
+    let components = bridge_components(settings);
     message(settings, bridge_topic(settings), &identifier, device, None, components, gone)
 }
 
-/// A printer's device. `gone`: the components of earlier messages; those that are no more are
-/// marked as removed, for leaving them out would not remove them.
+/// Returns the message of a printer's device. `gone`: the components of earlier messages; those
+/// that no longer exist are marked as removed, since omitting them would not remove them.
 pub fn printer(
     settings: &Settings,
     topics: &PrinterTopics,
     printer: &PrinterDevice,
     gone: &Components,
-) -> Discovery {
+) -> DiscoveryMessage {
     let identifier = printer_identifier(&printer.id);
     let profile = &printer.profile;
     let mut device = Map::new();
-    let mut tell = |key: &str, value: Option<String>| {
+    let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             device.insert(key.to_owned(), value.into());
         }
     };
-    tell("name", Some(printer.name.clone()));
-    tell("manufacturer", profile.manufacturer.clone());
-    tell("model", profile.model.clone());
-    tell("sw_version", profile.octoprint_version.as_ref().map(|v| format!("OctoPrint {v}")));
-    tell("configuration_url", Some(printer.url.clone()));
-    tell("via_device", Some(bridge_identifier(settings)));
+    set("name", Some(printer.name.clone()));
+    set("manufacturer", profile.manufacturer.clone());
+    set("model", profile.model.clone());
+    set("sw_version", profile.octoprint_version.as_ref().map(|v| format!("OctoPrint {v}")));
+    set("configuration_url", Some(printer.url.clone()));
+    set("via_device", Some(bridge_identifier(settings)));
     device.insert("identifiers".to_owned(), json!([identifier]));
     let availability = json!([
         {"topic": settings.topics.state},
         {"topic": topics.availability},
     ]);
-    let place = Place { settings, topics, printer };
-    let tables: [fn(&Place<'_>) -> Vec<Component>; 4] =
-        [sensors::components, events::components, controls::components, buttons::components];
+    let context = EntityContext { settings, topics, printer };
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 2] =
+        [sensors::components, controls::components];
     let topic = printer_topic(settings, &printer.id);
-    let components = tables.into_iter().flat_map(|components| components(&place));
+    let components = tables.into_iter().flat_map(|components| components(&context));
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)
+}
+
+/// Entities of the bridge. The device has no availability, so that its sensor can show
+/// Disconnected.
+fn bridge_components(settings: &Settings) -> Vec<Component> {
+    let topics = &settings.topics;
+    let sensor = |key: &str, name: &str, icon: &str, topic: &str, template: &str| {
+        Component::new("sensor", key, name)
+            .icon(icon)
+            .state(topic, template)
+            .available(json!([{"topic": topics.state}]))
+            .diagnostic()
+    };
+    let health = &topics.health;
+    let counted = |component: Component, class: &str| component.with("state_class", class);
+    vec![
+        Component::new("binary_sensor", "state", "State")
+            .with("state_topic", &*topics.state)
+            .with("payload_on", "online")
+            .with("payload_off", "offline")
+            .with("device_class", "connectivity")
+            .diagnostic(),
+        sensor("version", "Version", "tag", &topics.info, "value_json.version"),
+        counted(
+            sensor(
+                "printers",
+                "Connected printers",
+                "printer-3d",
+                health,
+                "value_json.printers.values() | selectattr('socket', 'eq', 'connected') | list | count",
+            ),
+            "measurement",
+        ),
+        counted(
+            sensor(
+                "published",
+                "Messages published",
+                "upload",
+                health,
+                "value_json.broker.published",
+            ),
+            "total_increasing",
+        ),
+        counted(
+            sensor(
+                "dropped",
+                "Messages dropped",
+                "upload-off",
+                health,
+                "value_json.broker.dropped",
+            ),
+            "total_increasing",
+        ),
+    ]
 }
 
 #[cfg(test)]

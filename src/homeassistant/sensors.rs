@@ -1,11 +1,11 @@
-//! What can be read: sensors and binary sensors.
+//! Entities to read: sensors, binary sensors, the event entity, and device triggers.
 
 use serde_json::json;
 
-use super::component::{self, Component, Place};
+use super::component::{self, Component, EntityContext};
 use crate::heater::{Heater, HeaterKind};
 
-/// The words of `state` in `B/P/printer`.
+/// Values of `state` in `B/P/printer`.
 const STATES: &[&str] = &[
     "offline",
     "connecting",
@@ -22,24 +22,25 @@ const STATES: &[&str] = &[
     "unknown",
 ];
 
-/// The words of `state` in `B/P/socket`.
+/// Values of `state` in `B/P/socket`.
 const SOCKET_STATES: &[&str] =
     &["disconnected", "connecting", "authenticating", "connected", "waiting", "failed"];
 
-/// The members of an object, each cut where it is long: Home Assistant stores no attributes of more
-/// than 16 KiB. The text that is measured has escapes, so it is no shorter than what is stored.
+/// Template for the members of an object, each cut if it is long: Home Assistant stores no
+/// attributes above 16 KiB. The measured text has escapes, so it is no shorter than what is stored.
 const SHORT: &str = "{% set short = namespace(all={}) %}{% for name, value in value_json.items() %}{% set text = value | tojson %}{% set short.all = dict(short.all, **{name: value if text | length <= 2000 else text[:2000] ~ '…'}) %}{% endfor %}{{ short.all | tojson }}";
 
-pub(super) fn components(place: &Place<'_>) -> Vec<Component> {
-    let mut components = printer(place);
-    components.extend(job(place));
-    components.extend(temperatures(place));
-    components.extend(diagnostics(place));
-    components.extend(binary(place));
+pub(super) fn components(context: &EntityContext<'_>) -> Vec<Component> {
+    let mut components = printer(context);
+    components.extend(job(context));
+    components.extend(temperatures(context));
+    components.extend(diagnostics(context));
+    components.extend(binary(context));
+    components.extend(events(context));
     components
 }
 
-/// A text, cut to what Home Assistant takes; null is no text.
+/// Returns a template for a text, cut to Home Assistant's longest state; null is no text.
 fn text(path: &str) -> String {
     format!("({path} | string)[:255] if {path} else none")
 }
@@ -51,8 +52,8 @@ fn seconds(component: Component) -> Component {
         .with("suggested_display_precision", 0)
 }
 
-fn printer(place: &Place<'_>) -> Vec<Component> {
-    let topics = place.topics;
+fn printer(context: &EntityContext<'_>) -> Vec<Component> {
+    let topics = context.topics;
     let error = text("value_json.error");
     vec![
         Component::new("sensor", "state", "State")
@@ -78,8 +79,8 @@ fn printer(place: &Place<'_>) -> Vec<Component> {
     ]
 }
 
-fn job(place: &Place<'_>) -> Vec<Component> {
-    let (job, progress) = (&place.topics.job, &place.topics.progress);
+fn job(context: &EntityContext<'_>) -> Vec<Component> {
+    let (job, progress) = (&context.topics.job, &context.topics.progress);
     let lengths = "(value_json.filament or {}).values() | select('mapping') | map(attribute='length') | select('number') | list";
     vec![
         Component::new("sensor", "file", "File")
@@ -130,17 +131,17 @@ fn job(place: &Place<'_>) -> Vec<Component> {
     ]
 }
 
-fn temperatures(place: &Place<'_>) -> Vec<Component> {
+fn temperatures(context: &EntityContext<'_>) -> Vec<Component> {
     let celsius = |key: String, name: String, heater: &Heater, member: &str| {
         Component::new("sensor", key, &name)
-            .state(&place.topics.temperature(heater), &format!("value_json.{member}"))
+            .state(&context.topics.temperature(heater), &format!("value_json.{member}"))
             .with("device_class", "temperature")
             .with("unit_of_measurement", "°C")
             .with("state_class", "measurement")
             .with("suggested_display_precision", 1)
     };
     let of = |heater: &Heater| {
-        let name = place.heater_name(heater);
+        let name = context.heater_name(heater);
         let key = component::component_key(heater);
         let icon = match heater.kind() {
             HeaterKind::Bed => "radiator",
@@ -154,12 +155,12 @@ fn temperatures(place: &Place<'_>) -> Vec<Component> {
         });
         [Some(actual.icon(icon)), target].into_iter().flatten()
     };
-    place.printer.profile.heaters.iter().flat_map(of).collect()
+    context.printer.profile.heaters.iter().flat_map(of).collect()
 }
 
-fn diagnostics(place: &Place<'_>) -> Vec<Component> {
-    let topics = place.topics;
-    let alone = || place.with_bridge_alone();
+fn diagnostics(context: &EntityContext<'_>) -> Vec<Component> {
+    let topics = context.topics;
+    let alone = || context.with_bridge_alone();
     vec![
         Component::new("sensor", "resend_ratio", "Resend ratio")
             .icon("repeat")
@@ -213,8 +214,8 @@ fn diagnostics(place: &Place<'_>) -> Vec<Component> {
     ]
 }
 
-fn binary(place: &Place<'_>) -> Vec<Component> {
-    let topics = place.topics;
+fn binary(context: &EntityContext<'_>) -> Vec<Component> {
+    let topics = context.topics;
     let of_state = |key: &str, name: &str, condition: &str| {
         Component::new("binary_sensor", key, name).with("state_topic", &*topics.printer).with(
             "value_template",
@@ -249,7 +250,39 @@ fn binary(place: &Place<'_>) -> Vec<Component> {
             .with("payload_on", "online")
             .with("payload_off", "offline")
             .with("device_class", "connectivity")
-            .available(json!([{"topic": place.settings.topics.state}]))
+            .available(json!([{"topic": context.settings.topics.state}]))
             .diagnostic(),
     ]
+}
+
+/// The event types of `B/P/print`, with subtype and type as the automation editor shows them, such
+/// as `"Print" finished`.
+const EVENTS: &[(&str, &str, &str)] = &[
+    ("print_started", "Print", "started"),
+    ("print_done", "Print", "finished"),
+    ("print_failed", "Print", "failed"),
+    ("print_cancelled", "Print", "cancelled"),
+    ("print_paused", "Print", "paused"),
+    ("print_resumed", "Print", "resumed"),
+    ("filament_change", "Filament change", "requested"),
+    ("error", "Error", "reported"),
+];
+
+fn events(context: &EntityContext<'_>) -> Vec<Component> {
+    let topic = &*context.topics.print;
+    let types: Vec<&str> = EVENTS.iter().map(|(kind, ..)| *kind).collect();
+    let entity = Component::new("event", "print", "Print")
+        .icon("printer-3d")
+        .with("state_topic", topic)
+        .with("event_types", types);
+    let trigger = |(kind, noun, verb): &(&str, &str, &str)| {
+        Component::nameless("device_automation", format!("trigger_{kind}"))
+            .with("automation_type", "trigger")
+            .with("topic", topic)
+            .with("value_template", "{{ value_json.event_type }}")
+            .with("payload", *kind)
+            .with("type", *verb)
+            .with("subtype", *noun)
+    };
+    std::iter::once(entity).chain(EVENTS.iter().map(trigger)).collect()
 }

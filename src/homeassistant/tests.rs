@@ -58,7 +58,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
     }
 }
 
-fn json_of(discovery: &Discovery) -> Value {
+fn json_of(discovery: &DiscoveryMessage) -> Value {
     serde_json::from_slice(&discovery.payload).unwrap()
 }
 
@@ -70,7 +70,7 @@ fn keys(payload: &Value) -> BTreeSet<&str> {
     payload["components"].as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// Every variant that the configuration and the printers can bring about.
+/// All variants of messages.
 fn variants() -> Vec<Value> {
     let mut variants = vec![json_of(&bridge(&settings(false), &Components::new()))];
     for heaters in [&["tool0", "bed"][..], &["tool0", "tool1", "bed", "chamber", "A", "x y/z"], &[]]
@@ -105,7 +105,7 @@ fn qos_is_in_each_component_and_nothing_unknown_at_the_root() {
 }
 
 #[test]
-fn every_entity_has_a_unique_id_and_leaves_its_entity_id_to_home_assistant() {
+fn every_entity_has_a_unique_id_and_no_entity_id() {
     for payload in variants() {
         let device = payload["device"]["identifiers"][0].as_str().unwrap();
         for (key, component) in payload["components"].as_object().unwrap() {
@@ -127,7 +127,7 @@ fn every_entity_has_a_unique_id_and_leaves_its_entity_id_to_home_assistant() {
 }
 
 #[test]
-fn only_diagnostic_on_what_can_only_be_read() {
+fn read_only_entities_are_not_in_the_config_category() {
     for payload in variants() {
         for (key, component) in payload["components"].as_object().unwrap() {
             let platform = component["platform"].as_str().unwrap();
@@ -139,7 +139,7 @@ fn only_diagnostic_on_what_can_only_be_read() {
 }
 
 #[test]
-fn an_availability_of_its_own_states_its_mode_and_never_a_single_topic() {
+fn an_own_availability_has_a_mode_and_includes_the_bridge() {
     for payload in variants() {
         for (key, component) in payload["components"].as_object().unwrap() {
             let component = component.as_object().unwrap();
@@ -166,7 +166,7 @@ fn an_availability_of_its_own_states_its_mode_and_never_a_single_topic() {
 }
 
 #[test]
-fn what_is_gone_is_marked_as_removed_and_stays_marked() {
+fn missing_components_are_marked_as_removed_and_stay_marked() {
     let two = printer(
         &settings(false),
         &topics(),
@@ -245,7 +245,7 @@ fn heaters_and_climate_follow_the_profile() {
 }
 
 #[test]
-fn the_device_names_its_bridge_which_no_printer_can_be() {
+fn the_device_names_its_bridge_as_parent() {
     let payload = discovered(&device(&["bed"], ALL), false);
     assert_eq!(
         payload["device"],
@@ -264,14 +264,14 @@ fn the_device_names_its_bridge_which_no_printer_can_be() {
 }
 
 #[test]
-fn what_was_published_is_read_back_and_others_are_left_alone() {
+fn own_messages_are_read_back_and_others_ignored() {
     let (settings, device) = (settings(false), device(&["tool0", "bed"], ALL));
     let ours = printer(&settings, &topics(), &device, &Components::new());
     let read = published(&settings, &ours.payload).unwrap();
     assert_eq!((read.printer.as_deref(), &read.components), (Some("mk3"), &ours.components));
     assert_eq!(read.heaters, ["bed", "tool0"]);
     let one = printer(&settings, &topics(), &self::device(&["bed"], ALL), &ours.components);
-    assert_eq!(published(&settings, &one.payload).unwrap().heaters, ["bed"], "what is there");
+    assert_eq!(published(&settings, &one.payload).unwrap().heaters, ["bed"], "not removed ones");
     let own = bridge(&settings, &Components::new());
     let read = published(&settings, &own.payload).unwrap();
     assert_eq!((read.printer, read.components), (None, own.components));
@@ -285,7 +285,7 @@ fn what_was_published_is_read_back_and_others_are_left_alone() {
 }
 
 #[test]
-fn a_message_says_whose_it_is_inside_a_component_and_nowhere_else() {
+fn a_message_has_the_identity_in_a_component_and_nowhere_else() {
     let settings = Settings { identity: "workshop".to_owned(), ..settings(false) };
     let gone = Components::from([("aaa".to_owned(), "sensor".to_owned())]);
     let none: &[&str] = &[];

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bridge::Vitals;
 use crate::causes;
 
-/// How long to wait after a connection that could not be taken, as where too many files are open.
+/// Pause after a failed accept, as when too many files are open.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why health and metrics cannot be served.
@@ -32,7 +32,7 @@ pub struct ListenError {
 /// Listens on `address`.
 ///
 /// # Errors
-/// Where it cannot be listened on.
+/// If the address cannot be bound.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let failed = |source| ListenError { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -46,7 +46,7 @@ pub async fn serve(listener: TcpListener, vitals: Vitals) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // It ends with its client, and a panic in it with its connection.
+                // Detached: it ends with its client, and a panic costs only this connection.
                 tokio::spawn(connection(stream, Arc::clone(&vitals)));
             }
             Err(error) => {
@@ -62,7 +62,7 @@ async fn connection(stream: TcpStream, vitals: Arc<Vitals>) {
         let vitals = Arc::clone(&vitals);
         async move { Ok::<_, Infallible>(answer(&request, &vitals).await) }
     });
-    // For the time that a client may take to send its request.
+    // The timer enables hyper's timeout for reading the request.
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
@@ -76,7 +76,7 @@ async fn answer(request: &Request<Incoming>, vitals: &Vitals) -> Response<Full<B
         let text = "there are /health and /metrics\n".to_owned();
         return respond(StatusCode::NOT_FOUND, "text/plain", text);
     }
-    // hyper leaves out the body of an answer to HEAD.
+    // hyper omits the body of a response to HEAD.
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "GET and HEAD alone are known\n".to_owned();
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);

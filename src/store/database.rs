@@ -1,4 +1,4 @@
-//! The database file: its tables, how it is opened, how a damaged one is set aside.
+//! The database file: its tables, opening it, and setting a damaged one aside.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +17,7 @@ use crate::mqtt::{Audience, Worth};
 use crate::topic::{NotCarried, Topic};
 
 const FILE: &str = "octoprint2mqtt.redb";
-/// What the database may hold in memory, in bytes: what is kept is small.
+/// Size of the cache in bytes: the database is small.
 const CACHE: usize = 1024 * 1024;
 
 const VALUES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("kept");
@@ -29,9 +29,9 @@ pub enum OpenError {
     /// The directory or a file in it.
     #[error("{} cannot be used", path.display())]
     Io {
-        /// What was tried.
+        /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// Why.
         source: io::Error,
     },
     /// Another process has it open.
@@ -39,13 +39,12 @@ pub enum OpenError {
     InUse(PathBuf),
 }
 
-/// What is kept, by its place: the value, or `None` for what is forgotten.
-pub(super) type Pending = BTreeMap<Key, Option<Bytes>>;
+/// Values by key; `None` removes the entry.
+pub(super) type PendingChanges = BTreeMap<Key, Option<Bytes>>;
 
-/// The place of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    /// Everything of a printer: the first in order, so that what is kept later stays.
+    /// Everything of a printer: first in order, so that later entries stay.
     All(Arc<str>),
     Value(Arc<str>, &'static str),
     Event(Arc<str>, u64),
@@ -59,22 +58,22 @@ impl Key {
     }
 }
 
-/// What is stored of an event before its payload, as one line of JSON.
+/// The line of JSON stored before the payload of an event.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     topic: std::borrow::Cow<'a, str>,
     /// Unix milliseconds.
     received: u64,
     stamped: bool,
-    // Earlier versions wrote neither.
+    // Missing in files of earlier versions.
     #[serde(default)]
     worth: Worth,
     #[serde(default)]
     audience: Audience,
 }
 
-/// Takes in a change; a later one of the same thing replaces an earlier one.
-pub(super) fn add(pending: &mut Pending, change: Change) {
+/// Adds a change; a later one of the same entry replaces an earlier one.
+pub(super) fn add(pending: &mut PendingChanges, change: Change) {
     match change {
         Change::Value { printer, what, value } => {
             pending.insert(Key::Value(printer, what), value);
@@ -84,7 +83,7 @@ pub(super) fn add(pending: &mut Pending, change: Change) {
         }
         Change::Event { printer, sequence, event: None } => {
             let key = Key::Event(printer, sequence);
-            // One that is not on the disk yet is forgotten without a trace: no event is put twice.
+            // An event that is not on disk yet needs no removal: no event is stored twice.
             if !matches!(pending.remove(&key), Some(Some(_))) {
                 pending.insert(key, None);
             }
@@ -111,9 +110,8 @@ fn encode(event: &StoredEvent) -> Option<Bytes> {
     Some(bytes.into())
 }
 
-/// Why an event of the file is left out.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+enum StoredEventError {
     #[error("it has no head")]
     NoHead,
     #[error(transparent)]
@@ -122,8 +120,8 @@ enum Unreadable {
     Topic(#[from] NotCarried),
 }
 
-fn decode(bytes: &[u8]) -> Result<StoredEvent, Unreadable> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Unreadable::NoHead)?;
+fn decode(bytes: &[u8]) -> Result<StoredEvent, StoredEventError> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(StoredEventError::NoHead)?;
     let head: Head<'_> = serde_json::from_slice(&bytes[..end])?;
     Ok(StoredEvent {
         topic: Topic::read(&head.topic)?,
@@ -135,7 +133,6 @@ fn decode(bytes: &[u8]) -> Result<StoredEvent, Unreadable> {
     })
 }
 
-/// The open file.
 pub(super) struct Database {
     inner: Option<redb::Database>,
 }
@@ -143,7 +140,7 @@ pub(super) struct Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        // Closing writes too, and what fails then is lost anyway.
+        // Closing writes, but a failure then no longer matters.
         let _ = guarded(|| {
             drop(inner);
             Ok(())
@@ -152,12 +149,12 @@ impl Drop for Database {
 }
 
 impl Database {
-    /// Whether there is a database in `dir`.
     pub(super) fn is_in(dir: &Path) -> bool {
         dir.join(FILE).is_file()
     }
 
-    /// Opens the database in `dir`, and reads it. A damaged one is set aside; its new path is told.
+    /// Opens and reads the database in `dir`. A damaged one is set aside, and its new path
+    /// returned.
     pub(super) fn open(dir: &Path) -> Result<(Self, Known, Option<PathBuf>), OpenError> {
         let path = dir.join(FILE);
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
@@ -177,29 +174,29 @@ impl Database {
         }
     }
 
-    /// Writes `pending` in one transaction, on the disk when this returns.
-    pub(super) fn write(&self, pending: &Pending) -> Result<(), redb::Error> {
+    /// Writes `pending` in one transaction, which is on disk when this returns.
+    pub(super) fn write(&self, pending: &PendingChanges) -> Result<(), redb::Error> {
         let Some(inner) = &self.inner else { return Ok(()) };
         guarded(|| {
             let transaction = inner.begin_write()?;
             {
-                let mut kept = transaction.open_table(VALUES)?;
+                let mut values = transaction.open_table(VALUES)?;
                 let mut events = transaction.open_table(EVENTS)?;
                 for (key, value) in pending {
                     match (key, value) {
                         (Key::All(printer), _) => {
-                            for what in whats(&kept, printer)? {
-                                kept.remove((&**printer, &*what))?;
+                            for what in value_names(&values, printer)? {
+                                values.remove((&**printer, &*what))?;
                             }
                             for sequence in sequences(&events, printer)? {
                                 events.remove((&**printer, sequence))?;
                             }
                         }
                         (Key::Value(printer, what), Some(value)) => {
-                            kept.insert((&**printer, *what), &value[..])?;
+                            values.insert((&**printer, *what), &value[..])?;
                         }
                         (Key::Value(printer, what), None) => {
-                            kept.remove((&**printer, *what))?;
+                            values.remove((&**printer, *what))?;
                         }
                         (Key::Event(printer, sequence), Some(value)) => {
                             events.insert((&**printer, *sequence), &value[..])?;
@@ -216,23 +213,21 @@ impl Database {
     }
 }
 
-/// The names of what is kept of `printer`.
-fn whats(
-    kept: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
+fn value_names(
+    values: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     printer: &str,
 ) -> Result<Vec<String>, redb::Error> {
-    let mut whats = Vec::new();
-    for entry in kept.range((printer, "")..)? {
+    let mut value_names = Vec::new();
+    for entry in values.range((printer, "")..)? {
         let (key, _) = entry?;
         match key.value() {
-            (of, what) if of == printer => whats.push(what.to_owned()),
+            (of, what) if of == printer => value_names.push(what.to_owned()),
             _ => break,
         }
     }
-    Ok(whats)
+    Ok(value_names)
 }
 
-/// The sequence numbers of the events of `printer`.
 fn sequences(
     events: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     printer: &str,
@@ -248,7 +243,6 @@ fn sequences(
     Ok(sequences)
 }
 
-/// Why a file could not be read.
 enum Damage {
     /// It is damaged.
     Is(redb::Error),
@@ -259,7 +253,7 @@ enum Damage {
 fn read(path: &Path) -> Result<(redb::Database, Known), Damage> {
     guarded(|| {
         let mut builder = redb::Database::builder();
-        // Every page against its checksum: damage shows now, and not in the middle of a print.
+        // Verifies every checksum, so that damage shows now and not in the middle of a print.
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
         let database = builder.create(path)?;
         let known = read_tables(&database)?;
@@ -274,15 +268,15 @@ fn read(path: &Path) -> Result<(redb::Database, Known), Damage> {
     })
 }
 
-/// Whether an error is of what the file holds and not of the disk: what redb did not find its
-/// own marks in, or found cut off.
+/// Whether an error is about the file's content rather than the disk: redb found a wrong header or
+/// a truncated file.
 fn of_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     let transaction = database.begin_write()?;
-    // Made at once, so that a disk that takes nothing is known at the start.
+    // Created at once, so that a disk that cannot be written shows at the start.
     transaction.open_table(VALUES)?;
     transaction.open_table(EVENTS)?;
     transaction.commit()?;
@@ -291,7 +285,7 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     for entry in transaction.open_table(VALUES)?.iter()? {
         let (key, value) = entry?;
         let (printer, what) = key.value();
-        known.kept.insert((printer.to_owned(), what.to_owned()), value.value().to_owned());
+        known.values.insert((printer.to_owned(), what.to_owned()), value.value().to_owned());
     }
     for entry in transaction.open_table(EVENTS)?.iter()? {
         let (key, value) = entry?;
@@ -309,7 +303,7 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     Ok(known)
 }
 
-/// Runs what touches the file: a damaged one can make the library panic.
+/// Runs `work` on the file, catching panics: a damaged file can make the library panic.
 fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("it made the library panic".to_owned())))
@@ -320,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_whose_topic_no_broker_takes_is_left_out() {
+    fn a_stored_event_with_an_invalid_topic_is_skipped() {
         let stored = |topic: &str| {
             let head = serde_json::json!({"topic": topic, "received": 5, "stamped": true});
             decode(format!("{head}\n{{}}").as_bytes())
@@ -328,7 +322,7 @@ mod tests {
         assert_eq!(stored("o/mk3/event/X").unwrap().payload, "{}");
         let long = "x".repeat(70_000);
         for topic in ["", "o/mk3/event/X\u{fffe}", "o/mk3/event/#", &long] {
-            assert!(matches!(stored(topic), Err(Unreadable::Topic(_))), "{topic}");
+            assert!(matches!(stored(topic), Err(StoredEventError::Topic(_))), "{topic}");
         }
     }
 }

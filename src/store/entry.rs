@@ -1,4 +1,4 @@
-//! What is kept, and how it changes.
+//! Entries of the store, and changes to them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,31 +10,31 @@ use serde::de::DeserializeOwned;
 use crate::mqtt::{Audience, Worth};
 use crate::topic::Topic;
 
-/// What is kept of the bridge itself has no printer.
+/// Printer id of the bridge's own entries.
 pub const BRIDGE: &str = "";
 
-/// One change.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Keeps a value for a printer, or forgets it.
+    /// Stores or removes a value of a printer.
     Value {
         /// The printer's id; empty for the bridge itself.
         printer: Arc<str>,
-        /// What it is.
+        /// Name of the value.
         what: &'static str,
-        /// The value; `None` forgets it.
+        /// The value; `None` removes it.
         value: Option<Bytes>,
     },
-    /// Keeps an event that waits for the broker, or forgets it.
+    /// Stores or removes an event that waits for the broker.
     Event {
         /// The printer's id; empty for the bridge itself.
         printer: Arc<str>,
         /// Its place among the events of that printer.
         sequence: u64,
-        /// The event; `None` forgets it.
+        /// The event; `None` removes it.
         event: Option<StoredEvent>,
     },
-    /// Forgets everything of a printer, whatever was written of it before.
+    /// Removes everything of a printer.
     Forget {
         /// The printer's id.
         printer: Arc<str>,
@@ -44,31 +44,31 @@ pub enum Change {
 /// An event that waits for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Where it goes.
+    /// Its topic.
     pub topic: Topic,
-    /// What it says, without `_delayed`.
+    /// Its payload, without `_delayed`.
     pub payload: Bytes,
     /// When it was received.
     pub received: SystemTime,
     /// Whether it carries `_delayed` when it is late.
     pub stamped: bool,
-    /// What it is worth when there is no room.
+    /// Its worth when there is no room.
     pub worth: Worth,
     /// Who must be there to hear it.
     pub audience: Audience,
 }
 
-/// What was there at the start.
+/// The content of the database at the start.
 #[derive(Debug, Default)]
 pub struct Known {
-    pub(super) kept: HashMap<(String, String), Vec<u8>>,
+    pub(super) values: HashMap<(String, String), Vec<u8>>,
     pub(super) events: BTreeMap<(String, u64), StoredEvent>,
 }
 
 impl Known {
-    /// The value kept for `printer`, if there is one that can be read.
+    /// Returns a value of `printer`, if there is one that can be parsed.
     pub fn get<T: DeserializeOwned>(&self, printer: &str, what: &str) -> Option<T> {
-        let value = self.kept.get(&(printer.to_owned(), what.to_owned()))?;
+        let value = self.values.get(&(printer.to_owned(), what.to_owned()))?;
         match serde_json::from_slice(value) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -78,7 +78,7 @@ impl Known {
         }
     }
 
-    /// Takes the events of `printer` out, in order.
+    /// Takes the events of `printer`, in order.
     pub fn take_events(&mut self, printer: &str) -> Vec<(u64, StoredEvent)> {
         let first = (printer.to_owned(), 0);
         let last = (printer.to_owned(), u64::MAX);
@@ -88,9 +88,9 @@ impl Known {
             .collect()
     }
 
-    /// The printers that something is kept of.
+    /// Returns the printers that have entries.
     pub fn printers(&self) -> BTreeSet<&str> {
-        let kept = self.kept.keys().map(|(printer, _)| printer.as_str());
-        kept.chain(self.events.keys().map(|(printer, _)| printer.as_str())).collect()
+        let of_values = self.values.keys().map(|(printer, _)| printer.as_str());
+        of_values.chain(self.events.keys().map(|(printer, _)| printer.as_str())).collect()
     }
 }

@@ -38,7 +38,7 @@ async fn what_is_written_is_there_after_a_restart() {
     store.close(SOON).await;
     let (store, mut known) = Store::open(Some(&below));
     assert_eq!(known.get::<u32>("mk3", "rate"), Some(5));
-    assert_eq!(known.get::<String>("mk3", "rate"), None, "another shape is passed over");
+    assert_eq!(known.get::<String>("mk3", "rate"), None, "another type is ignored");
     assert_eq!(known.get::<u32>("mini", "rate"), None);
     assert_eq!(known.take_events("mk3"), [(1, event("one")), (2, event("two\nlines"))], "in order");
     assert!(known.take_events("mini").is_empty() && known.take_events("mk3").is_empty());
@@ -46,7 +46,7 @@ async fn what_is_written_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
+async fn a_removed_printer_is_forgotten_and_starts_afresh() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(Some(dir.path()));
     for printer in ["", "mk3", "mk", "moved"] {
@@ -59,7 +59,7 @@ async fn a_printer_that_was_taken_out_is_forgotten_and_begins_anew() {
     store.forget_others(&mut known, &["mk3".to_owned(), "moved".to_owned()]);
     assert_eq!(known.printers(), ["", "mk3", "moved"].into());
     assert!(known.take_events("mk").is_empty() && known.get::<u32>("mk", "rate").is_none());
-    // What is written of it afterwards stays.
+    // What is written afterwards stays.
     store.persist(&"mk".into(), "rate", &7);
     store.close(SOON).await;
     let (_store, mut known) = Store::open(Some(dir.path()));
@@ -88,7 +88,7 @@ fn a_place_that_cannot_be_written_is_no_reason_not_to_start() {
 }
 
 #[tokio::test]
-async fn without_a_directory_nothing_is_kept_and_nobody_waits() {
+async fn without_a_directory_nothing_is_stored_and_nobody_waits() {
     let (store, known) = Store::open(None);
     store.persist(&"mk3".into(), "rate", &4);
     store.close(SOON).await;
@@ -99,9 +99,9 @@ async fn without_a_directory_nothing_is_kept_and_nobody_waits() {
 fn good() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let (database, ..) = Database::open(dir.path()).unwrap();
-    let mut pending = database::Pending::new();
+    let mut pending = PendingChanges::new();
     for sequence in 0..50 {
-        database::add(&mut pending, put("mk3", sequence, Some(event(&"x".repeat(200)))));
+        add(&mut pending, put("mk3", sequence, Some(event(&"x".repeat(200)))));
     }
     database.write(&pending).unwrap();
     drop(database);
@@ -126,12 +126,12 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         fs::write(dir.path().join("octoprint2mqtt.redb"), bytes).unwrap();
-        // Taken as it is or set aside; either way it can be written to afterwards.
+        // Read or set aside; either way it can be written afterwards.
         let (database, mut known, _) = Database::open(dir.path()).unwrap();
         let events = known.take_events("mk3");
         prop_assert!(events.len() <= 50);
-        let mut pending = database::Pending::new();
-        database::add(&mut pending, put("mk3", 99, Some(event("new"))));
+        let mut pending = PendingChanges::new();
+        add(&mut pending, put("mk3", 99, Some(event("new"))));
         // Damage in pages that were not read may show now: an error, never a panic.
         let _ = database.write(&pending);
     }

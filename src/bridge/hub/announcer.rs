@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::identity::{Identity, Owners, conflict};
 use crate::causes;
-use crate::homeassistant::{self, Components, Published, Settings};
+use crate::homeassistant::{self, Components, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
@@ -39,7 +39,7 @@ pub(crate) struct Devices {
     /// Ids of all configured printers, those of other shards included.
     pub configured: BTreeSet<String>,
     /// By printer id, where to send what was published of the printer before the start.
-    pub printers: BTreeMap<String, oneshot::Sender<Published>>,
+    pub printers: BTreeMap<String, oneshot::Sender<PublishedDevice>>,
 }
 
 impl Announcer {
@@ -73,7 +73,7 @@ impl Announcer {
         }
     }
 
-    async fn announce(&self, devices: Devices, owners: &Owners, found: Vec<Published>) {
+    async fn announce(&self, devices: Devices, owners: &Owners, found: Vec<PublishedDevice>) {
         let Devices { settings, configured, printers } = devices;
         let twins: Vec<Twin> =
             found.iter().filter_map(|found| self.twin(&configured, owners, found)).collect();
@@ -95,7 +95,7 @@ impl Announcer {
             let _ = printer.send(published.remove(&id).unwrap_or_default());
         }
         self.report_twins(twins).await;
-        for (id, Published { identity, .. }) in published {
+        for (id, PublishedDevice { identity, .. }) in published {
             // Another shard publishes it.
             if configured.contains(&id) {
                 continue;
@@ -118,7 +118,7 @@ impl Announcer {
         &self,
         configured: &BTreeSet<String>,
         owners: &Owners,
-        found: &Published,
+        found: &PublishedDevice,
     ) -> Option<Twin> {
         let printer = found.printer.clone().filter(|id| configured.contains(id))?;
         let rest = found.bridge_state.strip_prefix(self.base.as_str());

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::mqtt::{Attendance, Incoming, Subscribed, Verdict};
+use crate::mqtt::{Attendance, AttendanceStatus, Incoming, Subscribed};
 use crate::store::{BRIDGE, Known, Store};
 
 const PRESENCE: &str = "home_assistant";
@@ -229,7 +229,7 @@ impl Presence {
     }
 
     /// Returns whether print events may be sent, and what to do next.
-    pub(crate) fn verdict(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn status(&mut self, now: Instant) -> AttendanceStatus {
         self.expire(now);
         let mut republish = false;
         if let PresenceState::Returning { step: step @ Step::Collecting(_), .. } = &mut self.state
@@ -251,7 +251,7 @@ impl Presence {
             }),
         };
         let due = [due, self.republish_at].into_iter().flatten().min();
-        Verdict { present: self.state == PresenceState::Open, republish, due }
+        AttendanceStatus { present: self.state == PresenceState::Open, republish, due }
     }
 }
 
@@ -328,14 +328,14 @@ impl Attendance for HomeAssistantAttendance {
         self.presence.announced(now);
     }
 
-    fn verdict(&mut self, now: Instant) -> Verdict {
+    fn status(&mut self, now: Instant) -> AttendanceStatus {
         let before = self.presence.word();
-        let verdict = self.presence.verdict(now);
+        let status = self.presence.status(now);
         self.persist();
         if before != "given_up" && self.presence.word() == "given_up" {
             tracing::warn!("Home Assistant did not come back; print events no longer wait for it");
         }
-        verdict
+        status
     }
 
     fn state(&self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The task that owns the connection: one life of a connection after the other.
+//! The task that owns the connection, and reconnects.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,31 +8,28 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::api::{BrokerRequest, BrokerStatus, Held, Options, PersistEvents};
 use super::connection::{Connection, Uptime};
-use super::lost::Lost;
-use super::options::Options;
-use super::request::{BrokerStatus, Held, PersistEvents, Request};
-use super::retry::Retry;
-use super::said::{self, Said, hint};
+use super::log::{self, BrokerLog};
+use super::lost::{Lost, Retry};
 use crate::causes;
 use crate::clock;
-use crate::mqtt::outbox::admission;
-use crate::mqtt::outbox::admission::{Absence, Admission};
+use crate::mqtt::outbox::Outbox;
 use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
-use crate::mqtt::outbox::quarantine::{Cause, End, Quarantine, Sentence, Suspect, Verdict};
-use crate::mqtt::outbox::queue::Outbox;
+use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
+use crate::mqtt::outbox::quarantine::{
+    Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
+};
 use crate::mqtt::publication::{Audience, Incoming};
 use crate::topic::Topic;
 
-/// How often unacknowledged publications are looked at.
+/// Interval for checking unacknowledged publications.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often it is looked for events that are to be kept over a restart.
+/// Interval for persisting unacknowledged events.
 const PERSIST_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long publications are handed over before others have a turn: discovery messages, which are
-/// made for it, take a fifth of a millisecond each, and there may be a thousand.
-const HAND_OVER: Duration = Duration::from_millis(1);
+/// Time spent publishing before other work has a turn: a discovery message takes a fifth of a
+/// millisecond to make, and there may be a thousand.
+const PUBLISH_SLICE: Duration = Duration::from_millis(1);
 
 pub(super) struct Closing {
     pub(super) deadline: Instant,
@@ -43,31 +40,28 @@ pub(super) struct Actor {
     pub(super) options: Arc<Options>,
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
-    pub(super) keep: Option<PersistEvents>,
-    /// Events that wait for the disk.
-    pub(super) held: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
-    pub(super) queue: mpsc::UnboundedReceiver<Request>,
+    pub(super) persist_events: Option<PersistEvents>,
+    pub(super) unwritten: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
+    pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) status: watch::Sender<BrokerStatus>,
     pub(super) counts: watch::Sender<Counts>,
-    pub(super) held_told: watch::Sender<Held>,
-    pub(super) admission: Admission,
-    /// Whether the broker is asked for how long it runs: one ended the connection for it.
+    pub(super) held: watch::Sender<Held>,
+    pub(super) gate: AudienceGate,
+    /// Whether to request the broker's uptime; not after the broker ended a connection for it.
     pub(super) asks_uptime: bool,
-    /// How the program came to start.
-    pub(super) start: Absence,
-    /// When the broker was heard last, or when it was tried first.
-    pub(super) heard: Option<Instant>,
+    /// The absence before the first connection.
+    pub(super) start: BrokerAbsence,
+    /// When the last packet arrived, or the first attempt started.
+    pub(super) last_heard: Option<Instant>,
     pub(super) quarantine: Quarantine,
-    /// Whether the broker was restarted since the last connection is to be found out.
+    /// Whether it is unknown if the broker was restarted since the last connection.
     pub(super) restart_unknown: bool,
-    /// What is likely to have ended the last connection.
-    pub(super) cause: Cause,
+    pub(super) cause: SuspectedCause,
     pub(super) closing: Option<Closing>,
-    pub(super) said: Said,
+    pub(super) log: BrokerLog,
 }
 
-/// Why the actor goes on or ends.
 enum Next {
     Retry(Lost),
     End { flushed: bool },
@@ -78,7 +72,7 @@ impl Actor {
         let mut retry = Retry::new();
         let flushed = loop {
             let started = clock::now();
-            let next = self.one_life().await;
+            let next = self.run_connection().await;
             self.outbox.disconnected(clock::now());
             self.persist();
             self.publish_counts();
@@ -87,14 +81,14 @@ impl Actor {
                 Next::Retry(lost) => lost,
             };
             self.asks_uptime &= !matches!(lost, Lost::NoUptime(_));
-            // A first attempt that failed: from then on the broker is away.
-            self.heard.get_or_insert(started);
+            // From the first failed attempt on, the broker is away.
+            self.last_heard.get_or_insert(started);
             let pause = retry.after(&lost, self.quarantine.is_settled());
-            let lost = format!("{}{}", causes::text(&lost), hint(self.cause));
+            let lost = format!("{}{}", causes::text(&lost), log::suspicion_hint(self.cause));
             let known = self.status.borrow().error.as_ref() == Some(&lost);
-            self.said.lost(&lost, known, pause);
+            self.log.lost(&lost, known, pause);
             self.status.send_modify(|status| {
-                // One failed attempt after the other is one absence.
+                // Consecutive failed attempts are one absence.
                 if status.connected || status.since.is_none() {
                     status.since = Some(clock::now());
                 }
@@ -111,7 +105,7 @@ impl Actor {
         }
     }
 
-    /// Takes in requests for `pause`; breaks when the actor is to end.
+    /// Handles requests for `pause`; breaks if the actor must end.
     async fn wait(&mut self, pause: Duration) -> std::ops::ControlFlow<()> {
         let until = tokio::time::sleep(pause);
         tokio::pin!(until);
@@ -121,7 +115,7 @@ impl Actor {
                 request = self.queue.recv() => {
                     self.take(request)?;
                     self.persist();
-                    // Without a connection there is nothing to flush to.
+                    // Without a connection nothing can be flushed.
                     if self.closing.is_some() {
                         return std::ops::ControlFlow::Break(());
                     }
@@ -130,10 +124,10 @@ impl Actor {
         }
     }
 
-    /// One connection, from connecting to its end.
-    async fn one_life(&mut self) -> Next {
+    /// Connects, and serves the connection until it ends.
+    async fn run_connection(&mut self) -> Next {
         let (options, filters) = (self.options.clone(), self.filters.clone());
-        let wanted = self.admission.wants_uptime() || self.quarantine.is_wary();
+        let wanted = self.gate.wants_uptime() || self.quarantine.is_wary();
         let ask_uptime = self.asks_uptime && wanted;
         let connecting = Connection::open(&options, &filters, ask_uptime);
         tokio::pin!(connecting);
@@ -142,7 +136,7 @@ impl Actor {
                 opened = &mut connecting => match opened {
                     Ok(connection) => break connection,
                     Err(lost) => {
-                        self.cause = self.quarantine.ended(end(&lost), &[], clock::now());
+                        self.cause = self.quarantine.ended(lost.connection_end(), &[], clock::now());
                         return Next::Retry(lost);
                     }
                 },
@@ -157,7 +151,7 @@ impl Actor {
         };
         tracing::info!("connected to the broker");
         self.outbox.connected();
-        self.admission.connected();
+        self.gate.connected();
         self.quarantine.connected(clock::now());
         self.restart_unknown = true;
         self.status.send_modify(|status| {
@@ -171,70 +165,65 @@ impl Actor {
             self.deliver(incoming);
         }
         let next = self.serve(&mut connection).await;
-        self.heard = Some(connection.heard());
+        self.last_heard = Some(connection.last_heard());
         if let Next::Retry(lost) = &next {
             let in_flight = connection.in_flight();
-            self.cause = self.quarantine.ended(end(lost), &in_flight, clock::now());
+            self.cause = self.quarantine.ended(lost.connection_end(), &in_flight, clock::now());
         }
         next
     }
 
-    /// Finds out who can hear events now, and lets them go as far as that.
+    /// Determines who can hear events now, and releases events for them.
     fn admit(&mut self, connection: &Connection) {
         let now = clock::now();
-        if self.admission.is_open_question() {
-            let uptime = match connection.uptime() {
-                Uptime::Awaited { .. } => None,
-                Uptime::Known(uptime) => Some(Some(uptime)),
-                Uptime::Unknown => Some(None),
-            };
-            if let Some(uptime) = uptime {
-                let absence = self.heard.map(|heard| Absence::Since(now.duration_since(heard)));
-                self.admission.subscribed(absence.unwrap_or(self.start), uptime, now);
-            }
+        if self.gate.is_undecided() && !matches!(connection.uptime(), Uptime::Awaited { .. }) {
+            let absence =
+                self.last_heard.map(|heard| BrokerAbsence::Since(now.duration_since(heard)));
+            let absence = absence.unwrap_or(self.start);
+            self.gate.subscribed(absence, connection.uptime().known(), now);
         }
-        self.admission.tick(now);
-        if self.admission.take_republish() {
+        self.gate.tick(now);
+        if self.gate.take_republish() {
             self.outbox.republish();
         }
-        if self.admission.is_announcing() && self.outbox.is_announced() {
-            self.admission.announced(now);
+        if self.gate.is_announcing() && self.outbox.is_announced() {
+            self.gate.announced(now);
         }
-        let open = self.admission.open(now);
-        // Nothing is kept of what is held back now: it goes out with the end.
-        let end = self.closing.is_some() && self.keep.is_none();
+        let open = self.gate.open(now);
+        // At the end, events that are not persisted are published, even if held back.
+        let end = self.closing.is_some() && self.persist_events.is_none();
         self.outbox.open_to(if end { Audience::HomeAssistant } else { open });
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> Next {
-        let mut look = tokio::time::interval(WATCH_INTERVAL);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut keep = tokio::time::interval(PERSIST_INTERVAL);
-        keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = tokio::time::interval(WATCH_INTERVAL);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut persist = tokio::time::interval(PERSIST_INTERVAL);
+        persist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut requests = Vec::new();
         loop {
             self.admit(connection);
             self.persist();
-            if let Err(lost) = self.hand_over(connection) {
+            if let Err(lost) = self.publish_ready(connection) {
                 return Next::Retry(lost);
             }
             self.publish_counts();
             if let Some(closing) = &self.closing {
-                let flushed = self.outbox.is_flushed() && self.held.is_empty();
+                let flushed = self.outbox.is_flushed() && self.unwritten.is_empty();
                 if flushed || clock::now() >= closing.deadline {
                     connection.disconnect().await;
                     return Next::End { flushed };
                 }
             }
             let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
-            let due = self.admission.due(clock::now()).map(Into::into);
+            let due = self.gate.due(clock::now()).map(Into::into);
             tokio::select! {
                 count = self.queue.recv_many(&mut requests, 64) => {
                     if count == 0 {
                         return Next::End { flushed: false };
                     }
                     for request in requests.drain(..) {
-                        // A drained request is always `Some`: only the end of the queue breaks.
+                        // Only the end of the queue, `None`, breaks.
                         let _ = self.take(Some(request));
                     }
                 }
@@ -242,33 +231,35 @@ impl Actor {
                     Ok(event) => {
                         if let Some(one) = event.acknowledged {
                             self.outbox.acknowledge(one.token);
-                            let whose = || Some(Suspect::new(one.token, &one.topic));
-                            self.quarantine.acknowledged(whose, clock::now());
+                            let suspect = || Some(Suspect::new(one.token, &one.topic));
+                            self.quarantine.acknowledged(suspect, clock::now());
                         }
                         event.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
                     }
                     Err(lost) => return Next::Retry(lost),
                 },
-                _ = look.tick() => if let Some(lost) = connection.stalled(clock::now()) {
+                _ = watch.tick() => if let Some(lost) = connection.stalled(clock::now()) {
                     return Next::Retry(lost);
                 },
-                Some((lane, sequence)) = self.held.next() => self.outbox.release(lane, sequence),
-                _ = keep.tick(), if self.keep.is_some() => self.outbox.look(clock::now()),
+                Some((lane, sequence)) = self.unwritten.next() => self.outbox.release(lane, sequence),
+                _ = persist.tick(), if self.persist_events.is_some() => {
+                    self.outbox.persist_late(clock::now());
+                }
                 () = sleep_until(deadline), if deadline.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
             }
         }
     }
 
-    /// Hands on what is to be kept over a restart.
+    /// Persists events that need it, and removes those that no longer do.
     fn persist(&mut self) {
-        let Some(keep) = &mut self.keep else { return };
+        let Some(persist) = &mut self.persist_events else { return };
         for change in self.outbox.take_unpersisted() {
             let place = (change.lane, change.sequence);
-            match keep(change) {
-                Some(kept) => self.held.push(Box::pin(async move {
-                    // Told or not: what keeps things may have ended, and the event must not.
-                    let _ = kept.await;
+            match persist(change) {
+                Some(written) => self.unwritten.push(Box::pin(async move {
+                    // If the store has failed, the event is still published.
+                    let _ = written.await;
                     place
                 })),
                 None => self.outbox.release(place.0, place.1),
@@ -276,72 +267,64 @@ impl Actor {
         }
     }
 
-    fn hand_over(&mut self, connection: &mut Connection) -> Result<(), Lost> {
+    fn publish_ready(&mut self, connection: &mut Connection) -> Result<(), Lost> {
         let now = clock::now();
-        if !self.look_into(connection, now) {
+        if !self.resolve_suspicion(connection, now) {
             return Ok(());
         }
-        while connection.has_room() && self.quarantine.may_hand_over(connection.owed()) {
+        while connection.has_room() && self.quarantine.may_send(connection.in_flight_count()) {
             if self.quarantine.wants_proof(now) && self.outbox.is_ready() {
                 self.outbox.repeat_first();
             }
             let Some(outgoing) = self.outbox.next(now) else { break };
-            if self.is_withheld(&outgoing, now) {
-                outgoing.token.into_iter().for_each(|token| self.outbox.acknowledge(token));
-                continue;
-            }
-            // What is made only now, and what an earlier version kept, may be too large.
-            if let Some(bytes) =
-                self.options.limit.exceeded_by(&outgoing.topic, outgoing.payload.len())
-            {
-                self.oversize(&outgoing.topic, bytes, true);
+            if self.is_withheld(&outgoing, now) || self.is_oversize(&outgoing) {
                 outgoing.token.into_iter().for_each(|token| self.outbox.acknowledge(token));
                 continue;
             }
             connection.publish(outgoing, now)?;
-            // What was handed over comes back as an event, and then it goes on.
-            if now.elapsed() > HAND_OVER {
+            // The event of a publication wakes the actor to continue.
+            if now.elapsed() > PUBLISH_SLICE {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Looks into a suspicion, if there is one; `false` while it is not known whether the broker was
-    /// restarted, which would make it groundless.
-    fn look_into(&mut self, connection: &Connection, now: Instant) -> bool {
+    /// Acts on a suspicion, if there is one. Returns `false` while it is unknown whether the broker
+    /// was restarted, which would make the suspicion groundless.
+    fn resolve_suspicion(&mut self, connection: &Connection, now: Instant) -> bool {
         if !self.quarantine.is_wary() {
             return true;
         }
         match connection.uptime() {
             Uptime::Awaited { .. } => return !self.quarantine.is_suspicious(),
             Uptime::Known(uptime) if self.restart_unknown => {
-                let absence = self.heard.map(|heard| now.saturating_duration_since(heard));
-                let absence = Absence::Since(absence.unwrap_or_default());
-                if admission::restarted(absence, Some(uptime)) {
+                let absence = self.last_heard.map(|heard| now.saturating_duration_since(heard));
+                let absence = BrokerAbsence::Since(absence.unwrap_or_default());
+                if gate::restarted(absence, Some(uptime)) {
                     self.quarantine.broker_restarted();
                 }
             }
             Uptime::Known(_) | Uptime::Unknown => {}
         }
         self.restart_unknown = false;
-        if let Some(verdict) = self.quarantine.verdict(now) {
-            self.execute(&verdict, now);
+        if let Some(rejection) = self.quarantine.rejection(now) {
+            self.execute(&rejection, now);
         }
         true
     }
 
-    fn execute(&mut self, verdict: &Verdict, now: Instant) {
-        said::sentence(verdict);
-        let token = verdict.guilty.token;
-        match verdict.sentence {
-            Sentence::Strip => self.outbox.strip(token, now),
-            Sentence::Drop => self.outbox.drop_rejected(token),
+    fn execute(&mut self, rejection: &Rejection, now: Instant) {
+        log::rejection(rejection);
+        let token = rejection.message.token;
+        match rejection.action {
+            RejectAction::Strip => self.outbox.strip(token, now),
+            RejectAction::Drop => self.outbox.drop_rejected(token),
         }
     }
 
-    /// Whether a message is not to be sent: on a topic that the broker does not take, or one that
-    /// nobody acknowledges while it is found out which message ends the connection.
+    /// Whether a message must not be sent: on a banned topic, or with QoS 0 while it is unknown
+    /// which message ends the connection.
     fn is_withheld(&mut self, outgoing: &Outgoing, now: Instant) -> bool {
         match outgoing.token {
             None => self.quarantine.is_suspicious(),
@@ -350,27 +333,37 @@ impl Actor {
         }
     }
 
-    fn oversize(&mut self, topic: &Topic, bytes: usize, left_out: bool) {
-        self.outbox.count_oversize();
-        self.said.oversize(topic, bytes, self.options.limit.bytes(), left_out);
+    /// Whether a message is too large; counts and logs it. Payloads made only now, and events
+    /// stored by an earlier version, may be.
+    fn is_oversize(&mut self, outgoing: &Outgoing) -> bool {
+        let bytes = self.options.limit.exceeded_by(&outgoing.topic, outgoing.payload.len());
+        if let Some(bytes) = bytes {
+            self.oversize(&outgoing.topic, bytes, true);
+        }
+        bytes.is_some()
     }
 
-    fn take(&mut self, request: Option<Request>) -> std::ops::ControlFlow<()> {
+    fn oversize(&mut self, topic: &Topic, bytes: usize, left_out: bool) {
+        self.outbox.count_oversize();
+        self.log.oversize(topic, bytes, self.options.limit.bytes(), left_out);
+    }
+
+    fn take(&mut self, request: Option<BrokerRequest>) -> std::ops::ControlFlow<()> {
         match request {
             None => return std::ops::ControlFlow::Break(()),
-            Some(Request::Publish(publication)) => self.outbox.push(publication),
-            Some(Request::Oversize { topic, bytes, left_out }) => {
+            Some(BrokerRequest::Publish(publication)) => self.outbox.push(publication),
+            Some(BrokerRequest::Oversize { topic, bytes, left_out }) => {
                 self.oversize(&topic, bytes, left_out);
             }
-            Some(Request::Republish) => self.outbox.republish(),
-            Some(Request::Waiting(tell)) => {
-                let _ = tell.send(self.outbox.waiting_by_lane());
+            Some(BrokerRequest::Republish) => self.outbox.republish(),
+            // Whoever asked may have given up waiting.
+            Some(BrokerRequest::Waiting(respond)) => {
+                let _ = respond.send(self.outbox.waiting_by_lane());
             }
-            Some(Request::Ping(alive)) => {
-                // Who asked may have given up waiting.
+            Some(BrokerRequest::Ping(alive)) => {
                 let _ = alive.send(());
             }
-            Some(Request::Close { within, done }) => {
+            Some(BrokerRequest::Close { within, done }) => {
                 self.outbox.persist_all(clock::now());
                 self.closing = Some(Closing { deadline: clock::now() + within, done });
             }
@@ -379,10 +372,10 @@ impl Actor {
     }
 
     fn deliver(&mut self, incoming: Incoming) {
-        if self.admission.hear(&incoming, clock::now()) {
+        if self.gate.hear(&incoming, clock::now()) {
             return;
         }
-        // A hub that is so far behind is better served by a refusal than by endless memory.
+        // A hub this far behind is better served by a drop than by unbounded memory.
         if let Err(mpsc::error::TrySendError::Full(incoming)) = self.incoming.try_send(incoming) {
             tracing::warn!(topic = %incoming.topic, "dropped a command: too many at once");
         }
@@ -390,32 +383,23 @@ impl Actor {
 
     fn publish_counts(&mut self) {
         let counts = self.outbox.counts();
-        self.said.drops(counts.dropped);
-        self.counts.send_if_modified(|known| {
-            let changed = *known != counts;
-            *known = counts;
-            changed
-        });
-        let held = self.held_now();
-        self.held_told.send_if_modified(|known| {
-            let changed = *known != held;
-            *known = held;
-            changed
-        });
+        self.log.drops(counts.dropped);
+        send_if_changed(&self.counts, counts);
+        send_if_changed(&self.held, self.held_now());
     }
 
     fn held_now(&self) -> Held {
-        let home_assistant = self.admission.state();
-        // That it is not known yet for whom to wait passes within a second, and is no decision.
-        if !self.status.borrow().connected || self.admission.is_open_question() {
+        let home_assistant = self.gate.state();
+        // An undecided gate decides within a second; until then nothing is held back on purpose.
+        if !self.status.borrow().connected || self.gate.is_undecided() {
             return Held { home_assistant, ..Held::default() };
         }
         let (now, counts) = (clock::now(), self.outbox.counts());
-        let open = self.admission.open(now);
+        let open = self.gate.open(now);
         let waiting = |audience, count| if audience > open { count } else { 0 };
         Held {
             open,
-            until: self.admission.until(now),
+            until: self.gate.until(now),
             for_subscribers: waiting(Audience::Subscribers, counts.for_subscribers),
             for_home_assistant: waiting(Audience::HomeAssistant, counts.for_home_assistant),
             home_assistant,
@@ -423,13 +407,12 @@ impl Actor {
     }
 }
 
-/// How a connection ended, or an attempt.
-fn end(lost: &Lost) -> End {
-    match lost {
-        Lost::Closed { by_peer: true, soon, .. } => End::ByBroker { soon: *soon },
-        lost if lost.was_connected() => End::Otherwise,
-        _ => End::Unreachable,
-    }
+fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|known| {
+        let changed = *known != value;
+        *known = value;
+        changed
+    });
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

@@ -1,4 +1,4 @@
-//! One connection to the broker: a new event loop, its subscription, and who is owed what.
+//! One connection to the broker: its event loop, its subscriptions, and what is in flight.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -11,44 +11,44 @@ use rumqttc::{
 };
 use tokio::sync::mpsc;
 
-use super::dial;
-use super::event_loop::{CONNECT_TIMEOUT, Polled, Tunnel, Way};
+use super::api::Options;
+use super::dial::{self, CONNECT_TIMEOUT, Polled, Tunnel, Way};
+use super::log;
 use super::lost::{Lost, ended_by_peer};
-use super::options::Options;
-use super::said;
 use crate::causes::Cause;
 use crate::clock;
+use crate::mqtt::outbox::WINDOW;
 use crate::mqtt::outbox::entry::Outgoing;
-use crate::mqtt::outbox::quarantine::InFlight;
-use crate::mqtt::outbox::queue::WINDOW;
-use crate::mqtt::packet::packet_bytes;
+use crate::mqtt::outbox::quarantine::InFlightMessage;
 use crate::mqtt::publication::Incoming;
+use crate::mqtt::publication::packet_bytes;
 
-/// A publication unacknowledged for longer means that the connection is dead.
+/// Time without a PUBACK after which the connection is considered dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Filters in one SUBSCRIBE packet: some brokers take no more (AWS IoT), and end the connection.
+/// Most filters in one SUBSCRIBE packet: some brokers (AWS IoT) end the connection at more.
 const FILTERS_A_PACKET: usize = 8;
-/// Where a broker says for how long it runs; Mosquitto says `123 seconds`.
+/// Topic of the broker's uptime; Mosquitto publishes `123 seconds`.
 const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
-/// How long the broker's uptime is waited for.
 const UPTIME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For how long the broker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum Uptime {
-    /// It was not asked for, or the broker does not say.
+    /// Not requested, or not published by the broker.
     Unknown,
-    /// The broker says it until then, or not at all.
+    /// Requested, and not received yet.
     Awaited {
-        /// [`Connection::next`] yields something by then.
+        /// Deadline, by which [`Connection::next`] returns.
         until: tokio::time::Instant,
     },
-    /// What it said.
+    /// As published by the broker.
     Known(Duration),
 }
 
 impl Uptime {
-    /// Reads `123 seconds`.
+    pub(in crate::mqtt) fn known(self) -> Option<Duration> {
+        if let Self::Known(uptime) = self { Some(uptime) } else { None }
+    }
+
     fn read(payload: &[u8]) -> Self {
         let text = std::str::from_utf8(payload).unwrap_or_default().trim();
         let number = text.strip_suffix("seconds").or_else(|| text.strip_suffix("second"));
@@ -57,28 +57,25 @@ impl Uptime {
     }
 }
 
-/// What one event of the connection brings.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Arrived {
-    pub(in crate::mqtt) acknowledged: Option<InFlight>,
+    pub(in crate::mqtt) acknowledged: Option<InFlightMessage>,
     pub(in crate::mqtt) incoming: Option<Incoming>,
 }
 
-/// A subscribed connection.
 pub(in crate::mqtt) struct Connection {
     client: AsyncClient,
     events: mpsc::UnboundedReceiver<Polled>,
     poller: tokio::task::JoinHandle<()>,
     way: Way,
     started: Instant,
-    /// Handed to the client and not yet given a packet id: `None` for QoS 0.
-    unsent: VecDeque<Option<InFlight>>,
-    owed: HashMap<u16, InFlight>,
-    /// The event loop takes nothing more.
+    /// Handed to the client but without a packet id yet; `None` for QoS 0.
+    unsent: VecDeque<Option<InFlightMessage>>,
+    unacked: HashMap<u16, InFlightMessage>,
     ended: bool,
     early: Vec<Incoming>,
     uptime: Uptime,
-    heard: Instant,
+    last_heard: Instant,
 }
 
 impl Drop for Connection {
@@ -88,8 +85,8 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Connects and subscribes; both within ten seconds. With `ask_uptime`, the broker was also
-    /// asked for how long it runs: see [`Connection::uptime`].
+    /// Connects and subscribes within ten seconds. With `ask_uptime`, also requests the broker's
+    /// uptime: see [`Connection::uptime`].
     pub(in crate::mqtt) async fn open(
         options: &Options,
         filters: &BTreeSet<String>,
@@ -110,19 +107,17 @@ impl Connection {
         }
     }
 
-    /// Connects, to the first address of the broker that answers.
     async fn connect(options: &Options, until: tokio::time::Instant) -> Result<Self, Lost> {
         if options.is_plain() {
             return Self::connect_to(options, &dial::addresses(options).await?, until).await;
         }
-        let line = dial::dial(options, until).await?;
-        let tunnel = Tunnel::start(line).map_err(|error| Lost::NoRoute(error.into()))?;
-        let mut connection = Self::begin(options, Way::Tunnel(tunnel));
+        let link = dial::dial(options, until).await?;
+        let tunnel = Tunnel::start(link).map_err(|error| Lost::NoRoute(error.into()))?;
+        let mut connection = Self::start(options, Way::Tunnel(tunnel));
         connection.expect_connack(options).await?;
         Ok(connection)
     }
 
-    /// Connects by TCP alone, to the first of `addresses` that answers.
     async fn connect_to(
         options: &Options,
         addresses: &[SocketAddr],
@@ -132,7 +127,7 @@ impl Connection {
         for (index, address) in addresses.iter().enumerate() {
             let left = addresses.len() - index;
             let share = dial::share(tokio::time::Instant::now(), until, left);
-            let mut connection = Self::begin(options, Way::Direct(*address));
+            let mut connection = Self::start(options, Way::Direct(*address));
             match tokio::time::timeout_at(share, connection.expect_connack(options)).await {
                 Ok(Ok(())) => return Ok(connection),
                 Ok(Err(lost @ Lost::NoRoute(_))) => failed = lost,
@@ -143,7 +138,7 @@ impl Connection {
         Err(failed)
     }
 
-    fn begin(options: &Options, way: Way) -> Self {
+    fn start(options: &Options, way: Way) -> Self {
         let (client, events, poller) = way.start(options);
         Self {
             client,
@@ -152,11 +147,11 @@ impl Connection {
             way,
             started: clock::now(),
             unsent: VecDeque::new(),
-            owed: HashMap::new(),
+            unacked: HashMap::new(),
             ended: false,
             early: Vec::new(),
             uptime: Uptime::Unknown,
-            heard: clock::now(),
+            last_heard: clock::now(),
         }
     }
 
@@ -172,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Subscribes to all `filters`: the packets go out together, then the answers are awaited.
+    /// Subscribes to all `filters`: sends all packets, then waits for the answers.
     pub(in crate::mqtt) async fn subscribe(
         &mut self,
         filters: &BTreeSet<String>,
@@ -192,10 +187,10 @@ impl Connection {
                 }
                 Event::Incoming(Packet::SubAck(ack)) => {
                     if let Some(group) = owed.remove(&ack.pkid) {
-                        said::refused(group, &ack.return_codes);
+                        log::refused_filters(group, &ack.return_codes);
                     }
                 }
-                // Retained commands may come before the SUBACK.
+                // Retained commands may arrive before the SUBACK.
                 event => {
                     let arrived = self.arrived(event);
                     self.early.extend(arrived.incoming);
@@ -205,8 +200,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks the broker for how long it runs, in a packet of its own, and waits for the SUBACK. The
-    /// retained message may come later.
+    /// Subscribes to the broker's uptime in a packet of its own, and waits for the SUBACK. The
+    /// retained message may arrive later.
     async fn ask_uptime(&mut self) -> Result<(), Lost> {
         let until = tokio::time::Instant::now() + UPTIME_TIMEOUT;
         self.uptime = Uptime::Awaited { until };
@@ -231,32 +226,29 @@ impl Connection {
             }
             Ok(true)
         });
-        // A refusal is usual, and so is silence.
+        // Refusal and silence are both common.
         if !answered.await.unwrap_or(Ok(false))? {
             self.uptime = Uptime::Unknown;
         }
         Ok(())
     }
 
-    /// For how long the broker ran when it was subscribed to. While it is awaited,
-    /// [`Connection::next`] yields within a second, and then it is known or not.
     pub(in crate::mqtt) fn uptime(&self) -> Uptime {
         self.uptime
     }
 
-    /// It is said again and again; once is enough.
+    /// Stores the uptime and unsubscribes from it: brokers publish it again and again.
     fn settle_uptime(&mut self, uptime: Uptime) {
         self.uptime = uptime;
-        // Where there is no room for it, what comes is overheard.
+        // If the channel is full, later ones are ignored.
         let _ = self.client.try_unsubscribe(UPTIME_TOPIC);
     }
 
-    /// Messages that came before the subscription was complete.
+    /// Takes the messages that arrived before the subscription was complete.
     pub(in crate::mqtt) fn take_early(&mut self) -> Vec<Incoming> {
         std::mem::take(&mut self.early)
     }
 
-    /// Whether one more publication may be handed over.
     pub(in crate::mqtt) fn has_room(&self) -> bool {
         !self.ended && self.unsent.len() < WINDOW
     }
@@ -270,12 +262,12 @@ impl Connection {
         let qos = if token.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         self.unsent.push_back(token.map(|token| {
             let bytes = packet_bytes(&topic, payload.len());
-            InFlight { token, topic: topic.clone(), bytes, at: now }
+            InFlightMessage { token, topic: topic.clone(), bytes, at: now }
         }));
-        // Not copied; `try_publish` would. It never waits, for the channel never fills.
+        // `try_publish` would copy the payload. This never waits, since the channel never fills.
         match self.client.publish_bytes(&*topic, qos, retain, payload).now_or_never() {
             Some(Ok(())) => Ok(()),
-            // The event loop has ended: the next event says why.
+            // The event loop has ended; its last event holds the reason.
             Some(Err(_)) => {
                 self.ended = true;
                 self.unsent.pop_back();
@@ -309,24 +301,23 @@ impl Connection {
         }
     }
 
-    /// When the last packet came.
-    pub(in crate::mqtt) fn heard(&self) -> Instant {
-        self.heard
+    pub(in crate::mqtt) fn last_heard(&self) -> Instant {
+        self.last_heard
     }
 
     fn arrived(&mut self, event: Event) -> Arrived {
         let mut arrived = Arrived::default();
         if matches!(event, Event::Incoming(_)) {
-            self.heard = clock::now();
+            self.last_heard = clock::now();
         }
         match event {
             Event::Outgoing(Sent::Publish(id)) => {
                 if let Some(Some(owed)) = self.unsent.pop_front() {
-                    self.owed.insert(id, owed);
+                    self.unacked.insert(id, owed);
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                arrived.acknowledged = self.owed.remove(&ack.pkid);
+                arrived.acknowledged = self.unacked.remove(&ack.pkid);
             }
             Event::Incoming(Packet::Publish(publish)) if publish.topic == UPTIME_TOPIC => {
                 if matches!(self.uptime, Uptime::Awaited { .. }) {
@@ -345,27 +336,27 @@ impl Connection {
         arrived
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &InFlight> {
-        self.owed.values().chain(self.unsent.iter().flatten())
+    fn waiting(&self) -> impl Iterator<Item = &InFlightMessage> {
+        self.unacked.values().chain(self.unsent.iter().flatten())
     }
 
-    /// What was handed over and not acknowledged, but for QoS 0.
-    pub(in crate::mqtt) fn in_flight(&self) -> Vec<InFlight> {
+    pub(in crate::mqtt) fn in_flight(&self) -> Vec<InFlightMessage> {
         self.waiting().cloned().collect()
     }
 
-    /// How much of it there is.
-    pub(in crate::mqtt) fn owed(&self) -> usize {
-        self.owed.len() + self.unsent.len()
+    /// Returns how many publications are unsent or unacknowledged.
+    pub(in crate::mqtt) fn in_flight_count(&self) -> usize {
+        self.unacked.len() + self.unsent.len()
     }
 
-    /// Whether the connection is dead though nobody said so.
+    /// Returns an error if the connection is dead without having been closed.
     pub(in crate::mqtt) fn stalled(&self, now: Instant) -> Option<Lost> {
         let oldest = self.waiting().map(|waiting| waiting.at).min()?;
         (now.saturating_duration_since(oldest) > ACK_TIMEOUT).then_some(Lost::Silent)
     }
 
-    /// Says DISCONNECT, so that the broker does not send the last will, and waits for it to leave.
+    /// Sends DISCONNECT, so that the broker does not publish the last will, and waits until the
+    /// connection is closed, a second at most.
     pub(in crate::mqtt) async fn disconnect(&mut self) {
         if self.client.try_disconnect().is_err() {
             return;
@@ -374,7 +365,6 @@ impl Connection {
             while let Some(Ok(_)) = self.events.recv().await {}
             self.way.ended().await;
         };
-        // A broker that does not take it within a second is left as it is.
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
 
@@ -382,7 +372,7 @@ impl Connection {
         Lost::closed(clock::now() - self.started, ended_by_peer(&error), error)
     }
 
-    /// The event loop is gone, which says nothing of the broker.
+    /// The event loop has ended, which says nothing about the broker.
     fn gone(&self, cause: impl Into<Cause>) -> Lost {
         Lost::closed(clock::now() - self.started, false, cause)
     }

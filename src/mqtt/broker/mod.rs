@@ -1,18 +1,15 @@
-//! Owns the connection to the broker: feeds it from the outbox, settles on PUBACK.
+//! Owns the connection to the broker: feeds it from the outbox and settles receipts on PUBACK.
 //!
-//! rumqttc forgets what is pending when the broker answers without a session, and a packet id
-//! collision can wedge it for ever (bytebeamio/rumqtt 1014, 1056). So every connection here is a
-//! new event loop, it gets few publications at a time, and the [`Outbox`] is the store of truth.
+//! rumqttc drops pending publications when the broker answers without a session, and a packet id
+//! collision can wedge it for ever (bytebeamio/rumqtt 1014, 1056). So each connection gets a new
+//! event loop and few publications at a time, and the [`Outbox`] is the source of truth.
 
 mod actor;
+pub(super) mod api;
 pub(super) mod connection;
 mod dial;
-mod event_loop;
+mod log;
 pub(super) mod lost;
-pub(super) mod options;
-mod request;
-mod retry;
-mod said;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,32 +20,30 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use self::actor::Actor;
-use self::options::Options;
-use self::request::Request;
-pub use self::request::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
-use self::said::Said;
-use super::outbox::admission::{Absence, Admission};
+pub use self::api::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
+use self::api::{BrokerRequest, Options};
+use self::log::BrokerLog;
+use super::outbox::Outbox;
 use super::outbox::entry::{Bounds, Counts};
-use super::outbox::quarantine::{Cause, Quarantine};
-use super::outbox::queue::Outbox;
-use super::packet::PacketLimit;
-use super::publication::{Incoming, Publication};
+use super::outbox::gate::{AudienceGate, BrokerAbsence};
+use super::outbox::quarantine::{Quarantine, SuspectedCause};
+use super::publication::{Incoming, PacketLimit, Publication};
 use crate::clock;
 
-/// The way to the broker; cheap to clone. The connection lives until [`Broker::close`], or until
-/// the last handle is gone.
+/// A handle to the broker; cheap to clone. The connection lives until [`Broker::close`], or until
+/// the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Broker {
     limit: PacketLimit,
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<BrokerRequest>,
     status: watch::Receiver<BrokerStatus>,
     counts: watch::Receiver<Counts>,
     held: watch::Receiver<Held>,
 }
 
 impl Broker {
-    /// Starts to connect, on the current runtime. What arrives on `filters` goes to `incoming`, but
-    /// for what is for the `audiences`. Without a `persistence` a restart forgets what waits.
+    /// Starts connecting on the current runtime. Messages on `filters` go to `incoming`, except
+    /// those for the `audiences`. Without `persistence`, waiting events are lost at a restart.
     pub fn start(
         options: Options,
         bounds: Bounds,
@@ -62,15 +57,15 @@ impl Broker {
         let (counts_out, counts) = watch::channel(Counts::default());
         let (held_out, held_known) = watch::channel(Held::default());
         let mut outbox = Outbox::new(bounds);
-        let mut absence = Absence::Start { restored: false, away: None };
-        let keep = persistence.map(|Persistence { restored, away, keep }| {
-            absence = Absence::Start { restored: !restored.is_empty(), away };
+        let mut absence = BrokerAbsence::Start { restored: false, away: None };
+        let persist_events = persistence.map(|Persistence { restored, away, persist }| {
+            absence = BrokerAbsence::Start { restored: !restored.is_empty(), away };
             outbox.persist_events();
             let now = clock::now();
             for (lane, sequence, event) in restored {
                 outbox.restore(lane, sequence, event, now);
             }
-            keep
+            persist
         });
         let limit = options.limit;
         let span = tracing::info_span!(parent: None, "broker", address = %options.address());
@@ -78,87 +73,87 @@ impl Broker {
             options: Arc::new(options),
             filters,
             outbox,
-            keep,
-            held: FuturesUnordered::new(),
+            persist_events,
+            unwritten: FuturesUnordered::new(),
             queue,
             incoming,
             status: status_out,
             counts: counts_out,
-            held_told: held_out,
-            admission: Admission::new(audiences.settle, audiences.home_assistant),
+            held: held_out,
+            gate: AudienceGate::new(audiences.settle, audiences.home_assistant),
             asks_uptime: true,
             start: absence,
-            heard: None,
+            last_heard: None,
             quarantine: Quarantine::default(),
             restart_unknown: false,
-            cause: Cause::Unknown,
+            cause: SuspectedCause::Unknown,
             closing: None,
-            said: Said::default(),
+            log: BrokerLog::default(),
         };
-        // Where it panics, the other end of `status` is gone: whoever waits for a change is told.
+        // If it panics, `status` closes, so whoever waits for a change learns of it.
         tokio::spawn(actor.run().instrument(span));
         Self { limit, requests, status, counts, held: held_known }
     }
 
-    /// The largest packet that is sent.
+    /// Returns the size of the largest packet that is sent.
     pub fn limit(&self) -> PacketLimit {
         self.limit
     }
 
-    /// Hands over one publication; never blocks. What is larger than [`Broker::limit`] is left out
-    /// with a line in the log, for it would cost the whole connection.
+    /// Queues a publication; never blocks. One larger than [`Broker::limit`] is skipped with a line
+    /// in the log, because it would cost the whole connection.
     pub fn publish(&self, publication: Publication) {
         let (topic, length) = (&publication.topic, publication.payload.len());
         let too_large = self.limit.exceeded_by(topic, length);
         if let Some(bytes) = too_large.or(publication.oversize) {
             let (topic, left_out) = (topic.clone(), too_large.is_some());
-            let _ = self.requests.send(Request::Oversize { topic, bytes, left_out });
+            let _ = self.requests.send(BrokerRequest::Oversize { topic, bytes, left_out });
         }
         if too_large.is_none() {
-            // Fails only after `close`, when nothing can be published any more.
-            let _ = self.requests.send(Request::Publish(publication));
+            // Fails only after `close`.
+            let _ = self.requests.send(BrokerRequest::Publish(publication));
         }
     }
 
     /// Publishes all remembered state again.
     pub fn republish(&self) {
-        let _ = self.requests.send(Request::Republish);
+        let _ = self.requests.send(BrokerRequest::Republish);
     }
 
-    /// Waits until the task that owns the connection has had a turn; `false` where it has ended.
+    /// Waits until the connection's task has had a turn; returns `false` if it has ended.
     pub async fn ping(&self) -> bool {
         let (alive, answer) = oneshot::channel();
-        self.requests.send(Request::Ping(alive)).is_ok() && answer.await.is_ok()
+        self.requests.send(BrokerRequest::Ping(alive)).is_ok() && answer.await.is_ok()
     }
 
-    /// What waits in each lane; `None` where the task that owns the connection has ended.
+    /// Returns how many publications wait in each lane; `None` if the connection's task has ended.
     pub async fn waiting(&self) -> Option<Vec<usize>> {
-        let (tell, told) = oneshot::channel();
-        self.requests.send(Request::Waiting(tell)).ok()?;
-        told.await.ok()
+        let (respond, response) = oneshot::channel();
+        self.requests.send(BrokerRequest::Waiting(respond)).ok()?;
+        response.await.ok()
     }
 
-    /// The connection, as it changes.
+    /// Watches the connection.
     pub fn status(&self) -> watch::Receiver<BrokerStatus> {
         self.status.clone()
     }
 
-    /// Counts since the start.
+    /// Returns the counts since the start.
     pub fn counts(&self) -> Counts {
         *self.counts.borrow()
     }
 
-    /// What waits on purpose, as it changes.
+    /// Watches the events that are held back on purpose.
     pub fn held(&self) -> watch::Receiver<Held> {
         self.held.clone()
     }
 
-    /// Publishes what may go, disconnects and ends; `true` when all of that was acknowledged within
-    /// `within`. What is held back on purpose is kept for the next start, or goes out where nothing
-    /// is kept.
+    /// Publishes what is ready, disconnects and ends. Returns `true` if everything published was
+    /// acknowledged within `within`. Events held back on purpose are persisted for the next start,
+    /// or published if there is no persistence.
     pub async fn close(&self, within: Duration) -> bool {
         let (done, closed) = oneshot::channel();
-        if self.requests.send(Request::Close { within, done }).is_err() {
+        if self.requests.send(BrokerRequest::Close { within, done }).is_err() {
             return false;
         }
         closed.await.unwrap_or(false)

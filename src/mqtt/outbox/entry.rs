@@ -1,4 +1,4 @@
-//! What the outbox is made of, and what it takes and gives (pure).
+//! The types of the outbox: its entries, its input and its output (pure).
 
 use std::time::{Duration, Instant};
 
@@ -8,47 +8,47 @@ use crate::mqtt::publication::{Audience, Worth};
 use crate::receipt::Receipt;
 use crate::topic::Topic;
 
-/// Bounds of the events that wait, for each lane by itself.
+/// Bounds of the waiting events, for each lane.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Most events.
     pub max_events: usize,
-    /// Most bytes of events, payloads and topics together.
+    /// Most bytes of payloads and topics together.
     pub max_bytes: usize,
 }
 
-/// An event as it is kept over a restart.
+/// An event in the form that survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersistedEvent {
-    /// Where it goes.
+    /// Its topic.
     pub topic: Topic,
-    /// What it says, without `_delayed`.
+    /// Its payload, without `_delayed`.
     pub payload: Bytes,
-    /// How long ago it was received.
+    /// Time since it was received.
     pub age: Duration,
-    /// Carries `_delayed` when it is late.
+    /// Whether it carries `_delayed` when it is late.
     pub stamped: bool,
-    /// What it is worth when there is no room.
+    /// Its worth when there is no room.
     pub worth: Worth,
     /// Who must be there to hear it.
     pub audience: Audience,
 }
 
-/// What is to be kept over a restart, or needs to be kept no longer.
+/// An event to persist, or to remove from the persisted ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpersisted {
-    /// Whose it is.
+    /// Its lane.
     pub lane: usize,
     /// Its place among the events of that lane.
     pub sequence: u64,
-    /// The event; `None`: it is acknowledged or dropped.
+    /// The event; `None` if it was acknowledged or dropped.
     pub event: Option<PersistedEvent>,
-    /// What is to be kept with it, in one transaction, at once: the event waits for
-    /// [`Outbox::release`](super::queue::Outbox::release) until then.
+    /// Data to persist at once and in the same transaction: the event waits for
+    /// [`Outbox::release`](super::Outbox::release) until then.
     pub along: Option<Bytes>,
 }
 
-/// Names what was handed over, for [`Outbox::acknowledge`](super::queue::Outbox::acknowledge).
+/// Identifies a sent publication for [`Outbox::acknowledge`](super::Outbox::acknowledge).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
     pub(in crate::mqtt) lane: usize,
@@ -59,17 +59,17 @@ pub struct Token {
 pub(in crate::mqtt) enum Slot {
     State { index: usize, version: u64 },
     Event { sequence: u64 },
-    Passing { sequence: u64 },
+    Transient { sequence: u64 },
 }
 
-/// A publication as it is handed to the connection.
+/// A publication for the connection.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// `None` for QoS 0, which nobody acknowledges.
+    /// `None` for QoS 0, which is not acknowledged.
     pub token: Option<Token>,
-    /// Where it goes.
+    /// Its topic.
     pub topic: Topic,
-    /// What it says, `_delayed` included.
+    /// Its payload, including `_delayed`.
     pub payload: Bytes,
     /// The retain flag.
     pub retain: bool,
@@ -84,22 +84,20 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Events dropped because the outbox was full.
     pub dropped: u64,
-    /// Messages that were too large for the broker: sent cut down, or left out.
+    /// Messages too large for the broker: shortened, or skipped.
     pub oversize: u64,
-    /// Messages that the broker would not take: sent without their payload, or dropped.
+    /// Messages that the broker rejected: sent without their payload, or dropped.
     pub rejected: u64,
-    /// Publications that are waiting or unacknowledged.
+    /// Publications waiting or unacknowledged.
     pub waiting: usize,
-    /// Events for any subscriber that wait or are unacknowledged, as far as they were not handed
-    /// over.
+    /// Events for any subscriber that were not sent on this connection.
     pub for_subscribers: usize,
-    /// Events for Home Assistant, the same.
+    /// Events for Home Assistant that were not sent on this connection.
     pub for_home_assistant: usize,
 }
 
-/// One event that waits or is unacknowledged.
 #[derive(Debug)]
-pub(in crate::mqtt) struct Event {
+pub(in crate::mqtt) struct QueuedEvent {
     pub(in crate::mqtt) topic: Topic,
     pub(in crate::mqtt) payload: Bytes,
     pub(in crate::mqtt) received: Instant,
@@ -107,16 +105,14 @@ pub(in crate::mqtt) struct Event {
     pub(in crate::mqtt) stamped: bool,
     pub(in crate::mqtt) worth: Worth,
     pub(in crate::mqtt) audience: Audience,
-    /// How old it was when it was taken in after a restart.
-    pub(in crate::mqtt) earlier: Duration,
-    /// It may have been published before.
-    pub(in crate::mqtt) again: bool,
-    /// It waits until it is on the disk, and those behind it with it.
+    /// Its age when it was restored after a restart.
+    pub(in crate::mqtt) restored_age: Duration,
+    pub(in crate::mqtt) maybe_sent: bool,
+    /// It waits to be written to disk, and later events of its audience wait behind it.
     pub(in crate::mqtt) unwritten: bool,
 }
 
-impl Event {
-    /// An event of before the restart.
+impl QueuedEvent {
     pub(super) fn restored(event: PersistedEvent, now: Instant) -> Self {
         let PersistedEvent { topic, payload, age, stamped, worth, audience } = event;
         Self {
@@ -127,13 +123,13 @@ impl Event {
             stamped,
             worth,
             audience,
-            earlier: age,
-            again: true,
+            restored_age: age,
+            maybe_sent: true,
             unwritten: false,
         }
     }
 
-    pub(super) fn kept(&self, now: Instant) -> PersistedEvent {
+    pub(super) fn to_persisted(&self, now: Instant) -> PersistedEvent {
         PersistedEvent {
             topic: self.topic.clone(),
             payload: self.payload.clone(),
@@ -145,7 +141,7 @@ impl Event {
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {
-        self.earlier + now.saturating_duration_since(self.received)
+        self.restored_age + now.saturating_duration_since(self.received)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -163,21 +159,23 @@ impl Event {
     }
 }
 
-/// What goes first when there is no room: the lowest.
+/// Rank when there is no room: the lowest is dropped first.
 pub(super) type Rank = (Worth, Audience);
 
-/// Dropped when the connection ends.
+/// A publication that is dropped when the connection ends.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct Transient {
     pub(super) topic: Topic,
     pub(super) payload: Bytes,
     pub(super) receipt: Option<Receipt>,
     pub(super) retain: bool,
+    /// Whether it has QoS 1.
     pub(super) acknowledged: bool,
+    /// Whether a newer one of the same topic replaces it.
     pub(super) newest_only: bool,
 }
 
-/// Adds `_delayed` to a JSON object, before its closing brace; other payloads stay as they are.
+/// Adds `_delayed`, in whole seconds, to a JSON object; other payloads are unchanged.
 pub(in crate::mqtt) fn with_delay(payload: &Bytes, delay: Duration) -> Bytes {
     crate::splice::append(payload, &[("_delayed", delay.as_secs().to_string().as_str())])
         .unwrap_or_else(|| payload.clone())

@@ -1,11 +1,11 @@
-//! What waits for one printer (pure): a part of the outbox.
+//! One lane of the outbox (pure): what waits for one printer.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::entry::{Outgoing, Passing, Slot, Token};
+use super::entry::{Outgoing, Slot, Token, Transient};
 use super::events::Events;
 use crate::mqtt::publication::{Audience, Make};
 use crate::receipt::Receipt;
@@ -15,36 +15,33 @@ use crate::topics::Topic;
 pub(in crate::mqtt) struct Lane {
     /// Whether the outbox has this lane in its list of ready ones.
     pub(in crate::mqtt) queued: bool,
-    /// In order of first publication, so that a new connection repeats that order.
-    states: Vec<State>,
+    /// In order of first publication, the order in which a new connection repeats them.
+    states: Vec<TopicState>,
     by_topic: HashMap<Topic, usize>,
-    /// Indices of `states` that are to be published, each once.
+    /// Indices of `states` to publish, each once.
     dirty: VecDeque<usize>,
     pub(in crate::mqtt) events: Events,
-    passing: VecDeque<Passing>,
-    passing_sequence: u64,
+    transient: VecDeque<Transient>,
+    transient_sequence: u64,
     in_flight: HashMap<u64, Receipt>,
-    passing_in_flight: usize,
-    /// States that wait or are unacknowledged.
+    transient_in_flight: usize,
     waiting_states: usize,
 }
 
 #[derive(Debug)]
-struct State {
+struct TopicState {
     topic: Topic,
     payload: Bytes,
-    /// Makes the payload instead.
+    /// Makes the payload on each publication, instead of `payload`.
     make: Option<Make>,
     version: u64,
     acknowledged: u64,
     dirty: bool,
     waiting: Option<Receipt>,
-    /// Receipts of versions that were handed over.
-    handed: Vec<(u64, Receipt)>,
+    sent: Vec<(u64, Receipt)>,
 }
 
-impl State {
-    /// Whether it waits or is unacknowledged.
+impl TopicState {
     fn waits(&self) -> bool {
         self.dirty || self.acknowledged < self.version
     }
@@ -62,7 +59,7 @@ impl Lane {
             Some(&index) => index,
             None => {
                 self.by_topic.insert(topic.clone(), self.states.len());
-                self.states.push(State {
+                self.states.push(TopicState {
                     topic,
                     payload: Bytes::new(),
                     make: None,
@@ -70,7 +67,7 @@ impl Lane {
                     acknowledged: 0,
                     dirty: false,
                     waiting: None,
-                    handed: Vec::new(),
+                    sent: Vec::new(),
                 });
                 self.states.len() - 1
             }
@@ -89,62 +86,23 @@ impl Lane {
         }
     }
 
-    pub(in crate::mqtt) fn push_newest(
-        &mut self,
-        topic: Topic,
-        payload: Bytes,
-        receipt: Option<Receipt>,
-    ) {
-        let older = self.passing.iter_mut().find(|p| p.newest_only && p.topic == topic);
-        if let Some(older) = older {
-            older.payload = payload;
-            if let Some(superseded) = std::mem::replace(&mut older.receipt, receipt) {
-                superseded.spoil();
+    pub(in crate::mqtt) fn push_transient(&mut self, transient: Transient) {
+        let replaces = |older: &Transient| older.newest_only && older.topic == transient.topic;
+        match self.transient.iter_mut().find(|older| transient.newest_only && replaces(older)) {
+            Some(older) => {
+                older.payload = transient.payload;
+                if let Some(superseded) = std::mem::replace(&mut older.receipt, transient.receipt) {
+                    superseded.spoil();
+                }
             }
-            return;
+            None => self.transient.push_back(transient),
         }
-        self.passing.push_back(Passing {
-            topic,
-            payload,
-            receipt,
-            retain: false,
-            acknowledged: true,
-            newest_only: true,
-        });
-    }
-
-    pub(in crate::mqtt) fn push_fleeting(
-        &mut self,
-        topic: Topic,
-        payload: Bytes,
-        retain: bool,
-        receipt: Option<Receipt>,
-    ) {
-        self.passing.push_back(Passing {
-            topic,
-            payload,
-            receipt,
-            retain,
-            acknowledged: true,
-            newest_only: false,
-        });
-    }
-
-    pub(in crate::mqtt) fn push_unacknowledged(&mut self, topic: Topic, payload: Bytes) {
-        self.passing.push_back(Passing {
-            topic,
-            payload,
-            receipt: None,
-            retain: false,
-            acknowledged: false,
-            newest_only: true,
-        });
     }
 
     pub(in crate::mqtt) fn mark_all_states(&mut self) {
         self.dirty.clear();
         for (index, state) in self.states.iter_mut().enumerate() {
-            // A topic that was cleared, and whose clearing the broker has, is left alone.
+            // A topic whose clearing was acknowledged needs no publication.
             let empty = state.payload.is_empty() && state.make.is_none();
             let cleared = empty && state.acknowledged == state.version;
             state.dirty = !cleared;
@@ -155,7 +113,6 @@ impl Lane {
         self.waiting_states = self.states.iter().filter(|state| state.waits()).count();
     }
 
-    /// What is published first is to be published again.
     pub(in crate::mqtt) fn repeat_first(&mut self) {
         let Some(state) = self.states.first_mut() else { return };
         self.waiting_states += usize::from(!state.waits());
@@ -165,7 +122,7 @@ impl Lane {
         }
     }
 
-    /// The broker does not take a state: this version of it goes without its payload.
+    /// Removes the payload of this version of a state, which the broker rejects.
     pub(in crate::mqtt) fn strip_state(&mut self, index: usize, version: u64) {
         if let Some(state) = self.states.get_mut(index).filter(|state| state.version == version) {
             state.payload = Bytes::new();
@@ -176,35 +133,32 @@ impl Lane {
     pub(in crate::mqtt) fn connection_lost(&mut self) {
         self.queued = false;
         for state in &mut self.states {
-            state.handed.drain(..).for_each(|(_, receipt)| receipt.spoil());
+            state.sent.drain(..).for_each(|(_, receipt)| receipt.spoil());
             if let Some(receipt) = state.waiting.take() {
                 receipt.spoil();
             }
         }
         self.events.connection_lost();
-        for passing in self.passing.drain(..) {
-            passing.receipt.map(Receipt::spoil).unwrap_or_default();
+        for transient in self.transient.drain(..) {
+            transient.receipt.map(Receipt::spoil).unwrap_or_default();
         }
         self.in_flight.drain().for_each(|(_, receipt)| receipt.spoil());
-        self.passing_in_flight = 0;
+        self.transient_in_flight = 0;
     }
 
-    /// Whether something may be handed over while audiences up to `open` can hear events.
     pub(in crate::mqtt) fn has_next(&self, open: Audience) -> bool {
-        !self.dirty.is_empty() || !self.passing.is_empty() || self.events.has_next(open)
+        !self.dirty.is_empty() || !self.transient.is_empty() || self.events.has_next(open)
     }
 
-    /// States that wait or are unacknowledged.
     pub(in crate::mqtt) fn waiting_states(&self) -> usize {
         self.waiting_states
     }
 
-    /// What waits or is unacknowledged.
     pub(in crate::mqtt) fn waiting(&self) -> usize {
-        self.waiting_states + self.events.len() + self.passing.len() + self.passing_in_flight
+        self.waiting_states + self.events.len() + self.transient.len() + self.transient_in_flight
     }
 
-    /// The next to hand over: state first (it is bounded), then events, then what passes.
+    /// Returns the next publication: states first (they are bounded), then events, then the rest.
     pub(in crate::mqtt) fn next(
         &mut self,
         lane: usize,
@@ -214,7 +168,7 @@ impl Lane {
         let (slot, outgoing) = self
             .next_state()
             .or_else(|| self.next_event(open, now))
-            .or_else(|| self.next_passing())?;
+            .or_else(|| self.next_transient())?;
         Some(Outgoing { token: slot.map(|slot| Token { lane, slot }), ..outgoing })
     }
 
@@ -224,7 +178,7 @@ impl Lane {
         state.dirty = false;
         self.waiting_states -= usize::from(!state.waits());
         if let Some(receipt) = state.waiting.take() {
-            state.handed.push((state.version, receipt));
+            state.sent.push((state.version, receipt));
         }
         let slot = Slot::State { index, version: state.version };
         let payload = state.make.as_ref().map_or_else(|| state.payload.clone(), Make::payload);
@@ -236,27 +190,27 @@ impl Lane {
         Some((Some(Slot::Event { sequence }), outgoing(&topic, payload, false)))
     }
 
-    fn next_passing(&mut self) -> Option<(Option<Slot>, Outgoing)> {
-        let passing = self.passing.pop_front()?;
-        let out = outgoing(&passing.topic, passing.payload, passing.retain);
-        if !passing.acknowledged {
+    fn next_transient(&mut self) -> Option<(Option<Slot>, Outgoing)> {
+        let transient = self.transient.pop_front()?;
+        let out = outgoing(&transient.topic, transient.payload, transient.retain);
+        if !transient.acknowledged {
             return Some((None, out));
         }
-        let sequence = self.passing_sequence;
-        self.passing_sequence += 1;
-        self.passing_in_flight += 1;
-        if let Some(receipt) = passing.receipt {
+        let sequence = self.transient_sequence;
+        self.transient_sequence += 1;
+        self.transient_in_flight += 1;
+        if let Some(receipt) = transient.receipt {
             self.in_flight.insert(sequence, receipt);
         }
-        Some((Some(Slot::Passing { sequence }), out))
+        Some((Some(Slot::Transient { sequence }), out))
     }
 
     pub(in crate::mqtt) fn acknowledge(&mut self, slot: Slot) {
         match slot {
             Slot::State { index, version } => self.acknowledge_state(index, version),
             Slot::Event { sequence } => self.events.acknowledge(sequence),
-            Slot::Passing { sequence } => {
-                self.passing_in_flight = self.passing_in_flight.saturating_sub(1);
+            Slot::Transient { sequence } => {
+                self.transient_in_flight = self.transient_in_flight.saturating_sub(1);
                 if let Some(receipt) = self.in_flight.remove(&sequence) {
                     receipt.acknowledge();
                 }
@@ -269,8 +223,8 @@ impl Lane {
         let waited = state.waits();
         state.acknowledged = state.acknowledged.max(version);
         self.waiting_states -= usize::from(waited && !state.waits());
-        while let Some(position) = state.handed.iter().position(|(handed, _)| *handed <= version) {
-            state.handed.remove(position).1.acknowledge();
+        while let Some(position) = state.sent.iter().position(|(sent, _)| *sent <= version) {
+            state.sent.remove(position).1.acknowledge();
         }
     }
 }

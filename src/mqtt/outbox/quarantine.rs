@@ -1,11 +1,11 @@
-//! Which message the broker will not take, so that it stops no other (pure).
+//! Finds the message that the broker rejects, so that it blocks no other (pure).
 //!
-//! A broker has one answer to a message that it does not take: it ends the connection. The message
-//! is not acknowledged, and would come first again on the next one, for ever. But connections end
-//! for many reasons, and no message is lost for those. So suspicion arises only where the broker
-//! itself ended two connections in a row soon after the same message was handed over; then one
-//! message at a time goes out; and guilty is only one that was alone in flight, twice in a row,
-//! right after another was acknowledged. A broker that was restarted meanwhile proves nothing.
+//! A broker's only answer to a message it rejects is to end the connection. The message stays
+//! unacknowledged, and would be sent first on every new connection, for ever. But connections end
+//! for many reasons, and no message may be lost for those. So a message becomes suspect only if the
+//! broker itself ended two connections in a row soon after it was sent. Then messages go out one at
+//! a time, and one is rejected only if it was alone in flight, twice in a row, right after another
+//! was acknowledged. A broker that was restarted meanwhile proves nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,137 +13,122 @@ use std::time::{Duration, Instant};
 use super::entry::{Slot, Token};
 use crate::topic::Topic;
 
-/// A message that was handed over longer ago has not ended the connection.
+/// Longest time between sending a message and the end of the connection it may have caused.
 const SOON: Duration = Duration::from_secs(5);
-/// An acknowledgement that is older proves nothing of the broker.
+/// Age above which an acknowledgement proves nothing about the broker.
 const FRESH: Duration = Duration::from_secs(1);
-/// A connection that lives for so long under suspicion ends it: the suspects are held back, or gone.
+/// Lifetime of a connection that ends all suspicion: the suspects are held back, or gone.
 const HELD: Duration = Duration::from_secs(60);
-/// How often one that was alone in flight is guilty.
+/// Consecutive connections that a message must have ended alone to be rejected.
 const TWICE: u8 = 2;
-/// For how long nothing is sent on a topic that the broker did not even take empty.
+/// Time without publications on a topic that the broker rejects even empty.
 const BANNED: Duration = Duration::from_secs(60 * 60);
 
-/// What may be guilty.
+/// A message that may have ended a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::mqtt) enum Suspect {
-    /// One event, which is sent again until it is acknowledged.
+    /// An event, which is sent again until it is acknowledged.
     Event(Token),
-    /// What has no second of its own: a topic whose newest value counts, or whose messages are
-    /// dropped with the connection.
+    /// Anything else: a topic whose newest value counts, or whose messages are dropped with the
+    /// connection.
     Topic(Topic),
 }
 
 impl Suspect {
-    /// What was handed over as `token`.
     pub(in crate::mqtt) fn new(token: Token, topic: &Topic) -> Self {
         match token.slot {
             Slot::Event { .. } => Self::Event(token),
-            Slot::State { .. } | Slot::Passing { .. } => Self::Topic(topic.clone()),
+            Slot::State { .. } | Slot::Transient { .. } => Self::Topic(topic.clone()),
         }
     }
 }
 
-/// One that was handed over and not acknowledged.
 #[derive(Debug, Clone)]
-pub(in crate::mqtt) struct InFlight {
+pub(in crate::mqtt) struct InFlightMessage {
     pub(in crate::mqtt) token: Token,
     pub(in crate::mqtt) topic: Topic,
-    /// Of the whole packet.
     pub(in crate::mqtt) bytes: usize,
     pub(in crate::mqtt) at: Instant,
 }
 
-/// What becomes of a guilty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mqtt) enum Sentence {
+pub(in crate::mqtt) enum RejectAction {
     /// It is sent without its payload.
     Strip,
-    /// It is not sent: that ended the same way.
+    /// It is dropped, because it was rejected even without its payload.
     Drop,
 }
 
-/// A guilty one.
 #[derive(Debug, Clone)]
-pub(in crate::mqtt) struct Verdict {
-    pub(in crate::mqtt) guilty: InFlight,
-    pub(in crate::mqtt) sentence: Sentence,
+pub(in crate::mqtt) struct Rejection {
+    pub(in crate::mqtt) message: InFlightMessage,
+    pub(in crate::mqtt) action: RejectAction,
 }
 
-/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mqtt) enum End {
+pub(in crate::mqtt) enum ConnectionEnd {
     /// The broker closed or reset it; `soon`: within seconds of CONNACK.
-    ByBroker {
-        /// See above.
-        soon: bool,
-    },
-    /// A time limit, the network, the bridge itself.
+    ByBroker { soon: bool },
+    /// By a timeout, the network, or the bridge itself.
     Otherwise,
-    /// There was none: the broker could not be reached.
+    /// The broker could not be reached.
     Unreachable,
 }
 
-/// What is likely to have ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mqtt) enum Cause {
-    /// Not known.
+pub(in crate::mqtt) enum SuspectedCause {
     Unknown,
-    /// Another client of the same id: they end each other's connections.
+    /// Another client with the same id: they end each other's connections.
     AnotherClient,
-    /// One of the messages that were in flight.
+    /// One of the messages in flight.
     Message,
 }
 
-/// How far the case against one has come.
+/// The evidence against one message.
 #[derive(Debug)]
 struct Case {
-    guilty: InFlight,
+    message: InFlightMessage,
+    /// Consecutive connections that it ended alone.
     times: u8,
 }
 
-/// See the module's text.
 #[derive(Debug, Default)]
 pub(in crate::mqtt) struct Quarantine {
-    /// What was handed over soon before the broker ended the last connection.
+    /// Messages sent soon before the broker ended the last connection.
     last: HashSet<Suspect>,
-    /// While there are any, one message at a time goes out.
+    /// While there are any, messages go out one at a time.
     suspects: HashSet<Suspect>,
     case: Option<Case>,
-    /// Those that were found guilty once: an event until it is acknowledged, a topic for an hour.
+    /// Messages rejected once: an event until it is acknowledged, a topic for an hour.
     stripped: HashMap<Suspect, Instant>,
-    /// Topics that nothing is sent on, since when.
+    /// Topics without publications, and since when.
     banned: HashMap<Topic, Instant>,
     connected: Option<Instant>,
-    /// When the last acknowledgement came on this connection.
     acknowledged: Option<Instant>,
-    /// Connections in a row that the broker ended soon, with nothing unacknowledged.
+    /// Consecutive connections that the broker ended soon, with nothing in flight.
     idle_ends: u32,
 }
 
 impl Quarantine {
-    /// A new connection is there.
     pub(in crate::mqtt) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
         self.acknowledged = None;
     }
 
-    /// Whether messages go out one at a time.
     pub(in crate::mqtt) fn is_suspicious(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// Whether it matters if the broker was restarted.
+    /// Whether a restart of the broker matters.
     pub(in crate::mqtt) fn is_wary(&self) -> bool {
         self.is_suspicious() || !self.last.is_empty()
     }
 
-    /// Whether one more may be handed over with `in_flight` unacknowledged.
-    pub(in crate::mqtt) fn may_hand_over(&self, in_flight: usize) -> bool {
+    pub(in crate::mqtt) fn may_send(&self, in_flight: usize) -> bool {
         in_flight == 0 || !self.is_suspicious()
     }
 
-    /// Whether another publication is to be acknowledged before the next one is handed over.
+    /// Whether another publication must be acknowledged before the next one is sent.
     pub(in crate::mqtt) fn wants_proof(&self, now: Instant) -> bool {
         self.is_suspicious() && !self.is_proven(now)
     }
@@ -152,23 +137,23 @@ impl Quarantine {
         self.acknowledged.is_some_and(|ack| at.saturating_duration_since(ack) <= FRESH)
     }
 
-    /// The broker was restarted since the last connection: that it ended says nothing of a message.
+    /// The broker was restarted, so the end of the last connection says nothing about a message.
     pub(in crate::mqtt) fn broker_restarted(&mut self) {
         self.last.clear();
         self.case = None;
     }
 
-    /// An acknowledgement came. `whose` is asked only where it matters.
+    /// An acknowledgement arrived. `suspect` is called only if it matters.
     pub(in crate::mqtt) fn acknowledged(
         &mut self,
-        whose: impl FnOnce() -> Option<Suspect>,
+        suspect: impl FnOnce() -> Option<Suspect>,
         now: Instant,
     ) {
         self.acknowledged = Some(now);
         if !self.is_suspicious() && self.stripped.is_empty() {
             return;
         }
-        let Some(innocent) = whose() else { return };
+        let Some(innocent) = suspect() else { return };
         if self.case.as_ref().is_some_and(|case| case.suspect() == innocent) {
             self.case = None;
         }
@@ -182,23 +167,22 @@ impl Quarantine {
         }
     }
 
-    /// A connection, or an attempt, has ended with `in_flight` unacknowledged.
     pub(in crate::mqtt) fn ended(
         &mut self,
-        end: End,
-        in_flight: &[InFlight],
+        end: ConnectionEnd,
+        in_flight: &[InFlightMessage],
         now: Instant,
-    ) -> Cause {
+    ) -> SuspectedCause {
         let recent: HashSet<Suspect> = in_flight
             .iter()
             .filter(|one| now.saturating_duration_since(one.at) <= SOON)
-            .map(InFlight::suspect)
+            .map(InFlightMessage::suspect)
             .collect();
-        let End::ByBroker { soon } = end else {
-            // Not in a row. An attempt that finds no broker says that it was restarted.
+        let ConnectionEnd::ByBroker { soon } = end else {
+            // Not two in a row. An attempt that finds no broker means that it was restarted.
             self.broker_restarted();
             self.idle_ends = 0;
-            return Cause::Unknown;
+            return SuspectedCause::Unknown;
         };
         self.idle_ends = if soon && in_flight.is_empty() { self.idle_ends + 1 } else { 0 };
         if self.is_suspicious() {
@@ -208,16 +192,16 @@ impl Quarantine {
         }
         self.last = recent;
         match (self.is_suspicious(), self.idle_ends) {
-            (true, _) => Cause::Message,
-            (false, 2..) => Cause::AnotherClient,
-            (false, _) => Cause::Unknown,
+            (true, _) => SuspectedCause::Message,
+            (false, 2..) => SuspectedCause::AnotherClient,
+            (false, _) => SuspectedCause::Unknown,
         }
     }
 
-    fn accuse(&mut self, in_flight: &[InFlight], recent: &HashSet<Suspect>) {
+    fn accuse(&mut self, in_flight: &[InFlightMessage], recent: &HashSet<Suspect>) {
         let alone = match in_flight {
             [one] if recent.contains(&one.suspect()) && self.is_proven(one.at) => one,
-            // It ends without the one that stands accused, too.
+            // The connection ended without the accused message.
             _ => {
                 self.case = None;
                 return;
@@ -229,40 +213,40 @@ impl Quarantine {
             _ => 1,
         };
         self.suspects.insert(suspect);
-        self.case = Some(Case { guilty: alone.clone(), times });
+        self.case = Some(Case { message: alone.clone(), times });
     }
 
-    /// Whether somebody is found guilty, so that the next connection may hold.
+    /// Whether a message was found, so that the next connection may last.
     pub(in crate::mqtt) fn is_settled(&self) -> bool {
         self.case.as_ref().is_some_and(|case| case.times >= TWICE)
     }
 
-    /// Who is guilty, once: to be asked when it is known whether the broker was restarted.
-    pub(in crate::mqtt) fn verdict(&mut self, now: Instant) -> Option<Verdict> {
-        let Case { guilty, .. } = self.case.take_if(|case| case.times >= TWICE)?;
-        let suspect = guilty.suspect();
+    /// Returns the rejected message, once. Must be called only when it is known whether the broker
+    /// was restarted.
+    pub(in crate::mqtt) fn rejection(&mut self, now: Instant) -> Option<Rejection> {
+        let Case { message, .. } = self.case.take_if(|case| case.times >= TWICE)?;
+        let suspect = message.suspect();
         self.stripped.retain(|suspect, at| {
             matches!(suspect, Suspect::Event(_)) || now.saturating_duration_since(*at) < BANNED
         });
-        let sentence = match self.stripped.remove(&suspect) {
+        let action = match self.stripped.remove(&suspect) {
             None => {
                 self.stripped.insert(suspect.clone(), now);
-                Sentence::Strip
+                RejectAction::Strip
             }
             Some(_) => {
                 self.suspects.remove(&suspect);
                 if let Suspect::Topic(topic) = suspect {
                     self.banned.insert(topic, now);
                 }
-                Sentence::Drop
+                RejectAction::Drop
             }
         };
-        Some(Verdict { guilty, sentence })
+        Some(Rejection { message, action })
     }
 
-    /// Whether nothing is to be sent on `topic` now.
     pub(in crate::mqtt) fn is_banned(&mut self, topic: &Topic, now: Instant) -> bool {
-        // Mostly there are none.
+        // The usual case.
         if self.banned.is_empty() {
             return false;
         }
@@ -271,7 +255,7 @@ impl Quarantine {
     }
 }
 
-impl InFlight {
+impl InFlightMessage {
     fn suspect(&self) -> Suspect {
         Suspect::new(self.token, &self.topic)
     }
@@ -279,7 +263,7 @@ impl InFlight {
 
 impl Case {
     fn suspect(&self) -> Suspect {
-        self.guilty.suspect()
+        self.message.suspect()
     }
 }
 

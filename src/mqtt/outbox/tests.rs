@@ -1,4 +1,4 @@
-//! The outbox, held to what the delivery promises.
+//! Tests of the outbox's delivery guarantees.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,17 @@ const CHATTY: Kind =
 const PRINT: Kind =
     Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
+impl Outbox {
+    /// Events not sent on this connection: after [`drain`], those held back.
+    fn held(&self) -> usize {
+        self.counts.for_subscribers + self.counts.for_home_assistant
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_flight == 0 && self.counts.waiting == 0
+    }
+}
+
 fn outbox() -> Outbox {
     let mut outbox = Outbox::new(BOUNDS);
     outbox.connected();
@@ -32,9 +43,12 @@ fn event(payload: &str) -> Publication {
     publication(1, "e", payload, EVENT)
 }
 
-fn heard() -> (Receipt, mpsc::UnboundedReceiver<Settled>) {
-    let (tell, told) = mpsc::unbounded_channel();
-    (Receipt::new(1, tokio::time::Instant::now(), tell), told)
+/// Pushes a publication with a receipt.
+fn push_tracked(outbox: &mut Outbox, publication: Publication) -> mpsc::UnboundedReceiver<Settled> {
+    let (sender, settled) = mpsc::unbounded_channel();
+    let receipt = Some(Receipt::new(1, tokio::time::Instant::now(), sender));
+    outbox.push(Publication { receipt, ..publication });
+    settled
 }
 
 fn drain(outbox: &mut Outbox) -> Vec<Outgoing> {
@@ -82,7 +96,7 @@ fn a_cleared_topic_is_forgotten_once_the_broker_knows() {
     outbox.disconnected(Instant::now());
     outbox.connected();
     let again = drain(&mut outbox);
-    assert_eq!(texts(&again), ["a "], "unacknowledged, so it is said again");
+    assert_eq!(texts(&again), ["a "], "unacknowledged, so it is sent again");
     acknowledge(&mut outbox, &again);
     outbox.disconnected(Instant::now());
     outbox.connected();
@@ -105,14 +119,14 @@ fn events_leave_at_their_acknowledgement_and_are_sent_again_in_order() {
     assert_eq!(
         texts(&again),
         ["e {\"n\":1,\"_delayed\":0}", "e {\"n\":2,\"_delayed\":0}", "e {\"n\":3}"],
-        "those that were sent before say so"
+        "those that were sent before carry `_delayed`"
     );
     acknowledge(&mut outbox, &again);
     assert!(outbox.is_empty());
 }
 
 #[test]
-fn a_late_event_says_by_how_many_seconds() {
+fn a_late_event_carries_its_delay() {
     let mut outbox = outbox();
     let start = Instant::now();
     outbox.push(Publication { received: start, ..event("{}") });
@@ -124,7 +138,7 @@ fn a_late_event_says_by_how_many_seconds() {
 }
 
 #[test]
-fn what_passes_is_dropped_with_the_connection_and_only_the_newest_current_waits() {
+fn transient_messages_are_dropped_with_the_connection() {
     let mut outbox = outbox();
     for n in 0..WINDOW {
         outbox.push(publication(1, &format!("s{n}"), "x", Kind::State));
@@ -156,7 +170,7 @@ fn a_full_outbox_drops_chatty_events_first_then_the_oldest() {
 }
 
 #[test]
-fn one_flooding_printer_costs_no_other_its_turn() {
+fn a_flooding_printer_does_not_delay_others() {
     let mut outbox = outbox();
     for n in 0..10 {
         outbox.push(publication(1, "flood", &n.to_string(), Kind::ANSWER));
@@ -168,25 +182,21 @@ fn one_flooding_printer_costs_no_other_its_turn() {
 }
 
 #[test]
-fn receipts_tell_acknowledged_from_lost() {
+fn receipts_distinguish_acknowledged_from_lost() {
     let mut outbox = outbox();
-    let (receipt, mut told) = heard();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
+    let mut settled = push_tracked(&mut outbox, event("{}"));
     let sent = drain(&mut outbox);
     acknowledge(&mut outbox, &sent);
-    assert!(told.try_recv().unwrap().took.is_some());
+    assert!(settled.try_recv().unwrap().took.is_some());
 
-    let (receipt, mut told) = heard();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{}") });
+    let mut settled = push_tracked(&mut outbox, event("{}"));
     drain(&mut outbox);
     outbox.disconnected(Instant::now());
-    assert_eq!(told.try_recv().unwrap().took, None);
+    assert_eq!(settled.try_recv().unwrap().took, None);
 
-    let (receipt, mut told) = heard();
-    let state = publication(1, "a", "1", Kind::State);
-    outbox.push(Publication { receipt: Some(receipt), ..state });
+    let mut settled = push_tracked(&mut outbox, publication(1, "a", "1", Kind::State));
     outbox.push(publication(1, "a", "2", Kind::State));
-    assert_eq!(told.try_recv().unwrap().took, None, "superseded before it was handed over");
+    assert_eq!(settled.try_recv().unwrap().took, None, "superseded before it was sent");
 }
 
 proptest! {
@@ -230,7 +240,6 @@ proptest! {
             owed.drain(..).for_each(|token| outbox.acknowledge(token));
         }
         prop_assert!(outbox.is_empty());
-        prop_assert_eq!(outbox.counts().waiting, 0);
         let mut first_seen = Vec::new();
         for n in seen {
             if !first_seen.contains(&n) {
@@ -246,59 +255,59 @@ fn an_absent_broker_is_not_measured() {
     let mut outbox = outbox();
     outbox.disconnected(Instant::now());
     for kind in [Kind::State, EVENT, Kind::Newest] {
-        let (receipt, mut told) = heard();
-        let waiting = publication(1, "t", "{}", kind);
-        outbox.push(Publication { receipt: Some(receipt), ..waiting });
-        assert_eq!(told.try_recv().unwrap().took, None, "{kind:?}: told at once");
+        let mut settled = push_tracked(&mut outbox, publication(1, "t", "{}", kind));
+        assert_eq!(settled.try_recv().unwrap().took, None, "{kind:?}: settled at once");
     }
 }
 
-/// What an outbox would have kept over a restart.
-fn kept(outbox: &mut Outbox, disk: &mut std::collections::BTreeMap<(usize, u64), PersistedEvent>) {
-    for keep in outbox.take_unpersisted() {
-        match keep.event {
-            Some(event) => disk.insert((keep.lane, keep.sequence), event),
-            None => disk.remove(&(keep.lane, keep.sequence)),
+type Disk = std::collections::BTreeMap<(usize, u64), PersistedEvent>;
+
+fn persist(outbox: &mut Outbox, disk: &mut Disk) {
+    for change in outbox.take_unpersisted() {
+        let place = (change.lane, change.sequence);
+        match change.event {
+            Some(event) => disk.insert(place, event),
+            None => disk.remove(&place),
         };
     }
 }
 
 #[test]
-fn what_waits_is_kept_and_what_is_acknowledged_is_not() {
+fn waiting_events_are_persisted_and_acknowledged_ones_removed() {
     let (mut outbox, mut disk) = (outbox(), Default::default());
     outbox.persist_events();
     let start = Instant::now();
     outbox.push(event("1"));
-    outbox.look(start);
-    kept(&mut outbox, &mut disk);
+    outbox.persist_late(start);
+    persist(&mut outbox, &mut disk);
     assert!(disk.is_empty(), "a quick broker costs no disk");
     let sent = drain(&mut outbox);
-    outbox.look(start + Duration::from_secs(2));
-    kept(&mut outbox, &mut disk);
+    outbox.persist_late(start + Duration::from_secs(2));
+    persist(&mut outbox, &mut disk);
     assert_eq!(disk.len(), 1, "a second without an acknowledgement");
     acknowledge(&mut outbox, &sent);
-    kept(&mut outbox, &mut disk);
+    persist(&mut outbox, &mut disk);
     assert!(disk.is_empty());
-    // With something to be kept along at once, and in one change with it.
+    // With data along, it is persisted at once, in one change.
     outbox.push(Publication { along: Some("record".into()), ..event("2") });
     let changes = outbox.take_unpersisted();
     assert_eq!((changes.len(), changes[0].along.as_deref()), (1, Some(&b"record"[..])));
     outbox.push(event("after"));
-    assert!(drain(&mut outbox).is_empty(), "not before it is on the disk, nor what comes after");
+    assert!(drain(&mut outbox).is_empty(), "not before it is on disk, nor what comes after");
     outbox.release(changes[0].lane, changes[0].sequence);
     assert_eq!(drain(&mut outbox).len(), 2);
     outbox.disconnected(Instant::now());
     outbox.push(event("3"));
     let changes = outbox.take_unpersisted();
-    assert_eq!(changes.len(), 2, "and the other one not a second time: {changes:?}");
+    assert_eq!(changes.len(), 2, "the other one is persisted already: {changes:?}");
 }
 
 #[test]
-fn after_a_restart_what_was_kept_comes_first_and_says_that_it_is_late() {
+fn after_a_restart_persisted_events_come_first_and_carry_their_delay() {
     let (mut first, mut disk) = (Outbox::new(BOUNDS), Default::default());
     first.persist_events();
     (0..5).for_each(|n| first.push(event(&format!("{{\"n\":{n}}}"))));
-    kept(&mut first, &mut disk);
+    persist(&mut first, &mut disk);
     let mut second = Outbox::new(BOUNDS);
     second.persist_events();
     let now = Instant::now();
@@ -320,19 +329,18 @@ fn after_a_restart_what_was_kept_comes_first_and_says_that_it_is_late() {
         .collect();
     assert_eq!(texts(&sent), expected);
     acknowledge(&mut second, &sent);
-    kept(&mut second, &mut disk);
+    persist(&mut second, &mut disk);
     assert!(disk.is_empty(), "{disk:?}");
 }
 
 #[test]
-fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
+fn a_day_without_a_broker_costs_bounded_memory_and_drops_the_oldest() {
     let bounds = Bounds { max_events: 10_000, max_bytes: 16 << 20 };
     let mut outbox = Outbox::new(bounds);
     outbox.persist_events();
-    let mut disk = std::collections::BTreeMap::new();
+    let mut disk = Disk::new();
     let start = Instant::now();
-    // A day of prints: every second something chatty, every minute something that matters, and
-    // state with each.
+    // A day of prints: every second a chatty event and state, every ten seconds another event.
     for second in 0..86_400u64 {
         let received = start + Duration::from_secs(second);
         let at = |kind, name: &str| Publication {
@@ -344,7 +352,7 @@ fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
         if second % 10 == 0 {
             outbox.push(at(EVENT, "event/PrintPaused"));
         }
-        kept(&mut outbox, &mut disk);
+        persist(&mut outbox, &mut disk);
         assert!(disk.len() <= bounds.max_events);
     }
     let counts = outbox.counts();
@@ -359,17 +367,17 @@ fn a_day_without_a_broker_costs_bounded_memory_and_keeps_the_last_hours() {
         }
         sent.push(outgoing);
     }
-    let telling = sent.iter().filter(|sent| &*sent.topic == "event/PrintPaused").count();
-    assert_eq!(telling, 8640, "what matters is all there: the chatty ones went first");
+    let paused = sent.iter().filter(|sent| &*sent.topic == "event/PrintPaused").count();
+    assert_eq!(paused, 8640, "the chatty ones were dropped first");
     let progress: Vec<_> = sent.iter().filter(|sent| &*sent.topic == "progress").collect();
-    assert_eq!(progress.len(), 1, "one message a topic");
+    assert_eq!(progress.len(), 1, "one message per topic");
     assert_eq!(&progress[0].payload[..], b"{\"at\":86399}", "the newest");
-    kept(&mut outbox, &mut disk);
+    persist(&mut outbox, &mut disk);
     assert!(disk.is_empty());
 }
 
 #[test]
-fn chatter_evicts_no_end_of_a_print() {
+fn chatty_events_do_not_evict_the_end_of_a_print() {
     let mut outbox = Outbox::new(Bounds { max_events: 4, ..BOUNDS });
     outbox.push(publication(1, "end", "{}", PRINT));
     for n in 0..20 {
@@ -380,15 +388,15 @@ fn chatter_evicts_no_end_of_a_print() {
     assert_eq!(outbox.counts().dropped, 42 - 4);
     outbox.connected();
     let sent = texts(&drain(&mut outbox));
-    assert_eq!(sent, ["end {}", "chatty 18", "chatty 19", "e {}"], "the least worth went first");
+    assert_eq!(sent, ["end {}", "chatty 18", "chatty 19", "e {}"], "the lowest worth went first");
 }
 
 #[test]
-fn an_event_over_the_bound_costs_itself_alone() {
+fn an_event_over_the_bound_is_dropped_alone() {
     let mut outbox = Outbox::new(Bounds { max_events: 10, max_bytes: 100 });
     outbox.push(event("{\"n\":1}"));
     outbox.push(publication(1, "print", &"x".repeat(200), PRINT));
-    // Worth more than what waits, which makes room for it; and then there is none for the last.
+    // It evicts what is worth less, and leaves no room for the last one.
     outbox.push(publication(1, "print", &"x".repeat(95), PRINT));
     outbox.push(event("{\"n\":2}"));
     assert_eq!(outbox.counts().dropped, 3);
@@ -398,24 +406,23 @@ fn an_event_over_the_bound_costs_itself_alone() {
 }
 
 #[test]
-fn a_lane_whose_only_event_was_dropped_holds_up_no_other() {
+fn a_lane_whose_only_event_was_dropped_does_not_block_others() {
     let mut outbox = Outbox::new(Bounds { max_events: 1, ..BOUNDS });
     outbox.persist_events();
     outbox.connected();
     outbox.push(publication(1, "plugin", "1", Kind::MESSAGE));
     outbox.push(publication(2, "e", "2", EVENT));
-    // It evicts the plugin's message, and waits for the disk itself.
+    // It evicts the plugin's message, and waits for the disk.
     outbox.push(Publication { along: Some("x".into()), ..publication(1, "end", "3", PRINT) });
     assert_eq!(texts(&drain(&mut outbox)), ["e 2"]);
 }
 
 #[test]
-fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
+fn events_wait_for_their_audience_and_answers_do_not() {
     let mut outbox = outbox();
     outbox.open_to(Audience::Asker);
-    let (receipt, mut told) = heard();
-    outbox.push(Publication { receipt: Some(receipt), ..event("{\"n\":1}") });
-    assert_eq!(told.try_recv().unwrap().took, None, "held back on purpose: no measurement");
+    let mut settled = push_tracked(&mut outbox, event("{\"n\":1}"));
+    assert_eq!(settled.try_recv().unwrap().took, None, "held back on purpose: no measurement");
     outbox.push(publication(1, "print", "{\"n\":2}", PRINT));
     outbox.push(publication(1, "result", "ok", Kind::ANSWER));
     outbox.push(publication(1, "state", "s", Kind::State));
@@ -425,7 +432,7 @@ fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
     outbox.open_to(Audience::Subscribers);
     assert_eq!(texts(&drain(&mut outbox)), ["e {\"n\":1}"]);
     outbox.push(event("{\"n\":3}"));
-    assert_eq!(texts(&drain(&mut outbox)), ["e {\"n\":3}"], "who waits for more holds up nobody");
+    assert_eq!(texts(&drain(&mut outbox)), ["e {\"n\":3}"], "the print event does not block it");
     assert_eq!(outbox.held(), 1);
     outbox.open_to(Audience::HomeAssistant);
     assert_eq!(texts(&drain(&mut outbox)), ["print {\"n\":2}"]);
@@ -433,13 +440,11 @@ fn what_is_held_back_waits_for_its_audience_and_answers_do_not() {
 }
 
 #[test]
-fn an_event_that_was_on_its_way_is_held_back_like_the_others() {
+fn an_unacknowledged_event_is_held_back_too() {
     let mut outbox = outbox();
-    let (receipt, mut told) = heard();
-    let print = publication(1, "print", "{}", PRINT);
-    outbox.push(Publication { receipt: Some(receipt), ..print });
+    let mut settled = push_tracked(&mut outbox, publication(1, "print", "{}", PRINT));
     outbox.open_to(Audience::Subscribers);
-    assert_eq!(told.try_recv().unwrap().took, None);
+    assert_eq!(settled.try_recv().unwrap().took, None);
     assert!(drain(&mut outbox).is_empty());
     outbox.open_to(Audience::HomeAssistant);
     drain(&mut outbox);

@@ -47,16 +47,16 @@ impl World {
     }
 
     fn present(&mut self) -> bool {
-        let verdict = self.presence.verdict(self.now);
-        self.republished += u32::from(verdict.republish);
-        verdict.present
+        let status = self.presence.status(self.now);
+        self.republished += u32::from(status.republish);
+        status.present
     }
 
     /// Lets time pass as the broker's connection does: from one due time to the next.
     fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
-            let due = self.presence.verdict(self.now);
+            let due = self.presence.status(self.now);
             self.republished += u32::from(due.republish);
             match due.due.filter(|due| *due <= end) {
                 Some(due) => self.now = self.now.max(due),
@@ -283,9 +283,9 @@ fn a_wait_of_zero_disables_waiting() {
     let now = Instant::now();
     presence.hear(LifeSign::Will, false, now);
     presence.subscribed(Subscribed { uptime: Some(seconds(0)), restarted: true }, now);
-    assert!(presence.verdict(now).present);
+    assert!(presence.status(now).present);
     presence.hear(LifeSign::Birth, false, now);
-    assert!(presence.verdict(now + seconds(1)).republish, "everything is still republished");
+    assert!(presence.status(now + seconds(1)).republish, "everything is still republished");
 }
 
 proptest! {
@@ -307,12 +307,12 @@ proptest! {
                 _ => {}
             }
             let fresh = matches!(step, 0..=1) || (step == 2 && !awaited);
-            let verdict = world.presence.verdict(world.now);
-            if let Some(due) = verdict.due {
-                prop_assert!(due > world.now || verdict.republish);
+            let status = world.presence.status(world.now);
+            if let Some(due) = status.due {
+                prop_assert!(due > world.now || status.republish);
             }
-            prop_assert!(verdict.present || verdict.due.is_some());
-            if verdict.present {
+            prop_assert!(status.present || status.due.is_some());
+            if status.present {
                 waiting_since = None;
             } else if fresh || waiting_since.is_none() {
                 waiting_since = Some(world.now);

@@ -14,7 +14,7 @@ use crate::bridge::printer::snapshot::{Snapshot, StateChange, StateTopic};
 use crate::clock;
 use crate::config;
 use crate::heater::Heater;
-use crate::homeassistant::{Groups, PrinterDevice, Profile, Published, Settings};
+use crate::homeassistant::{Groups, PrinterDevice, Profile, PublishedDevice, Settings};
 use crate::mqtt::Publication;
 use crate::octoprint::Message;
 use crate::store::{Known, Store};
@@ -34,7 +34,7 @@ pub struct PrinterDiscovery {
     printer: Arc<str>,
     persisted: Profile,
     /// Delivers what was published before the start, once.
-    read_back: Option<oneshot::Receiver<Published>>,
+    read_back: Option<oneshot::Receiver<PublishedDevice>>,
     clears: Vec<(Instant, StateChange)>,
     announced: Vec<Heater>,
 }
@@ -47,7 +47,7 @@ impl PrinterDiscovery {
         topics: PrinterTopics,
         printer: &config::Printer,
         (store, known): (Store, &Known),
-        read_back: oneshot::Receiver<Published>,
+        read_back: oneshot::Receiver<PublishedDevice>,
     ) -> Self {
         let profile: Option<Profile> = known.get(&printer.id, PROFILE);
         let persisted = profile.clone().unwrap_or_default();
@@ -77,7 +77,7 @@ impl PrinterDiscovery {
     pub async fn read_back(&mut self) -> Vec<Heater> {
         let Some(read_back) = &mut self.read_back else { return std::future::pending().await };
         // The sender is dropped only when the bridge stops.
-        let Published { components, heaters, .. } = read_back.await.unwrap_or_default();
+        let PublishedDevice { components, heaters, .. } = read_back.await.unwrap_or_default();
         self.read_back = None;
         self.schedule.read_back(components);
         heaters

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::dead_address::DeadAddress;
-use crate::mqtt::broker::options::{MAX_INCOMING, PACKET_IDS};
-use crate::mqtt::packet::PacketLimit;
+use crate::mqtt::broker::api::{MAX_INCOMING, PACKET_IDS};
+use crate::mqtt::publication::PacketLimit;
 
 /// The broker's side of one connection.
 pub(in crate::mqtt) struct Peer {
@@ -19,7 +19,7 @@ pub(in crate::mqtt) struct Peer {
 }
 
 impl Peer {
-    /// Lets the bridge in.
+    /// Accepts the bridge's connection.
     pub(in crate::mqtt) async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = listener.accept().await.unwrap();
         let mut peer = Self { stream, buffer: BytesMut::new() };
@@ -87,8 +87,8 @@ pub(in crate::mqtt) async fn listen() -> (TcpListener, Options) {
 pub(in crate::mqtt) const GRANTED: SubscribeReasonCode =
     SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
-/// Opens a connection to a peer that answers the subscription of `set/#`, and hands on what it
-/// was asked about the uptime.
+/// Opens a connection to a peer that grants the subscription of `set/#`, and passes the one of the
+/// uptime to `answer`.
 async fn opened(
     answer: impl AsyncFnOnce(&mut Peer, Subscribe),
 ) -> (Result<Connection, Lost>, Option<Peer>) {
@@ -122,7 +122,7 @@ async fn filters_go_out_in_groups_of_eight_before_any_is_answered() {
         for _ in 0..125 {
             packets.push(peer.subscribe().await);
         }
-        // A retained command of the first one comes first, and the answers in another order.
+        // A retained command arrives first, and the answers in reverse order.
         peer.retained("o/p0/set/job", "cancel").await;
         for packet in packets.iter().rev() {
             peer.answer(packet, GRANTED).await;
@@ -156,10 +156,10 @@ async fn the_uptime_is_read_and_unsubscribed() {
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_say_its_uptime_is_not_waited_for_longer_than_a_second() {
+async fn a_missing_uptime_is_awaited_for_a_second_at_most() {
     let (opened, peer) = opened(async |peer, asked| peer.answer(&asked, GRANTED).await).await;
     let (mut connection, mut peer) = (opened.unwrap(), peer.unwrap());
-    // What else comes meanwhile is not held up.
+    // Other messages are not held up meanwhile.
     peer.retained("set/job", "cancel").await;
     let mut incoming = Vec::new();
     while matches!(connection.uptime(), Uptime::Awaited { .. }) {
@@ -181,7 +181,7 @@ async fn a_subscription_of_the_uptime_that_is_never_answered_costs_a_second() {
     let (opened, peer) = opened(async |_, _| {}).await;
     let mut connection = opened.unwrap();
     assert_eq!(connection.uptime(), Uptime::Unknown);
-    // The answer that comes after all breaks nothing.
+    // A late answer breaks nothing.
     let mut peer = peer.unwrap();
     let late = Subscribe::new("$SYS/broker/uptime", QoS::AtMostOnce);
     peer.answer(&Subscribe { pkid: 2, ..late }, GRANTED).await;
@@ -203,7 +203,7 @@ async fn a_broker_that_ends_the_connection_at_the_uptime_is_named() {
 }
 
 #[tokio::test]
-async fn whether_the_broker_ended_the_connection_is_told() {
+async fn an_end_by_the_broker_is_told_from_others() {
     let (listener, options) = listen().await;
     let none = BTreeSet::new();
     let (opened, peer) =
@@ -212,7 +212,7 @@ async fn whether_the_broker_ended_the_connection_is_told() {
     drop(peer);
     let lost = connection.next().await.unwrap_err();
     assert!(matches!(lost, Lost::Closed { soon: true, by_peer: true, .. }), "{lost:?}");
-    // What the bridge itself takes for an error is not the broker's doing.
+    // An error found by the bridge is not the broker's doing.
     let (opened, peer) =
         tokio::join!(Connection::open(&options, &none, false), Peer::accept(&listener));
     let (mut connection, mut peer) = (opened.unwrap(), peer);
@@ -246,7 +246,7 @@ async fn a_dead_address_of_the_broker_costs_seconds() {
     assert!(connected.is_ok());
 }
 
-/// A certificate for 127.0.0.1, and the trust in it, as PEM files.
+/// A certificate for 127.0.0.1: its directory, a client that trusts it, and a server that uses it.
 fn certificate() -> (tempfile::TempDir, Arc<rustls::ClientConfig>, tokio_rustls::TlsAcceptor) {
     use rustls::pki_types::pem::PemObject;
     let dir = tempfile::tempdir().unwrap();
@@ -274,7 +274,7 @@ fn certificate() -> (tempfile::TempDir, Arc<rustls::ClientConfig>, tokio_rustls:
     (dir, client, tokio_rustls::TlsAcceptor::from(Arc::new(server)))
 }
 
-/// Lets a client in behind TLS, answers its CONNECT, and returns the line.
+/// Accepts a client over TLS, answers its CONNECT, and returns the stream.
 async fn accept_tls(
     listener: &TcpListener,
     acceptor: &tokio_rustls::TlsAcceptor,
@@ -294,7 +294,7 @@ async fn accept_tls(
 }
 
 #[tokio::test]
-async fn a_line_behind_tls_that_breaks_or_ends_is_told_as_one_without() {
+async fn an_end_by_the_broker_is_recognised_behind_tls() {
     let (_dir, client, acceptor) = certificate();
     let (listener, mut options) = listen().await;
     options.tls = Some(client);
@@ -310,7 +310,7 @@ async fn a_line_behind_tls_that_breaks_or_ends_is_told_as_one_without() {
         }
         drop(stream);
         let Err(Lost::Closed { by_peer, source, .. }) = connection.next().await else {
-            panic!("the line is gone");
+            panic!("the connection is gone");
         };
         assert!(by_peer, "reset {reset}: {source}");
     }

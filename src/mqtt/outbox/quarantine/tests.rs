@@ -4,17 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn event(sequence: u64, at: Instant) -> InFlight {
+fn event(sequence: u64, at: Instant) -> InFlightMessage {
     let token = Token { lane: 1, slot: Slot::Event { sequence } };
-    InFlight { token, topic: format!("o/mk3/event/{sequence}").into(), bytes: 100, at }
+    InFlightMessage { token, topic: format!("o/mk3/event/{sequence}").into(), bytes: 100, at }
 }
 
-fn state(version: u64, at: Instant) -> InFlight {
+fn state(version: u64, at: Instant) -> InFlightMessage {
     let token = Token { lane: 0, slot: Slot::State { index: 1, version } };
-    InFlight { token, topic: "o/bridge/info".into(), bytes: 100, at }
+    InFlightMessage { token, topic: "o/bridge/info".into(), bytes: 100, at }
 }
 
-const BY_BROKER: End = End::ByBroker { soon: true };
+const BY_BROKER: ConnectionEnd = ConnectionEnd::ByBroker { soon: true };
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -31,8 +31,8 @@ impl Bench {
         Self { quarantine: Quarantine::default(), now: Instant::now() }
     }
 
-    /// Two connections in a row end with these in flight.
-    fn suspected(in_flight: impl Fn(Instant) -> Vec<InFlight>) -> Self {
+    /// Two connections in a row have ended with these in flight.
+    fn suspected(in_flight: impl Fn(Instant) -> Vec<InFlightMessage>) -> Self {
         let mut bench = Self::new();
         for _ in 0..2 {
             bench.life(&in_flight);
@@ -42,41 +42,41 @@ impl Bench {
     }
 
     /// A connection on which another message is acknowledged before the broker ends it.
-    fn life(&mut self, in_flight: impl Fn(Instant) -> Vec<InFlight>) -> Cause {
+    fn life(&mut self, in_flight: impl Fn(Instant) -> Vec<InFlightMessage>) -> SuspectedCause {
         self.life_with(BY_BROKER, ms(10), ms(10), in_flight)
     }
 
     fn life_with(
         &mut self,
-        end: End,
+        end: ConnectionEnd,
         before: Duration,
         after: Duration,
-        in_flight: impl Fn(Instant) -> Vec<InFlight>,
-    ) -> Cause {
+        in_flight: impl Fn(Instant) -> Vec<InFlightMessage>,
+    ) -> SuspectedCause {
         self.quarantine.connected(self.now);
         self.quarantine.acknowledged(|| None, self.now);
-        let handed_over = self.now + before;
-        self.now = handed_over + after;
-        self.quarantine.ended(end, &in_flight(handed_over), self.now)
+        let sent_at = self.now + before;
+        self.now = sent_at + after;
+        self.quarantine.ended(end, &in_flight(sent_at), self.now)
     }
 
-    fn verdict(&mut self) -> Option<(Token, Sentence)> {
-        let verdict = self.quarantine.verdict(self.now)?;
-        Some((verdict.guilty.token, verdict.sentence))
+    fn rejection(&mut self) -> Option<(Token, RejectAction)> {
+        let rejection = self.quarantine.rejection(self.now)?;
+        Some((rejection.message.token, rejection.action))
     }
 }
 
 #[test]
 fn the_one_that_ends_each_connection_is_stripped_and_then_dropped() {
     let mut bench = Bench::suspected(|at| (0..50).map(|n| event(n, at)).collect());
-    assert!(bench.quarantine.may_hand_over(0) && !bench.quarantine.may_hand_over(1));
+    assert!(bench.quarantine.may_send(0) && !bench.quarantine.may_send(1));
     let token = event(7, bench.now).token;
-    for sentence in [Sentence::Strip, Sentence::Drop] {
-        assert_eq!(bench.life(|at| vec![event(7, at)]), Cause::Message);
-        assert_eq!(bench.verdict(), None, "once is not enough");
+    for action in [RejectAction::Strip, RejectAction::Drop] {
+        assert_eq!(bench.life(|at| vec![event(7, at)]), SuspectedCause::Message);
+        assert_eq!(bench.rejection(), None, "once is not enough");
         bench.life(|at| vec![event(7, at)]);
-        assert_eq!(bench.verdict(), Some((token, sentence)));
-        assert_eq!(bench.verdict(), None);
+        assert_eq!(bench.rejection(), Some((token, action)));
+        assert_eq!(bench.rejection(), None);
     }
 }
 
@@ -90,23 +90,23 @@ fn suspicion_ends_when_all_suspects_are_acknowledged() {
         let one = event(sequence, now);
         bench.quarantine.acknowledged(|| Some(Suspect::new(one.token, &one.topic)), now);
     }
-    assert!(!bench.quarantine.is_suspicious() && bench.quarantine.may_hand_over(99));
+    assert!(!bench.quarantine.is_suspicious() && bench.quarantine.may_send(99));
 }
 
 #[test]
-fn suspects_that_are_held_back_or_gone_slow_nothing_down_for_ever() {
+fn suspicion_ends_when_a_connection_lasts() {
     let mut bench = Bench::suspected(|at| vec![event(1, at)]);
     bench.quarantine.connected(bench.now);
     let other = event(9, bench.now);
-    let whose = || Some(Suspect::new(other.token, &other.topic));
-    bench.quarantine.acknowledged(whose, bench.now + HELD - ms(1));
+    let suspect = || Some(Suspect::new(other.token, &other.topic));
+    bench.quarantine.acknowledged(suspect, bench.now + HELD - ms(1));
     assert!(bench.quarantine.is_suspicious());
-    bench.quarantine.acknowledged(whose, bench.now + HELD);
+    bench.quarantine.acknowledged(suspect, bench.now + HELD);
     assert!(!bench.quarantine.is_suspicious());
 }
 
 #[test]
-fn what_proves_nothing_accuses_nobody() {
+fn inconclusive_ends_reject_nothing() {
     type Life = fn(&mut Bench);
     let lives: [(&str, Life); 8] = [
         ("not alone", |b| {
@@ -125,10 +125,10 @@ fn what_proves_nothing_accuses_nobody() {
             b.life_with(BY_BROKER, FRESH + ms(1), ms(10), |at| vec![event(1, at)]);
         }),
         ("not by the broker", |b| {
-            b.life_with(End::Otherwise, ms(10), ms(10), |at| vec![event(1, at)]);
+            b.life_with(ConnectionEnd::Otherwise, ms(10), ms(10), |at| vec![event(1, at)]);
         }),
         ("the broker was away", |b| {
-            b.quarantine.ended(End::Unreachable, &[], b.now);
+            b.quarantine.ended(ConnectionEnd::Unreachable, &[], b.now);
         }),
         ("the broker was restarted", |b| b.quarantine.broker_restarted()),
     ];
@@ -136,11 +136,11 @@ fn what_proves_nothing_accuses_nobody() {
         let mut bench = Bench::suspected(|at| vec![event(1, at), event(2, at)]);
         bench.life(|at| vec![event(1, at)]);
         life(&mut bench);
-        assert_eq!(bench.verdict(), None, "{why}");
+        assert_eq!(bench.rejection(), None, "{why}");
         bench.life(|at| vec![event(1, at)]);
-        assert_eq!(bench.verdict(), None, "{why}: it is twice in a row, or not");
+        assert_eq!(bench.rejection(), None, "{why}: not twice in a row");
         bench.life(|at| vec![event(1, at)]);
-        assert!(bench.verdict().is_some(), "{why}: and then it is");
+        assert!(bench.rejection().is_some(), "{why}: twice in a row");
     }
 }
 
@@ -151,7 +151,7 @@ fn an_acknowledgement_clears_the_accused() {
     let one = event(1, bench.now);
     bench.quarantine.acknowledged(|| Some(Suspect::new(one.token, &one.topic)), bench.now);
     bench.life(|at| vec![event(1, at)]);
-    assert_eq!(bench.verdict(), None);
+    assert_eq!(bench.rejection(), None);
 }
 
 #[test]
@@ -164,15 +164,15 @@ fn different_messages_at_two_ends_are_no_suspects() {
 }
 
 #[test]
-fn a_topic_that_is_not_taken_even_empty_is_left_alone_for_an_hour() {
-    // Each version of a state is another message, on the same topic.
+fn a_topic_that_is_rejected_even_empty_is_banned_for_an_hour() {
+    // Each version of a state is a new message on the same topic.
     let mut bench = Bench::suspected(|at| vec![state(1, at), event(1, at)]);
     let topic = state(1, bench.now).topic;
-    for (version, sentence) in [(2, Sentence::Strip), (4, Sentence::Drop)] {
+    for (version, action) in [(2, RejectAction::Strip), (4, RejectAction::Drop)] {
         assert!(!bench.quarantine.is_banned(&topic, bench.now));
         bench.life(|at| vec![state(version, at)]);
         bench.life(|at| vec![state(version + 1, at)]);
-        assert_eq!(bench.verdict(), Some((state(version + 1, bench.now).token, sentence)));
+        assert_eq!(bench.rejection(), Some((state(version + 1, bench.now).token, action)));
     }
     assert!(bench.quarantine.is_banned(&topic, bench.now + BANNED - ms(1)));
     assert!(!bench.quarantine.is_banned(&topic, bench.now + BANNED));
@@ -181,19 +181,19 @@ fn a_topic_that_is_not_taken_even_empty_is_left_alone_for_an_hour() {
 #[test]
 fn another_client_is_likely_only_after_two_ends_with_nothing_in_flight() {
     let mut bench = Bench::new();
-    assert_eq!(bench.life(|_| Vec::new()), Cause::Unknown);
-    assert_eq!(bench.life(|_| Vec::new()), Cause::AnotherClient);
-    assert_eq!(bench.life(|at| vec![event(1, at)]), Cause::Unknown);
-    assert_eq!(bench.life(|_| Vec::new()), Cause::Unknown);
-    let late = End::ByBroker { soon: false };
-    assert_eq!(bench.life_with(late, ms(10), ms(10), |_| Vec::new()), Cause::Unknown);
-    assert_eq!(bench.life(|_| Vec::new()), Cause::Unknown);
+    assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::Unknown);
+    assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::AnotherClient);
+    assert_eq!(bench.life(|at| vec![event(1, at)]), SuspectedCause::Unknown);
+    assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::Unknown);
+    let late = ConnectionEnd::ByBroker { soon: false };
+    assert_eq!(bench.life_with(late, ms(10), ms(10), |_| Vec::new()), SuspectedCause::Unknown);
+    assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::Unknown);
 }
 
-/// A bridge with a hundred events, and what becomes of them.
+/// A bridge with a hundred events.
 struct Simulation {
     bench: Bench,
-    /// `None`: without its payload.
+    /// `None` for an event without its payload.
     waiting: Vec<(u64, Option<()>)>,
     delivered: Vec<u64>,
     stripped: Vec<u64>,
@@ -203,13 +203,13 @@ struct Simulation {
 /// What the broker does on one connection.
 #[derive(Debug, Clone, Copy)]
 enum Life {
-    /// It stops after so many acknowledgements, and is found away before it is back.
+    /// It stops after that many acknowledgements, and an attempt finds it unreachable.
     Stops(usize),
-    /// The same, back before anybody noticed; its uptime tells.
+    /// The same, but it is back before an attempt; its uptime shows the restart.
     Restarts(usize),
-    /// It acknowledges nothing more, until the bridge gives up.
+    /// It stops acknowledging until the bridge gives up.
     Freezes(usize),
-    /// It acknowledges nothing more, and is killed after so many seconds.
+    /// It stops acknowledging and is killed after that many seconds.
     FreezesAndIsKilled(usize, u64),
     /// The network breaks.
     Breaks(usize),
@@ -226,20 +226,20 @@ impl Simulation {
         }
     }
 
-    /// One connection: acknowledges until the broker refuses one, or has had `most`. Yields what
-    /// is in flight then.
-    fn serve(&mut self, most: usize, refuses: impl Fn(u64, bool) -> bool) -> Vec<InFlight> {
+    /// One connection: acknowledges until the broker refuses a message or has had `most`. Returns
+    /// the messages then in flight.
+    fn serve(&mut self, most: usize, refuses: impl Fn(u64, bool) -> bool) -> Vec<InFlightMessage> {
         let bench = &mut self.bench;
         bench.quarantine.connected(bench.now);
-        if let Some(verdict) = bench.quarantine.verdict(bench.now) {
-            let Slot::Event { sequence } = verdict.guilty.token.slot else { unreachable!() };
+        if let Some(rejection) = bench.quarantine.rejection(bench.now) {
+            let Slot::Event { sequence } = rejection.message.token.slot else { unreachable!() };
             let place = self.waiting.iter().position(|(n, _)| *n == sequence).unwrap();
-            match verdict.sentence {
-                Sentence::Strip => {
+            match rejection.action {
+                RejectAction::Strip => {
                     self.waiting[place].1 = None;
                     self.stripped.push(sequence);
                 }
-                Sentence::Drop => {
+                RejectAction::Drop => {
                     self.waiting.remove(place);
                     self.dropped.push(sequence);
                 }
@@ -266,18 +266,18 @@ impl Simulation {
     fn live(&mut self, life: Life) {
         let (most, end, after) = match life {
             Life::Stops(most) | Life::Restarts(most) => (most, BY_BROKER, ms(1)),
-            Life::Freezes(most) => (most, End::Otherwise, Duration::from_secs(30)),
+            Life::Freezes(most) => (most, ConnectionEnd::Otherwise, Duration::from_secs(30)),
             Life::FreezesAndIsKilled(most, seconds) => {
                 (most, BY_BROKER, SOON + Duration::from_secs(seconds))
             }
-            Life::Breaks(most) => (most, End::Otherwise, ms(1)),
+            Life::Breaks(most) => (most, ConnectionEnd::Otherwise, ms(1)),
         };
         let in_flight = self.serve(most, |_, _| false);
         self.bench.now += after;
         self.bench.quarantine.ended(end, &in_flight, self.bench.now);
         match life {
             Life::Stops(_) => {
-                self.bench.quarantine.ended(End::Unreachable, &[], self.bench.now);
+                self.bench.quarantine.ended(ConnectionEnd::Unreachable, &[], self.bench.now);
             }
             Life::Restarts(_) => self.bench.quarantine.broker_restarted(),
             _ => {}
@@ -286,7 +286,7 @@ impl Simulation {
 }
 
 fn lives() -> impl Strategy<Value = Life> {
-    // Mostly none at all: what is in flight is always the same then.
+    // Mostly 0, so that the same messages are in flight again and again.
     let most = prop_oneof![3 => Just(0_usize), 1 => 0..5_usize];
     (0..5_u8, most, 1..20_u64).prop_map(|(kind, most, seconds)| match kind {
         0 => Life::Stops(most),
@@ -321,7 +321,7 @@ proptest! {
         for life in lives {
             simulation.live(life);
         }
-        // `true`: the broker takes it without its payload.
+        // `true`: the broker accepts it without its payload.
         let refuses = |sequence, whole| bad.get(&sequence).is_some_and(|empty| whole || !empty);
         let mut connections = 0;
         while !simulation.waiting.is_empty() {
@@ -333,7 +333,7 @@ proptest! {
             connections += 1;
             prop_assert!(connections <= 7 * bad.len() + 3, "{} left", simulation.waiting.len());
         }
-        // A life before may have delivered a bad one: the broker took it then.
+        // An earlier life may have delivered a bad one.
         for sequence in simulation.stripped.iter().chain(&simulation.dropped) {
             prop_assert!(bad.contains_key(sequence));
         }

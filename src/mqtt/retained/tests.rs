@@ -1,4 +1,4 @@
-//! Reading back from peers that send what is retained when it suits them.
+//! Reading from peers that send retained messages at odd times.
 
 use rumqttc::{Packet, PubAck, Publish, QoS};
 
@@ -7,7 +7,7 @@ use crate::mqtt::broker::lost::Lost;
 use crate::mqtt::publication::Incoming;
 use crate::topics::Topic;
 
-/// What is read back from a broker that does `serve` once it has acknowledged the subscription.
+/// Reads from a broker that runs `serve` once it has acknowledged the subscription.
 async fn read(serve: impl AsyncFnOnce(&mut Peer)) -> Result<Vec<Incoming>, Lost> {
     let (listener, options) = listen().await;
     let marker = Topic::from("o/bridge/marker");
@@ -32,7 +32,7 @@ async fn read(serve: impl AsyncFnOnce(&mut Peer)) -> Result<Vec<Incoming>, Lost>
     }
 }
 
-/// The bridge's next marker, which is acknowledged.
+/// Receives the bridge's next marker, and acknowledges it.
 async fn marker(peer: &mut Peer) -> Publish {
     match peer.next().await {
         Packet::Publish(publish) => {
@@ -61,11 +61,10 @@ fn topics(read: &[Incoming]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_busy_is_waited_for() {
+async fn a_busy_broker_is_awaited() {
     let read = read(async |peer| {
         let first = marker(peer).await;
-        // Nothing but a marker ends the reading, however long it takes. This one is published again
-        // after a second of silence.
+        // Only a marker ends the reading. This one is published again after a second of silence.
         let again = marker(peer).await;
         peer.retained("h/late/config", "x").await;
         send_back(peer, first).await;
@@ -77,13 +76,13 @@ async fn a_broker_that_is_busy_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_marker_is_read_as_long_as_more_comes() {
+async fn messages_after_the_marker_are_read_as_long_as_more_arrive() {
     let read = read(async |peer| {
         peer.retained("h/0/config", "x").await;
         for number in 1..=3 {
             let published = marker(peer).await;
             send_back(peer, published).await;
-            // One that looks retained messages up beside everything else.
+            // A broker that looks retained messages up in parallel.
             peer.retained(&format!("h/{number}/config"), "x").await;
         }
         to_the_end(peer).await;
@@ -94,13 +93,13 @@ async fn what_comes_after_the_marker_is_read_as_long_as_more_comes() {
 }
 
 #[tokio::test]
-async fn only_what_is_retained_and_says_something_is_read() {
+async fn only_retained_messages_with_a_payload_are_read() {
     let read = read(async |peer| {
         peer.send(Packet::Publish(Publish::new("h/live/config", QoS::AtMostOnce, "x"))).await;
         peer.retained("h/cleared/config", "").await;
         peer.retained("h/a/config", "x").await;
         let own = marker(peer).await;
-        // Another connection's marker is none of its own.
+        // Another client's marker is ignored.
         let other = Publish::new(
             own.topic.clone(),
             QoS::AtMostOnce,
@@ -129,7 +128,7 @@ async fn a_marker_that_is_dropped_is_published_again() {
 }
 
 #[tokio::test]
-async fn markers_that_the_broker_takes_and_drops_end_in_silence() {
+async fn markers_that_the_broker_drops_end_in_silence() {
     let mut markers = 0;
     let read = read(async |peer| {
         tokio::time::pause();
@@ -145,7 +144,7 @@ async fn markers_that_the_broker_takes_and_drops_end_in_silence() {
 }
 
 #[tokio::test]
-async fn a_broker_that_says_nothing_more_is_an_error() {
+async fn a_silent_broker_is_an_error() {
     let read = read(async |_| {
         tokio::time::pause();
         std::future::pending::<()>().await;

@@ -1,0 +1,180 @@
+//! What a [`Broker`](super::Broker) is started with, what it reports, and what its handle requests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rumqttc::{LastWill, MqttOptions, QoS, Transport};
+use tokio::sync::oneshot;
+
+use crate::mqtt::outbox::entry::{PersistedEvent, Unpersisted};
+use crate::mqtt::outbox::gate::Attendance;
+use crate::mqtt::publication::{Audience, PacketLimit, Publication};
+use crate::secret::Secret;
+use crate::topic::Topic;
+
+/// Largest packet the bridge accepts, in bytes: commands are small.
+pub const MAX_INCOMING: usize = 1024 * 1024;
+/// Room for packets other than PUBLISH, in bytes. rumqttc ends the connection at a packet above its
+/// limit, and a SUBSCRIBE with eight filters takes a few thousand.
+const OTHER_PACKETS: usize = 64 * 1024;
+/// Number of packet ids: far more than are ever in flight, so that none collides.
+pub const PACKET_IDS: u16 = 1024;
+
+/// Options of a connection to the broker.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS configuration; `None` for a plain connection.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Path for MQTT over WebSocket, starting with `/`; `None` for plain MQTT.
+    pub websocket: Option<String>,
+    /// User name and password.
+    pub login: Option<(String, Secret)>,
+    /// MQTT client id.
+    pub client_id: String,
+    /// Interval of pings.
+    pub keep_alive: Duration,
+    /// Topic and payload of the last will, which is retained.
+    pub last_will: Option<(String, String)>,
+    /// Largest packet accepted, in bytes; a larger one ends the connection.
+    pub max_incoming: usize,
+    /// Number of packet ids; rumqttc allocates 64 bytes for each.
+    pub packet_ids: u16,
+    /// Largest packet sent.
+    pub limit: PacketLimit,
+}
+
+impl Options {
+    /// Returns the broker's address as a URL.
+    pub fn address(&self) -> String {
+        let scheme = match (&self.websocket, &self.tls) {
+            (None, None) => "mqtt",
+            (None, Some(_)) => "mqtts",
+            (Some(_), None) => "ws",
+            (Some(_), Some(_)) => "wss",
+        };
+        let (host, path) = (bracketed(&self.host), self.websocket.as_deref().unwrap_or_default());
+        format!("{scheme}://{host}:{}{path}", self.port)
+    }
+
+    /// Whether rumqttc can connect by itself, over plain TCP.
+    pub(super) fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.websocket.is_none()
+    }
+
+    /// Returns rumqttc's options for this host and port; with a tunnel, `host` is its socket's
+    /// path.
+    pub(super) fn mqtt_options(&self, (host, port): (String, u16), in_tunnel: bool) -> MqttOptions {
+        let mut options = MqttOptions::new(&self.client_id, host, port);
+        if in_tunnel {
+            options.set_transport(Transport::unix());
+        }
+        options
+            .set_keep_alive(self.keep_alive)
+            .set_clean_session(true)
+            .set_inflight(self.packet_ids)
+            .set_max_packet_size(self.max_incoming, self.limit.bytes() + OTHER_PACKETS);
+        if let Some((username, password)) = &self.login {
+            options.set_credentials(username, password.expose());
+        }
+        if let Some((topic, payload)) = &self.last_will {
+            options.set_last_will(LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, true));
+        }
+        options
+    }
+}
+
+/// Puts an IPv6 address in brackets, as rumqttc expects it.
+pub(super) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Persistence of events across restarts.
+pub struct Persistence {
+    /// Events from before the restart: lane, sequence, event, in order.
+    pub restored: Vec<(usize, u64, PersistedEvent)>,
+    /// How long the program was not running, if known.
+    pub away: Option<Duration>,
+    /// Persists events, and removes persisted ones.
+    pub persist: PersistEvents,
+}
+
+/// The audiences that events wait for.
+pub struct Audiences {
+    /// How long events wait for subscribers to return after a broker restart; zero for not at all.
+    pub settle: Duration,
+    /// Whether Home Assistant is there; `None` if it is not used.
+    pub home_assistant: Option<Box<dyn Attendance>>,
+}
+
+impl Audiences {
+    /// Events wait for nobody.
+    pub fn not_awaited() -> Self {
+        Self { settle: Duration::ZERO, home_assistant: None }
+    }
+}
+
+/// Events held back on purpose, and for which audience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The last audience that can hear events now; the last of all while the broker is away, which
+    /// holds up everything anyway.
+    pub open: Audience,
+    /// When the wait for the others ends at the latest, if known.
+    pub until: Option<Instant>,
+    /// Events waiting for subscribers.
+    pub for_subscribers: usize,
+    /// Events waiting for Home Assistant.
+    pub for_home_assistant: usize,
+    /// The state of Home Assistant in one word; `None` if it is not used.
+    pub home_assistant: Option<&'static str>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            open: Audience::HomeAssistant,
+            until: None,
+            for_subscribers: 0,
+            for_home_assistant: 0,
+            home_assistant: None,
+        }
+    }
+}
+
+/// Persists an event or removes it. With [`Unpersisted::along`], returns a receiver that resolves
+/// once both are on disk or have failed; the event is published only then.
+pub type PersistEvents = Box<dyn FnMut(Unpersisted) -> Option<oneshot::Receiver<()>> + Send>;
+
+/// State of the connection.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerStatus {
+    /// Connected and subscribed.
+    pub connected: bool,
+    /// Connections made since the start.
+    pub connections: u64,
+    /// Why there is no connection.
+    pub error: Option<String>,
+    /// When the connection was made or lost.
+    pub since: Option<Instant>,
+}
+
+pub(super) enum BrokerRequest {
+    Publish(Publication),
+    /// A message is too large for the broker; `left_out`: it is not sent at all.
+    Oversize {
+        topic: Topic,
+        bytes: usize,
+        left_out: bool,
+    },
+    Republish,
+    Ping(oneshot::Sender<()>),
+    Waiting(oneshot::Sender<Vec<usize>>),
+    Close {
+        within: Duration,
+        done: oneshot::Sender<bool>,
+    },
+}
