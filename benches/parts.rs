@@ -1,6 +1,6 @@
-//! The pure parts, on recorded frames of a real OctoPrint: what one message costs.
+//! The cost of one message in the pure parts, with recorded frames of a real OctoPrint.
 //!
-//! `cargo bench --bench parts`; with `-- --quick` it only looks whether they run.
+//! `cargo bench --bench parts`; with `-- --quick` it only checks that they run.
 
 #![allow(
     clippy::expect_used,
@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{

@@ -7,3 +7,10 @@ use std::time::Instant;
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+/// Sleeps until `at`; returns at once if there is no such time.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}

@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::config;
 use octoprint2mqtt::octoprint::Message;

@@ -312,7 +312,7 @@ impl Refusing {
                         self.taken.push(publish.clone());
                         peer.acknowledge(&publish).await;
                     }
-                    // The uptime, which many brokers do not tell.
+                    // The uptime, which many brokers do not publish.
                     Some(Packet::Subscribe(subscribe)) => {
                         let codes = vec![SubscribeReasonCode::Failure];
                         peer.send(Packet::SubAck(SubAck::new(subscribe.pkid, codes))).await;

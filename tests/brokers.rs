@@ -194,7 +194,7 @@ impl World {
         assert!(retained(self.broker.port).await.is_empty(), "else the book is wrong");
     }
 
-    /// At its birth Home Assistant is told everything.
+    /// At its birth message Home Assistant gets everything.
     async fn a_birth_is_answered(&self) {
         let mark = self.watcher.mark();
         self.watcher.publish(BIRTH, "online", false).await;
@@ -308,7 +308,7 @@ impl World {
         late.wait("the last will, retained", |s| s.retained && s.payload == "offline").await;
     }
 
-    /// A printer that is no longer configured leaves Home Assistant, where the broker tells of it.
+    /// A printer that is no longer configured is removed from Home Assistant, if the broker still has it.
     async fn printers_leave(&mut self) {
         let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
         let url = simulator.url();

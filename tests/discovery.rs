@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
-use octoprint2mqtt::bridge::printer::socket_state::SocketState;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
+use octoprint2mqtt::bridge::printer::socket_report::SocketReport;
 use octoprint2mqtt::config;
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
@@ -176,7 +176,7 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         let publication = mapping.state(change);
         say(&publication.topic, &publication.payload);
     }
-    let socket = SocketState::default().update(&Status::default(), std::time::Instant::now());
+    let socket = SocketReport::default().update(&Status::default(), std::time::Instant::now());
     say(&topics.socket, &socket.unwrap());
     let connected = json!({
         "state": "connected", "transport": "websocket", "attempt": 0, "next_attempt_in": null,

@@ -134,7 +134,8 @@ async fn the_printer_appears_by_itself_and_everything_works() {
     .await;
     let device = home.device("octoprint2mqtt_mk3").await.unwrap();
     assert_eq!(device["name"], "Prusa MK3S");
-    assert_eq!(device["sw_version"], "OctoPrint 1.11.8");
+    let version = octoprint.version().await;
+    assert_eq!(device["sw_version"], format!("OctoPrint {version}"));
     assert_eq!(device["configuration_url"], format!("{}/", octoprint.url()));
     let bridge = home.device("octoprint2mqtt_bridge").await.unwrap();
     assert_eq!(device["via_device_id"], bridge["id"]);
@@ -148,7 +149,7 @@ async fn the_printer_appears_by_itself_and_everything_works() {
         ("binary_sensor.prusa_mk3s_problem", "off"),
         ("binary_sensor.prusa_mk3s_printer_connected", "on"),
         ("binary_sensor.prusa_mk3s_octoprint_connected", "on"),
-        ("sensor.prusa_mk3s_octoprint_version", "1.11.8"),
+        ("sensor.prusa_mk3s_octoprint_version", &version),
         ("sensor.prusa_mk3s_push_socket", "connected"),
         ("sensor.prusa_mk3s_push_interval", "500"),
         ("number.prusa_mk3s_push_interval", "0.5"),

@@ -16,7 +16,7 @@ mod hostile;
 use std::sync::Mutex;
 
 use hostile::session::run;
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::config;
 use octoprint2mqtt::octoprint::Message;
 use octoprint2mqtt::receipt::Receipt;

@@ -14,7 +14,7 @@
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use octoprint2mqtt::bridge::printer::commands::{Command, Rules, asked, check};
+use octoprint2mqtt::bridge::printer::commands::{Command, Rules, check, read_request};
 use octoprint2mqtt::bridge::printer::prints::History;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::config::Commands;
@@ -174,7 +174,7 @@ fn a_hundred_thousand_mutated_commands_stay_within_their_bounds() {
         let (command, payload) = seeds[n % seeds.len()];
         let mut bytes = payload.as_bytes().to_vec();
         mutate(&mut random, &mut bytes);
-        let Ok(checked) = check(&asked(command, &bytes), &rules) else { continue };
+        let Ok(checked) = check(&read_request(command, &bytes), &rules) else { continue };
         accepted += 1;
         match checked {
             Command::Temperature { heater, target } => {

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use octoprint2mqtt::bridge::printer::messages::mapping::Mapping;
+use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::config;
 use octoprint2mqtt::octoprint::Message;
 use octoprint2mqtt::receipt::Receipt;
@@ -151,7 +151,7 @@ fn the_tool_comes_with_the_state_and_the_height_is_of_this_connection() {
     assert_eq!(session.last("position", 9.7)["z"], Value::Null, "the connection is closed");
     let heights: Vec<&Value> = session.on("position").map(|position| &position["z"]).collect();
     assert!(!heights[1..].contains(&&json!(0.4)), "{heights:?}");
-    // Klipper's height is told by events alone.
+    // Only events report Klipper's height.
     let session = Session::of(MOONRAKER);
     assert_eq!(session.last("position", 20.9), &json!({"z": 1.0, "tool": null}));
     assert_eq!(session.last("position", 44.0), &json!({"z": null, "tool": null}));

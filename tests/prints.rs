@@ -1,5 +1,5 @@
-//! What is said of prints and of the last event, through the whole bridge: events as no OctoPrint
-//! sends them on request.
+//! What the whole bridge publishes of prints and the last event, with events that no OctoPrint sends
+//! on request.
 
 #![allow(
     clippy::expect_used,

@@ -222,7 +222,7 @@ async fn long_nginx_refuses_the_upgrade() {
     the_upgrade_is_refused(Program::Nginx).await;
 }
 
-/// nginx as it is without being told anything also collects what is streamed.
+/// nginx with its default configuration also buffers what is streamed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx, Mosquitto and OctoPrint: ./tests/run --long proxies"]
 async fn long_nginx_lets_nothing_through_and_the_remedy_is_told() {

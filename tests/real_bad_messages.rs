@@ -128,7 +128,7 @@ impl Scene {
         log.lines().map(|line| format!("{line:.800}\n")).collect()
     }
 
-    /// The log tells of this topic, and blames no other client for it.
+    /// The log names this topic, and blames no other client for it.
     fn blames(&self, topic: &str) {
         let log = self.log();
         assert!(log.contains(topic), "{log}");

@@ -39,7 +39,7 @@ struct Scene {
     config: String,
     bridge: Option<Bridge>,
     _data: tempfile::TempDir,
-    /// How many prints were begun: each has its own name.
+    /// Number of prints that were started: each has its own name.
     prints: usize,
 }
 
@@ -300,7 +300,7 @@ async fn a_retained_birth_releases_nothing() {
     scene.home_assistant("online").await;
     scene.home_assistant("offline").await;
     let name = scene.waits().await;
-    // The bridge is told of it anew as it subscribes.
+    // The bridge receives it again as it subscribes.
     scene.cut_line(async |scene| scene.says("online", true).await).await;
     let other = scene.waits().await;
     let mark = scene.watcher.mark();

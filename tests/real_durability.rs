@@ -348,7 +348,7 @@ async fn ends_that_nobody_saw_are_told_once() {
     let mut bridge = Bridge::start(&text);
     watcher.wait_json(mark, &topic("print"), recovered("print_cancelled")).await;
 
-    // Killed again and again: nothing is told twice.
+    // Killed repeatedly: nothing is published twice.
     for _ in 0..2 {
         bridge.process.signal("KILL");
         bridge.process.ended().await;

@@ -110,7 +110,7 @@ async fn a_frozen_line_to_octoprint_is_noticed() {
 #[ignore = "needs Mosquitto: ./tests/run real"]
 async fn addresses_that_swallow_packets_and_names_that_do_not_exist_are_tried_again() {
     let simulator = simulator().await;
-    // TEST-NET-1: nobody answers there; and a name that no resolver knows.
+    // TEST-NET-1, where no host answers; and a name that does not resolve.
     for (address, telling) in
         [("mqtt://192.0.2.1:1883", "mqtt.url"), ("mqtt://no-such-host.invalid:1883", "mqtt.url")]
     {

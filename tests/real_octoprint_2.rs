@@ -287,12 +287,12 @@ async fn a_print_begun_at_the_printer_is_told() {
     let has_started = |progress: &Value| progress["started"].is_string();
     let progress = world.watcher.wait_json(0, &topic("progress"), has_started).await;
     let before = progress["started"].clone();
-    // Beginnings are told in whole seconds: the next one is of another.
+    // Starts are reported in whole seconds: the next one must be in another second.
     let shown = before.as_str().unwrap();
     let a_second_ago = || timestamp::rfc3339(SystemTime::now() - Duration::from_secs(1)).unwrap();
     eventually("another second", || async { (*a_second_ago() > *shown).then_some(()) }).await;
 
-    // As Klipper's connector does it: no event tells of the start.
+    // As Klipper's connector does: no event for the start.
     let mark = world.watcher.mark();
     octoprint.command("@job other.gcode").await;
     octoprint.command("@progress 0.1 3").await;

@@ -1,4 +1,4 @@
-//! What is said of prints while a real OctoPrint pushes as rarely as it can be told to.
+//! What is published of prints while a real OctoPrint pushes at its lowest rate.
 
 #![allow(
     clippy::expect_used,

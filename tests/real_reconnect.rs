@@ -83,7 +83,7 @@ async fn connected_waiting_and_in_the_middle_of_connecting() {
     world.octoprint.kill();
     let waiting = world.state(mark, "waiting").await;
     assert_eq!(waiting["next_attempt_in"], 600, "{waiting}");
-    // Still off: the wait is jumped, in vain, and the list begins anew.
+    // Still off: the wait is skipped, in vain, and the list of pauses restarts.
     let mark = world.reconnect("").await;
     world.state(mark, "connecting").await;
     let waiting = world.state(mark, "waiting").await;

@@ -81,7 +81,7 @@ impl World {
         self.bridge = run(&self.config);
     }
 
-    /// Waits until Home Assistant is told of `heater`, or that it is gone.
+    /// Waits until `heater` is published for Home Assistant, or removed.
     async fn announced(&self, mark: usize, heater: &str, there: bool) {
         let topic = "homeassistant/device/octoprint2mqtt_mk3/config";
         let is = |discovery: &Value| {

@@ -211,7 +211,7 @@ async fn a_second_bridge_leaves_the_printers_of_the_first_alone_and_says_what_is
     running.stop().await;
     first.stop().await;
 
-    // With nobody else there, what says nothing counts as its own; what is a stranger's does not.
+    // With no other bridge there, what names no owner counts as its own; what a stranger owns does not.
     let alone = world.bridge(second).await;
     world.gone("earlier").await;
     assert_eq!(world.topics("p1").await, [true; 2]);

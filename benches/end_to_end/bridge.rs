@@ -1,4 +1,4 @@
-//! The bridge as a child process, and what it costs.
+//! The bridge as a child process, and its use of resources.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

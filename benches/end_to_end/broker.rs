@@ -1,4 +1,4 @@
-//! A real Mosquitto, and who listens to it.
+//! A real Mosquitto, and a subscriber.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

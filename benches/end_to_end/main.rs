@@ -36,7 +36,7 @@ use runs::{Plan, start, throughput, under_load};
 struct Asked {
     quick: bool,
     out: PathBuf,
-    /// A part of the names of what is to be measured.
+    /// Part of the names of the measurements to run.
     filter: String,
 }
 

@@ -1,4 +1,4 @@
-//! The results as a picture: bars, nothing else.
+//! The results as a bar chart.
 
 use std::fmt::Write;
 

@@ -1,5 +1,5 @@
-//! Simulated OctoPrints, as many as wanted at one address: each below a path of its own. They do
-//! what the bridge needs to connect, and then send recorded messages on a schedule.
+//! Any number of simulated OctoPrints at one address, each below its own path. They do what the bridge
+//! needs to connect, and then send recorded messages on a schedule.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

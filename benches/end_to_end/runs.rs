@@ -186,7 +186,7 @@ pub struct Throughput {
     pub name: &'static str,
     /// What the bare publisher gets acknowledged, in publications a second.
     pub bare_per_second: f64,
-    /// The most with which the bridge keeps up, in publications a second.
+    /// The bridge's highest sustained rate, in publications a second.
     pub bridge_per_second: f64,
     /// The messages of OctoPrint that cause them, a second.
     pub messages_per_second: f64,
@@ -204,8 +204,8 @@ const KEEPS_UP_MS: f64 = 50.0;
 /// What counts as all of it: the rate itself wavers a little.
 const WHOLE: f64 = 0.98;
 
-/// Finds the highest rate at which the bridge keeps up: everything arrives, none of it replaced by
-/// something newer on the way, and 99 % of it within 50 ms.
+/// Finds the highest rate that the bridge sustains: everything arrives, nothing is replaced by
+/// something newer on the way, and 99 % arrive within 50 ms.
 pub async fn throughput(name: &'static str, variant: Variant, quick: bool) -> Throughput {
     eprintln!("throughput, {name} …");
     let (moving, tracked) = (Moving::Everything, "message/current");

@@ -1,4 +1,4 @@
-//! When what left, and how long it took to arrive.
+//! When each message was sent, and how long it took to arrive.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

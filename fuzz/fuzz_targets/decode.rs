@@ -1,4 +1,4 @@
-//! Whatever comes through the socket: frames, the messages in them, and the state folded from them.
+//! Everything that the socket receives: frames, their messages, and the resulting state.
 
 #![no_main]
 

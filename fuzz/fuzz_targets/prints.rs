@@ -1,5 +1,5 @@
-//! The whole bridge with an OctoPrint whose prints are drawn from the fuzzer's bytes, in simulated
-//! time: what is published of them is the truth.
+//! The whole bridge in simulated time, with an OctoPrint whose prints come from the fuzzer's bytes: it
+//! must publish what really happened to them.
 
 #![no_main]
 

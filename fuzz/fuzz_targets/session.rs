@@ -1,4 +1,4 @@
-//! A socket lives with a hostile OctoPrint that is drawn from the fuzzer's bytes, in simulated time.
+//! A socket in simulated time, with a hostile OctoPrint whose behaviour comes from the fuzzer's bytes.
 
 #![no_main]
 

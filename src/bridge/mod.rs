@@ -1,8 +1,8 @@
-//! Where the two sides meet.
+//! Connects OctoPrint and MQTT.
 //!
-//! The [`hub`] is the bridge itself: one connection to the broker, one task a printer. A printer's task
-//! ([`printer`]) folds what its socket receives into a snapshot, turns it into publications, and hands
-//! its commands to an executor.
+//! The [`hub`] owns the connection to the broker and one task per printer. A printer's task
+//! ([`printer`]) folds the messages of its socket into a snapshot, maps them to publications, and
+//! passes commands to an executor.
 
 pub mod hub;
 mod oversize;

@@ -1,4 +1,4 @@
-//! What is sent in place of a message that is larger than the broker takes (pure).
+//! Replacements for messages that exceed the broker's maximum packet size (pure).
 
 use std::collections::BTreeMap;
 
@@ -8,37 +8,36 @@ use serde_json::value::RawValue;
 use crate::mqtt::{Kind, PacketLimit, PersistedEvent, Publication, packet_bytes};
 use crate::topics::PrinterTopics;
 
-/// Bytes that `_delayed` may add to an event when it is handed over.
+/// Room for `_delayed`, which may be added to an event when it is sent, in bytes.
 const DELAYED: usize = 32;
-/// Longest text of what is made whole from cut texts, in bytes.
-const TEXT: usize = 1024;
+/// Maximum length of a string in a truncated message, in bytes.
+const MAX_TEXT: usize = 1024;
 
 type ObjectMembers<'a> = BTreeMap<String, &'a RawValue>;
 
-/// `publication`, of the printer with these `topics`, or what is sent in its place: an event
-/// without its fields, a print event or a state whole but with its texts cut, of anything else how
-/// large it was.
+/// Returns `publication`, or a replacement that fits: an event loses its fields, a print event or a
+/// state has its strings truncated, anything else becomes its size. `topics` are the printer's.
 pub(crate) fn fit(
     publication: Publication,
     topics: &PrinterTopics,
     limit: PacketLimit,
 ) -> Publication {
-    let whole = publication.topic == topics.print
+    let is_truncated = publication.topic == topics.print
         || publication.kind == Kind::State && publication.topic != topics.connected;
     let stamped = is_stamped(publication.kind);
-    replace(publication, limit, |payload, bytes, room| match (whole, stamped) {
-        (true, _) => cut(payload),
+    replace(publication, limit, |payload, bytes, room| match (is_truncated, stamped) {
+        (true, _) => truncate(payload),
         (false, true) => bare_event(payload, bytes, room),
         (false, false) => marker(bytes),
     })
 }
 
-/// An answer, with its texts cut where it is too large.
+/// Returns the answer to a command, with its strings truncated if it is too large.
 pub(crate) fn fit_answer(publication: Publication, limit: PacketLimit) -> Publication {
-    replace(publication, limit, |payload, _, _| cut(payload))
+    replace(publication, limit, |payload, _, _| truncate(payload))
 }
 
-/// An event of before the restart: it may be of a time when larger ones were sent.
+/// As [`fit`], for an event persisted before the restart, when the limit may have been higher.
 pub(crate) fn fit_persisted(event: PersistedEvent, limit: PacketLimit) -> PersistedEvent {
     let Some(bytes) = exceeds(&event.topic, &event.payload, event.stamped, limit) else {
         return event;
@@ -47,7 +46,7 @@ pub(crate) fn fit_persisted(event: PersistedEvent, limit: PacketLimit) -> Persis
         Some(members) if event.stamped && members.contains_key("_event") => {
             bare_event(&event.payload, bytes, limit.bytes().saturating_sub(event.topic.len()))
         }
-        Some(_) if event.stamped => cut(&event.payload),
+        Some(_) if event.stamped => truncate(&event.payload),
         _ => marker(bytes),
     };
     PersistedEvent { payload, ..event }
@@ -85,45 +84,45 @@ fn marker(bytes: usize) -> Bytes {
     format!("{{\"_oversize\":{bytes}}}").into()
 }
 
-/// What names an event, and how large it was. The name itself is cut only where nothing else helps.
+/// The event's name and its size. The name is truncated only if it does not fit otherwise.
 fn bare_event(payload: &Bytes, bytes: usize, room: usize) -> Bytes {
     let members = members(payload).unwrap_or_default();
-    let kept = ["_event", "_timestamp", "_recovered"]
+    let naming = ["_event", "_timestamp", "_recovered"]
         .into_iter()
         .filter_map(|name| Some((name, members.get(name)?.get())));
-    let bare = |cut: bool| {
-        let kept = kept.clone().map(|(name, value)| {
-            let value = if cut { cut_value(value) } else { value.to_owned() };
+    let bare = |truncated: bool| {
+        let naming = naming.clone().map(|(name, value)| {
+            let value = if truncated { truncate_value(value) } else { value.to_owned() };
             format!("\"{name}\":{value},")
         });
-        Bytes::from(format!("{{{}\"_oversize\":{bytes}}}", kept.collect::<String>()))
+        Bytes::from(format!("{{{}\"_oversize\":{bytes}}}", naming.collect::<String>()))
     };
     let whole = bare(false);
     if whole.len() + 2 * DELAYED > room { bare(true) } else { whole }
 }
 
-/// The same object with its texts cut.
-fn cut(payload: &Bytes) -> Bytes {
+/// Truncates the strings of an object.
+fn truncate(payload: &Bytes) -> Bytes {
     std::str::from_utf8(payload)
-        .map_or_else(|_| Bytes::from_static(b"null"), |text| cut_value(text).into())
+        .map_or_else(|_| Bytes::from_static(b"null"), |text| truncate_value(text).into())
 }
 
-/// A text is cut at a character, an object is cut inside; any other value that is longer than a
-/// text may be is null: a state has no such value, an event from outside may.
-fn cut_value(value: &str) -> String {
-    if value.len() <= TEXT {
+/// Truncates a string at a character boundary, and an object member by member. Any other value
+/// longer than [`MAX_TEXT`] becomes null: states have none, events of plugins may.
+fn truncate_value(value: &str) -> String {
+    if value.len() <= MAX_TEXT {
         return value.to_owned();
     }
     if let Ok(text) = serde_json::from_str::<String>(value) {
-        let fits = (0..=TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        let fits = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
         return serde_json::Value::from(&text[..fits.unwrap_or_default()]).to_string();
     }
     let Some(members) = members(value.as_bytes()) else { return "null".to_owned() };
     let members: Vec<String> = members
         .into_iter()
-        .filter(|(name, _)| name.len() <= TEXT)
+        .filter(|(name, _)| name.len() <= MAX_TEXT)
         .map(|(name, value)| {
-            format!("{}:{}", serde_json::Value::from(name), cut_value(value.get()))
+            format!("{}:{}", serde_json::Value::from(name), truncate_value(value.get()))
         })
         .collect();
     format!("{{{}}}", members.join(","))
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_untouched_and_room_is_left_for_the_delay() {
+    fn a_message_that_fits_is_unchanged_and_leaves_room_for_the_delay() {
         let topic = topics().event("X");
         let fits = |payload: usize| {
             let payload = format!("{{\"a\":\"{}\"}}", "x".repeat(payload - 8));
@@ -173,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn an_event_keeps_what_names_it() {
+    fn an_event_is_reduced_to_its_name_and_time() {
         let payload = json!({"_event": "ours", "a": large(), "_timestamp": 5}).to_string();
-        // As it is spliced: the later member of a name wins.
+        // As `splice` writes it: the later of two members with the same name wins.
         let payload = payload.replace("\"_event\":\"ours\"", "\"_event\":\"theirs\"");
         let payload = format!("{},\"_event\":\"X\"}}", payload.trim_end_matches('}'));
         let bytes = packet_bytes(&topics().event("X"), payload.len());
@@ -185,19 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_itself_too_long_is_cut() {
+    fn a_name_that_is_too_long_is_truncated() {
         let payload = json!({"_event": large(), "_timestamp": 5}).to_string();
         let (value, _) = fitted(Publication::new(1, topics().event(&large()), payload, STAMPED));
         let name = value["_event"].as_str().unwrap();
-        assert!(large().starts_with(name) && (TEXT - 4..=TEXT).contains(&name.len()));
+        assert!(large().starts_with(name) && (MAX_TEXT - 4..=MAX_TEXT).contains(&name.len()));
         let long = "x".repeat(LIMIT / 2);
         let payload = json!({"_event": long, "a": large(), "_timestamp": 5}).to_string();
         let (value, _) = fitted(Publication::new(1, topics().event(&long), payload, STAMPED));
-        assert_eq!(value["_event"], long, "one that fits is whole");
+        assert_eq!(value["_event"], long, "one that fits is not truncated");
     }
 
     #[test]
-    fn other_messages_say_how_large_they_were() {
+    fn other_messages_become_their_size() {
         let connected = (topics().connected, Kind::State);
         let others = [(topics().plugin("p"), PLAIN), (topics().current, Kind::Newest)];
         for (topic, kind) in others.into_iter().chain([connected]) {
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_print_event_and_a_state_are_whole_but_for_their_texts() {
+    fn print_events_and_states_have_their_strings_truncated() {
         let payload = json!({
             "event_type": "print_done", "file": large(), "path": null, "time": 12.5,
             "reason": [large()], "filament": {"tool0": {"length": 5, "spool": large()}},
@@ -219,7 +218,7 @@ mod tests {
             let (value, oversize) = fitted(Publication::new(1, topic, payload.to_string(), kind));
             assert!(oversize.is_some());
             let file = value["file"].as_str().unwrap();
-            assert!(large().starts_with(file) && (TEXT - 4..=TEXT).contains(&file.len()));
+            assert!(large().starts_with(file) && (MAX_TEXT - 4..=MAX_TEXT).contains(&file.len()));
             assert_eq!(value["filament"]["tool0"]["length"], 5);
             assert_eq!(value["filament"]["tool0"]["spool"], file);
             let rest = ["event_type", "path", "time", "reason"].map(|key| value[key].clone());
@@ -228,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_given_with_its_value_cut() {
+    fn an_answer_has_its_value_truncated() {
         let payload = json!({"command": "gcode", "value": large(), "id": null, "ok": true});
         let answer = Publication::new(1, topics().result, payload.to_string(), PLAIN);
         let answer = fit_answer(answer, PacketLimit::new(LIMIT));
         let value: Value = serde_json::from_slice(&answer.payload).unwrap();
         assert_eq!((&value["command"], &value["ok"]), (&json!("gcode"), &json!(true)));
-        assert!(value["value"].as_str().unwrap().len() <= TEXT);
+        assert!(value["value"].as_str().unwrap().len() <= MAX_TEXT);
     }
 
     #[test]
-    fn what_was_kept_by_an_earlier_version_is_cut_down_too() {
-        let kept = |payload: String, stamped| PersistedEvent {
+    fn persisted_events_are_truncated_too() {
+        let persisted = |payload: String, stamped| PersistedEvent {
             topic: topics().event("X"),
             payload: payload.into(),
             age: Duration::ZERO,
@@ -251,11 +250,11 @@ mod tests {
             serde_json::from_slice(&fit_persisted(event, PacketLimit::new(LIMIT)).payload).unwrap()
         };
         let event = json!({"_event": "X", "a": large()}).to_string();
-        assert_eq!(fitted(kept(event.clone(), true))["_event"], "X");
-        assert!(fitted(kept(event.clone(), true))["a"].is_null());
-        assert!(fitted(kept(event, false))["_event"].is_null());
+        assert_eq!(fitted(persisted(event.clone(), true))["_event"], "X");
+        assert!(fitted(persisted(event.clone(), true))["a"].is_null());
+        assert!(fitted(persisted(event, false))["_event"].is_null());
         let print = json!({"event_type": "print_done", "file": large()}).to_string();
-        assert_eq!(fitted(kept(print, true))["event_type"], "print_done");
-        assert_eq!(fitted(kept("{}".to_owned(), true)), json!({}));
+        assert_eq!(fitted(persisted(print, true))["event_type"], "print_done");
+        assert_eq!(fitted(persisted("{}".to_owned(), true)), json!({}));
     }
 }

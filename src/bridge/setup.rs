@@ -1,4 +1,4 @@
-//! The configuration -> options of the two sides.
+//! Turns the configuration into options for the broker, the sockets and discovery.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,37 +15,37 @@ use crate::octoprint::{
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
-/// Changes the log level until the next start.
+/// Changes the log level until the next restart.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), Cause> + Send + Sync>;
 
 /// Why the bridge cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// Certificates for the broker.
+    /// The broker's TLS settings are invalid.
     #[error("mqtt.tls")]
     BrokerTls(#[source] TlsError),
-    /// Certificates for an OctoPrint.
+    /// The TLS settings of a printer are invalid.
     #[error("printers.{id}.tls")]
     PrinterTls {
-        /// The printer.
+        /// The printer's id.
         id: String,
-        /// What is wrong.
+        /// The reason.
         source: TlsError,
     },
-    /// The socket of a printer.
+    /// The socket of a printer cannot be built.
     #[error("printers.{id}")]
     Socket {
-        /// The printer.
+        /// The printer's id.
         id: String,
-        /// What is wrong.
+        /// The reason.
         source: BuildError,
     },
 }
 
-/// How to connect to the broker.
+/// Returns the options of the connection to the broker.
 ///
 /// # Errors
-/// Where the certificates are no good.
+/// If the TLS settings are invalid.
 pub fn broker_options(
     mqtt: &Mqtt,
     last_will: Option<(String, String)>,
@@ -71,7 +71,7 @@ pub fn broker_options(
     })
 }
 
-/// What discovery messages depend on beside the printers.
+/// Returns the discovery settings that all printers share.
 pub fn discovery_settings(config: &Config) -> Settings {
     Settings {
         prefix: config.homeassistant.discovery_prefix.clone(),
@@ -81,54 +81,52 @@ pub fn discovery_settings(config: &Config) -> Settings {
     }
 }
 
-/// The socket of one printer, not connected.
+/// Builds the socket of one printer, without connecting it.
 ///
 /// # Errors
-/// Where the certificates or the options are no good.
+/// If the TLS settings or the options are invalid.
 pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
-    socket_with(printer, &mut Common::default())
+    socket_with(printer, &mut SharedBySockets::default())
 }
 
-/// The span of what one printer's tasks do: each line of the log says whose it is.
+/// The span of one printer's tasks, which adds the printer's id to their log lines.
 pub fn printer_span(id: &str) -> Span {
     tracing::info_span!(parent: None, "printer", id)
 }
 
-/// Makes the sockets of all printers, which share what they can; cheap to clone.
+/// Builds the sockets of all printers, which share TLS configurations and turns; cheap to clone.
 #[derive(Clone)]
-pub struct SocketMaker(Arc<Mutex<Common>>);
+pub struct SocketMaker(Arc<Mutex<SharedBySockets>>);
 
 impl Default for SocketMaker {
     fn default() -> Self {
-        let common = Common { turns: Some(Turns::new(AT_A_TIME)), ..Common::default() };
-        Self(Arc::new(Mutex::new(common)))
+        let turns = Some(Turns::new(MAX_CONNECTING));
+        Self(Arc::new(Mutex::new(SharedBySockets { turns, ..SharedBySockets::default() })))
     }
 }
 
 impl SocketMaker {
-    /// The socket of one of the printers, not connected.
+    /// Builds the socket of one printer, without connecting it.
     ///
     /// # Errors
-    /// Where the certificates or the options are no good.
+    /// If the TLS settings or the options are invalid.
     pub fn make(&self, printer: &Printer) -> Result<Socket, SetupError> {
-        let mut common = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The socket's task runs in the span in which it is made.
-        printer_span(&printer.id).in_scope(|| socket_with(printer, &mut common))
+        printer_span(&printer.id).in_scope(|| socket_with(printer, &mut shared))
     }
 }
 
-/// So many sockets connect at a time.
-const AT_A_TIME: usize = 8;
+/// Maximum number of sockets that connect at the same time.
+const MAX_CONNECTING: usize = 8;
 
-/// What sockets share.
 #[derive(Default)]
-struct Common {
+struct SharedBySockets {
     trust: TrustSettings,
     turns: Option<Turns>,
 }
 
-/// One rustls configuration a trust setting, however many printers have it: the system's roots are
-/// read once, and each configuration has a cache of sessions.
+/// One rustls configuration per trust setting: each reads the system's roots, caches sessions.
 #[derive(Default)]
 struct TrustSettings(Vec<(config::Tls, bool, Arc<ClientConfig>)>);
 
@@ -144,9 +142,9 @@ impl TrustSettings {
     }
 }
 
-fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupError> {
+fn socket_with(printer: &Printer, shared: &mut SharedBySockets) -> Result<Socket, SetupError> {
     let wanted = printer.url.scheme() == "https";
-    let tls = common
+    let tls = shared
         .trust
         .get(&printer.tls, wanted)
         .map_err(|source| SetupError::PrinterTls { id: printer.id.clone(), source })?;
@@ -158,7 +156,7 @@ fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupEr
     options.max_rate_factor = socket.max_rate_factor;
     options.connect_timeout = socket.connect_timeout;
     options.knock = socket.knock;
-    options.turns = common.turns.clone();
+    options.turns = shared.turns.clone();
     options.transport = socket.transport;
     options.headers =
         socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -166,7 +164,7 @@ fn socket_with(printer: &Printer, common: &mut Common) -> Result<Socket, SetupEr
     Socket::new(options).map_err(|source| SetupError::Socket { id: printer.id.clone(), source })
 }
 
-/// Events that the bridge itself lives by, published or not.
+/// Events that the bridge itself needs, whether or not they are published.
 const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::Connected,
     EventKind::Connecting,
@@ -191,7 +189,6 @@ const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::UpdatedFiles,
 ];
 
-/// What the bridge needs together with what is published.
 fn subscription(printer: &Printer) -> Subscription {
     Subscription {
         state: true,
@@ -202,7 +199,7 @@ fn subscription(printer: &Printer) -> Subscription {
     }
 }
 
-/// OctoPrint knows neither `*` nor `!`: where one of them is in the list, all are sent.
+/// What to subscribe to: everything if the filter has `*` or `!`, which OctoPrint does not know.
 fn selection(filter: &Filter, needed: &[EventKind]) -> Selection {
     let Some(names) = filter.names() else { return Selection::All };
     let mut chosen: Vec<String> = names.to_vec();
@@ -217,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_names_are_sent_only_without_star_and_bang() {
+    fn lists_of_names_are_subscribed_only_without_star_and_bang() {
         assert_eq!(selection(&Filter::new(&["*"]), &["A".into()]), Selection::All);
         assert_eq!(selection(&Filter::new(&["!X"]), &["A".into()]), Selection::All);
         assert_eq!(selection(&Filter::new::<&str>(&[]), &[]), Selection::Nothing);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::subcommand::{CommandFailure, block_on};
-use crate::bridge::hub::identity::{Identity, Owners, complaint};
+use crate::bridge::hub::identity::{Identity, Owners, conflict};
 use crate::bridge::setup::{self, SetupError};
 use crate::causes;
 use crate::config::{Config, Loaded, Mqtt, Printer};
@@ -133,7 +133,7 @@ async fn try_broker(mqtt: &Mqtt) -> Result<(), Wrong> {
     let identity = Identity::recall(&mqtt.identity, &Known::default());
     match Owners::read(identity, base, &retained).others().first() {
         None => Ok(()),
-        Some(other) => Err(Wrong::OtherBridge(complaint(other, base))),
+        Some(other) => Err(Wrong::OtherBridge(conflict(other, base))),
     }
 }
 

@@ -1,7 +1,7 @@
-//! `octoprint2mqtt demo`: the whole job with nothing to install.
+//! `octoprint2mqtt demo`: the bridge at work, with nothing to install.
 //!
-//! An embedded MQTT broker, a simulated OctoPrint that prints in a loop, and the bridge between
-//! them; what is published is shown as it happens.
+//! Runs an embedded MQTT broker, a simulated OctoPrint that prints in a loop, and the bridge between
+//! them, and prints what is published.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,17 +18,17 @@ use crate::causes;
 use crate::config;
 use crate::simulator::{Simulator, SimulatorOptions};
 
-/// Longest payload that is shown, in characters.
+/// Maximum length of a printed payload, in characters.
 const SHOWN: usize = 160;
-/// How long the embedded broker may take to listen.
+/// Time that the embedded broker may take to listen.
 const START: Duration = Duration::from_secs(5);
-/// Largest payload that the embedded broker takes, in bytes.
+/// Maximum payload of the embedded broker, in bytes.
 const MAX_PAYLOAD: usize = 32 * 1024 * 1024;
 
 /// Why the demo cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The port is taken, or must not be used.
+    /// The port is in use, or not allowed.
     #[error("cannot listen on 127.0.0.1:{port}: {source}; choose another port with --port")]
     Port {
         /// The port.
@@ -36,37 +36,37 @@ pub enum DemoError {
         /// Why.
         source: std::io::Error,
     },
-    /// The embedded broker has no thread.
+    /// The embedded broker's thread cannot be started.
     #[error("the embedded broker does not start")]
     Broker(#[source] std::io::Error),
-    /// The embedded broker has a thread, and nothing listens.
+    /// The embedded broker's thread runs, but does not listen.
     #[error("the embedded broker does not start: it does not listen")]
     Silent,
-    /// The simulated OctoPrint.
+    /// The simulated OctoPrint cannot be started.
     #[error("the simulated OctoPrint does not start")]
     Simulator(#[source] std::io::Error),
-    /// The bridge.
+    /// The bridge failed.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
-    /// Its configuration.
+    /// Its configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::ConfigErrors),
-    /// The signals that end it.
+    /// The signals that stop it cannot be handled.
     #[error("cannot watch for the end")]
     Signals(#[source] std::io::Error),
 }
 
-/// Starts an MQTT broker on 127.0.0.1 that lives as long as the process: it keeps retained
-/// messages in memory and sends last wills.
+/// Starts an MQTT broker on 127.0.0.1 that runs until the process ends. It stores retained messages in
+/// memory, and sends last wills.
 ///
 /// # Errors
-/// Where the port is taken, or the broker does not listen within five seconds.
+/// If the port is in use, or the broker does not listen within five seconds.
 pub fn start_broker(port: u16) -> Result<(), DemoError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    // rumqttd says a taken port only in its log.
+    // rumqttd reports a port in use only in its log.
     drop(TcpListener::bind(address).map_err(|source| DemoError::Port { port, source })?);
     let mut broker = Broker::new(broker_config(address));
-    // A broker that panics is to the bridge, and in its log, a broker that is gone.
+    // If the broker panics, the bridge sees and logs a broker that is down.
     std::thread::Builder::new()
         .name("broker".to_owned())
         .spawn(move || {
@@ -124,7 +124,7 @@ pub(super) fn command(port: u16) -> Result<(), CommandFailure> {
 /// Runs the demo until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// Where one of its parts does not start.
+/// If one of its parts does not start.
 pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError> {
     start_broker(port)?;
     let options = SimulatorOptions { print_loop: true, ..SimulatorOptions::default() };
@@ -139,7 +139,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     println!("try:       mosquitto_sub -p {port} -t 'octoprint2mqtt/#' -v");
     println!("           mosquitto_pub -p {port} -t octoprint2mqtt/demo/set/job -m pause");
     println!("messages of OctoPrint (octoprint2mqtt/demo/message/…) are left out below\n");
-    // It only prints: where it panics, the panic is what is seen.
+    // It only prints: a panic of it is visible by itself.
     let show = tokio::spawn(show(port));
     let stop = subcommand::stop().map_err(DemoError::Signals)?;
     let ended = bridge(config, set_log_level, stop).await;
@@ -148,7 +148,7 @@ pub async fn run(port: u16, set_log_level: SetLogLevel) -> Result<(), DemoError>
     Ok(ended?)
 }
 
-/// Prints what is published, one line a message.
+/// Prints what is published, one line per message.
 async fn show(port: u16) {
     let mut options = MqttOptions::new("octoprint2mqtt-demo-show", "127.0.0.1", port);
     options.set_max_packet_size(MAX_PAYLOAD, MAX_PAYLOAD);
@@ -156,7 +156,7 @@ async fn show(port: u16) {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                // The queue has room for it: it is the only request.
+                // The queue has room: this is the only request.
                 let _ = client.try_subscribe("#", QoS::AtMostOnce);
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
@@ -170,8 +170,8 @@ async fn show(port: u16) {
     }
 }
 
-/// One line for people; `None` for OctoPrint's own messages, which are long and come twice a second,
-/// and for the count of lines sent.
+/// The line to print; `None` for OctoPrint's own messages, which are long and come twice a second, and
+/// for the count of lines sent.
 fn line(topic: &str, payload: &[u8]) -> Option<String> {
     if topic.contains("/message/") || topic.ends_with("/resends") {
         return None;
@@ -187,14 +187,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_names_the_option() {
+    fn the_error_for_a_port_in_use_names_the_option() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = start_broker(taken.local_addr().unwrap().port()).unwrap_err();
         assert!(error.to_string().contains("--port"), "{error}");
     }
 
     #[test]
-    fn long_payloads_are_cut_and_the_bulk_is_left_out() {
+    fn long_payloads_are_truncated_and_octoprints_messages_left_out() {
         assert_eq!(line("o/demo/message/current", b"{}"), None);
         let shown = line("o/demo/job", "ü".repeat(1000).as_bytes()).unwrap();
         assert!(shown.chars().count() < 200 && shown.ends_with('…'), "{shown}");

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::subcommand::{CommandFailure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners};
+use crate::bridge::printer::discovery::device;
 use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
-use crate::bridge::printer::discovery::home_assistant;
-use crate::bridge::printer::discovery::schedule::PATIENCE;
+use crate::bridge::printer::discovery::schedule::PROFILE_WAIT;
 use crate::bridge::setup;
 use crate::causes;
 use crate::config::{Config, Printer};
@@ -84,13 +84,13 @@ async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> Disco
         }
     };
     let topics = PrinterTopics::new(base, &printer.id);
-    let device = home_assistant::device(printer, profile);
+    let device = device(printer, profile);
     homeassistant::printer(settings, &topics, &device, &Components::new())
 }
 
 async fn profile(rest: &Rest, system: bool) -> Profile {
     let ask = |question: Question| async move {
-        let limit: Duration = PATIENCE;
+        let limit: Duration = PROFILE_WAIT;
         tokio::time::timeout(limit, answer(&question, rest)).await.ok().and_then(Result::ok)
     };
     let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
@@ -98,7 +98,7 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
         ask(Question::Profile),
         ask(Question::Files),
         commands,
-        tokio::time::timeout(PATIENCE, rest.server_version()),
+        tokio::time::timeout(PROFILE_WAIT, rest.server_version()),
     );
     let mut profile = Profile { heaters: Heater::assumed(), ..Profile::default() };
     for fact in [of_printer, files, commands].into_iter().flatten() {

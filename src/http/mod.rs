@@ -94,7 +94,7 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Ful
 }
 
 async fn health(vitals: &Vitals) -> Response<Full<Bytes>> {
-    let (status, body) = match vitals.unwell().await {
+    let (status, body) = match vitals.problem().await {
         None => {
             let degraded = vitals.degraded();
             let mut body = json!({"healthy": true});

@@ -1,6 +1,6 @@
 //! A simulated OctoPrint 1.11 that speaks the real wire protocol: login, SockJS, auth, throttle,
-//! subscribe, events, REST. It prints a part in a loop for the demo, and serves tests with faults
-//! on request. It is light: one task an OctoPrint, one more a socket.
+//! subscribe, events, REST. It prints a part in a loop for the demo, and injects faults for tests. It
+//! is light: one task per OctoPrint, and one per socket.
 
 mod model;
 mod push;
@@ -14,32 +14,32 @@ use std::time::Duration;
 use model::Model;
 use serde_json::{Value, json};
 pub use shared::{Faults, Observed, SimulatorOptions};
-use shared::{Push, Shared, locked};
+use shared::{Push, ServerState, locked};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-/// A running simulated OctoPrint; cheap to clone. It ends at [`Simulator::stop`], or with the
+/// A running simulated OctoPrint; cheap to clone. It runs until [`Simulator::stop`], or the end of the
 /// runtime.
 #[derive(Clone)]
 pub struct Simulator {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     address: SocketAddr,
 }
 
-/// Steps of the printer's life, before `speed`.
+/// Interval between steps of the printer's simulation, before `speed`.
 const STEP: Duration = Duration::from_millis(100);
 
 impl Simulator {
-    /// Starts to listen and to live.
+    /// Starts the server and the printer.
     ///
     /// # Errors
-    /// Where the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub async fn start(options: SimulatorOptions) -> std::io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             model: Mutex::new(Model::new(options.extruders, options.print_loop)),
             options,
             faults: Mutex::default(),
@@ -50,16 +50,18 @@ impl Simulator {
             push: broadcast::channel(1024).0,
         });
         let stop = shared.stop.clone();
-        let serve =
-            axum::serve(Door { listener, shared: shared.clone() }, rest::router(shared.clone()));
-        // A part of the simulated OctoPrint that panics is to the bridge an OctoPrint that is gone.
+        let serve = axum::serve(
+            Acceptor { listener, shared: shared.clone() },
+            rest::router(shared.clone()),
+        );
+        // If a part of the simulated OctoPrint panics, the bridge sees an OctoPrint that is down.
         tokio::spawn(async move {
             tokio::select! {
                 _ = serve.into_future() => {}
                 () = stop.cancelled() => {}
             }
         });
-        tokio::spawn(live(shared.clone()));
+        tokio::spawn(run_printer(shared.clone()));
         Ok(Self { shared, address })
     }
 
@@ -73,29 +75,29 @@ impl Simulator {
         self.address.port()
     }
 
-    /// Ends it; its sockets end without a close frame, as a killed OctoPrint's do.
+    /// Stops it. Its sockets close without a close frame, like those of a killed OctoPrint.
     pub fn stop(&self) {
         self.shared.stop.cancel();
         self.drop_sockets();
     }
 
-    /// Sets what goes wrong from now on.
+    /// Sets the faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         *locked(&self.shared.faults) = faults;
     }
 
-    /// Changes the printer profile to so many extruders.
+    /// Changes the number of extruders in the printer profile.
     pub fn set_extruders(&self, extruders: usize) {
         locked(&self.shared.model).set_extruders(extruders);
         self.event("PrinterProfileModified", json!({"identifier": "_default"}));
     }
 
-    /// What it has seen so far.
+    /// Returns the requests received so far.
     pub fn observed(&self) -> Observed {
         locked(&self.shared.observed).clone()
     }
 
-    /// Ends all sockets without a close frame.
+    /// Closes all sockets without a close frame.
     pub fn drop_sockets(&self) {
         let mut sockets = locked(&self.shared.sockets);
         sockets.cancel();
@@ -117,26 +119,26 @@ impl Simulator {
         self.push(Push::Plugin(id.to_owned(), data));
     }
 
-    /// Asks all sockets to show a login again, this many times at once.
+    /// Asks all sockets to authenticate again, this many times at once.
     pub fn reauth(&self, reason: &str, copies: usize) {
         for _ in 0..copies {
             self.push(Push::Message("reauthRequired", json!({ "reason": reason })));
         }
     }
 
-    /// Sends a frame to all sockets as it is, be it nonsense.
+    /// Sends a frame to all sockets unchanged, even an invalid one.
     pub fn raw(&self, frame: &str) {
         self.push(Push::Raw(frame.to_owned()));
     }
 
     fn push(&self, push: Push) {
-        // Fails only when no socket is open: then nobody misses it.
+        // Fails only when no socket is open, which does not matter.
         let _ = self.shared.push.send(push);
     }
 }
 
-/// The printer's life.
-async fn live(shared: Arc<Shared>) {
+/// Runs the printer.
+async fn run_printer(shared: Arc<ServerState>) {
     let mut steps = tokio::time::interval(STEP);
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -155,13 +157,13 @@ async fn live(shared: Arc<Shared>) {
     }
 }
 
-/// Lets connections in, unless OctoPrint is still starting.
-struct Door {
+/// Accepts connections, unless OctoPrint is still starting.
+struct Acceptor {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 }
 
-impl axum::serve::Listener for Door {
+impl axum::serve::Listener for Acceptor {
     type Io = TcpStream;
     type Addr = SocketAddr;
 
@@ -171,16 +173,16 @@ impl axum::serve::Listener for Door {
                 Ok((mut stream, address)) => {
                     if locked(&self.shared.faults).starting {
                         tokio::spawn(async move {
-                            // OctoPrint's stand-in server answers so while it starts.
+                            // The answer of OctoPrint's stand-in server during its start.
                             let _ = stream.write_all(b"Not found").await;
                         });
                         continue;
                     }
-                    // Small frames go out at once, as OctoPrint's do.
+                    // Sends small frames immediately, as OctoPrint does.
                     let _ = stream.set_nodelay(true);
                     return (stream, address);
                 }
-                // Out of files for a moment, or a client that left before it was in.
+                // Out of file descriptors for a moment, or the client disconnected already.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }

@@ -1,4 +1,4 @@
-//! The simulated printer and its job (pure but for the server's clock).
+//! The simulated printer and its job (pure except for the server's clock).
 
 mod view;
 
@@ -7,18 +7,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-/// Seconds of printing, heating not counted.
+/// Printing time of the part in seconds, without heating.
 const PART_SECONDS: f64 = 80.0;
 const PART_BYTES: u64 = 1_234_567;
 const LAYERS: f64 = 40.0;
-/// How quickly a heater moves, °C a second.
+/// Rate of heating and cooling, in °C per second.
 const HEATING: f64 = 8.0;
 const ROOM: f64 = 21.3;
-/// Of the print loop: where it pauses, for how long, and how long it rests between prints.
+/// The print loop: the progress at which it pauses, the pause and the rest between prints in seconds.
 const LOOP_PAUSE_AT: f64 = 0.5;
 const LOOP_PAUSE: f64 = 8.0;
 const LOOP_REST: f64 = 15.0;
-/// Time for those who watch to connect before the first print.
+/// Seconds before the first print, in which clients can connect.
 const LOOP_BEGIN: f64 = 3.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) struct Model {
     heaters: BTreeMap<String, Heater>,
     extruders: usize,
     pub(super) file: Option<String>,
-    /// Seconds of printing done; `None` when nothing was printed since the selection.
+    /// Seconds of printing done; `None` if nothing was printed since the selection.
     done: Option<f64>,
     started: f64,
     layer: i64,
@@ -73,7 +73,7 @@ pub(super) struct Model {
     last_print_time: Option<f64>,
     pub(super) temps: Vec<Value>,
     events: Vec<(String, Value)>,
-    /// Counts changes that `current` shows.
+    /// Number of changes that `current` shows.
     pub(super) changes: u64,
 }
 
@@ -82,12 +82,12 @@ pub(super) fn server_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A command in a state that does not allow it.
+/// The state does not allow the command.
 #[derive(Clone, Copy)]
 pub(super) struct Conflict;
 
 impl Model {
-    /// The profile has so many extruders now. The firmware goes on to report those it had.
+    /// Sets the profile's extruders. The firmware still reports those that it had before.
     pub(super) fn set_extruders(&mut self, extruders: usize) {
         self.extruders = extruders;
         for index in 0..extruders {
@@ -138,7 +138,7 @@ impl Model {
         self.fire("ChartMarked", json!({"type": kind, "label": label}));
     }
 
-    /// As OctoPrint's comm layer passes through short states, each has its event.
+    /// Sends the event of a short-lived state, as OctoPrint's comm layer does.
     fn pass(&mut self, id: &str, text: &str) {
         self.fire("PrinterStateChanged", json!({"state_id": id, "state_string": text}));
     }
@@ -160,7 +160,7 @@ impl Model {
         self.fire(kind, Value::Object(payload));
     }
 
-    /// One step of life, in the printer's seconds.
+    /// Simulates this many seconds.
     pub(super) fn step(&mut self, seconds: f64) {
         self.resting += seconds;
         if !self.state.is_connected() {
@@ -171,7 +171,7 @@ impl Model {
             self.print(seconds);
         }
         if self.print_loop {
-            self.loop_on();
+            self.run_loop();
         }
     }
 
@@ -246,8 +246,8 @@ impl Model {
         self.pass(id, if id == "OFFLINE" { "Offline" } else { state.text() });
     }
 
-    /// The print loop presses the buttons that a person would; none of them can be refused.
-    fn loop_on(&mut self) {
+    /// Starts, pauses and resumes prints as a user would; none of that can be refused here.
+    fn run_loop(&mut self) {
         let rest = if self.done.is_none() { LOOP_BEGIN } else { LOOP_REST };
         let half = self.done >= Some(PART_SECONDS * LOOP_PAUSE_AT);
         let _ = match self.state {
@@ -284,7 +284,7 @@ impl Model {
             return Err(Conflict);
         }
         if self.file.is_none() {
-            // As OctoPrint does: accepted, and nothing happens.
+            // OctoPrint accepts this, too, and does nothing.
             return Ok(());
         }
         self.done = Some(0.0);

@@ -1,4 +1,4 @@
-//! The push socket: SockJS framing over WebSocket, as OctoPrint has it.
+//! The push socket: SockJS framing over WebSocket, as OctoPrint does it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::shared::{Push, Shared, locked};
+use super::shared::{Push, ServerState, locked};
 
 const HEARTBEAT: Duration = Duration::from_secs(25);
 const RATE_BASE: Duration = Duration::from_millis(500);
 
-/// What a client wants, after its first `subscribe`; everything before it.
+/// A client's subscription; everything before its first `subscribe`.
 #[derive(Debug, Clone)]
 enum Wanted {
     All,
@@ -22,7 +22,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// Absent and `false` are none.
+    /// A missing value and `false` mean none.
     fn of(value: &Value) -> Self {
         match value {
             Value::Bool(true) => Self::All,
@@ -42,27 +42,27 @@ impl Wanted {
     }
 }
 
-struct Session {
-    shared: Arc<Shared>,
+struct PushSession {
+    shared: Arc<ServerState>,
     socket: WebSocket,
     authenticated: bool,
-    /// The state as it is subscribed to, `false` where it is not.
+    /// The subscription to the state, `false` without one.
     state: Value,
     events: Wanted,
     plugins: Wanted,
     factor: u32,
-    /// The model's changes that `current` has shown.
+    /// The model's count of changes at the last `current`.
     shown: u64,
     temps_shown: u64,
 }
 
-/// A client that misbehaves, or a socket that is gone.
+/// The client misbehaved, or the socket is closed.
 struct Gone;
 
-/// Serves one socket until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, socket: WebSocket) {
+/// Serves one socket until it closes.
+pub(super) async fn serve(shared: Arc<ServerState>, socket: WebSocket) {
     let cut = locked(&shared.sockets).clone();
-    let mut session = Session {
+    let mut session = PushSession {
         shared,
         socket,
         authenticated: false,
@@ -79,7 +79,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: WebSocket) {
     }
 }
 
-impl Session {
+impl PushSession {
     async fn run(&mut self) -> Result<(), Gone> {
         let mut pushes = self.shared.push.subscribe();
         let mut heartbeat = interval(HEARTBEAT);
@@ -91,7 +91,7 @@ impl Session {
         loop {
             tokio::select! {
                 message = self.socket.recv() => match message {
-                    Some(Ok(Message::Text(text))) => self.take(text.as_str()).await?,
+                    Some(Ok(Message::Text(text))) => self.receive(text.as_str()).await?,
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
                     Some(Ok(_)) => {}
                 },
@@ -117,17 +117,17 @@ impl Session {
     }
 
     async fn message(&mut self, kind: &str, payload: Value) -> Result<(), Gone> {
-        // The elements are objects: OctoPrint departs from SockJS here.
+        // OctoPrint deviates from SockJS here: the elements are objects.
         self.send(format!("a[{}]", json!({ kind: payload }))).await
     }
 
-    /// Takes a client's frame: an array of texts, or a bare text.
-    async fn take(&mut self, frame: &str) -> Result<(), Gone> {
+    /// Processes a client's frame: an array of texts, or a bare text.
+    async fn receive(&mut self, frame: &str) -> Result<(), Gone> {
         let texts: Vec<String> = serde_json::from_str(frame)
             .or_else(|_| serde_json::from_str(frame).map(|text| vec![text]))
             .unwrap_or_default();
         for text in texts {
-            // What is no JSON is ignored; a JSON value that is no object kills the connection.
+            // Invalid JSON is ignored; a JSON value other than an object closes the connection.
             let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
             let Value::Object(message) = message else { return Err(Gone) };
             for (kind, payload) in message {
@@ -164,7 +164,7 @@ impl Session {
             state @ Value::Object(_) => state.clone(),
             _ => Value::Bool(false),
         };
-        // After the login a subscription to the state brings a second history where it is another.
+        // After the login, a changed subscription to the state causes a second history.
         let changed = std::mem::replace(&mut self.state, state) != self.state;
         if self.authenticated && changed && self.wants_state() {
             self.history().await
@@ -178,7 +178,7 @@ impl Session {
     }
 
     async fn authenticate(&mut self, auth: &str) -> Result<(), Gone> {
-        // Without exactly one colon it is ignored silently.
+        // Silently ignored without exactly one colon.
         let mut parts = auth.split(':');
         let (Some(user), Some(session), None) = (parts.next(), parts.next(), parts.next()) else {
             return Ok(());
@@ -225,7 +225,7 @@ impl Session {
             let temps: Vec<Value> = model.temps.iter().filter(new).cloned().collect();
             (self.shown, self.temps_shown) = (model.changes, newest);
             let mut current = model.snapshot();
-            // One entry a second is enough: the model steps faster.
+            // One entry a second is enough; the model makes more.
             current.insert(
                 "temps".to_owned(),
                 Value::from(temps.last().cloned().map_or(vec![], |t| vec![t])),

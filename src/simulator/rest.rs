@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 use super::model::{Conflict, Model};
 use super::push;
-use super::shared::{Shared, locked};
+use super::shared::{ServerState, locked};
 
-/// The files that a simulated OctoPrint lists; any other can be selected too.
+/// The listed files; any other can be selected too.
 const FILES: [&str; 2] = ["calibration_cube.gcode", "vase.gcode"];
 
-type Here = State<Arc<Shared>>;
+type Here = State<Arc<ServerState>>;
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<ServerState>) -> Router {
     let guarded = Router::new()
         .route("/api/version", get(version))
         .route("/api/job", get(job).post(job_command))
@@ -50,8 +50,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// While OctoPrint starts, its stand-in server answers so to whatever it does not know. New
-/// connections get less than that: see `Door`.
+/// Answers like OctoPrint's stand-in server during the start. New connections do not get this far: see
+/// `Acceptor`.
 async fn starting(State(shared): Here, request: Request, next: Next) -> Response {
     if locked(&shared.faults).starting {
         let page = Html("<html>501 Unsupported method</html>");
@@ -78,27 +78,27 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
         .map(|(_, value)| value)
 }
 
-/// The double submit of OctoPrint: the token as cookie and as header.
+/// OctoPrint's double submit: the token in both a cookie and a header.
 fn csrf(headers: &HeaderMap) -> bool {
     let token = headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
     token.is_some() && token == cookie(headers, "csrf_token")
 }
 
-fn has_key(shared: &Shared, headers: &HeaderMap) -> bool {
+fn has_key(shared: &ServerState, headers: &HeaderMap) -> bool {
     key_of(headers) == Some(shared.options.api_key.as_str())
 }
 
-/// A deactivated user may log in, as nobody, and do nothing.
-fn may_call(shared: &Shared, headers: &HeaderMap) -> bool {
+/// A deactivated user may log in, anonymously, but call nothing.
+fn may_call(shared: &ServerState, headers: &HeaderMap) -> bool {
     has_key(shared, headers) && !locked(&shared.faults).deactivated
 }
 
-fn has_session(shared: &Shared, headers: &HeaderMap) -> bool {
+fn has_session(shared: &ServerState, headers: &HeaderMap) -> bool {
     let sessions = locked(&shared.sessions);
     cookie(headers, "session").is_some_and(|session| sessions.contains(session))
 }
 
-/// Who may call, what goes wrong, and what was called.
+/// Checks permissions, injects faults, and records commands.
 async fn guard(State(shared): Here, request: Request, next: Next) -> Response {
     let faults = locked(&shared.faults).clone();
     tokio::time::sleep(faults.rest_delay).await;
@@ -251,8 +251,8 @@ async fn job_command(State(shared): Here, Json(body): Json<Value>) -> Response {
     done(outcome, "Printer is not in a state that allows this")
 }
 
-/// A call that needs a connected printer.
-fn on_printer(shared: &Shared, act: impl FnOnce(&mut Model) -> Option<()>) -> Response {
+/// Makes a call that needs a connected printer.
+fn on_printer(shared: &ServerState, act: impl FnOnce(&mut Model) -> Option<()>) -> Response {
     let mut model = locked(&shared.model);
     if !model.state.is_connected() {
         return error(StatusCode::CONFLICT, "Printer is not operational");
@@ -296,7 +296,7 @@ async fn printhead(State(shared): Here, Json(body): Json<Value>) -> Response {
 
 const PRINTING: &str = "Printer is currently printing, cannot do that";
 
-fn is_printing(shared: &Shared) -> bool {
+fn is_printing(shared: &ServerState) -> bool {
     locked(&shared.model).state == super::model::State::Printing
 }
 
@@ -342,7 +342,7 @@ async fn command(State(shared): Here, Json(body): Json<Value>) -> Response {
     })
 }
 
-/// As OctoPrint 1.11 has it.
+/// In the form of OctoPrint 1.11.
 async fn connection_state(State(shared): Here) -> Json<Value> {
     let model = locked(&shared.model);
     Json(json!({

@@ -1,4 +1,4 @@
-//! What the parts of the simulated OctoPrint share.
+//! Options and state shared by the parts of the simulated OctoPrint.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,22 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::Model;
 
-/// How the simulated OctoPrint is to be.
+/// Options of the simulated OctoPrint.
 #[derive(Debug, Clone)]
 pub struct SimulatorOptions {
-    /// Where it listens; port 0 takes a free one.
+    /// Address to listen on; port 0 means a free one.
     pub listen: SocketAddr,
     /// The API key of its only user.
     pub api_key: String,
-    /// The name of that user.
+    /// That user's name.
     pub user: String,
-    /// The password of that user.
+    /// That user's password.
     pub password: String,
-    /// How much faster than life the printer is; 1 prints the part in about two minutes.
+    /// Speed factor of the printer; 1 prints the part in about two minutes.
     pub speed: f64,
-    /// Prints a part again and again instead of waiting for commands.
+    /// Print a part in a loop instead of waiting for commands.
     pub print_loop: bool,
-    /// How many extruders the printer has.
+    /// Number of extruders of the printer.
     pub extruders: usize,
 }
 
@@ -44,7 +44,7 @@ impl Default for SimulatorOptions {
     }
 }
 
-/// What goes wrong, until it is set otherwise.
+/// Faults in force until they are set again.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// Every login is answered with this status, such as 429.
@@ -55,7 +55,7 @@ pub struct Faults {
     pub starting: bool,
     /// The upgrade to WebSocket is refused, as a proxy would.
     pub refuse_upgrade: bool,
-    /// Sockets stay open and nothing is sent any more.
+    /// Sockets stay open, but nothing is sent.
     pub silent: bool,
     /// Every REST call takes this long.
     pub rest_delay: Duration,
@@ -63,32 +63,32 @@ pub struct Faults {
     pub rest_status: Option<u16>,
 }
 
-/// What the simulated OctoPrint has seen.
+/// The requests that the simulated OctoPrint received.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// REST commands, as (path, body).
     pub commands: Vec<(String, Value)>,
-    /// Throttle factors that sockets asked for.
+    /// Throttle factors requested by sockets.
     pub throttles: Vec<u64>,
-    /// Subscriptions that sockets asked for.
+    /// Subscriptions requested by sockets.
     pub subscriptions: Vec<Value>,
     /// Successful logins.
     pub logins: u64,
 }
 
-/// Something for all sockets at once.
+/// A message to all sockets.
 #[derive(Debug, Clone)]
 pub(super) enum Push {
     Event(String, Value),
     Plugin(String, Value),
-    /// A message that nobody can unsubscribe from: type and payload.
+    /// A message that every client gets: type and payload.
     Message(&'static str, Value),
-    /// A frame as it is.
+    /// A frame to send unchanged.
     Raw(String),
 }
 
-/// What its parts share.
-pub(super) struct Shared {
+/// State of the simulated OctoPrint.
+pub(super) struct ServerState {
     pub(super) options: SimulatorOptions,
     pub(super) model: Mutex<Model>,
     pub(super) faults: Mutex<Faults>,
@@ -99,7 +99,7 @@ pub(super) struct Shared {
     pub(super) push: broadcast::Sender<Push>,
 }
 
-/// A lock that a panicking test left behind is as good as any.
+/// Locks, even after a test panicked while holding the lock.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

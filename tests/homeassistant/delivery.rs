@@ -174,7 +174,7 @@ impl Scene {
         assert!(!seen[mark..].iter().any(is_print(kind)), "{kind} should still wait");
     }
 
-    /// The broker is away for so long, in which the print ends in this way.
+    /// The broker is down for `absence`, in which the print ends as `kind`.
     async fn broker_away(&mut self, absence: Duration, kind: &'static str) {
         let mark = self.watcher.mark();
         self.broker.kill();
@@ -289,7 +289,7 @@ async fn delivery_after_home_assistant_was_restarted_and_after_a_line_that_was_c
 #[ignore = "needs Home Assistant, OctoPrint and Mosquitto: ./tests/run homeassistant"]
 async fn delivery_after_everything_was_restarted() {
     let mut scene = Scene::start().await;
-    // The bridge sees the end, and keeps it over its restart.
+    // The bridge sees the end, and persists it over its restart.
     scene.begin("long.gcode").await;
     scene.broker.kill();
     scene.cancel().await;

@@ -170,7 +170,7 @@ impl Peer {
         }
     }
 
-    /// Reads what the client sends, for so long.
+    /// Reads what the client sends during this time.
     async fn pump(&mut self, long: Duration) -> io::Result<()> {
         let until = Instant::now() + long;
         loop {

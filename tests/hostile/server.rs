@@ -1,4 +1,4 @@
-//! A hostile OctoPrint that listens, and keeps a ledger of what it did.
+//! A hostile OctoPrint server that records what it did in a ledger.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};

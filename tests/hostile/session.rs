@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 /// After how much silence no connection is left, and a bit.
 const DEAD: Duration = Duration::from_secs(45);
 
-/// What is told of a session that went well.
+/// The statistics of a successful session.
 #[derive(Debug, Default)]
 pub struct Story {
     pub logins: u32,
@@ -51,7 +51,7 @@ pub fn run(bytes: &[u8], on_message: impl Fn(&Message) + Send + 'static) -> Stor
 async fn live(dice: Dice, on_message: impl Fn(&Message) + Send + 'static) -> Story {
     let octoprint = OctoPrint::start(dice).await;
     let socket = Socket::new(options(&octoprint)).unwrap();
-    // A panic in a handler harms nobody: what it finds is kept for here.
+    // A panic in a handler would be swallowed, so findings are stored and checked here.
     let found = Arc::new(Mutex::new(None));
     let finds = Arc::clone(&found);
     let last = Mutex::new(0);

@@ -40,8 +40,8 @@ async fn the_order_of_the_introduction() {
     assert_ne!(paths[0], paths[1]);
 }
 
-/// After a large message the client begins its stream of frames anew: whatever follows it closely,
-/// in the same packet or in pieces of its own, must not be lost.
+/// After a large message the client starts a new stream of frames. Whatever follows it closely, in the
+/// same packet or in its own, must not be lost.
 #[tokio::test]
 async fn large_messages_and_what_follows_them_closely_arrive_whole() {
     use futures_util::SinkExt;

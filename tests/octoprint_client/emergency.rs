@@ -134,7 +134,7 @@ async fn it_logs_in_once_where_the_session_is_refused() {
         stops(&rest).await;
         assert_eq!(server.count("POST /api/login"), 2, "{status}");
     }
-    // A permission that is missing is refused again: once, and that is told.
+    // Without the permission it is refused again: once, and that is reported.
     let refuse = |_: &Request| Reply::Text(403, "", r#"{"error":"no permission"}"#.to_owned());
     let server = octoprint(|_| logged_in(ONE), refuse).await;
     let rest = password(&server.url);

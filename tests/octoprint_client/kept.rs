@@ -1,5 +1,5 @@
-//! A server that keeps its connections, and closes them as OctoPrint before 1.10 does: after every
-//! GET, without announcing it.
+//! A server with keep-alive that closes its connections like OctoPrint before 1.10: after every GET,
+//! without announcing it.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! Every way in which a login can fail, told apart.
+//! Every way in which a login can fail, distinguished.
 
 use std::time::Duration;
 
@@ -35,10 +35,10 @@ async fn refusals_are_told_apart() {
     assert!(matches!(error, LoginError::NotOctoPrint { .. }), "{error:?}");
 }
 
-/// What a proxy answers in OctoPrint's place, and what OctoPrint answers when it fails, is told as
-/// what it is, whatever was asked for.
+/// The answer of a proxy in OctoPrint's place, and that of a failing OctoPrint, are recognised in
+/// every call.
 #[tokio::test]
-async fn proxies_and_faults_are_told_by_every_call() {
+async fn proxies_and_faults_are_recognised_in_every_call() {
     let challenge = "WWW-Authenticate: Basic realm=\"the house\"\r\n";
     let page = |title: &str| format!("<html><title>{title}</title></html>");
     let wants_login = r#"wants a login of its own (401, Basic realm="the house")"#;
@@ -97,8 +97,8 @@ async fn a_call_tells_of_a_proxy_that_wants_a_login() {
     assert!(error.contains("with 401: a proxy in front of OctoPrint may want"), "{error}");
 }
 
-/// hyper ends its side of a connection that is to be closed before the answer is there, which
-/// proxies take for a client that has gone.
+/// hyper shuts down its side of a connection that will be closed before the answer arrives. Proxies
+/// take that for a client that has disconnected.
 #[tokio::test]
 async fn questions_leave_their_connection_open_until_they_are_answered() {
     let mut server = serve(|_| Some(http(200, "", LOGIN))).await;

@@ -148,7 +148,7 @@ fn sized(url: &str) -> SocketOptions {
     options
 }
 
-/// One after another, and in the end all of them: nobody keeps the room.
+/// One after another, and in the end all of them: none blocks the others.
 #[tokio::test]
 async fn one_large_message_is_read_at_a_time() {
     let mut servers = Vec::new();
@@ -210,7 +210,7 @@ async fn a_message_beyond_all_bounds_is_a_refusal_that_names_the_setting() {
     peer.send("o").await;
     peer.send(r#"a[{"connected":{"version":"1.11.8"}}]"#).await;
     while !peer.receive().await.unwrap().contains("auth") {}
-    // Its size is told in front: it is not even read.
+    // Its size is announced in advance, so it is not even read.
     use futures_util::SinkExt;
     let message = tokio_tungstenite::tungstenite::Message::text(history(2_000_000));
     let _ = peer.stream.send(message).await;

@@ -273,8 +273,8 @@ impl HomeAssistant {
 const OURS: &[&str] =
     &["octoprint2mqtt", "octoprint_bridge", "prusa_mk3s", ".mk3_", ".xl_", "value_json"];
 
-/// What Home Assistant says of its own connection, such as one that a stopped broker broke, names
-/// nothing of the bridge.
+/// Whether Home Assistant logged a problem with the bridge. What it logs about its own connection, as
+/// when a broker stops, contains none of these names.
 pub fn is_complaint(line: &str) -> bool {
     let warns = line.contains("WARNING") || line.contains("ERROR");
     warns && OURS.iter().any(|ours| line.contains(ours))

@@ -11,6 +11,7 @@ pub mod octoprint;
 pub mod proxy;
 pub mod reverse_proxy;
 pub mod sockjs;
+pub mod verbatim;
 pub mod watcher;
 
 use std::time::{Duration, Instant};

@@ -101,7 +101,8 @@ impl OctoPrint {
             program,
             dir,
             process: None,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            // Old versions close a connection after each GET, without announcing it.
+            http: reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap(),
         };
         octoprint.add_user(USER, PASSWORD, KEY, true).await;
         octoprint.run().await;
@@ -187,6 +188,11 @@ impl OctoPrint {
     /// A file in its base directory.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
+    /// Its version, such as `1.11.8`.
+    pub async fn version(&self) -> String {
+        self.get("api/version").await["server"].as_str().unwrap().to_owned()
     }
 
     pub async fn post(&self, path: &str, body: Value) -> u16 {

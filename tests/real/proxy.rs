@@ -39,11 +39,12 @@ impl Line {
         mut heard: impl FnMut(&[u8]),
     ) {
         let (depart, mut arriving) = tokio::sync::mpsc::unbounded_channel();
-        let read = async {
+        let line = self;
+        let read = async move {
             let mut buffer = vec![0; 65536];
             while let Ok(n @ 1..) = from.read(&mut buffer).await {
                 heard(&buffer[..n]);
-                let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
+                let delay = Duration::from_millis(line.delay.load(Ordering::Relaxed));
                 depart.send((Instant::now() + delay, buffer[..n].to_vec())).unwrap();
             }
         };
@@ -64,6 +65,11 @@ impl Line {
                     }
                 }
             }
+        };
+        // What was read before the end is still carried.
+        let read = async {
+            read.await;
+            std::future::pending::<()>().await;
         };
         tokio::select! { () = read => {}, () = write => {} }
     }

@@ -195,7 +195,7 @@ impl Watcher {
     }
 }
 
-/// Waits until the broker says that it has been up for so long.
+/// Waits until the broker reports this uptime.
 pub async fn up_for(port: u16, uptime: Duration) {
     let watcher = Watcher::start_as(port, None, "$SYS/broker/uptime").await;
     let seconds = |text: &str| text.split(' ').next().unwrap().parse().map(Duration::from_secs);

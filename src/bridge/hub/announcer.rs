@@ -1,5 +1,4 @@
-//! Looks around before the bridge says that it is there, tells Home Assistant of the bridge, and
-//! removes printers that are no more.
+//! Announces the bridge, once it knows of other ones, and removes printers that are not configured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,51 +6,45 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::identity::{Identity, Owners, complaint};
+use super::identity::{Identity, Owners, conflict};
 use crate::causes;
 use crate::homeassistant::{self, Components, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
-/// How often what is retained is asked for; after that the bridge goes on without it.
+/// Number of attempts to read retained messages, after which the bridge continues without them.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long the bridge looks around before it says that it is there.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long Home Assistant has to remove an entity before its state topic is cleared.
+/// Longest wait for retained messages before the bridge publishes its state.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for Home Assistant to remove an entity before its state topic is cleared.
 const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
-/// What the announcer works with.
+/// Announces the bridge and its printers, once.
 pub(crate) struct Announcer {
-    /// The bridge's names.
     pub identity: Identity,
-    /// The base topic.
     pub base: String,
-    /// What the bridge says of itself, once it is known who else is there: after that, another
-    /// bridge with the same topics could not be told from this one.
+    /// The bridge's state, published after that of others is read, which it might overwrite.
     pub greeting: Vec<Publication>,
-    /// The bridge's way to the broker.
     pub broker: Broker,
-    /// For connections beside that.
+    /// Options for further connections.
     pub options: Options,
-    /// `None` where discovery is off.
+    /// `None` if discovery is off.
     pub devices: Option<Devices>,
 }
 
-/// What is told to Home Assistant.
+/// What is announced to Home Assistant.
 pub(crate) struct Devices {
-    /// Discovery settings.
     pub settings: Arc<Settings>,
-    /// The ids of all printers that are configured, also of those that another bridge serves.
+    /// Ids of all configured printers, those of other shards included.
     pub configured: BTreeSet<String>,
-    /// Where each printer, by its id, waits for what was published of it before the start.
+    /// By printer id, where to send what was published of the printer before the start.
     pub printers: BTreeMap<String, oneshot::Sender<PublishedDevice>>,
 }
 
 impl Announcer {
-    /// Waits for the broker, looks who else is there and what an earlier bridge published, says
-    /// that the bridge is there, publishes its device, removes printers that are its own and no
-    /// longer configured, and lets the others go on.
+    /// Waits for the broker, reads what other bridges and earlier runs published, announces the
+    /// bridge and its printers, and removes its own printers that are no longer configured.
     pub(crate) async fn run(mut self) {
         let mut status = self.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {
@@ -59,20 +52,20 @@ impl Announcer {
         }
         let greeting = std::mem::take(&mut self.greeting);
         let found = {
-            let mut look = std::pin::pin!(self.look());
-            let early = tokio::time::timeout(LOOK, &mut look).await.ok();
+            let mut read = std::pin::pin!(self.read_bridges());
+            let early = tokio::time::timeout(READ_TIMEOUT, &mut read).await.ok();
             greeting.into_iter().for_each(|publication| self.broker.publish(publication));
             match early {
                 Some(found) => found,
-                None => look.await,
+                None => read.await,
             }
         };
         let owners = Owners::read(self.identity.clone(), &self.base, &found);
         for other in owners.others() {
-            tracing::error!("{}", complaint(other, &self.base));
+            tracing::error!("{}", conflict(other, &self.base));
         }
         if let Some(devices) = self.devices.take() {
-            // Parsed and let go of: a thousand of them take tens of megabytes.
+            // Parsed and dropped: a thousand of them take tens of megabytes.
             let found = found
                 .into_iter()
                 .filter_map(|message| homeassistant::published_anywhere(&message.payload));
@@ -101,9 +94,9 @@ impl Announcer {
             // Fails only when the bridge stops.
             let _ = printer.send(published.remove(&id).unwrap_or_default());
         }
-        self.tell_twins(twins).await;
+        self.report_twins(twins).await;
         for (id, PublishedDevice { identity, .. }) in published {
-            // One that moved to another bridge is that one's to publish.
+            // Another shard publishes it.
             if configured.contains(&id) {
                 continue;
             }
@@ -120,7 +113,7 @@ impl Announcer {
         }
     }
 
-    /// A printer of ours whose discovery message names another bridge, which may live.
+    /// Returns a printer of ours whose discovery message names another bridge, which may be alive.
     fn twin(
         &self,
         configured: &BTreeSet<String>,
@@ -131,25 +124,25 @@ impl Announcer {
         let rest = found.bridge_state.strip_prefix(self.base.as_str());
         let here = rest.is_some_and(|rest| rest.starts_with("/bridge"));
         let identity = found.identity.as_deref();
-        let lives = match identity {
-            Some(identity) if owners.lives(identity) => Some(true),
-            // A shard of ours, a bridge that is no more, or an earlier version.
+        let is_alive = match identity {
+            Some(identity) if owners.is_alive(identity) => Some(true),
+            // A shard of ours, a bridge that is gone, or an earlier version.
             _ if here || identity.is_some_and(|identity| owners.own(Some(identity))) => None,
             _ => Some(false),
         }?;
         let state = found.bridge_state.clone();
-        Some(Twin { printer, identity: found.identity.clone(), state, lives })
+        Some(Twin { printer, identity: found.identity.clone(), state, is_alive })
     }
 
-    /// Says which printers of ours are printers of another bridge that lives, too.
-    async fn tell_twins(&self, twins: Vec<Twin>) {
+    /// Logs which printers of ours are also printers of another live bridge.
+    async fn report_twins(&self, twins: Vec<Twin>) {
         let mut known: BTreeMap<String, bool> = BTreeMap::new();
-        for Twin { printer, identity, state, lives } in twins {
-            if !lives && !known.contains_key(&state) {
+        for Twin { printer, identity, state, is_alive } in twins {
+            if !is_alive && !known.contains_key(&state) {
                 let online = self.is_online(&state).await;
                 known.insert(state.clone(), online);
             }
-            if lives || known.get(&state).is_some_and(|online| *online) {
+            if is_alive || known.get(&state).is_some_and(|online| *online) {
                 tracing::error!(
                     printer,
                     bridge = identity,
@@ -173,8 +166,8 @@ impl Announcer {
         self.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
     }
 
-    /// What is retained of bridges, and of their devices.
-    async fn look(&self) -> Vec<Incoming> {
+    /// Reads the retained messages of all bridges and their devices.
+    async fn read_bridges(&self) -> Vec<Incoming> {
         let mut filters =
             vec![BridgeTopics::info_filter(&self.base), BridgeTopics::state_filter(&self.base)];
         filters.extend(self.devices.as_ref().map(|d| homeassistant::device_filter(&d.settings)));
@@ -194,7 +187,7 @@ impl Announcer {
         Vec::new()
     }
 
-    /// Removes the device first, and then what its entities looked at.
+    /// Removes the device, then clears the topics of its entities.
     async fn remove(&self, settings: &Settings, id: &str) {
         self.publish(homeassistant::printer_topic(settings, id), bytes::Bytes::new());
         let filter = format!("{}/{id}/#", self.base);
@@ -217,8 +210,8 @@ impl Announcer {
 struct Twin {
     printer: String,
     identity: Option<String>,
-    /// The topic of that bridge's state.
+    /// The state topic of that bridge.
     state: String,
-    /// Whether it is known to live: where it has another base topic, its state tells.
-    lives: bool,
+    /// Whether that bridge is known to be alive; if it has another base topic, its state decides.
+    is_alive: bool,
 }

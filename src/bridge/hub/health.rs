@@ -1,30 +1,35 @@
-//! What `B/bridge/info` and `B/bridge/health` say (pure, but for a look at the own memory).
+//! The bridge's health: the payloads of `B/bridge/info` and `B/bridge/health`, and the checks
+//! behind `/health` and `/metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use prometheus_client::registry::Registry;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Restarts;
 use crate::clock;
 use crate::config::Config;
+use crate::metrics::Queues;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
 use crate::ordered;
 use crate::timestamp;
+use crate::topics::Topic;
 
-/// When the bridge was started, on both clocks.
+/// When the bridge was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
-    /// For the uptime.
+    /// On the monotonic clock, for the uptime.
     pub instant: Instant,
-    /// For people.
+    /// On the wall clock.
     pub wall: SystemTime,
 }
 
-/// The payload of `B/bridge/info`.
+/// Returns the payload of `B/bridge/info`.
 pub fn info(config: &Config, start: Start) -> Value {
     let printers: Vec<&str> = config.printers.iter().map(|printer| printer.id.as_str()).collect();
     json!({
@@ -57,18 +62,16 @@ struct BrokerHealth {
     rejected: u64,
 }
 
-/// What waits on purpose, and for whom.
+/// Messages that are held back on purpose.
 #[derive(Serialize)]
 struct Delivery {
     /// `subscribers`, `home_assistant` or null.
     waits_for: Option<Audience>,
     /// RFC 3339.
     until: Option<String>,
-    /// Events that wait for subscribers who reconnect.
     for_subscribers: usize,
-    /// Print events that wait for Home Assistant.
     for_home_assistant: usize,
-    /// Home Assistant's state in one word; null where it is not used.
+    /// Home Assistant's state in one word; null if it is not used.
     home_assistant: Option<&'static str>,
 }
 
@@ -78,11 +81,10 @@ struct PrinterHealth {
     messages: u64,
     decode_errors: u64,
     reconnects: u64,
-    /// How often its tasks were begun anew because one of them failed.
     restarts: u64,
 }
 
-/// The payload of `B/bridge/health`: uptime in seconds, memory in bytes.
+/// Returns the payload of `B/bridge/health`: uptime in seconds, memory in bytes.
 pub fn health(
     start: Start,
     broker: &Broker,
@@ -110,7 +112,7 @@ pub fn health(
             sockets.iter().map(|(id, socket)| (&**id, printer(socket, restarts.of(id)))),
         ),
     };
-    // Numbers and texts only: it always has a JSON form.
+    // Numbers and strings only, so this cannot fail.
     serde_json::to_vec(&health).unwrap_or_default()
 }
 
@@ -143,10 +145,109 @@ fn printer(socket: &Socket, restarts: u64) -> PrinterHealth {
     }
 }
 
-/// Resident memory of this process in bytes; `None` where the system does not tell.
+/// Resident memory of this process in bytes; `None` if the system does not report it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// Time limit for the answer of an event loop.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the broker may be unreachable before the bridge is unhealthy; covers its restarts.
+const BROKER_AWAY: Duration = Duration::from_secs(60);
+
+/// Time limit for the broker to deliver the bridge's own state. A broker whose access rules forbid
+/// publishing acknowledges and drops messages: MQTT 3.1.1 has no other answer.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Checks that the broker delivers the bridge's own state.
+#[derive(Debug, Default)]
+pub(super) struct Echo {
+    /// Deadline of the delivery.
+    due: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Echo {
+    /// Notes that the connection to the broker changed; it is connected `since` then.
+    pub(super) fn expect(&mut self, connected: bool, since: Option<Instant>) {
+        // The state may arrive before the change of the connection is seen.
+        let arrived = since.is_some_and(|since| self.last.is_some_and(|at| at >= since));
+        self.due = (connected && !arrived).then(|| clock::now() + ECHO_TIMEOUT);
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn arrived(&mut self) {
+        (self.due, self.last) = (None, Some(clock::now()));
+    }
+
+    /// Logs that the state, published to `topic`, did not arrive in time.
+    pub(super) fn report_missing(&mut self, topic: &Topic) {
+        self.due = None;
+        tracing::error!(
+            %topic,
+            "the broker does not send the bridge its own state: it drops what the bridge publishes, or does not let it read; check the broker's access rules: this user must be able to write and read everything below mqtt.base_topic"
+        );
+    }
+}
+
+/// A liveness check of the hub, which answers it.
+pub(super) type Ping = oneshot::Sender<()>;
+
+/// The sources of health checks and metrics.
+pub struct Vitals {
+    pub(super) hub: mpsc::Sender<Ping>,
+    pub(super) broker: Broker,
+    pub(super) started: Instant,
+    pub(super) registry: Registry,
+    pub(super) queues: Queues,
+    pub(super) restarts: Restarts,
+}
+
+impl Vitals {
+    /// Returns the printers whose tasks failed recently. They do not make the bridge unhealthy: a
+    /// restart of the bridge would interrupt the other printers.
+    pub fn degraded(&self) -> Map<String, Value> {
+        self.restarts.recent()
+    }
+
+    /// Returns what is wrong. An unreachable OctoPrint is not: printers are switched off at night.
+    pub async fn problem(&self) -> Option<String> {
+        let (ping, pong) = oneshot::channel();
+        let hub = async { self.hub.send(ping).await.is_ok() && pong.await.is_ok() };
+        if tokio::time::timeout(LIVENESS_TIMEOUT, hub).await != Ok(true) {
+            return Some("the bridge's event loop does not respond".to_owned());
+        }
+        if tokio::time::timeout(LIVENESS_TIMEOUT, self.broker.ping()).await != Ok(true) {
+            return Some("the event loop of the broker's connection does not respond".to_owned());
+        }
+        let status = self.broker.status();
+        let status = status.borrow();
+        let since = status.since.unwrap_or(self.started);
+        if status.connected || since.elapsed() < BROKER_AWAY {
+            return None;
+        }
+        let error = status.error.as_deref().unwrap_or("no connection yet");
+        Some(format!("the broker has been away for {} s: {error}", since.elapsed().as_secs()))
+    }
+
+    /// Returns all metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If a metric cannot be encoded.
+    pub async fn metrics(&self) -> Result<String, std::fmt::Error> {
+        if let Ok(Some(waiting)) =
+            tokio::time::timeout(LIVENESS_TIMEOUT, self.broker.waiting()).await
+        {
+            self.queues.set(waiting);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
 }

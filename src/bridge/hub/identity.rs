@@ -1,8 +1,8 @@
-//! What is this bridge's own, and which other bridges live below the same base topic (pure).
+//! The bridge's identity, and other bridges below the same base topic (pure).
 //!
-//! A bridge is its `mqtt.client_id`, without the suffix of a shard: shards are one bridge. It stands
-//! in `B/bridge/info`, and in each discovery message. A printer's topics belong to the bridge that
-//! its discovery message names, and nobody else removes them.
+//! A bridge is identified by its `mqtt.client_id` without the suffix of a shard: shards are one
+//! bridge. The identity is in `B/bridge/info` and in each discovery message. A printer's topics
+//! belong to the bridge that its discovery message names, and no other bridge removes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,44 +15,43 @@ use crate::store::{BRIDGE, Known, Store};
 
 const IDENTITIES: &str = "identities";
 
-/// Who a bridge is, and who it was under earlier client ids.
+/// A bridge's identity, and those it had with earlier client ids.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    now: String,
+    current: String,
     earlier: BTreeSet<String>,
 }
 
 impl Identity {
-    /// A bridge that is called `now`, and was called what `known` has.
-    pub fn recall(now: &str, known: &Known) -> Self {
+    /// The identity `current`, with the earlier ones in `known`.
+    pub fn recall(current: &str, known: &Known) -> Self {
         let mut earlier: BTreeSet<String> = known.get(BRIDGE, IDENTITIES).unwrap_or_default();
-        earlier.remove(now);
-        Self { now: now.to_owned(), earlier }
+        earlier.remove(current);
+        Self { current: current.to_owned(), earlier }
     }
 
-    /// Keeps all its names over a restart.
+    /// Persists all identities.
     pub fn persist(&self, store: &Store) {
-        let names: BTreeSet<&String> = self.earlier.iter().chain([&self.now]).collect();
-        store.persist(&BRIDGE.into(), IDENTITIES, &names);
+        let all: BTreeSet<&String> = self.earlier.iter().chain([&self.current]).collect();
+        store.persist(&BRIDGE.into(), IDENTITIES, &all);
     }
 }
 
-/// What is wrong where the bridge `other` lives below the same base topic, and what to do.
-pub fn complaint(other: &str, base: &str) -> String {
+/// Returns the error message for another bridge below the same base topic.
+pub fn conflict(other: &str, base: &str) -> String {
     format!(
         "another bridge, whose mqtt.client_id is {other:?}, runs below the same mqtt.base_topic {base:?}: they overwrite each other's topics; give one of them another mqtt.base_topic"
     )
 }
 
-/// Complains of another bridge than this one, where `info` is what it says of itself.
-pub fn complain(info: &[u8], own: &Mqtt) {
+/// Logs an error if `info`, a payload of `B/<place>/info`, is that of another bridge.
+pub fn check_info(info: &[u8], own: &Mqtt) {
     if let Some(other) = identity_of(info).filter(|identity| *identity != own.identity) {
-        tracing::error!("{}", complaint(&other, &own.base_topic));
+        tracing::error!("{}", conflict(&other, &own.base_topic));
     }
 }
 
-/// Which bridge `B/<place>/info` speaks of; `None` where it speaks of none. An earlier version has
-/// no `identity`, but its client id, perhaps with the suffix of its shard.
+/// Reads the identity from an `info`, or from the client id, which earlier versions have there.
 fn identity_of(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     if let Some(identity) = info["identity"].as_str() {
@@ -65,7 +64,7 @@ fn identity_of(info: &[u8]) -> Option<String> {
     Some(client_id.strip_suffix(&suffix).unwrap_or(client_id).to_owned())
 }
 
-/// Whose the topics below a base topic are.
+/// The bridges that own topics below a base topic.
 #[derive(Debug, Clone)]
 pub struct Owners {
     identity: Identity,
@@ -73,42 +72,42 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// From what is retained as `B/+/info` and `B/+/state`: a bridge lives whose state is online.
+    /// Reads the retained `B/+/info` and `B/+/state`: a bridge is alive if its state is online.
     pub fn read(identity: Identity, base: &str, retained: &[Incoming]) -> Self {
-        let of = |topic: &str| {
+        let split = |topic: &str| {
             let (place, what) = topic.strip_prefix(base)?.strip_prefix('/')?.split_once('/')?;
             place.starts_with("bridge").then(|| (place.to_owned(), what.to_owned()))
         };
-        let told: BTreeMap<(String, String), &Incoming> =
-            ordered::map(retained.iter().filter_map(|m| Some((of(&m.topic)?, m))));
-        let lives = |place: &String| {
-            let state = told.get(&(place.clone(), "state".to_owned()));
+        let retained: BTreeMap<(String, String), &Incoming> =
+            ordered::map(retained.iter().filter_map(|m| Some((split(&m.topic)?, m))));
+        let is_alive = |place: &String| {
+            let state = retained.get(&(place.clone(), "state".to_owned()));
             state.is_some_and(|state| &state.payload[..] == b"online")
         };
-        let others = told
+        let others = retained
             .iter()
-            .filter(|((place, what), _)| what == "info" && lives(place))
+            .filter(|((place, what), _)| what == "info" && is_alive(place))
             .filter_map(|(_, info)| identity_of(&info.payload))
-            .filter(|other| *other != identity.now)
+            .filter(|other| *other != identity.current)
             .collect();
         Self { identity, others }
     }
 
-    /// The other bridges that live below the same base topic: a mistake of the user's.
+    /// Returns the other live bridges below the same base topic: a configuration error.
     pub fn others(&self) -> &BTreeSet<String> {
         &self.others
     }
 
-    /// Whether what a discovery message with this `identity` speaks of is this bridge's own.
-    /// Messages of earlier versions have none, and are ours unless another bridge lives here.
+    /// Whether a discovery message with this `identity` belongs to this bridge. Messages of earlier
+    /// versions have none, and are ours unless another bridge is alive here.
     pub fn own(&self, identity: Option<&str>) -> bool {
         let Some(identity) = identity else { return self.others.is_empty() };
-        let once = self.identity.earlier.contains(identity);
-        identity == self.identity.now || (once && !self.lives(identity))
+        let was_ours = self.identity.earlier.contains(identity);
+        identity == self.identity.current || (was_ours && !self.is_alive(identity))
     }
 
-    /// Whether another bridge of this identity lives below the same base topic.
-    pub fn lives(&self, identity: &str) -> bool {
+    /// Whether another bridge with this identity is alive below the same base topic.
+    pub fn is_alive(&self, identity: &str) -> bool {
         self.others.contains(identity)
     }
 }
@@ -126,7 +125,7 @@ mod tests {
 
     fn owners(earlier: &[&str], messages: &[(&str, &str)]) -> Owners {
         let earlier = earlier.iter().map(|name| (*name).to_owned()).collect();
-        let identity = Identity { now: "ours".to_owned(), earlier };
+        let identity = Identity { current: "ours".to_owned(), earlier };
         let messages: Vec<_> = messages.iter().map(|(t, p)| retained(t, p)).collect();
         Owners::read(identity, "o/p", &messages)
     }
@@ -134,23 +133,23 @@ mod tests {
     const THEIRS: (&str, &str) = ("o/p/bridge/info", r#"{"identity":"theirs"}"#);
 
     #[test]
-    fn alone_it_owns_its_own_what_it_was_and_what_says_nothing() {
+    fn alone_it_owns_its_own_earlier_and_unnamed_messages() {
         let alone = owners(&["once"], &[]);
         assert!(alone.own(Some("ours")) && alone.own(Some("once")) && alone.own(None));
-        assert!(!alone.own(Some("theirs")), "one that is away only");
+        assert!(!alone.own(Some("theirs")), "another bridge that is offline");
     }
 
     #[test]
-    fn a_bridge_that_lives_here_keeps_what_says_nothing_and_what_is_its_own() {
+    fn beside_a_live_bridge_it_owns_neither_unnamed_messages_nor_that_ones() {
         let both = owners(&["theirs"], &[THEIRS, ("o/p/bridge/state", "online")]);
         assert_eq!(both.others().len(), 1);
         assert!(both.own(Some("ours")) && !both.own(Some("theirs")) && !both.own(None));
-        let complaint = complaint("theirs", "o/p");
-        assert!(complaint.contains("\"theirs\"") && complaint.contains("mqtt.base_topic"));
+        let conflict = conflict("theirs", "o/p");
+        assert!(conflict.contains("\"theirs\"") && conflict.contains("mqtt.base_topic"));
     }
 
     #[test]
-    fn one_that_is_away_or_somewhere_else_or_a_shard_of_ours_is_no_other() {
+    fn an_offline_bridge_or_one_elsewhere_or_a_shard_of_ours_is_no_conflict() {
         for messages in [
             &[THEIRS, ("o/p/bridge/state", "offline")][..],
             &[THEIRS],
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_version_is_known_by_its_client_id() {
+    fn an_earlier_version_is_identified_by_its_client_id() {
         let info = |id: &str, shard: Value| {
             let config = json!({"mqtt": {"client_id": id}, "shard": shard});
             identity_of(json!({ "config": config }).to_string().as_bytes())
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_remembered() {
+    async fn identities_are_persisted() {
         let dir = tempfile::tempdir().unwrap();
         for (name, earlier) in [("one", &[][..]), ("two", &["one"]), ("one", &["two"])] {
             let (store, known) = Store::open(Some(dir.path()));

@@ -1,13 +1,11 @@
-//! The bridge itself: its topics, its requests, and the way of each command to its printer.
+//! The bridge itself: its topics and requests, and the routing of commands to printers.
 
 mod announcer;
-mod attendance;
 pub mod health;
 pub mod identity;
 mod presence;
-mod printers;
 pub mod request;
-mod vitals;
+mod supervisor;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,19 +20,18 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
-use self::attendance::HomeAssistantAttendance;
-use self::health::Start;
+pub use self::health::Vitals;
+use self::health::{Echo, Ping, Start};
 use self::identity::Identity;
-use self::printers::Place;
+use self::presence::HomeAssistantAttendance;
 use self::request::Request;
-pub use self::vitals::Vitals;
-use self::vitals::{Echo, Ping};
+use self::supervisor::Supervisor;
 use self::watch::{Failures, Restarts, Watch};
 use super::oversize;
-use super::printer::discovery::home_assistant::HomeAssistant;
+use super::printer::discovery::PrinterDiscovery;
 use super::printer::memory::Memory;
 use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
-use crate::clock;
+use crate::clock::{self, sleep_until};
 use crate::config::Config;
 use crate::journal;
 use crate::metrics::{self, Latencies, Queues, Sockets};
@@ -45,16 +42,16 @@ use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a clean stop may take to flush what waits.
-const FLUSH: Duration = Duration::from_secs(5);
-/// How long printers may take to let go of their sockets.
-const LEAVE: Duration = Duration::from_secs(2);
-/// The shortest time between two reports of health because of what waits.
+/// Time limit for sending what is queued when the bridge stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for the tasks to end when the bridge stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Minimum time between health reports caused by changes in what is held back.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
-/// Most messages from the broker that wait to be looked at.
-const INCOMING: usize = 4096;
-/// Most of them for one printer.
-const INCOMING_A_PRINTER: usize = 256;
+/// Maximum number of messages from the broker that wait to be routed.
+const INCOMING_CAPACITY: usize = 4096;
+/// Maximum number of commands that wait for one printer.
+const COMMANDS_CAPACITY: usize = 256;
 
 /// Why the bridge ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +61,15 @@ pub enum RunError {
     SetUp(#[from] SetupError),
     /// A task that all printers need has panicked.
     #[error(
-        "the {task} failed, which is a fault of this program: please report it with what is on stderr; the bridge has ended, so that whatever started it starts it again"
+        "the {task} failed, which is a bug: please report it with the output on stderr; the bridge stopped, so that its service manager restarts it"
     )]
     Failed {
-        /// Which.
+        /// The task's name.
         task: &'static str,
     },
 }
 
-/// The bridge itself, started: each printer has its task, and the broker its connection.
+/// The running bridge: a task per printer, and the connection to the broker.
 pub struct Hub {
     config: Arc<Config>,
     topics: BridgeTopics,
@@ -81,20 +78,19 @@ pub struct Hub {
     start: Start,
     sockets: Sockets,
     maker: SocketMaker,
-    /// Which printers' tasks failed.
     restarts: Restarts,
-    /// Watches the tasks that all printers need.
+    /// Reports failures of the tasks that all printers need.
     watch: Watch,
     failures: Failures,
-    /// By the printer's id.
+    /// By printer id.
     commands: HashMap<String, mpsc::Sender<Box<Incoming>>>,
     set_log_level: SetLogLevel,
     store: Store,
-    /// When health was last reported because of what waits, and when it is next.
-    held_told: Instant,
+    /// Last and next health report caused by changes in what is held back.
+    held_reported: Instant,
     held_due: Option<Instant>,
     echo: Echo,
-    /// Asks for signs of life.
+    /// Liveness checks, see [`Vitals`].
     ping: mpsc::Sender<Ping>,
     pings: mpsc::Receiver<Ping>,
     latencies: Latencies,
@@ -103,12 +99,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Runs until `shutdown` resolves; then says offline and flushes what waits, for five seconds at
-    /// most.
+    /// Runs until `shutdown` resolves; then publishes offline and sends what is queued.
     ///
     /// # Errors
-    /// Where a task failed that all printers need: offline is said then, too. A broker or an OctoPrint
-    /// that is away is no error.
+    /// If a task that all printers need failed. An unreachable broker or OctoPrint is no error.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {
@@ -118,7 +112,7 @@ impl Hub {
         failed.map_or(Ok(()), |task| Err(RunError::Failed { task }))
     }
 
-    /// Runs until `shutdown` resolves, or yields which task failed that all printers need.
+    /// Runs until `shutdown` resolves, or returns which task failed that all printers need.
     async fn serve_until(&mut self, shutdown: impl Future<Output = ()>) -> Option<&'static str> {
         tokio::pin!(shutdown);
         let store = self.store.clone();
@@ -131,7 +125,7 @@ impl Hub {
             tokio::select! {
                 () = &mut shutdown => return None,
                 changed = broker.changed() => {
-                    // The other end goes with the task; its last will says offline.
+                    // The task is gone, and the broker publishes its last will.
                     if changed.is_err() {
                         return Some("broker's task");
                     }
@@ -141,18 +135,18 @@ impl Hub {
                 () = &mut store_failed => return Some("journal in data_dir"),
                 Some(task) = self.failures.recv() => return Some(task),
                 () = sleep_until(self.echo.due()), if self.echo.due().is_some() => {
-                    self.echo.is_missing(&self.topics.state);
+                    self.echo.report_missing(&self.topics.state);
                 }
                 _ = health.tick() => self.publish_health(),
-                // Who asked may have given up waiting.
-                Some(alive) = self.pings.recv() => drop(alive.send(())),
+                // The other side may have timed out.
+                Some(ping) = self.pings.recv() => drop(ping.send(())),
                 Ok(()) = held.changed(), if self.held_due.is_none() => {
                     held.borrow_and_update();
-                    self.held_due = Some(self.held_told + HELD_INTERVAL);
+                    self.held_due = Some(self.held_reported + HELD_INTERVAL);
                 }
                 () = sleep_until(self.held_due), if self.held_due.is_some() => {
                     self.held_due = None;
-                    self.held_told = clock::now();
+                    self.held_reported = clock::now();
                     self.publish_health();
                 }
                 Some(incoming) = self.incoming.recv() => self.route(incoming),
@@ -160,10 +154,10 @@ impl Hub {
         }
     }
 
-    /// Starts the tasks of the bridge.
+    /// Starts the bridge's tasks.
     ///
     /// # Errors
-    /// Where TLS or a socket cannot be set up.
+    /// If the TLS settings or a socket's options are invalid.
     pub fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
         let start = Start { instant: clock::now(), wall: SystemTime::now() };
         let (ping, pings) = mpsc::channel(1);
@@ -190,7 +184,7 @@ impl Hub {
             settle: config.outbox.settle,
             home_assistant: attendance.map(|home| Box::new(home) as Box<dyn Attendance>),
         };
-        let (arrived, incoming) = mpsc::channel(INCOMING);
+        let (arrived, incoming) = mpsc::channel(INCOMING_CAPACITY);
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
@@ -214,7 +208,7 @@ impl Hub {
             commands: HashMap::new(),
             set_log_level,
             store,
-            held_told: start.instant,
+            held_reported: start.instant,
             held_due: None,
             echo: Echo::default(),
             ping,
@@ -229,7 +223,7 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Yields what is to be told to Home Assistant.
+    /// Starts the printers' tasks. Returns what to announce to Home Assistant.
     fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) -> Option<Devices> {
         let settings = self
             .config
@@ -239,17 +233,17 @@ impl Hub {
         let mut waiting = BTreeMap::new();
         let config = self.config.clone();
         for (index, (printer, topics)) in config.printers.iter().zip(topics).enumerate() {
-            let home_assistant = settings.as_ref().map(|settings| {
-                let (tell, read_back) = oneshot::channel();
-                waiting.insert(printer.id.clone(), tell);
+            let discovery = settings.as_ref().map(|settings| {
+                let (to_printer, read_back) = oneshot::channel();
+                waiting.insert(printer.id.clone(), to_printer);
                 let store = (self.store.clone(), known);
-                HomeAssistant::new(settings.clone(), topics.clone(), printer, store, read_back)
+                PrinterDiscovery::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
             let latency = self.latencies.of(&printer.id);
-            let memory = Memory::recall(&printer.id, known, &self.store, home_assistant, latency);
-            let (commands, queue) = mpsc::channel(INCOMING_A_PRINTER);
+            let memory = Memory::recall(&printer.id, known, &self.store, discovery, latency);
+            let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
             self.commands.insert(printer.id.clone(), commands);
-            let place = Box::new(Place {
+            let supervisor = Box::new(Supervisor {
                 config: config.clone(),
                 index,
                 topics,
@@ -258,10 +252,10 @@ impl Hub {
                 maker: self.maker.clone(),
                 restarts: self.restarts.clone(),
             });
-            let printer = place.printer(memory);
-            let span = setup::printer_span(&place.config.printers[index].id);
-            let printer = place.look_after(printer, queue, self.stopping.clone());
-            self.tasks.spawn(self.watch.over("care of a printer", printer).instrument(span));
+            let printer = supervisor.printer(memory);
+            let span = setup::printer_span(&supervisor.config.printers[index].id);
+            let running = supervisor.run(printer, queue, self.stopping.clone());
+            self.tasks.spawn(self.watch.over("supervisor of a printer", running).instrument(span));
         }
         let configured = self.config.all_printers.iter().cloned().collect();
         settings.map(|settings| Devices { settings, configured, printers: waiting })
@@ -279,7 +273,7 @@ impl Hub {
         self.spawn("announcer", announcer.run());
     }
 
-    /// That the bridge is there, and what it is.
+    /// The publications of `B/bridge/state` and `B/bridge/info`.
     fn greeting(&self) -> Vec<Publication> {
         let state = |topic: &Topic, payload: String| {
             Publication::new(OWN_LANE, topic.clone(), payload, Kind::State)
@@ -290,7 +284,7 @@ impl Hub {
         ]
     }
 
-    /// Runs `task` until the bridge ends. The bridge ends where it panics.
+    /// Runs `task` until the bridge stops. The bridge stops if it panics.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
         let running = async move {
@@ -299,7 +293,7 @@ impl Hub {
         self.tasks.spawn(self.watch.over(name, running).in_current_span());
     }
 
-    /// What health and metrics are told from.
+    /// Returns the sources of health checks and metrics.
     pub fn vitals(&self) -> Vitals {
         let (broker, sockets) = (self.broker.clone(), self.sockets.clone());
         let queues = Queues::default();
@@ -313,17 +307,16 @@ impl Hub {
         }
     }
 
-    /// The bridge's own state, as the broker has it.
-    fn take_own_state(&mut self, incoming: &Incoming) {
+    /// Handles the bridge's own state, as the broker delivers it.
+    fn receive_own_state(&mut self, incoming: &Incoming) {
         if incoming.retained {
-            // Of an earlier connection: it proves nothing.
+            // From an earlier connection: it proves nothing.
             return;
         }
         if &incoming.payload[..] == b"online" {
-            self.echo.came();
+            self.echo.arrived();
         } else {
-            // The will of a connection that the broker has only now found dead, or another bridge
-            // with the same topics, whose end leaves ours to be told again.
+            // The will of an earlier connection, or of another bridge with the same topics.
             tracing::info!("the broker published the bridge's last will; publishing online again");
             self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
         }
@@ -331,18 +324,18 @@ impl Hub {
 
     fn route(&mut self, incoming: Incoming) {
         if incoming.topic == *self.topics.state {
-            self.take_own_state(&incoming);
+            self.receive_own_state(&incoming);
             return;
         }
         if topics::is_info(&self.config.mqtt.base_topic, &incoming.topic) {
-            // A retained one may be of a bridge that is no more: the announcer looks after these.
+            // A retained one may be of a bridge that is gone: the announcer checks these.
             if !incoming.retained {
-                identity::complain(&incoming.payload, &self.config.mqtt);
+                identity::check_info(&incoming.payload, &self.config.mqtt);
             }
             return;
         }
         if let Some(name) = self.topics.request_name(&incoming.topic) {
-            // A retained request is an old one; the same caution as with commands.
+            // A retained request may be of any age, like a retained command.
             if !incoming.retained {
                 self.answer(name, &incoming.payload);
             }
@@ -398,20 +391,14 @@ impl Hub {
         tracing::info!("stopping");
         self.stopping.cancel();
         self.tasks.close();
-        // A socket that does not let go holds up nothing: its printer is already called offline.
-        let _ = tokio::time::timeout(LEAVE, self.tasks.wait()).await;
+        // A socket that does not close delays nothing: its printer is already offline.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await;
         self.publish_state(self.topics.state.clone(), "offline");
-        if !self.broker.close(FLUSH).await {
+        if !self.broker.close(FLUSH_TIMEOUT).await {
             tracing::warn!("stopped before the broker acknowledged everything");
         }
         journal::note_stop(&self.store, SystemTime::now());
-        self.store.close(LEAVE).await;
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    if let Some(at) = at {
-        tokio::time::sleep_until(at.into()).await;
+        self.store.close(STOP_TIMEOUT).await;
     }
 }
 

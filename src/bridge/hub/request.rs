@@ -1,4 +1,4 @@
-//! Requests to the bridge and their answers, as zigbee2mqtt has them (pure).
+//! Requests to the bridge and their answers, in the form of zigbee2mqtt (pure).
 
 use serde_json::{Value, json};
 
@@ -7,28 +7,28 @@ use crate::causes::{Cause, text};
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// Is the bridge alive.
+    /// Whether the bridge is alive.
     HealthCheck,
     /// The payload of `B/bridge/info`.
     Info,
-    /// Discovery and all state again.
+    /// Publish discovery and all state again.
     Republish,
-    /// Another log level or filter until the next start.
+    /// Set the log level or filter until the next restart.
     LogLevel(String),
-    /// No such request, or a value that is no good, with the reason.
+    /// Unknown request or invalid value, with the reason.
     Refused(String),
 }
 
-/// A request and the `transaction` that its answer gives back.
+/// A request and the `transaction` that its answer echoes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
-    /// What is asked.
+    /// The request.
     pub request: Request,
-    /// Any JSON; `None` where none was given.
+    /// Any JSON; `None` if none was given.
     pub transaction: Option<Value>,
 }
 
-/// Reads a request: `name` from the topic; the payload is empty, a bare value or JSON.
+/// Parses a request: `name` is from the topic; the payload is empty, a bare value or JSON.
 pub fn parse(name: &str, payload: &[u8]) -> Parsed {
     let text = String::from_utf8_lossy(payload);
     let text = text.trim();
@@ -44,11 +44,10 @@ pub fn parse(name: &str, payload: &[u8]) -> Parsed {
     Parsed { request: request(name, &value), transaction }
 }
 
-/// A request's name, and how its value is read.
-type Known = (&'static str, fn(&Value) -> Request);
+type ParseValue = fn(&Value) -> Request;
 
-/// Every request. What is not here is unknown.
-const REQUESTS: &[Known] = &[
+/// All requests: name and parser of the value.
+const REQUESTS: &[(&str, ParseValue)] = &[
     ("health_check", |_| Request::HealthCheck),
     ("info", |_| Request::Info),
     ("republish", |_| Request::Republish),
@@ -57,7 +56,7 @@ const REQUESTS: &[Known] = &[
 
 fn request(name: &str, value: &Value) -> Request {
     match REQUESTS.iter().find(|(known, _)| *known == name) {
-        Some((_, read)) => read(value),
+        Some((_, parse)) => parse(value),
         None => {
             let known: Vec<&str> = REQUESTS.iter().map(|(known, _)| *known).collect();
             let known = known.join(", ");
@@ -75,7 +74,7 @@ fn log_level(value: &Value) -> Request {
     }
 }
 
-/// The answer to a request.
+/// Returns the answer to a request.
 pub fn answer(outcome: Result<Value, Cause>, transaction: Option<Value>) -> Vec<u8> {
     let mut answer = match outcome {
         Ok(data) => json!({"data": data, "status": "ok"}),
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transaction_comes_back() {
+    fn the_transaction_is_echoed() {
         let answer = answer(Err("no".into()), Some(Value::from("x")));
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(

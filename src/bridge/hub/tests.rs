@@ -1,4 +1,4 @@
-//! Tasks that panic, between simulated OctoPrints and the embedded broker.
+//! Panicking tasks, with simulated OctoPrints and the embedded broker.
 
 #[path = "../../../tests/real/watcher.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests with real programs use it as well")]
@@ -20,7 +20,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A bridge with the printers `mk3` and `mini`, and what it is made of.
+/// A bridge with the printers `mk3` and `mini`, and its parts.
 struct World {
     simulators: Vec<Simulator>,
     watcher: Watcher,
@@ -54,7 +54,7 @@ impl World {
             );
             simulators.push(simulator);
         }
-        // What a user of the library hands in may panic, too.
+        // A callback of the library's user may panic, too.
         let set_log_level: SetLogLevel = Arc::new(|_| panic!("a test"));
         let hub = Hub::start(crate::config::from_toml(&text).unwrap(), set_log_level).unwrap();
         let listener = crate::http::listen(http).unwrap();
@@ -91,24 +91,24 @@ impl World {
         self.watcher.wait_from(mark, &format!("{topic} {payload}"), is).await;
     }
 
-    /// mk3 goes, as its state and its socket say, and comes back; mini stays.
+    /// Waits until mk3 went offline and came back, and checks that mini stayed online.
     async fn comes_back(&self, mark: usize, task: &str) {
         self.is(mark, "mk3/availability", "offline").await;
         let waits = |socket: &Value| socket["state"] == "waiting" && socket["error"].is_string();
         self.watcher.wait_json(mark, "octoprint2mqtt/mk3/socket", waits).await;
         let offline = self.watcher.mark();
-        let unwell = crate::cli::health::ask(self.http).await.unwrap();
-        assert!(unwell.starts_with("healthy, but") && unwell.contains("mk3"), "{unwell}");
-        assert_eq!(self.restarts.lately()["mk3"]["failed"], task);
+        let health = crate::cli::health::ask(self.http).await.unwrap();
+        assert!(health.starts_with("healthy, but") && health.contains("mk3"), "{health}");
+        assert_eq!(self.restarts.recent()["mk3"]["failed"], task);
         self.is(offline, "mk3/availability", "online").await;
         let seen = self.watcher.seen();
         let mini = seen[mark..].iter().filter(|s| s.topic == "octoprint2mqtt/mini/availability");
-        assert_eq!(mini.count(), 0, "the other printer stays as it is");
+        assert_eq!(mini.count(), 0, "the other printer stays online");
         assert_eq!(self.watcher.command("rate", "auto").await["ok"], true, "commands arrive again");
     }
 
     async fn ends_with(mut self, task: &str) {
-        let ended = tokio::time::timeout(PATIENCE, &mut self.run).await.expect("it ends");
+        let ended = tokio::time::timeout(PATIENCE, &mut self.run).await.expect("the bridge ends");
         let ended = ended.unwrap().unwrap_err();
         assert!(matches!(ended, RunError::Failed { task: failed } if failed == task), "{ended}");
         self.is(0, "bridge/state", "offline").await;
@@ -125,12 +125,12 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_printer_whose_task_panics_goes_and_comes_back_with_what_waited() {
+async fn a_printer_whose_task_panics_is_restarted_with_its_queued_messages() {
     let world = World::start().await;
     let mark = world.watcher.mark();
     world.mk3().raw("a[{\"panic\":1},{\"event\":{\"type\":\"Behind\",\"payload\":{}}}]");
     world.comes_back(mark, "printer").await;
-    world.is_behind(mark).await;
+    world.publishes_behind(mark).await;
     let health = health::health(
         Start { instant: Instant::now(), wall: SystemTime::now() },
         &world.broker,
@@ -144,8 +144,8 @@ async fn a_printer_whose_task_panics_goes_and_comes_back_with_what_waited() {
 }
 
 impl World {
-    /// What came behind the message at which the task panicked is published, once.
-    async fn is_behind(&self, mark: usize) {
+    /// Waits for the event behind the message that made the task panic, which is published once.
+    async fn publishes_behind(&self, mark: usize) {
         let topic = "octoprint2mqtt/mk3/event/Behind";
         self.watcher.wait_from(mark, topic, |seen| seen.topic == topic).await;
         assert_eq!(self.count(mark, topic), 1);
@@ -177,7 +177,7 @@ async fn commands_are_answered_while_a_printer_is_away_and_an_emergency_stop_get
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_and_a_worker_that_panic_take_their_printer_down_and_no_other() {
+async fn a_panicking_socket_or_worker_takes_only_its_own_printer_offline() {
     let world = World::start().await;
     let mark = world.watcher.mark();
     world.sockets.get(1).fail();
@@ -193,19 +193,19 @@ async fn a_socket_and_a_worker_that_panic_take_their_printer_down_and_no_other()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_print_while_its_printer_is_begun_anew_is_not_missed() {
+async fn the_end_of_a_print_during_a_restart_of_its_printer_is_not_missed() {
     let world = World::start().await;
     world.watcher.command("print", "local/part.gcode").await;
     let is = |kind: &'static str| move |print: &Value| print["event_type"] == kind;
     let print = "octoprint2mqtt/mk3/print";
     world.watcher.wait_json(0, print, is("print_started")).await;
-    // Ends within a second of the first look count as seen before.
+    // Ends within a second of the first `history` count as known.
     let current = "octoprint2mqtt/mk3/message/current";
     let time = |current: &Value| current["serverTime"].as_f64().unwrap_or_default();
     let first = time(&world.watcher.wait_json(0, current, |_| true).await);
     world.watcher.wait_json(0, current, |current| time(current) > first + 2.0).await;
     let mark = world.watcher.mark();
-    // Nobody sees the end: the socket cannot connect again before it.
+    // The socket cannot reconnect before the end.
     let refuse_upgrade = Faults { refuse_upgrade: true, ..Faults::default() };
     world.mk3().set_faults(refuse_upgrade);
     let socket = world.sockets.get(1);
@@ -225,14 +225,14 @@ async fn the_end_of_a_print_while_its_printer_is_begun_anew_is_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_hub_the_bridge_says_offline_and_ends() {
+async fn when_its_hub_panics_the_bridge_publishes_offline_and_ends() {
     let world = World::start().await;
     world.watcher.publish("octoprint2mqtt/bridge/request/log_level", "debug", false).await;
     world.ends_with("hub").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_brokers_task_the_bridge_ends_and_its_last_will_says_offline() {
+async fn when_its_brokers_task_panics_the_bridge_ends_and_its_last_will_is_published() {
     let world = World::start().await;
     let make = Make::new(|| panic!("a test"));
     world.broker.publish(Publication::made(OWN_LANE, "octoprint2mqtt/x".into(), make));
@@ -240,7 +240,7 @@ async fn without_its_brokers_task_the_bridge_ends_and_its_last_will_says_offline
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_journal_the_bridge_says_offline_and_ends() {
+async fn when_its_journal_fails_the_bridge_publishes_offline_and_ends() {
     let world = World::start().await;
     world.store.fail();
     world.ends_with("journal in data_dir").await;

@@ -1,13 +1,12 @@
-//! One printer's task: owns its state, feeds the outbox, takes its commands.
+//! One printer's task: maps messages to publications, and passes commands to their executor.
 
 pub mod commands;
 pub mod discovery;
 pub mod memory;
 pub mod messages;
 pub mod prints;
-mod remembered;
 pub mod snapshot;
-pub mod socket_state;
+pub mod socket_report;
 
 use std::time::{Duration, Instant};
 
@@ -17,55 +16,55 @@ use tokio_util::sync::CancellationToken;
 use self::commands::Rules;
 use self::commands::executor::Factor;
 use self::commands::intake::Intake;
+use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
-use self::discovery::home_assistant::HomeAssistant;
-use self::memory::Memory;
-use self::messages::mapping::{Mapping, Odd};
-use self::prints::{Followed, Told};
-use self::remembered::Payload;
+use self::memory::{JsonPayload, Memory};
+use self::messages::{Malformed, Mapping};
+use self::prints::{EventEffect, InferredEvent};
 use self::snapshot::StateChange;
-use self::socket_state::{Availability, SocketState};
+use self::socket_report::{Availability, SocketReport};
 use super::oversize;
 use crate::causes;
+use crate::clock::{self, sleep_until};
+use crate::config;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{
-    Event, EventKind, Message, MessageKind, Messages, Socket, SocketState as State, Status,
+    Event, EventKind, Message, MessageKind, Messages, Socket, SocketState, Status,
 };
 use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
-use crate::{clock, config};
 
-/// How long a socket may take to let go.
-const LEAVE: Duration = Duration::from_secs(2);
+/// Time limit for a socket to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a printer's task ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to; the printer is called offline, and the socket is closed.
-    Told,
-    /// A task that it needs has panicked: this one.
+    /// It was stopped; the printer is offline, and the socket is closed.
+    Stopped,
+    /// The named task, which this one needs, has panicked.
     Failed(&'static str),
 }
 
-/// What one printer's task is made of.
+/// One printer's task.
 pub struct Printer {
     lane: usize,
     topics: PrinterTopics,
     broker: Broker,
     socket: Socket,
     mapping: Mapping,
-    socket_state: SocketState,
+    socket_report: SocketReport,
     factors: mpsc::UnboundedReceiver<Factor>,
     commands: Intake,
     memory: Memory,
     messages: Messages,
     questions: Questions,
     availability: Availability,
-    /// Connection whose first `history` was seen.
-    greeted: u64,
-    /// Kinds of messages that were complained of on this connection.
-    odd: Vec<MessageKind>,
+    /// The connection of the last `history`.
+    connection: u64,
+    /// Kinds of malformed messages that were logged on this connection.
+    malformed: Vec<MessageKind>,
 }
 
 impl Printer {
@@ -79,22 +78,24 @@ impl Printer {
         memory: Memory,
     ) -> Self {
         let latency = memory.latency.clone();
-        socket.on_measured(move |took| latency.observe(took));
+        socket.on_measured(move |measured| latency.observe(measured));
         let rules = Rules {
             groups: printer.commands,
             limits: printer.limits,
             max_rate_factor: printer.socket.max_rate_factor,
         };
-        let (to, by) = (broker.clone(), socket.clone());
-        let (commands, factors) =
-            Intake::start(rules, lane, topics.clone(), to, by, memory.watch.clone());
+        let watch = memory.watch.clone();
+        let (commands, factors) = Intake::start(
+            rules,
+            lane,
+            topics.clone(),
+            broker.clone(),
+            socket.clone(),
+            watch.clone(),
+        );
         Self {
             lane,
-            questions: Questions::new(
-                socket.rest(),
-                memory.watch.clone(),
-                memory.home_assistant.is_some(),
-            ),
+            questions: Questions::new(socket.rest(), watch, memory.discovery.is_some()),
             availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),
             factors,
@@ -103,26 +104,23 @@ impl Printer {
             broker,
             messages: socket.messages(),
             socket,
-            socket_state: SocketState::default(),
+            socket_report: SocketReport::default(),
             memory,
-            greeted: 0,
-            odd: Vec::new(),
+            connection: 0,
+            malformed: Vec::new(),
         }
     }
 
-    /// Runs until `stop`, and says offline and lets the socket go then; or until a task that this
-    /// one needs has failed.
+    /// Runs until `stop`, then publishes offline and closes the socket; or until a task has failed.
     pub async fn run(
         &mut self,
         commands: &mut mpsc::Receiver<Box<Incoming>>,
         stop: &CancellationToken,
     ) -> Ended {
         self.publish_availability();
-        for change in self.mapping.snapshot.unknown() {
-            let unknown = self.mapping.state(change);
-            self.publish(unknown);
-        }
-        if let Some(Payload(payload)) = self.memory.last_event.get().clone() {
+        let unknown = self.mapping.snapshot.unknown();
+        self.publish_states(unknown);
+        if let Some(JsonPayload(payload)) = self.memory.last_event.get().clone() {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
@@ -132,9 +130,9 @@ impl Printer {
         self.follow_heaters();
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
-        self.take_status(&mut status);
-        while let Some((message, receipt)) = self.memory.left.pop_front() {
-            self.take_message(&message, receipt);
+        self.handle_status(&mut status);
+        while let Some((message, receipt)) = self.memory.unprocessed.pop_front() {
+            self.handle_message(&message, receipt);
         }
         self.socket.connect();
         if self.socket.has_ended() {
@@ -144,7 +142,7 @@ impl Printer {
             let due = self.due();
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some((message, receipt)) = self.messages.recv() => self.take_message(&message, receipt),
+                Some((message, receipt)) = self.messages.recv() => self.handle_message(&message, receipt),
                 Some(incoming) = commands.recv() => {
                     self.commands.take(*incoming, &self.mapping.snapshot);
                 }
@@ -156,12 +154,12 @@ impl Printer {
                     };
                     self.publish_states(change);
                 }
-                Some(found) = self.memory.found.recv() => {
-                    let publications = self.memory.prints.take(*found, &self.topics, self.lane, clock::now());
+                Some(finding) = self.memory.findings.recv() => {
+                    let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
-                heaters = read_back(&mut self.memory.home_assistant) => {
+                heaters = read_back(&mut self.memory.discovery) => {
                     self.mapping.snapshot.restore_heaters(heaters);
                     self.follow_heaters();
                 }
@@ -169,105 +167,108 @@ impl Printer {
                     if changed.is_err() || self.socket.has_ended() {
                         return Ended::Failed("push socket");
                     }
-                    self.take_status(&mut status);
+                    self.handle_status(&mut status);
                 }
                 Ok(()) = broker.changed() => {
                     let connected = broker.borrow_and_update().connected;
-                    self.take_broker(connected);
+                    self.handle_broker(connected);
                 }
-                () = sleep_until(due), if due.is_some() => self.take_time(clock::now()),
+                () = sleep_until(due), if due.is_some() => self.flush(clock::now()),
             }
         }
-        self.availability.leave();
-        self.publish_availability();
+        self.go_offline();
         self.socket.close().await;
-        Ended::Told
+        Ended::Stopped
     }
 
-    /// Says offline, answers the command that was in hand, and lets the socket go.
-    pub async fn leave(&mut self, pause: Duration) {
-        self.availability.leave();
-        self.publish_availability();
+    /// Publishes offline for a restart after `delay`, fails the current command, closes the socket.
+    pub async fn leave(&mut self, delay: Duration) {
+        self.go_offline();
         let status = self.socket.status().borrow().clone();
         let waiting = Status {
-            state: State::Waiting,
+            state: SocketState::Waiting,
             transport: None,
-            next_attempt_in: Some(pause),
+            next_attempt_in: Some(delay),
             error: Some("a task of this printer failed; see the bridge's log".to_owned()),
             ..status
         };
-        if let Some(payload) = self.socket_state.update(&waiting, clock::now()) {
-            self.publish_socket(payload);
-        }
+        let payload = self.socket_report.update(&waiting, clock::now());
+        self.publish_socket(payload);
         self.commands.fail();
-        // Told or not: what holds on to it goes with the task.
-        let _ = tokio::time::timeout(LEAVE, self.socket.close()).await;
+        // If it does not close in time, it is dropped with the task.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close()).await;
     }
 
-    /// Refuses a command while the printer's tasks are away.
+    fn go_offline(&mut self) {
+        self.availability.leave();
+        self.publish_availability();
+    }
+
+    /// Refuses a command while the printer's tasks are being restarted.
     pub fn refuse(&self, incoming: &Incoming) {
         self.commands.refuse(incoming);
     }
 
-    /// What the next one goes on from.
-    pub fn dissolve(mut self: Box<Self>) -> Memory {
+    /// Returns the state for the next task.
+    pub fn into_memory(mut self: Box<Self>) -> Memory {
         while let Some(received) = self.messages.try_recv() {
-            self.memory.left.push_back(received);
+            self.memory.unprocessed.push_back(received);
         }
-        self.memory.again()
+        self.memory.restart()
     }
 
     fn due(&self) -> Option<Instant> {
-        let home_assistant = self.memory.home_assistant.as_ref().and_then(HomeAssistant::due);
-        let state = [self.mapping.snapshot.due(), self.socket_state.due(), self.availability.due()];
-        let others = [self.questions.due(), home_assistant, self.memory.prints.due()];
+        let discovery = self.memory.discovery.as_ref().and_then(PrinterDiscovery::due);
+        let state =
+            [self.mapping.snapshot.due(), self.socket_report.due(), self.availability.due()];
+        let others = [self.questions.due(), discovery, self.memory.prints.due()];
         state.into_iter().chain(others).flatten().min()
     }
 
-    fn take_time(&mut self, now: Instant) {
+    /// Does what is due.
+    fn flush(&mut self, now: Instant) {
         let wall = std::time::SystemTime::now();
         let change = self.mapping.snapshot.flush(snapshot::Now { instant: now, wall });
         self.publish_states(change);
-        if let Some(payload) = self.socket_state.flush(now) {
-            self.publish_socket(payload);
-        }
+        let payload = self.socket_report.flush(now);
+        self.publish_socket(payload);
         self.questions.flush(now);
         let socket = &self.socket;
-        let told = self.memory.prints.flush(now, wall, || socket.rest());
-        self.publish_told(told);
-        if let Some(home_assistant) = &mut self.memory.home_assistant {
-            let (discovery, clears) = home_assistant.flush(now);
-            discovery.into_iter().for_each(|discovery| self.publish(discovery));
+        let inferred = self.memory.prints.flush(now, wall, || socket.rest());
+        self.publish_inferred(inferred);
+        if let Some(discovery) = &mut self.memory.discovery {
+            let (message, clears) = discovery.flush(now);
+            message.into_iter().for_each(|message| self.publish(message));
             self.publish_states(clears);
         }
         if self.availability.flush(now) {
-            self.tell_offline();
+            self.report_offline();
         }
     }
 
-    fn tell_offline(&self) {
+    fn report_offline(&self) {
         tracing::warn!("OctoPrint is offline");
         self.publish_availability();
     }
 
-    fn take_broker(&mut self, connected: bool) {
+    fn handle_broker(&mut self, connected: bool) {
         if connected {
-            // What waited for the broker says nothing of how fast it is now.
+            // Latencies of messages that waited for the broker do not count.
             self.socket.restart_measurements();
         } else {
             self.commands.forget_echoes();
         }
     }
 
-    fn take_message(&mut self, message: &Message, receipt: Receipt) {
+    fn handle_message(&mut self, message: &Message, receipt: Receipt) {
         #[cfg(test)]
         assert_ne!(message.kind().as_str(), "panic", "a test");
         match message.kind() {
             MessageKind::Event => match message.json() {
-                Ok(event) => self.take_event(message, &event, receipt),
-                Err(error) => self.complain(message.kind(), &Odd::from(error)),
+                Ok(event) => self.handle_event(message, &event, receipt),
+                Err(error) => self.report_malformed(message.kind(), &Malformed::from(error)),
             },
-            _ => self.take_other(message, receipt),
+            _ => self.handle_other(message, receipt),
         }
         self.follow_heaters();
         if let Some(file) = self.mapping.snapshot.take_unasked() {
@@ -275,23 +276,23 @@ impl Printer {
         }
     }
 
-    fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
+    fn handle_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
         let mut publications = self.mapping.map_event(message, event, &receipt);
-        // The publications carry clones: the last one that settles tells the socket.
+        // The publications carry clones: the last one that is settled notifies the socket.
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let payload = event.payload.map(serde_json::value::RawValue::get);
-        let Followed { along, repeated } =
+        let EventEffect { along, repeated } =
             self.memory.prints.event(&event.kind, payload, now, &rest);
         if repeated {
-            let begins = event.kind == EventKind::PrintStarted;
+            let is_start = event.kind == EventKind::PrintStarted;
             publications.retain(|publication| {
                 publication.topic != self.topics.print
-                    && !(begins && publication.topic == self.topics.last_event)
+                    && !(is_start && publication.topic == self.topics.last_event)
             });
         }
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
-            self.memory.last_event.set(Some(Payload(last.payload.clone())));
+            self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
         }
         if let Some(record) = along {
             let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
@@ -301,28 +302,28 @@ impl Printer {
         self.questions.follow(&event.kind, clock::now());
     }
 
-    fn take_other(&mut self, message: &Message, receipt: Receipt) {
-        let (publications, odd) = self.mapping.map(message, &receipt);
+    fn handle_other(&mut self, message: &Message, receipt: Receipt) {
+        let (publications, malformed) = self.mapping.map(message, &receipt);
         drop(receipt);
-        // What cannot be read says nothing of prints.
-        if odd.is_none() {
-            let first = self.greeted != message.connection();
-            let snapshot = &self.mapping.snapshot;
-            let told = self.memory.prints.follow(message, snapshot, first, &self.socket.rest());
-            self.publish_told(told);
+        // A malformed message has not updated the snapshot.
+        if malformed.is_none() {
+            let first = self.connection != message.connection();
+            let (snapshot, rest) = (&self.mapping.snapshot, self.socket.rest());
+            let inferred = self.memory.prints.follow(message, snapshot, first, &rest);
+            self.publish_inferred(inferred);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
-        if let Some(odd) = odd {
-            self.complain(message.kind(), &odd);
+        if let Some(malformed) = malformed {
+            self.report_malformed(message.kind(), &malformed);
         }
-        match (message.kind(), &mut self.memory.home_assistant) {
-            (MessageKind::History, _) => self.take_history(message.connection()),
-            (MessageKind::Connected, Some(home_assistant)) => home_assistant.greet(message),
+        match (message.kind(), &mut self.memory.discovery) {
+            (MessageKind::History, _) => self.handle_history(message.connection()),
+            (MessageKind::Connected, Some(discovery)) => discovery.greet(message),
             _ => {}
         }
     }
 
-    /// Takes in the heaters, and clears the topics of what is no heater any more.
+    /// Stores the heaters, and clears the topics of what is no longer a heater.
     fn follow_heaters(&mut self) {
         let cleared = self.memory.follow_heaters(&mut self.mapping.snapshot, clock::now());
         self.publish_states(cleared);
@@ -342,42 +343,41 @@ impl Printer {
             Fact::Files(_) | Fact::SystemCommands(_) => None,
         };
         self.publish_states(change);
-        if let Some(home_assistant) = &mut self.memory.home_assistant {
-            home_assistant.learn(fact);
+        if let Some(discovery) = &mut self.memory.discovery {
+            discovery.learn(fact);
         }
         self.follow_heaters();
     }
 
-    fn take_history(&mut self, connection: u64) {
-        if self.availability.greet(&self.socket.status().borrow()) {
+    fn handle_history(&mut self, connection: u64) {
+        if self.availability.history_received(&self.socket.status().borrow()) {
             tracing::info!("OctoPrint is online");
             self.publish_availability();
         }
-        if self.greeted != connection {
-            self.greeted = connection;
-            self.odd.clear();
-            self.questions.begin(self.commands.allows_system());
+        if self.connection != connection {
+            self.connection = connection;
+            self.malformed.clear();
+            self.questions.ask_all(self.commands.allows_system());
         }
     }
 
-    fn complain(&mut self, kind: &MessageKind, odd: &Odd) {
+    fn report_malformed(&mut self, kind: &MessageKind, error: &Malformed) {
         self.socket.count_decode_error();
-        if !self.odd.contains(kind) {
-            let odd = causes::text(odd);
-            tracing::warn!(%kind, "skipped a malformed message: {odd}");
-            self.odd.push(kind.clone());
+        if !self.malformed.contains(kind) {
+            let error = causes::text(error);
+            tracing::warn!(%kind, "skipped a malformed message: {error}");
+            self.malformed.push(kind.clone());
         }
     }
 
-    fn take_status(&mut self, status: &mut watch::Receiver<Status>) {
+    fn handle_status(&mut self, status: &mut watch::Receiver<Status>) {
         let status = status.borrow_and_update().clone();
         if self.availability.update(&status, clock::now()) {
-            self.tell_offline();
+            self.report_offline();
         }
         self.memory.rate.set(status.rate_mode.by_hand());
-        if let Some(payload) = self.socket_state.update(&status, clock::now()) {
-            self.publish_socket(payload);
-        }
+        let payload = self.socket_report.update(&status, clock::now());
+        self.publish_socket(payload);
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {
@@ -387,21 +387,21 @@ impl Printer {
         }
     }
 
-    fn publish_told(&self, told: Option<Told>) {
-        let told =
-            told.into_iter().flat_map(|told| told.publications(&self.topics, self.lane, None));
-        told.for_each(|publication| self.publish(publication));
+    fn publish_inferred(&self, inferred: Option<InferredEvent>) {
+        let publications = inferred.map(|event| event.publications(&self.topics, self.lane, None));
+        publications.into_iter().flatten().for_each(|publication| self.publish(publication));
     }
 
     fn publish_availability(&self) {
-        self.mapping
-            .availability(self.availability.is_online())
-            .into_iter()
-            .for_each(|p| self.publish(p));
+        let publications = self.mapping.availability(self.availability.is_online());
+        publications.into_iter().for_each(|publication| self.publish(publication));
     }
 
-    fn publish_socket(&self, payload: bytes::Bytes) {
-        self.publish(Publication::new(self.lane, self.topics.socket.clone(), payload, Kind::State));
+    fn publish_socket(&self, payload: Option<bytes::Bytes>) {
+        if let Some(payload) = payload {
+            let topic = self.topics.socket.clone();
+            self.publish(Publication::new(self.lane, topic, payload, Kind::State));
+        }
     }
 
     fn publish(&self, publication: Publication) {
@@ -409,15 +409,9 @@ impl Printer {
     }
 }
 
-async fn read_back(home_assistant: &mut Option<HomeAssistant>) -> Vec<Heater> {
-    match home_assistant {
-        Some(home_assistant) => home_assistant.read_back().await,
+async fn read_back(discovery: &mut Option<PrinterDiscovery>) -> Vec<Heater> {
+    match discovery {
+        Some(discovery) => discovery.read_back().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    if let Some(due) = due {
-        tokio::time::sleep_until(due.into()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What OctoPrint shows of its printer: the JSON of messages and REST answers (pure).
+//! The model as the JSON of OctoPrint's messages and REST answers (pure).
 
 use serde_json::{Map, Value, json};
 
@@ -54,7 +54,7 @@ impl Model {
         })
     }
 
-    /// `current` without what piles up.
+    /// The members that `current` and `history` share.
     pub(in crate::simulator) fn snapshot(&self) -> Map<String, Value> {
         let z = (self.layer > 0 && self.state != State::Operational)
             .then(|| (self.layer as f64 * 2.0).round() / 10.0);

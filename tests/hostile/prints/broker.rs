@@ -59,7 +59,7 @@ fn answer(packet: Packet, published: &Published) -> Vec<Packet> {
         }
         Packet::PingReq => vec![Packet::PingResp],
         Packet::Publish(publish) => {
-            // The bridge is told what it says of itself, and to itself.
+            // The bridge receives its own publications about itself, and those to itself.
             let own = ["/bridge/state", "/bridge/marker"];
             let echo = own.iter().any(|own| publish.topic.ends_with(own)).then(|| {
                 let mut echo = publish.clone();

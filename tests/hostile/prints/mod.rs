@@ -29,7 +29,7 @@ const AWAY: Duration = Duration::from_secs(13);
 const SHORT: Duration = Duration::from_millis(20);
 const FILES: [&str; 2] = ["a.gcode", "b.gcode"];
 
-/// What is told of a session that went well.
+/// The statistics of a successful session.
 #[derive(Debug, Default)]
 pub struct Story {
     pub prints: usize,
@@ -44,7 +44,7 @@ thread_local! {
     static PANICS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The bridge begins a task anew that panics: a panic must be noticed where it happens.
+/// The bridge restarts a task that panics, so a panic has to be noticed where it happens.
 fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -84,7 +84,7 @@ async fn live(mut dice: Dice) -> Story {
     let bridge = InProcess::start(config);
     let panics = PANICS.with(Cell::get);
     let mut session = Session { shared, published, panics, ..Session::default() };
-    // What happens within a second of the first look is not told apart from what was before.
+    // What happens within a second of the first connection is not distinguished from the past.
     session.pass(Duration::from_secs(10)).await;
     // Two kinds of trouble together can hide the end of a print from everybody.
     let trouble = dice.below(6);
@@ -92,7 +92,7 @@ async fn live(mut dice: Dice) -> Story {
         session.act(&mut dice, trouble).await;
     }
     session.settle().await;
-    session.all_is_told(trouble < 5);
+    session.check_published(trouble < 5);
     bridge.stop().await;
     session.check();
     session.story()
@@ -220,18 +220,20 @@ impl Session {
         holds(PANICS.with(Cell::get) == self.panics, &world, || "a task panicked".to_owned());
     }
 
-    /// A print whose end an event told has one end, and so has one that was seen, where only one
-    /// kind of trouble hides it.
-    fn all_is_told(&self, all: bool) {
+    /// A print whose end an event reported has one end. So has one that was seen running, if only one
+    /// kind of trouble hides its end.
+    fn check_published(&self, all: bool) {
         let world = self.shared.world();
         let over = world.prints.iter().enumerate().filter(|(_, print)| print.end.is_some());
         for (index, print) in over {
-            // After a long absence nobody can tell it from the next print of its file.
-            let next_one = |next: &Print| next.path == print.path && !next.told.is_empty();
+            // After a long absence it looks like the next print of its file.
+            let next_one = |next: &Print| next.path == print.path && !next.published.is_empty();
             let mistaken =
                 world.prints[index + 1..].iter().any(|next| !next.seen && next_one(next));
             let must = print.heard || (print.seen && all && !mistaken);
-            holds(!must || print.told.len() == 1, &world, || format!("never told: {print:?}"));
+            holds(!must || print.published.len() == 1, &world, || {
+                format!("never published: {print:?}")
+            });
         }
     }
 
@@ -239,7 +241,7 @@ impl Session {
         let world = self.shared.world();
         Story {
             prints: world.prints.len(),
-            ends: world.prints.iter().filter(|print| !print.told.is_empty()).count(),
+            ends: world.prints.iter().filter(|print| !print.published.is_empty()).count(),
             recovered: self.recovered,
             connections: world.opened,
             pushes: world.pushes,
@@ -288,19 +290,21 @@ fn holds(holds: bool, world: &World, what: impl FnOnce() -> String) {
     assert!(holds, "{}\n{}\n{:#?}", what(), world.story(), world.prints);
 }
 
-/// Enters an end of a print: it must be that of one that is over and of which none was told.
-fn take_print(world: &mut World, told: &Value) {
-    let kind = told["event_type"].as_str().unwrap_or_default();
+/// Records a published end: it must be that of a print that is over, and has none yet.
+fn take_print(world: &mut World, payload: &Value) {
+    let kind = payload["event_type"].as_str().unwrap_or_default();
     if !matches!(kind, "print_done" | "print_failed" | "print_cancelled") {
         return;
     }
-    let path = told["path"].as_str();
+    let path = payload["path"].as_str();
     let fits = |print: &Print| {
-        print.end.is_some() && print.told.is_empty() && path.is_none_or(|path| path == print.path)
+        print.end.is_some()
+            && print.published.is_empty()
+            && path.is_none_or(|path| path == print.path)
     };
-    let index = if told["_recovered"] == true {
+    let index = if payload["_recovered"] == true {
         let mismatch = |print: &Print| {
-            let wrong = print.end.is_none_or(|(end, _)| !is_true(kind, end, told));
+            let wrong = print.end.is_none_or(|(end, _)| !is_true(kind, end, payload));
             (wrong, !print.seen)
         };
         // The oldest of those that fit best: ends are found out in order.
@@ -310,15 +314,15 @@ fn take_print(world: &mut World, told: &Value) {
         // An event, and it is of the last print.
         world.prints.len().checked_sub(1).filter(|last| fits(&world.prints[*last]))
     };
-    holds(index.is_some(), world, || format!("no print ended so: {told}"));
+    holds(index.is_some(), world, || format!("no print ended like this: {payload}"));
     let print = &world.prints[index.unwrap()];
     let end = print.end;
-    let is_true = end.is_some_and(|(end, _)| is_true(kind, end, told));
-    holds(is_true, world, || format!("it ended as {end:?}: {told}"));
-    world.prints[index.unwrap()].told.push(kind.to_owned());
+    let is_true = end.is_some_and(|(end, _)| is_true(kind, end, payload));
+    holds(is_true, world, || format!("it ended as {end:?}: {payload}"));
+    world.prints[index.unwrap()].published.push(kind.to_owned());
 }
 
-/// Whether `print`, which ended as `end`, may be told as `kind`.
-fn is_true(kind: &str, end: &str, told: &Value) -> bool {
-    kind == end || (kind == "print_failed" && told["reason"] == "unknown")
+/// Whether a print that ended as `end` may be published as `kind`.
+fn is_true(kind: &str, end: &str, payload: &Value) -> bool {
+    kind == end || (kind == "print_failed" && payload["reason"] == "unknown")
 }

@@ -1,4 +1,4 @@
-//! What really becomes of the printer and its prints, and what OctoPrint says of it.
+//! What really happens to the printer and its prints, and what OctoPrint reports of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const EPOCH: f64 = 1_700_000_000.0;
 /// Two pushes of the state are at least so far apart.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// So long OctoPrint keeps its log, in seconds.
+/// Age at which OctoPrint drops entries of its log, in seconds.
 const CUTOFF: f64 = 1800.0;
 
 /// The network between OctoPrint and the bridge.
@@ -38,14 +38,14 @@ pub enum State {
 #[derive(Debug, Clone)]
 pub struct Print {
     pub path: &'static str,
-    /// How it ended, as the topic has it, and when by the server's clock of then.
+    /// How it ended, in the topic's words, and when, by the server's clock at that time.
     pub end: Option<(&'static str, f64)>,
-    /// The bridge was told that it runs.
+    /// The bridge received a message that shows it running.
     pub seen: bool,
-    /// The bridge was told of its end.
+    /// The bridge received the event of its end.
     pub heard: bool,
-    /// Ends that were published of it.
-    pub told: Vec<String>,
+    /// The ends that were published of it.
+    pub published: Vec<String>,
 }
 
 struct Connection {
@@ -88,7 +88,7 @@ pub struct World {
     /// By path: successes, failures, the last one.
     histories: BTreeMap<&'static str, (u64, u64, f64, bool)>,
     connection: Option<Connection>,
-    /// What is to be pushed, and when.
+    /// Messages to push, and when.
     held: Option<Value>,
     turn: Instant,
     built: Instant,
@@ -197,7 +197,7 @@ impl World {
     /// The first `history` of a connection.
     fn greet(&mut self) {
         if self.without.log || self.without.state {
-            // Without log or state nobody can tell the next print of a file from the one before.
+            // Without log or state the next print of a file looks like the one before.
             self.prints.iter_mut().for_each(|print| print.seen = false);
         }
         let has_state = !self.without.state;
@@ -317,7 +317,7 @@ impl World {
             return;
         }
         let seen = self.is_heard();
-        self.prints.push(Print { path, end: None, seen, heard: false, told: Vec::new() });
+        self.prints.push(Print { path, end: None, seen, heard: false, published: Vec::new() });
         (self.state, self.file) = (State::Printing, Some(path));
         self.mark("print");
         self.file_event("PrintStarted", path, &json!({}));
@@ -335,7 +335,7 @@ impl World {
         }
     }
 
-    /// A print is begun anew from a pause.
+    /// A print is restarted from a pause.
     pub fn restart(&mut self) {
         if self.state == State::Paused {
             self.state = State::Printing;
@@ -401,8 +401,8 @@ impl World {
 
     /// OctoPrint says the end of the last print once more.
     pub fn again(&mut self) {
-        let told = self.prints.last().filter(|print| !print.told.is_empty());
-        if let Some((path, (end, _))) = told.and_then(|print| Some((print.path, print.end?))) {
+        let published = self.prints.last().filter(|print| !print.published.is_empty());
+        if let Some((path, (end, _))) = published.and_then(|print| Some((print.path, print.end?))) {
             let kind = match end {
                 "print_done" => "PrintDone",
                 "print_cancelled" => "PrintCancelled",
@@ -412,7 +412,7 @@ impl World {
         }
     }
 
-    /// The printer is switched off: no event tells of the end of a print that pauses.
+    /// The printer is switched off. A paused print ends without an event then.
     pub fn off(&mut self) {
         match self.state {
             State::Printing => {
@@ -460,7 +460,7 @@ impl World {
         }
     }
 
-    /// Sets the server's clock, where the bridge can tell.
+    /// Sets the server's clock, if the bridge can notice it.
     pub fn set_clock(&mut self, seconds: f64) {
         if self.log_known {
             self.clock += seconds;

@@ -15,7 +15,7 @@ fn seconds(seconds: u64) -> Duration {
 struct World {
     presence: Presence,
     now: Instant,
-    /// How often discovery and state were published again.
+    /// How often discovery and state were republished.
     republished: u32,
 }
 
@@ -25,7 +25,7 @@ impl World {
         Self { presence, now: Instant::now(), republished: 0 }
     }
 
-    /// One whose Home Assistant is there, on a connection that has been there for long.
+    /// With a Home Assistant that is present, and a broker that has been up for long.
     fn seen() -> Self {
         let mut world = Self::new(SEEN);
         world.connect(Some(9999), false);
@@ -66,7 +66,7 @@ impl World {
         self.now = end;
     }
 
-    /// For how long print events wait from now on, in seconds; `None`: longer than an hour.
+    /// How long print events wait from now on, in seconds; `None`: longer than an hour.
     fn waits(&mut self) -> Option<u64> {
         (0..3600).find(|_| {
             let present = self.present();
@@ -86,7 +86,7 @@ fn a_home_assistant_that_was_never_seen_is_not_waited_for() {
         assert!(world.present());
     }
     assert_eq!(world.presence.word(), "unknown");
-    // A retained birth is one of some time or other.
+    // A retained birth may be of any age.
     world.presence.hear(LifeSign::Birth, true, world.now);
     world.connect(Some(0), true);
     assert!(world.present());
@@ -94,13 +94,13 @@ fn a_home_assistant_that_was_never_seen_is_not_waited_for() {
 }
 
 #[test]
-fn a_birth_is_kept_and_has_everything_published_again_once() {
+fn a_birth_is_remembered_and_causes_one_republication() {
     let mut world = World::new(PresenceRecord::default());
     world.connect(Some(9999), false);
     world.birth();
     world.pass(seconds(1) / 10);
     world.birth();
-    assert!(world.present(), "nothing waited, and so nothing begins to wait");
+    assert!(world.present(), "nothing waited, so nothing starts to wait");
     world.pass(seconds(5));
     assert_eq!((world.republished, world.presence.record()), (1, SEEN));
 }
@@ -116,7 +116,7 @@ fn after_its_will_it_is_awaited_until_its_birth_and_discovery() {
     world.pass(seconds(1));
     assert_eq!((world.present(), world.republished), (false, 1), "discovery comes first");
     world.pass(seconds(3));
-    assert!(!world.present(), "the broker does not have it yet");
+    assert!(!world.present(), "the broker has not acknowledged it yet");
     world.presence.announced(world.now);
     assert_eq!(world.waits(), Some(2));
     assert_eq!(world.presence.word(), "online");
@@ -139,7 +139,7 @@ fn births_merge_and_the_last_one_counts() {
 }
 
 #[test]
-fn a_broker_that_was_just_started_makes_sure_that_it_is_away() {
+fn after_the_start_of_the_broker_it_is_certainly_away() {
     let mut world = World::seen();
     world.connect(Some(0), true);
     assert_eq!((world.present(), world.presence.word()), (false, "away"));
@@ -147,7 +147,7 @@ fn a_broker_that_was_just_started_makes_sure_that_it_is_away() {
 }
 
 #[test]
-fn a_birth_that_a_young_broker_has_delivered_already_is_not_waited_for_again_for_long() {
+fn after_a_birth_a_short_disconnection_from_a_young_broker_leaves_it_perhaps_away() {
     let mut world = World::seen();
     world.connect(Some(0), true);
     world.pass(seconds(8));
@@ -155,7 +155,7 @@ fn a_birth_that_a_young_broker_has_delivered_already_is_not_waited_for_again_for
     world.pass(seconds(1));
     world.presence.announced(world.now);
     assert_eq!(world.waits(), Some(2));
-    // The line is cut for a moment, and the broker's word of its age is ten seconds old.
+    // The connection is lost for a moment, and the broker's uptime is ten seconds old.
     world.connect(Some(0), true);
     assert_eq!(world.presence.word(), "perhaps_away");
     assert_eq!(world.waits(), Some(120));
@@ -173,14 +173,14 @@ fn after_a_restart_that_was_noticed_late_it_is_perhaps_away_for_two_minutes() {
 }
 
 #[test]
-fn the_line_of_the_bridge_alone_makes_nothing_wait() {
+fn a_reconnection_of_the_bridge_alone_makes_nothing_wait() {
     let mut world = World::seen();
     world.connect(Some(500), false);
     assert!(world.present());
 }
 
 #[test]
-fn a_wait_that_ran_out_is_not_repeated_until_a_birth() {
+fn a_wait_that_timed_out_is_not_repeated_until_a_birth() {
     let mut world = World::seen();
     world.will();
     assert_eq!(world.waits(), Some(600));
@@ -200,7 +200,7 @@ fn a_wait_that_ran_out_is_not_repeated_until_a_birth() {
 }
 
 #[test]
-fn a_gap_makes_an_absence_uncertain_and_its_wait_no_longer() {
+fn a_gap_makes_an_absence_uncertain_and_does_not_extend_its_wait() {
     let mut world = World::seen();
     world.will();
     world.pass(seconds(60));
@@ -211,8 +211,8 @@ fn a_gap_makes_an_absence_uncertain_and_its_wait_no_longer() {
     world.will();
     world.pass(seconds(590));
     world.connect(Some(9999), false);
-    assert_eq!(world.waits(), Some(10), "it counts from when it was lost");
-    // A line that goes up and down does not make it endless.
+    assert_eq!(world.waits(), Some(10), "it counts from the will");
+    // Reconnecting again and again does not extend it either.
     let mut world = World::seen();
     world.will();
     for _ in 0..12 {
@@ -223,15 +223,15 @@ fn a_gap_makes_an_absence_uncertain_and_its_wait_no_longer() {
 }
 
 #[test]
-fn a_remembered_will_is_awaited_for_two_minutes_at_the_start() {
+fn after_a_persisted_will_it_is_awaited_for_two_minutes_at_the_start() {
     let mut world = World::new(PresenceRecord { away: true, ..SEEN });
-    assert!(world.present(), "before there is a connection nothing goes out anyway");
+    assert!(world.present(), "before there is a connection nothing is sent anyway");
     world.connect(Some(9999), false);
     assert_eq!(world.waits(), Some(120));
 }
 
 #[test]
-fn a_host_that_was_restarted_waits_for_it() {
+fn after_a_restart_of_the_host_it_is_awaited() {
     let mut world = World::new(SEEN);
     world.connect(Some(5), true);
     assert_eq!(world.waits(), Some(600));
@@ -258,19 +258,19 @@ fn a_retained_will_is_a_will_and_counts_from_the_start_of_the_wait() {
 }
 
 #[test]
-fn a_gap_while_it_returns_begins_with_discovery_again() {
+fn a_gap_while_it_returns_starts_again_with_discovery() {
     let mut world = World::seen();
     world.will();
     world.birth();
     world.pass(seconds(1));
     world.connect(Some(9999), false);
     world.presence.announced(world.now);
-    assert!(!world.present(), "the announcement of before the gap does not count");
+    assert!(!world.present(), "the announcement from before the gap does not count");
     world.pass(seconds(1));
     assert_eq!(world.republished, 2);
     world.presence.announced(world.now);
     assert_eq!(world.waits(), Some(2));
-    // A broker that never takes discovery does not hold up events for ever.
+    // A broker that never acknowledges discovery does not hold back events for ever.
     world.will();
     world.birth();
     assert_eq!(world.waits(), Some(600));
@@ -278,19 +278,19 @@ fn a_gap_while_it_returns_begins_with_discovery_again() {
 }
 
 #[test]
-fn a_wait_of_zero_is_none() {
+fn a_wait_of_zero_disables_waiting() {
     let mut presence = Presence::new(Duration::ZERO, SEEN);
     let now = Instant::now();
     presence.hear(LifeSign::Will, false, now);
     presence.subscribed(Subscribed { uptime: Some(seconds(0)), restarted: true }, now);
     assert!(presence.verdict(now).present);
     presence.hear(LifeSign::Birth, false, now);
-    assert!(presence.verdict(now + seconds(1)).republish, "it is still told everything again");
+    assert!(presence.verdict(now + seconds(1)).republish, "everything is still republished");
 }
 
 proptest! {
-    /// Whatever happens, print events never wait for longer than the configured time after the last
-    /// loss, and what is due is in the future.
+    /// Print events never wait for longer than the configured time after the last loss, and due
+    /// times are in the future.
     #[test]
     fn no_wait_is_endless(steps in prop::collection::vec((0u8..8, 0u64..400), 1..60)) {
         let mut world = World::new(SEEN);

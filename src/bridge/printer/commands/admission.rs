@@ -1,27 +1,27 @@
-//! Whether a command that was parsed may run now (pure): time is an argument. An automation in a loop
+//! Decides whether a parsed command may run now (pure): time is an argument. An automation in a loop
 //! must not flood OctoPrint.
 
 use std::time::{Duration, Instant};
 
-use super::answers::Failure;
-use super::command::{Asked, Command};
+use super::answers::CommandError;
+use super::command::{Command, CommandRequest};
 use super::{Rules, check};
 use crate::bridge::printer::snapshot::Snapshot;
 use crate::heater::{Heater, HeaterKind};
 
-/// Commands that may come at once.
+/// Number of commands allowed at once.
 const BURST: u32 = 50;
-/// How long it takes until one more may come.
+/// Interval after which one more is allowed.
 const REFILL: Duration = Duration::from_millis(100);
-/// What is said of those that are too many.
+/// Error of the commands that exceed the limit.
 const TOO_MANY: &str =
     "too many commands: this printer takes 50 at once, and 10 a second from then on";
 
 /// A command that may run.
 pub(super) struct Admitted {
     pub(super) command: Command,
-    /// Whether the printer is known to have the heaters that it is about: without a socket what is
-    /// known may be old, and OctoPrint is to be asked.
+    /// Whether the printer is known to have the command's heaters. If not, OctoPrint has to be asked:
+    /// without a socket what is known may be outdated.
     pub(super) known: bool,
 }
 
@@ -36,18 +36,18 @@ impl Admission {
         Self { rules, rate: RateLimit::new(now) }
     }
 
-    /// Admits what was asked; `snapshot` is current while the socket is `connected`.
+    /// Admits `request`; `snapshot` is current while the socket is `connected`.
     pub(super) fn admit(
         &mut self,
-        asked: &Asked,
+        request: &CommandRequest,
         snapshot: &Snapshot,
         connected: bool,
         now: Instant,
-    ) -> Result<Admitted, Failure> {
-        let mut command =
-            check(asked, &self.rules).map_err(|refusal| Failure::new(refusal.to_string()))?;
+    ) -> Result<Admitted, CommandError> {
+        let mut command = check(request, &self.rules)
+            .map_err(|refusal| CommandError::new(refusal.to_string()))?;
         if !command.is_urgent() && !self.rate.allows(now) {
-            return Err(Failure::new(TOO_MANY));
+            return Err(CommandError::new(TOO_MANY));
         }
         if let Command::HeatersOff(heaters) = &mut command {
             if connected {
@@ -57,13 +57,13 @@ impl Admission {
             let known = !heaters.is_empty();
             return Ok(Admitted { command, known });
         }
-        // With a profile of one extruder OctoPrint lets any tool set the only hotend.
+        // With a profile of one extruder, OctoPrint applies any tool to the only hotend.
         let checked = command.heater().filter(|heater| {
             !matches!(heater.kind(), HeaterKind::Tool(0) | HeaterKind::Bed | HeaterKind::Chamber)
         });
         let Some(heater) = checked else { return Ok(Admitted { command, known: true }) };
         if connected && !snapshot.is_heater(heater.as_str()) {
-            return Err(Failure::no_heater(heater));
+            return Err(CommandError::no_heater(heater));
         }
         Ok(Admitted { command, known: connected })
     }
@@ -72,7 +72,7 @@ impl Admission {
 /// A bucket of tokens, one a command.
 #[derive(Debug)]
 struct RateLimit {
-    /// When the bucket was or will be full.
+    /// When the bucket was full, or will be.
     full: Instant,
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_and_then_ten_a_second() {
+    fn a_burst_is_followed_by_ten_a_second() {
         let start = Instant::now();
         let mut limit = RateLimit::new(start);
         assert!((0..BURST).all(|_| limit.allows(start)));

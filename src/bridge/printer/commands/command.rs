@@ -1,4 +1,4 @@
-//! The commands, their groups, and why one is refused (pure).
+//! The commands, and the reasons for refusing one (pure).
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,40 +6,40 @@ use serde_json::Value;
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
-/// A command that passed every check that needs no printer.
+/// A command that passed every check that does not need the printer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Drop the socket and connect at once.
+    /// Drop the socket and reconnect immediately.
     Reconnect,
-    /// Steer the rate at which OctoPrint pushes.
-    Rate(Rate),
-    /// Steer the job.
+    /// Set the rate at which OctoPrint pushes.
+    Rate(RateSetting),
+    /// Control the job.
     Job(JobAction),
-    /// Select a file, and print it if told so.
+    /// Select a file, and optionally print it.
     Select {
         /// Which file.
         file: FilePath,
-        /// Print it at once.
+        /// Whether to print it.
         print: bool,
     },
     /// Show a text on the printer's display; one line without control characters.
     Message(String),
-    /// M112, at once.
+    /// Send M112 immediately.
     EmergencyStop,
     /// Set a heater's target.
     Temperature {
-        /// One that can be set.
+        /// A heater that can be set.
         heater: Heater,
-        /// °C; 0 is off.
+        /// In °C; 0 is off.
         target: f64,
     },
-    /// Switch these heaters off; the printer says which it has.
+    /// Switch these heaters off; admission fills them in.
     HeatersOff(Vec<Heater>),
     /// Set a heater's offset.
     Offset {
-        /// One that can be set.
+        /// A heater that can be set.
         heater: Heater,
-        /// °C.
+        /// In °C.
         offset: f64,
     },
     /// Set the feed rate, in percent.
@@ -50,24 +50,24 @@ pub enum Command {
     Home(Vec<&'static str>),
     /// Move the print head.
     Jog(Jog),
-    /// Extrude so many mm; negative retracts.
+    /// Extrude filament, in mm; negative retracts.
     Extrude(f64),
     /// Connect OctoPrint to the printer.
     Connect(ConnectWith),
     /// Disconnect OctoPrint from the printer.
     Disconnect,
-    /// Send G-code, one command each, without line ends.
+    /// Send lines of G-code, without line ends.
     Gcode(Vec<String>),
     /// Restart OctoPrint, or act on its host.
     System(SystemCommand),
 }
 
-/// What `rate` can ask for.
+/// A value of the command `rate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
+pub enum RateSetting {
     /// Follow the publish latency.
     Auto,
-    /// A factor that holds, in steps of 500 ms.
+    /// Hold this factor, in steps of 500 ms.
     Factor(u32),
     /// One step faster, then hold.
     Faster,
@@ -78,12 +78,12 @@ pub enum Rate {
 }
 
 impl Command {
-    /// Whether it waits for nothing, not even for a command that came before.
+    /// Whether it runs immediately, without waiting for previous commands.
     pub fn is_urgent(&self) -> bool {
         matches!(self, Self::Reconnect | Self::Rate(_) | Self::EmergencyStop)
     }
 
-    /// The heater that it is about.
+    /// The heater to set.
     pub fn heater(&self) -> Option<&Heater> {
         match self {
             Self::Temperature { heater, .. } | Self::Offset { heater, .. } => Some(heater),
@@ -92,14 +92,14 @@ impl Command {
     }
 }
 
-/// What a command arrived as, for its answer.
+/// A command as it arrived, for its answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Asked {
+pub struct CommandRequest {
     /// The part of the topic after `set/`.
     pub command: String,
-    /// The value, as it was understood.
+    /// The parsed value.
     pub value: Value,
-    /// The `id` of the wrapper, null without one.
+    /// The `id` of the wrapper; null without one.
     pub id: Value,
 }
 
@@ -109,9 +109,9 @@ pub enum Refusal {
     /// No such command.
     #[error("unknown command {command:?}; known are {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested command.
         command: String,
-        /// The commands that there are.
+        /// The known commands.
         known: String,
     },
     /// Its group is switched off.
@@ -119,14 +119,14 @@ pub enum Refusal {
         "commands of the group \"{0}\" are not allowed; set commands.{0} = true for this printer to allow them"
     )]
     NotAllowed(&'static str),
-    /// The value is no good.
+    /// The value is invalid.
     #[error("{found} is no value for {command}; expected {expected}")]
     Value {
         /// The command.
         command: String,
-        /// The value as JSON, cut.
+        /// The value as JSON, truncated.
         found: String,
-        /// What it takes.
+        /// The accepted values.
         expected: String,
     },
 }

@@ -1,21 +1,21 @@
-//! Runs the commands of one printer, in order, and answers each.
+//! Runs one printer's commands in order, and answers each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::answers::{Answers, Failure};
-use super::execution::halt::Halt;
-use super::{Asked, Command, Rate, execution};
+use super::answers::{Answers, CommandError};
+use super::execution::StopGuard;
+use super::{Command, CommandRequest, RateSetting, execution};
 use crate::bridge::hub::watch::{Watch, caught};
 use crate::heater::Heater;
 use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
 
-/// Most commands that wait for one printer.
+/// Maximum number of a printer's waiting commands.
 const WAITING: usize = 100;
 
-/// A rate that OctoPrint took, in percent.
+/// A rate that OctoPrint accepted, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
     /// The feed rate.
@@ -25,11 +25,11 @@ pub enum Factor {
 }
 
 struct Queued {
-    asked: Asked,
+    request: CommandRequest,
     command: Command,
-    /// The number of emergency stops before it came.
+    /// Number of emergency stops before it was queued.
     stops: u64,
-    /// Whether the printer is known to have what it is about; else OctoPrint is asked.
+    /// Whether the printer is known to have its heaters. If not, OctoPrint is asked.
     known: bool,
 }
 
@@ -38,15 +38,15 @@ struct Queued {
 pub struct Executor {
     socket: Socket,
     answers: Answers,
-    // Boxed: a channel makes room for 32 at once, and mostly there is none.
+    // Boxed: a channel allocates room for 32 at once, and is mostly empty.
     queue: mpsc::Sender<Box<Queued>>,
     stops: Arc<AtomicU64>,
     watch: Watch,
 }
 
 impl Executor {
-    /// Starts the worker; it ends with the last handle, and `watch` watches it. What OctoPrint took
-    /// as feed or flow rate, which it does not report, goes to `factors`.
+    /// Starts the worker, watched by `watch`; it ends with the last handle. The feed and flow rates
+    /// that OctoPrint accepted go to `factors`: it does not report them.
     pub fn start(
         socket: Socket,
         answers: Answers,
@@ -65,56 +65,57 @@ impl Executor {
         Self { socket, answers, queue, stops, watch }
     }
 
-    /// Runs `command`: at once where it is urgent, else after those that came before. `known` says
-    /// whether the printer is known to have the heater that it is about.
-    pub fn submit(&self, asked: Asked, command: Command, known: bool) {
+    /// Runs `command`: immediately if it is urgent, otherwise after the previous ones. `known`: the
+    /// printer is known to have the command's heaters.
+    pub fn submit(&self, request: CommandRequest, command: Command, known: bool) {
         if !command.is_urgent() {
             let stops = self.stops.load(Ordering::Relaxed);
-            let queued = Box::new(Queued { asked, command, stops, known });
+            let queued = Box::new(Queued { request, command, stops, known });
             if let Err(refused) = self.queue.try_send(queued) {
-                let asked = refused.into_inner().asked;
-                self.answers.answer(&asked, &Err(Failure::new("too many commands wait already")));
+                let request = refused.into_inner().request;
+                self.answers
+                    .answer(&request, &Err(CommandError::new("too many commands wait already")));
             }
             return;
         }
         match command {
             Command::Reconnect => {
                 self.socket.reconnect();
-                self.answers.answer(&asked, &Ok(()));
+                self.answers.answer(&request, &Ok(()));
             }
             Command::Rate(rate) => {
                 self.set_rate(rate);
-                self.answers.answer(&asked, &Ok(()));
+                self.answers.answer(&request, &Ok(()));
             }
-            _ => self.emergency_stop(asked),
+            _ => self.emergency_stop(request),
         }
     }
 
-    fn set_rate(&self, rate: Rate) {
-        // The socket keeps the factor within its bounds.
+    fn set_rate(&self, rate: RateSetting) {
+        // The socket limits the factor.
         match rate {
-            Rate::Auto => self.socket.set_rate(RateMode::Auto),
-            Rate::Factor(factor) => self.socket.set_rate(RateMode::Manual(factor)),
-            Rate::Hold => self.socket.hold_rate(),
-            Rate::Faster => {
+            RateSetting::Auto => self.socket.set_rate(RateMode::Auto),
+            RateSetting::Factor(factor) => self.socket.set_rate(RateMode::Manual(factor)),
+            RateSetting::Hold => self.socket.hold_rate(),
+            RateSetting::Faster => {
                 self.socket.hold_rate();
                 self.socket.increase_rate();
             }
-            Rate::Slower => {
+            RateSetting::Slower => {
                 self.socket.hold_rate();
                 self.socket.decrease_rate();
             }
         }
     }
 
-    /// Drops what waits, and stops beside whatever is under way, wherever OctoPrint is thought to
-    /// be.
-    fn emergency_stop(&self, asked: Asked) {
+    /// Drops the waiting commands, and sends the stop beside the running one, even if OctoPrint seems
+    /// unreachable.
+    fn emergency_stop(&self, request: CommandRequest) {
         self.stops.fetch_add(1, Ordering::Relaxed);
         let (rest, answers) = (self.socket.rest(), self.answers.clone());
         self.watch.spawn("emergency stop", async move {
-            let outcome = rest.emergency_stop().await.map_err(Failure::from);
-            answers.answer(&asked, &outcome);
+            let outcome = rest.emergency_stop().await.map_err(CommandError::from);
+            answers.answer(&request, &outcome);
         });
     }
 }
@@ -129,47 +130,52 @@ struct Worker {
 impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Box<Queued>>) {
         while let Some(queued) = waiting.recv().await {
-            let Queued { asked, command, stops, known } = *queued;
-            let halt = Halt::new(self.stops.clone(), stops);
-            let outcome = match caught(self.execute(command, known, &halt)).await {
+            let Queued { request, command, stops, known } = *queued;
+            let stop_guard = StopGuard::new(self.stops.clone(), stops);
+            let outcome = match caught(self.execute(command, known, &stop_guard)).await {
                 Ok(outcome) => outcome,
                 Err(panicked) => {
-                    self.fail(&asked, waiting);
+                    self.fail(&request, waiting);
                     panicked.resume();
                 }
             };
-            self.answers.answer(&asked, &outcome);
+            self.answers.answer(&request, &outcome);
         }
     }
 
-    /// Answers the command at which this panicked, and those that wait.
-    fn fail(&self, asked: &Asked, mut waiting: mpsc::Receiver<Box<Queued>>) {
+    /// Answers the command that panicked, and the waiting ones.
+    fn fail(&self, request: &CommandRequest, mut waiting: mpsc::Receiver<Box<Queued>>) {
         let failure =
             "the bridge failed at this command, so it is unknown whether OctoPrint obeyed";
-        self.answers.answer(asked, &Err(Failure::new(failure)));
+        self.answers.answer(request, &Err(CommandError::new(failure)));
         waiting.close();
         while let Ok(queued) = waiting.try_recv() {
             let failure = "dropped, for the bridge failed at the command before it";
-            self.answers.answer(&queued.asked, &Err(Failure::new(failure)));
+            self.answers.answer(&queued.request, &Err(CommandError::new(failure)));
         }
     }
 
-    async fn execute(&self, command: Command, known: bool, halt: &Halt) -> Result<(), Failure> {
-        halt.check()?;
+    async fn execute(
+        &self,
+        command: Command,
+        known: bool,
+        stop_guard: &StopGuard,
+    ) -> Result<(), CommandError> {
+        stop_guard.check()?;
         let rest = self.socket.rest();
         #[cfg(test)]
         assert_ne!(command, Command::Message("panic".to_owned()), "a test");
         if let Some(reason) = rest.unreached_lately() {
-            return Err(Failure::unreached(&reason));
+            return Err(CommandError::unreached(&reason));
         }
         let command = match known {
             true => command,
-            false => known_to_octoprint(&rest, command).await?,
+            false => check_heaters(&rest, command).await?,
         };
         match command {
-            Command::Job(action) => execution::job::run(&rest, action, halt).await?,
+            Command::Job(action) => execution::job::run(&rest, action, stop_guard).await?,
             Command::Select { file, print } => {
-                execution::selection::select(&rest, &file, print).await?;
+                execution::job::select(&rest, &file, print).await?;
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => {
@@ -177,18 +183,18 @@ impl Worker {
             }
             Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
             Command::Offset { heater, offset } => {
-                execution::rates::check_offset(&rest).await?;
+                execution::connection::check_offset(&rest).await?;
                 rest.set_offset(heater.as_str(), offset).await?;
             }
             Command::Feedrate(percent) => {
-                execution::rates::check_rate(&rest, &format!("M220 S{percent}")).await?;
+                execution::connection::check_rate(&rest, &format!("M220 S{percent}")).await?;
                 rest.set_feedrate(percent).await?;
-                self.obeyed(Factor::Feedrate(percent));
+                self.accepted(Factor::Feedrate(percent));
             }
             Command::Flowrate(percent) => {
-                execution::rates::check_rate(&rest, &format!("M221 S{percent}")).await?;
+                execution::connection::check_rate(&rest, &format!("M221 S{percent}")).await?;
                 rest.set_flowrate(percent).await?;
-                self.obeyed(Factor::Flowrate(percent));
+                self.accepted(Factor::Flowrate(percent));
             }
             Command::Home(axes) => execution::moves::home(&rest, &axes).await?,
             Command::Jog(jog) => execution::moves::jog(&rest, jog).await?,
@@ -207,53 +213,55 @@ impl Worker {
         Ok(())
     }
 
-    /// Each heater by itself: one that OctoPrint does not take keeps no other hot.
-    async fn switch_off(&self, heaters: &[Heater]) -> Result<(), Failure> {
+    /// Switches each heater off independently: an error with one must not leave the others on.
+    async fn switch_off(&self, heaters: &[Heater]) -> Result<(), CommandError> {
         let rest = self.socket.rest();
         let mut failures = Vec::new();
         for heater in heaters {
             if let Err(error) = rest.set_target(heater.as_str(), 0.0).await {
-                let Failure { error, status } = error.into();
+                let CommandError { error, status } = error.into();
                 failures.push((format!("{heater} is not switched off: {error}"), status));
             }
         }
         let Some((_, status)) = failures.first() else { return Ok(()) };
         let status = *status;
         let errors: Vec<String> = failures.into_iter().map(|(error, _)| error).collect();
-        Err(Failure { error: errors.join("; "), status })
+        Err(CommandError { error: errors.join("; "), status })
     }
 
-    fn obeyed(&self, factor: Factor) {
+    fn accepted(&self, factor: Factor) {
         // Fails only when the printer's task has ended.
         let _ = self.factors.send(factor);
     }
 }
 
-/// Asks OctoPrint for the heater that a command is about.
-async fn known_to_octoprint(rest: &Rest, command: Command) -> Result<Command, Failure> {
+/// Checks a command's heaters against those that OctoPrint reports.
+async fn check_heaters(rest: &Rest, command: Command) -> Result<Command, CommandError> {
     let all = matches!(command, Command::HeatersOff(_));
     if !all && command.heater().is_none() {
         return Ok(command);
     }
-    let mut heaters = rest.heaters().await.map_err(|error| Failure::unasked(&error))?;
+    let mut heaters = rest.heaters().await.map_err(|error| CommandError::not_sent(&error))?;
     if all {
         heaters.retain(Heater::can_be_set);
         if heaters.is_empty() {
-            return Err(Failure::new("this printer tells of no heater that could be switched off"));
+            return Err(CommandError::new(
+                "this printer reports no heater that could be switched off",
+            ));
         }
         return Ok(Command::HeatersOff(heaters));
     }
     match command.heater() {
         Some(heater) if !heaters.iter().any(|known| known == heater) => {
-            Err(Failure::no_heater(heater))
+            Err(CommandError::no_heater(heater))
         }
         _ => Ok(command),
     }
 }
 
-fn no_system(error: RestError, command: SystemCommand) -> Failure {
+fn no_system(error: RestError, command: SystemCommand) -> CommandError {
     match error.status() {
-        Some(404) => Failure::with_status(
+        Some(404) => CommandError::with_status(
             format!(
                 "OctoPrint has no command to {}; it is set in OctoPrint's settings, Server",
                 command.as_str()

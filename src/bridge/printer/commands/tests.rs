@@ -20,11 +20,11 @@ fn rules() -> Rules {
 }
 
 fn parsed(command: &str, payload: &str) -> Result<Command, Refusal> {
-    check(&asked(command, payload.as_bytes()), &rules())
+    check(&read_request(command, payload.as_bytes()), &rules())
 }
 
 #[test]
-fn values_come_bare_as_text_or_wrapped() {
+fn values_may_be_bare_quoted_or_wrapped() {
     let bed = |target| Ok(Command::Temperature { heater: Heater::bed(), target });
     assert_eq!(parsed("temperature/bed", "60"), bed(60.0));
     assert_eq!(parsed("temperature/bed", " 60.5 "), bed(60.5));
@@ -33,9 +33,9 @@ fn values_come_bare_as_text_or_wrapped() {
     assert_eq!(parsed("temperature/bed", "0.00005"), bed(0.0));
     assert_eq!(parsed("temperature/bed", "60.128"), bed(60.13));
     assert_eq!(parsed("temperature/bed", r#"{"value":"off","id":7}"#), bed(0.0));
-    assert_eq!(asked("job", br#"{"value":"pause","id":"x"}"#).id, Value::from("x"));
-    assert_eq!(parsed("rate", "4"), Ok(Command::Rate(Rate::Factor(4))));
-    assert_eq!(parsed("rate", "\"faster\""), Ok(Command::Rate(Rate::Faster)));
+    assert_eq!(read_request("job", br#"{"value":"pause","id":"x"}"#).id, Value::from("x"));
+    assert_eq!(parsed("rate", "4"), Ok(Command::Rate(RateSetting::Factor(4))));
+    assert_eq!(parsed("rate", "\"faster\""), Ok(Command::Rate(RateSetting::Faster)));
     assert_eq!(parsed("job", "pause"), Ok(Command::Job(JobAction::Pause)));
     assert_eq!(parsed("reconnect", ""), Ok(Command::Reconnect));
     assert_eq!(parsed("emergency_stop", "now"), Ok(Command::EmergencyStop));
@@ -54,7 +54,7 @@ fn all_heaters_can_be_switched_off_and_nothing_else() {
 }
 
 #[test]
-fn what_is_out_of_range_or_unknown_is_refused() {
+fn values_out_of_range_and_unknown_commands_are_refused() {
     for (command, payload) in [
         ("temperature/bed", "120.1"),
         ("temperature/bed", "-1"),
@@ -84,11 +84,11 @@ fn what_is_out_of_range_or_unknown_is_refused() {
 }
 
 #[test]
-fn a_group_that_is_off_is_refused_by_name() {
+fn the_refusal_names_the_group_that_is_off() {
     let mut rules = rules();
     rules.groups.job = false;
     for command in ["job", "emergency_stop"] {
-        let refused = check(&asked(command, b"pause"), &rules);
+        let refused = check(&read_request(command, b"pause"), &rules);
         assert_eq!(refused, Err(Refusal::NotAllowed("job")));
     }
 }
@@ -188,9 +188,9 @@ fn offset(heater: &str, offset: f64) -> Result<Command, Refusal> {
 #[test]
 fn gcode_is_split_at_line_ends_and_counted() {
     let mut rules = rules();
-    assert_eq!(check(&asked("gcode", b"G28"), &rules), Err(Refusal::NotAllowed("gcode")));
+    assert_eq!(check(&read_request("gcode", b"G28"), &rules), Err(Refusal::NotAllowed("gcode")));
     rules.groups.gcode = true;
-    let lines = |payload: &str| match check(&asked("gcode", payload.as_bytes()), &rules) {
+    let lines = |payload: &str| match check(&read_request("gcode", payload.as_bytes()), &rules) {
         Ok(Command::Gcode(lines)) => Some(lines),
         _ => None,
     };
@@ -233,13 +233,13 @@ fn every_group_can_be_switched_off() {
         ("gcode", "gcode"),
         ("system", "system"),
     ] {
-        assert_eq!(check(&asked(command, b"1"), &rules), Err(Refusal::NotAllowed(group)));
+        assert_eq!(check(&read_request(command, b"1"), &rules), Err(Refusal::NotAllowed(group)));
     }
 }
 
 proptest! {
     #[test]
-    fn no_payload_panics_and_nothing_passes_its_bounds(
+    fn no_payload_panics_or_passes_its_bounds(
         command in "(job|rate|message|gcode|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
         payload in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..40),
@@ -248,7 +248,7 @@ proptest! {
         ],
     ) {
         let all = Commands { gcode: true, system: true, ..rules().groups };
-        match check(&asked(&command, &payload), &Rules { groups: all, ..rules() }) {
+        match check(&read_request(&command, &payload), &Rules { groups: all, ..rules() }) {
             Ok(Command::Temperature { target, .. }) => {
                 prop_assert!((0.0..=300.0).contains(&target));
             }

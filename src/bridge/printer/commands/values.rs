@@ -1,38 +1,38 @@
-//! Reads the values of commands (pure): each function yields the command, or says what is expected.
+//! Parses the values of commands (pure): each function returns the command, or what is expected.
 
 use serde_json::{Map, Value};
 
-use super::command::{Asked, Command, Rate, Refusal};
+use super::command::{Command, CommandRequest, RateSetting, Refusal};
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
-/// Most lines of G-code in one command.
+/// Maximum number of lines of G-code in one command.
 const LINES: usize = 100;
-/// Longest line of G-code, in characters.
+/// Maximum length of a line of G-code, in characters.
 const LINE: usize = 255;
-/// Longest text on the display, in characters.
+/// Maximum length of a text on the display, in characters.
 const MESSAGE: usize = 255;
-/// What OctoPrint takes as an offset, in °C either way.
+/// Largest offset that OctoPrint accepts, in °C either way.
 const OFFSET: f64 = 50.0;
 
 /// The axes, in the order in which they are homed.
 const AXES: [&str; 3] = ["x", "y", "z"];
-/// Farthest move of one command, in mm: more is a slip of the finger.
+/// Longest move of one command, in mm: more is a typing error.
 const DISTANCE: f64 = 1000.0;
 /// Highest speed, in mm/min.
 const SPEED: f64 = 100_000.0;
-/// What a connection is asked for with.
+/// Members of a connection command.
 const CONNECT_WITH: [&str; 3] = ["connector", "port", "baudrate"];
 
-fn no_value(asked: &Asked, expected: impl Into<String>) -> Refusal {
-    let mut found: String = asked.value.to_string().chars().take(80).collect();
+fn no_value(request: &CommandRequest, expected: impl Into<String>) -> Refusal {
+    let mut found: String = request.value.to_string().chars().take(80).collect();
     if found == "\"\"" {
         found = "an empty text".to_owned();
     }
-    Refusal::Value { command: asked.command.clone(), found, expected: expected.into() }
+    Refusal::Value { command: request.command.clone(), found, expected: expected.into() }
 }
 
-/// A number, also where it is written as a text.
+/// A number, which may be written as a text.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -42,35 +42,35 @@ fn number(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-pub(super) fn rate(asked: &Asked, max_factor: u32) -> Result<Command, Refusal> {
-    let word = match &asked.value {
+pub(super) fn rate(request: &CommandRequest, max_factor: u32) -> Result<Command, Refusal> {
+    let word = match &request.value {
         Value::String(text) => text.as_str(),
         _ => "",
     };
     let named = match word {
-        "auto" => Some(Rate::Auto),
-        "hold" => Some(Rate::Hold),
-        "faster" => Some(Rate::Faster),
-        "slower" => Some(Rate::Slower),
+        "auto" => Some(RateSetting::Auto),
+        "hold" => Some(RateSetting::Hold),
+        "faster" => Some(RateSetting::Faster),
+        "slower" => Some(RateSetting::Slower),
         _ => None,
     };
-    let factor = number(&asked.value)
+    let factor = number(&request.value)
         .filter(|factor| factor.fract() == 0.0 && (1.0..=f64::from(max_factor)).contains(factor))
         // In range and whole, so the conversion is exact.
-        .map(|factor| Rate::Factor(factor as u32));
+        .map(|factor| RateSetting::Factor(factor as u32));
     named.or(factor).map(Command::Rate).ok_or_else(|| {
-        no_value(asked, format!("auto, hold, faster, slower or a whole factor 1…{max_factor}"))
+        no_value(request, format!("auto, hold, faster, slower or a whole factor 1…{max_factor}"))
     })
 }
 
-pub(super) fn connection(asked: &Asked) -> Result<Command, Refusal> {
+pub(super) fn connection(request: &CommandRequest) -> Result<Command, Refusal> {
     let refused = || {
         no_value(
-            asked,
+            request,
             "connect, disconnect, or an object such as {\"connector\":\"serial\",\"port\":\"/dev/ttyUSB0\",\"baudrate\":115200}; what else a connector needs is saved in OctoPrint",
         )
     };
-    match &asked.value {
+    match &request.value {
         Value::String(text) if text == "connect" => Ok(Command::Connect(ConnectWith::default())),
         Value::String(text) if text == "disconnect" => Ok(Command::Disconnect),
         Value::Object(members) => connect_with(members).map(Command::Connect).ok_or_else(refused),
@@ -78,7 +78,7 @@ pub(super) fn connection(asked: &Asked) -> Result<Command, Refusal> {
     }
 }
 
-/// Hides what does not belong into the command, which may be a key, before it is answered.
+/// Hides unknown members, which may be keys, before the command is answered.
 pub(super) fn conceal(value: &mut Value) {
     for (name, value) in value.as_object_mut().into_iter().flatten() {
         if !CONNECT_WITH.contains(&name.as_str()) {
@@ -87,8 +87,8 @@ pub(super) fn conceal(value: &mut Value) {
     }
 }
 
-/// The connector and the serial port that a command names. Keys and codes are no part of commands,
-/// which anyone at the broker may read.
+/// The connector and serial port of a command. It must not contain keys or codes: anyone at the
+/// broker may read it.
 fn connect_with(members: &Map<String, Value>) -> Option<ConnectWith> {
     if members.is_empty() || members.keys().any(|key| !CONNECT_WITH.contains(&key.as_str())) {
         return None;
@@ -114,12 +114,12 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= LINE && !text.chars().any(char::is_control)
 }
 
-pub(super) fn gcode(asked: &Asked) -> Result<Command, Refusal> {
+pub(super) fn gcode(request: &CommandRequest) -> Result<Command, Refusal> {
     let expected = format!(
         "G-code, up to {LINES} lines of up to {LINE} characters without control characters"
     );
-    let refused = || no_value(asked, expected.clone());
-    let texts: Vec<&str> = match &asked.value {
+    let refused = || no_value(request, expected.clone());
+    let texts: Vec<&str> = match &request.value {
         Value::String(text) => vec![text],
         Value::Array(lines) => {
             lines.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(refused)?
@@ -141,18 +141,18 @@ pub(super) fn gcode(asked: &Asked) -> Result<Command, Refusal> {
     Ok(Command::Gcode(lines))
 }
 
-pub(super) fn system(asked: &Asked) -> Result<Command, Refusal> {
-    match asked.value.as_str() {
+pub(super) fn system(request: &CommandRequest) -> Result<Command, Refusal> {
+    match request.value.as_str() {
         Some("restart") => Ok(Command::System(SystemCommand::Restart)),
         Some("reboot") => Ok(Command::System(SystemCommand::Reboot)),
         Some("shutdown") => Ok(Command::System(SystemCommand::Shutdown)),
-        _ => Err(no_value(asked, "restart, reboot or shutdown")),
+        _ => Err(no_value(request, "restart, reboot or shutdown")),
     }
 }
 
-pub(super) fn job(asked: &Asked) -> Result<Command, Refusal> {
-    let refused = || no_value(asked, "start, pause, resume, toggle, cancel or restart");
-    Ok(Command::Job(match asked.value.as_str().ok_or_else(refused)? {
+pub(super) fn job(request: &CommandRequest) -> Result<Command, Refusal> {
+    let refused = || no_value(request, "start, pause, resume, toggle, cancel or restart");
+    Ok(Command::Job(match request.value.as_str().ok_or_else(refused)? {
         "start" => JobAction::Start,
         "pause" => JobAction::Pause,
         "resume" => JobAction::Resume,
@@ -163,20 +163,20 @@ pub(super) fn job(asked: &Asked) -> Result<Command, Refusal> {
     }))
 }
 
-pub(super) fn select(asked: &Asked, print: bool) -> Result<Command, Refusal> {
-    let path = asked.value.as_str().and_then(FilePath::parse);
+pub(super) fn select(request: &CommandRequest, print: bool) -> Result<Command, Refusal> {
+    let path = request.value.as_str().and_then(FilePath::parse);
     path.map(|file| Command::Select { file, print }).ok_or_else(|| {
-        no_value(asked, "the path of a file such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
+        no_value(request, "the path of a file such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
     })
 }
 
-/// The text as one G-code command can carry it: `;` would begin a comment.
-pub(super) fn message(asked: &Asked) -> Result<Command, Refusal> {
-    let text = match &asked.value {
+/// The text in the form that one G-code command allows: `;` would start a comment.
+pub(super) fn message(request: &CommandRequest) -> Result<Command, Refusal> {
+    let text = match &request.value {
         Value::String(text) => text.clone(),
-        // In the wrapper a number may come as one.
+        // The wrapper may contain a number.
         Value::Number(number) => number.to_string(),
-        _ => return Err(no_value(asked, "a text")),
+        _ => return Err(no_value(request, "a text")),
     };
     let shown = |c: char| match c {
         ';' => ',',
@@ -186,58 +186,62 @@ pub(super) fn message(asked: &Asked) -> Result<Command, Refusal> {
     Ok(Command::Message(text.chars().map(shown).take(MESSAGE).collect()))
 }
 
-/// In hundredths: Python writes smaller numbers with an exponent, which firmware misreads.
+/// Rounds to hundredths: Python writes smaller numbers with an exponent, which firmware misreads.
 fn hundredths(celsius: f64) -> f64 {
     (celsius * 100.0).round() / 100.0 + 0.0
 }
 
-pub(super) fn temperature(asked: &Asked, heater: Heater, limit: f64) -> Result<Command, Refusal> {
-    let off = asked.value.as_str() == Some("off");
-    let target = if off { Some(0.0) } else { number(&asked.value) };
+pub(super) fn temperature(
+    request: &CommandRequest,
+    heater: Heater,
+    limit: f64,
+) -> Result<Command, Refusal> {
+    let off = request.value.as_str() == Some("off");
+    let target = if off { Some(0.0) } else { number(&request.value) };
     target
         .filter(|target| (0.0..=limit).contains(target))
         .map(hundredths)
         .map(|target| Command::Temperature { heater, target })
         .ok_or_else(|| {
-            no_value(asked, format!("off, or 0…{limit} °C (limits in the configuration)"))
+            no_value(request, format!("off, or 0…{limit} °C (limits in the configuration)"))
         })
 }
 
-/// Every heater at once can only be switched off: no target fits a nozzle and a bed.
-pub(super) fn all(asked: &Asked) -> Result<Command, Refusal> {
-    if asked.value.as_str() == Some("off") || number(&asked.value) == Some(0.0) {
+/// All heaters together can only be switched off: no target suits both a nozzle and a bed.
+pub(super) fn all(request: &CommandRequest) -> Result<Command, Refusal> {
+    if request.value.as_str() == Some("off") || number(&request.value) == Some(0.0) {
         return Ok(Command::HeatersOff(Vec::new()));
     }
-    Err(no_value(asked, "off: all heaters can only be switched off together"))
+    Err(no_value(request, "off: all heaters can only be switched off together"))
 }
 
-pub(super) fn offset(asked: &Asked, heater: Heater) -> Result<Command, Refusal> {
-    number(&asked.value)
+pub(super) fn offset(request: &CommandRequest, heater: Heater) -> Result<Command, Refusal> {
+    number(&request.value)
         .filter(|offset| offset.abs() <= OFFSET)
         .map(hundredths)
         .map(|offset| Command::Offset { heater, offset })
-        .ok_or_else(|| no_value(asked, format!("-{OFFSET}…{OFFSET} °C")))
+        .ok_or_else(|| no_value(request, format!("-{OFFSET}…{OFFSET} °C")))
 }
 
-/// What OctoPrint is sent as a number in G-code: in thousandths. Python writes smaller ones with an
-/// exponent, which firmware reads as the number before it: 5e-05 as 5.
+/// Rounds to thousandths: Python writes smaller numbers in G-code with an exponent, which firmware
+/// ignores, so that 5e-05 becomes 5.
 fn thousandths(value: f64) -> f64 {
     // No negative zero.
     (value * 1000.0).round() / 1000.0 + 0.0
 }
 
 /// A feed or flow rate in whole percent: OctoPrint reads `100.0` as 10000 %.
-pub(super) fn factor(asked: &Asked) -> Result<u32, Refusal> {
-    number(&asked.value)
+pub(super) fn factor(request: &CommandRequest) -> Result<u32, Refusal> {
+    number(&request.value)
         .filter(|percent| percent.fract() == 0.0 && (10.0..=500.0).contains(percent))
         // In range and whole, so the conversion is exact.
         .map(|percent| percent as u32)
-        .ok_or_else(|| no_value(asked, "a whole percentage 10…500"))
+        .ok_or_else(|| no_value(request, "a whole percentage 10…500"))
 }
 
-pub(super) fn home(asked: &Asked) -> Result<Command, Refusal> {
-    let refused = || no_value(asked, "all, or axes such as x y z");
-    let text = match &asked.value {
+pub(super) fn home(request: &CommandRequest) -> Result<Command, Refusal> {
+    let refused = || no_value(request, "all, or axes such as x y z");
+    let text = match &request.value {
         Value::String(text) => text.to_ascii_lowercase(),
         Value::Array(axes) => {
             let axes: Option<Vec<&str>> = axes.iter().map(Value::as_str).collect();
@@ -257,12 +261,12 @@ pub(super) fn home(asked: &Asked) -> Result<Command, Refusal> {
     Ok(Command::Home(AXES.into_iter().filter(|axis| wanted.contains(axis)).collect()))
 }
 
-pub(super) fn jog(asked: &Asked) -> Result<Command, Refusal> {
+pub(super) fn jog(request: &CommandRequest) -> Result<Command, Refusal> {
     let expected = format!(
         "an object such as {{\"x\":10,\"y\":-5,\"z\":0.2,\"speed\":3000}}, with at least one axis, up to {DISTANCE} mm, and a speed in mm/min over 0"
     );
-    let refused = || no_value(asked, expected.clone());
-    let object = asked.value.as_object().ok_or_else(refused)?;
+    let refused = || no_value(request, expected.clone());
+    let object = request.value.as_object().ok_or_else(refused)?;
     let mut jog = Jog::default();
     for (key, value) in object {
         let value = thousandths(number(value).ok_or_else(refused)?);
@@ -284,10 +288,10 @@ pub(super) fn jog(asked: &Asked) -> Result<Command, Refusal> {
     Ok(Command::Jog(jog))
 }
 
-pub(super) fn extrude(asked: &Asked) -> Result<Command, Refusal> {
-    number(&asked.value)
+pub(super) fn extrude(request: &CommandRequest) -> Result<Command, Refusal> {
+    number(&request.value)
         .map(thousandths)
         .filter(|amount| *amount != 0.0 && amount.abs() <= DISTANCE)
         .map(Command::Extrude)
-        .ok_or_else(|| no_value(asked, format!("mm, 0.001 to {DISTANCE}; negative retracts")))
+        .ok_or_else(|| no_value(request, format!("mm, 0.001 to {DISTANCE}; negative retracts")))
 }

@@ -1,54 +1,54 @@
-//! Asks OctoPrint for what its messages do not tell: profile, files and how long one took to print,
-//! system commands.
+//! Asks OctoPrint's REST API for what its messages do not carry: profile, files, system commands.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::profile::{self, PrinterProfile};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
 use crate::causes;
+use crate::heater::Heater;
 use crate::homeassistant::MOST_FILES;
 use crate::octoprint::{EventKind, Rest, RestError};
 
-/// For how long changes of the files are collected.
+/// How long changes of the files are collected before asking again: they come in bursts.
 const BURST: Duration = Duration::from_secs(1);
+/// Maximum number of tools of a printer, which leaves room for bed and chamber.
+const MAX_TOOLS: u8 = 30;
 
-/// One answer.
+/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
-    /// The printer profile in force; `None`: this user may not see it.
+    /// The current printer profile; `None` if this user may not see it.
     Profile(Option<PrinterProfile>),
-    /// Paths of all files that can be printed, such as `local/part.gcode`; `None` where they are
-    /// too many or cannot be seen.
+    /// Printable files, such as `local/part.gcode`; `None` if too many or not visible to this user.
     Files(Option<Vec<String>>),
-    /// The system commands that OctoPrint is able to.
+    /// The system commands that OctoPrint supports.
     SystemCommands(Vec<String>),
-    /// How long this file took to print last time.
+    /// The last print times of a file.
     LastPrintTimes(FileId, LastPrintTimes),
 }
 
-/// What to ask for.
+/// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// The printer profile.
+    /// The current printer profile.
     Profile,
-    /// The files.
+    /// The printable files.
     Files,
     /// The system commands.
     SystemCommands,
-    /// How long a file took to print last time.
+    /// The last print times of a file.
     LastPrintTimes(FileId),
 }
 
 impl Question {
-    /// What an event of this type leaves unknown.
     fn after(event: &EventKind) -> Option<Self> {
         use EventKind::{Connected, PrinterProfileAdded, PrinterProfileModified, UpdatedFiles};
         match event {
@@ -60,38 +60,36 @@ impl Question {
     }
 }
 
-/// Asks OctoPrint side by side with all else.
+/// Asks questions in the background.
 pub struct Questions {
     rest: Rest,
     watch: Watch,
-    // Boxed, as others here: a channel makes room for 32 at once, and mostly there is none.
+    // Boxed, as a channel allocates room for 32 values at once, and is mostly empty.
     answers: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
-    /// Whether anybody wants to know of files and system commands.
     discovery: bool,
-    /// When the files are asked for: changes come in bursts.
     files_due: Option<Instant>,
 }
 
 impl Questions {
-    /// Nothing is asked yet. Without `discovery`, only the profile is.
+    /// Asks nothing yet. Without `discovery`, files and system commands are never asked for.
     pub fn new(rest: Rest, watch: Watch, discovery: bool) -> Self {
         Self { rest, watch, answers: mpsc::channel(4), discovery, files_due: None }
     }
 
-    /// Asks; no answer at all is no fact: what was known before stays.
+    /// Asks `question`. A failed request yields no fact, so what was known stays.
     pub fn ask(&self, question: Question) {
         let (rest, answers) = (self.rest.clone(), self.answers.0.clone());
         self.watch.spawn("question", async move {
             match answer(&question, &rest).await {
-                // Fails only when the printer's task has ended.
+                // Fails only if the printer's task has ended.
                 Ok(fact) => drop(answers.send(Box::new(fact)).await),
-                Err(error) => tracing::debug!(?question, "not known: {}", causes::text(&error)),
+                Err(error) => tracing::debug!(?question, "no answer: {}", causes::text(&error)),
             }
         });
     }
 
-    /// OctoPrint is connected: asks for everything; for the commands of `system` if allowed.
-    pub fn begin(&self, system: bool) {
+    /// Asks for everything on a new connection; for the system commands only if `system`.
+    pub fn ask_all(&self, system: bool) {
         self.ask(Question::Profile);
         if self.discovery {
             self.ask(Question::Files);
@@ -101,7 +99,7 @@ impl Questions {
         }
     }
 
-    /// Asks for what an event leaves unknown.
+    /// Asks for what may have changed with an event.
     pub fn follow(&mut self, event: &EventKind, now: Instant) {
         match Question::after(event) {
             Some(Question::Files) if self.discovery => {
@@ -112,34 +110,34 @@ impl Questions {
         }
     }
 
-    /// When [`Questions::flush`] has something to do.
+    /// Returns when [`Questions::flush`] has something to do.
     pub fn due(&self) -> Option<Instant> {
         self.files_due
     }
 
-    /// Asks for what is due.
+    /// Asks the questions that are due.
     pub fn flush(&mut self, now: Instant) {
         if self.files_due.take_if(|at| now >= *at).is_some() {
             self.ask(Question::Files);
         }
     }
 
-    /// The next answer. May be dropped and called again without losing anything.
+    /// Waits for the next answer. Cancel safe.
     pub async fn answer(&mut self) -> Option<Box<Fact>> {
         self.answers.1.recv().await
     }
 }
 
-/// Asks and waits for the answer.
+/// Asks `question` and waits for the answer.
 ///
 /// # Errors
-/// Where no answer came, or one that cannot be read.
+/// If the request failed.
 pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError> {
     let get = async |path: &str| seen(rest.get(path).await);
     Ok(match question {
         Question::Profile => {
             let body = get("api/printerprofiles").await?;
-            Fact::Profile(body.and_then(|body| profile::in_force(&body)))
+            Fact::Profile(body.and_then(|body| printer_profile(&body)))
         }
         Question::Files => {
             let body = get("api/files?recursive=true").await?;
@@ -160,7 +158,7 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
     })
 }
 
-/// An answer; `None` where this user may not see it, or there is no such thing.
+/// The body of an answer; `None` if this user may not see it, or it does not exist.
 fn seen(answer: Result<Bytes, RestError>) -> Result<Option<Bytes>, RestError> {
     match answer {
         Ok(body) => Ok(Some(body)),
@@ -175,7 +173,7 @@ struct Files<'a> {
     files: Vec<&'a RawValue>,
 }
 
-/// Each member by itself: one that is odd costs its file and not the list.
+/// Each member is decoded separately: a malformed one loses its file and not the list.
 #[derive(Deserialize, Default)]
 struct FileEntry<'a> {
     #[serde(borrow, default)]
@@ -188,16 +186,15 @@ struct FileEntry<'a> {
     children: Raw<'a>,
 }
 
-/// The paths in the answer to `GET /api/files?recursive=true`, sorted; `None` where they are more
-/// than [`MOST_FILES`].
+/// Reads sorted paths from `GET /api/files?recursive=true`; `None` if more than [`MOST_FILES`].
 fn files(body: &[u8]) -> Option<Vec<String>> {
     let answer: Files<'_> = serde_json::from_slice(body).ok()?;
     let (mut paths, mut entries) = (Vec::new(), answer.files);
     while let Some(entry) = entries.pop() {
         let FileEntry { r#type, origin, path, children } = object(Some(entry));
         let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
-        let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
-        if let (true, Some((origin, path))) = (is_printable, place) {
+        let location = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        if let (true, Some((origin, path))) = (is_printable, location) {
             paths.push(format!("{origin}/{path}"));
         }
         entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
@@ -207,7 +204,7 @@ fn files(body: &[u8]) -> Option<Vec<String>> {
     (paths.len() <= MOST_FILES).then_some(paths)
 }
 
-/// Of the answer to `GET /api/files/<origin>/<path>`.
+/// Reads the last print times from the answer to `GET /api/files/<origin>/<path>`.
 fn last_print_times(body: &[u8]) -> LastPrintTimes {
     #[derive(Deserialize, Default)]
     struct FileInfo<'a> {
@@ -225,6 +222,7 @@ fn last_print_times(body: &[u8]) -> LastPrintTimes {
     member(statistics.last_print_time).unwrap_or_default()
 }
 
+/// Reads the supported commands from the answer to `GET /api/system/commands/core`.
 fn system_commands(body: &[u8]) -> Vec<String> {
     #[derive(Deserialize, Default)]
     struct CoreCommand<'a> {
@@ -238,12 +236,51 @@ fn system_commands(body: &[u8]) -> Vec<String> {
     commands.iter().filter_map(action).filter(known).collect()
 }
 
+/// What the bridge uses of a printer profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrinterProfile {
+    /// Its id, such as `_default`.
+    pub id: Option<String>,
+    /// `tool0` …, `bed`, `chamber`, as far as the printer has them.
+    pub heaters: Vec<Heater>,
+    /// The first word of the profile's model where it has more.
+    pub manufacturer: Option<String>,
+    /// The rest of it.
+    pub model: Option<String>,
+}
+
+/// Returns the current profile in the answer to `GET /api/printerprofiles`, if it has one.
+pub fn current_profile(answer: &[u8]) -> Option<Value> {
+    let mut answer: Value = serde_json::from_slice(answer).ok()?;
+    let mut profiles = answer.get_mut("profiles")?.as_object_mut()?.values_mut();
+    profiles.find(|profile| profile["current"] == true).map(Value::take)
+}
+
+/// Reads the current profile, see [`current_profile`].
+fn printer_profile(answer: &[u8]) -> Option<PrinterProfile> {
+    let profile = current_profile(answer)?;
+    let tools = profile["extruder"]["count"].as_u64().unwrap_or(1);
+    let tools = u8::try_from(tools).map_or(MAX_TOOLS, |tools| tools.min(MAX_TOOLS));
+    let mut heaters: Vec<Heater> = (0..tools).map(Heater::tool).collect();
+    heaters.extend((profile["heatedBed"] == true).then(Heater::bed));
+    heaters.extend((profile["heatedChamber"] == true).then(Heater::chamber));
+    // OctoPrint has one field for both: "Prusa i3 MK3S".
+    let model = profile["model"].as_str().unwrap_or_default();
+    let (manufacturer, model) = match model.trim().split_once(char::is_whitespace) {
+        Some((manufacturer, model)) => (manufacturer, model.trim()),
+        None => ("", model.trim()),
+    };
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let id = profile["id"].as_str().map(str::to_owned);
+    Some(PrinterProfile { id, heaters, manufacturer: given(manufacturer), model: given(model) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn events_are_told_by_their_type_alone() {
+    fn questions_depend_on_the_type_of_an_event_alone() {
         assert_eq!(Question::after(&EventKind::Connected), Some(Question::Profile));
         assert_eq!(Question::after(&EventKind::UpdatedFiles), Some(Question::Files));
         for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
@@ -267,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_entry_costs_no_other() {
+    fn a_malformed_entry_does_not_affect_others() {
         let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
             {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
             {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},
@@ -288,10 +325,27 @@ mod tests {
     }
 
     #[test]
-    fn known_system_commands() {
+    fn only_known_system_commands_are_listed() {
         let body =
             br#"[{"action":"restart","name":"x"},{"action":"restart_safe"},{"action":"shutdown"}]"#;
         assert_eq!(system_commands(body), ["restart", "shutdown"]);
         assert!(system_commands(b"{}").is_empty());
+    }
+
+    #[test]
+    fn heaters_follow_the_current_profile() {
+        let answer = br#"{"profiles":{
+            "a":{"current":false,"extruder":{"count":1},"heatedBed":true},
+            "b":{"current":true,"extruder":{"count":2,"sharedNozzle":false},"heatedBed":true,
+                 "heatedChamber":true,"volume":{},"model":"Prusa i3 MK3S"}}}"#;
+        let profile = printer_profile(answer).unwrap();
+        assert_eq!(profile.heaters, ["tool0", "tool1", "bed", "chamber"]);
+        assert_eq!(profile.manufacturer.as_deref(), Some("Prusa"));
+        assert_eq!(profile.model.as_deref(), Some("i3 MK3S"));
+        let odd = br#"{"profiles":{"a":null,"b":{"current":true,"heatedBed":true,"model":null,
+            "extruder":{"count":null},"heatedChamber":null},"c":{"current":1,"extruder":[]}}}"#;
+        assert_eq!(printer_profile(odd).unwrap().heaters, ["tool0", "bed"]);
+        assert_eq!(printer_profile(br#"{"profiles":{}}"#), None);
+        assert_eq!(printer_profile(b"<html>"), None);
     }
 }

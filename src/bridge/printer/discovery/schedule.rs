@@ -1,4 +1,4 @@
-//! When a printer's discovery message is published, and with what (pure).
+//! When a printer's discovery message is published, and its content (pure).
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -10,29 +10,28 @@ use crate::homeassistant::{self, Components, PrinterDevice, Profile, Settings};
 use crate::mqtt::{Make, OWN_LANE, Publication};
 use crate::topics::PrinterTopics;
 
-/// Home Assistant loses parts of a message that follows another one closely.
-const APART: Duration = Duration::from_secs(3);
-/// How long to wait for the profile of a printer that nothing is known of.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Minimum interval: Home Assistant loses parts of a message that follows another closely.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// How long to wait for the profile of a printer without a known one.
+pub const PROFILE_WAIT: Duration = Duration::from_secs(2);
 
-/// One printer's discovery.
+/// Makes one printer's discovery messages.
 #[derive(Debug)]
-pub struct Discovery {
+pub struct DiscoverySchedule {
     settings: Arc<Settings>,
     topics: PrinterTopics,
     device: PrinterDevice,
-    /// Whether it is known what to publish.
+    /// Whether the profile is known.
     ready: bool,
-    /// What was published earlier; `None` until that is known.
+    /// The components published so far; `None` until those from before the start are known.
     published: Option<Packed>,
-    patience_ends: Instant,
-    /// A hash of the last message, and when it was published.
+    started: Instant,
     sent: Option<(u64, Instant)>,
     changed: bool,
 }
 
-impl Discovery {
-    /// The discovery of a printer with `device.profile` as it was kept, if `known`.
+impl DiscoverySchedule {
+    /// Starts with the persisted `device.profile`, if it is `known`.
     pub fn new(
         settings: Arc<Settings>,
         topics: PrinterTopics,
@@ -49,27 +48,27 @@ impl Discovery {
             device,
             ready: known,
             published: None,
-            patience_ends: now + PATIENCE,
+            started: now,
             sent: None,
             changed: true,
         }
     }
 
-    /// The same begun anew, with what was kept of the printer.
-    pub fn again(self, profile: Profile, now: Instant) -> Self {
+    /// Restarts with the persisted profile.
+    pub fn restart(self, profile: Profile, now: Instant) -> Self {
         let device = PrinterDevice { profile, ..self.device };
         let published = self.published;
         Self { published, ..Self::new(self.settings, self.topics, device, self.ready, now) }
     }
 
-    /// Takes in what was published before the start.
+    /// Adds what was published before the start.
     pub fn read_back(&mut self, components: Components) {
         let mut known = self.components().unwrap_or_default();
         known.extend(components);
         self.published = Some(Packed::new(&known));
     }
 
-    /// Takes in what OctoPrint answered.
+    /// Applies an answer of OctoPrint.
     pub fn learn(&mut self, fact: Fact) {
         let before = self.device.profile.clone();
         match fact {
@@ -82,39 +81,39 @@ impl Discovery {
             Fact::Files(files) => self.device.profile.files = files,
             Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
         }
-        self.settle(&before);
+        self.note_change(&before);
     }
 
-    /// Takes in OctoPrint's version.
+    /// Sets OctoPrint's version.
     pub fn set_version(&mut self, version: &str) {
         let before = self.device.profile.clone();
         self.device.profile.octoprint_version = Some(version.to_owned());
-        self.settle(&before);
+        self.note_change(&before);
     }
 
-    /// Takes in which heaters there are.
+    /// Sets the heaters.
     pub fn set_heaters(&mut self, heaters: Vec<Heater>) {
         let before = self.device.profile.clone();
         self.device.profile.heaters = heaters;
-        self.settle(&before);
+        self.note_change(&before);
     }
 
-    fn settle(&mut self, before: &Profile) {
+    fn note_change(&mut self, before: &Profile) {
         self.changed |= self.device.profile != *before;
     }
 
-    /// When [`Discovery::flush`] has something to say.
+    /// Returns when [`DiscoverySchedule::flush`] may return a message.
     pub fn due(&self) -> Option<Instant> {
         self.published.as_ref()?;
         if !self.changed {
             return None;
         }
-        let apart = self.sent.as_ref().map(|(_, at)| *at + APART);
-        let ready = (!self.ready).then_some(self.patience_ends);
-        Some(apart.max(ready).unwrap_or(self.patience_ends - PATIENCE))
+        let next = self.sent.as_ref().map(|(_, at)| *at + INTERVAL);
+        let ready = (!self.ready).then_some(self.started + PROFILE_WAIT);
+        Some(next.max(ready).unwrap_or(self.started))
     }
 
-    /// The message, if one is due that differs from the last.
+    /// Returns the message, if one is due that differs from the last.
     pub fn flush(&mut self, now: Instant) -> Option<Publication> {
         if self.due()? > now {
             return None;
@@ -128,37 +127,35 @@ impl Discovery {
         }
         self.sent = Some((hash, now));
         self.published = Some(Packed::new(&message.components));
-        // In the bridge's own lane, which goes first: discovery precedes state.
+        // In the bridge's own lane, which is sent first: discovery precedes state.
         Some(Publication::made(OWN_LANE, message.topic, self.maker(message.gone)))
     }
 
-    /// Makes the message as it is now: with a thousand printers these messages would take more
-    /// memory than all else, and they are needed only when the broker is back.
+    /// Makes the payload on demand: queued ones of a thousand printers would take too much memory.
     fn maker(&self, gone: Components) -> Make {
         let (settings, topics, device) =
             (self.settings.clone(), self.topics.clone(), self.device.clone());
         Make::new(move || homeassistant::printer(&settings, &topics, &device, &gone).payload)
     }
 
-    /// What is worth keeping over a restart.
+    /// Returns what to persist of the device.
     pub fn profile(&self) -> &Profile {
         &self.device.profile
     }
 
-    /// The components published so far, removed ones included.
+    /// Returns the components published so far, removed ones included.
     pub fn components(&self) -> Option<Components> {
         self.published.as_ref().map(Packed::components)
     }
 }
 
-/// Components, as JSON: a map of nearly a hundred of them takes four times as much memory, in each
-/// of what may be a thousand printers, and is wanted only when something changes.
+/// Components as JSON: as a map, those of a thousand printers take four times as much memory.
 #[derive(Debug)]
 struct Packed(Box<[u8]>);
 
 impl Packed {
     fn new(components: &Components) -> Self {
-        // Serialising texts does not fail.
+        // Serialising strings does not fail.
         Self(serde_json::to_vec(components).unwrap_or_default().into())
     }
 
@@ -178,12 +175,12 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::bridge::printer::discovery::profile::PrinterProfile;
+    use crate::bridge::printer::discovery::facts::PrinterProfile;
     use crate::heater::Limits;
     use crate::homeassistant::Groups;
     use crate::topics::BridgeTopics;
 
-    fn discovery(known: Option<&[&str]>) -> (Discovery, Instant) {
+    fn schedule(known: Option<&[&str]>) -> (DiscoverySchedule, Instant) {
         let groups = Groups {
             bridge: true,
             job: true,
@@ -211,7 +208,7 @@ mod tests {
         };
         let now = Instant::now();
         let topics = PrinterTopics::new("o", "mk3");
-        (Discovery::new(Arc::new(settings), topics, device, known.is_some(), now), now)
+        (DiscoverySchedule::new(Arc::new(settings), topics, device, known.is_some(), now), now)
     }
 
     fn names(heaters: &[&str]) -> Vec<Heater> {
@@ -239,22 +236,22 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_out_before_it_is_known_what_was_there() {
-        let (mut discovery, now) = discovery(Some(&["tool0"]));
-        assert!(discovery.due().is_none() && discovery.flush(now).is_none());
-        discovery.read_back(Components::new());
-        assert_eq!(tools(&discovery.flush(now).unwrap()), ["tool0"]);
-        assert!(discovery.due().is_none());
+    fn nothing_is_published_before_what_was_published_is_known() {
+        let (mut schedule, now) = schedule(Some(&["tool0"]));
+        assert!(schedule.due().is_none() && schedule.flush(now).is_none());
+        schedule.read_back(Components::new());
+        assert_eq!(tools(&schedule.flush(now).unwrap()), ["tool0"]);
+        assert!(schedule.due().is_none());
     }
 
     #[test]
     fn an_unknown_printer_waits_for_its_profile_or_two_seconds() {
-        let (mut unknown, now) = discovery(None);
+        let (mut unknown, now) = schedule(None);
         unknown.read_back(Components::new());
         assert!(unknown.flush(now).is_none());
-        assert_eq!(unknown.due(), Some(now + PATIENCE));
-        assert_eq!(tools(&unknown.flush(now + PATIENCE).unwrap()), ["bed", "tool0"]);
-        let (mut answered, now) = discovery(None);
+        assert_eq!(unknown.due(), Some(now + PROFILE_WAIT));
+        assert_eq!(tools(&unknown.flush(now + PROFILE_WAIT).unwrap()), ["bed", "tool0"]);
+        let (mut answered, now) = schedule(None);
         answered.read_back(Components::new());
         answered.learn(profile(&["tool0", "tool1"]));
         answered.set_heaters(names(&["tool0", "tool1"]));
@@ -262,18 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn changes_keep_their_distance_and_what_is_gone_is_removed() {
-        let (mut discovery, now) = discovery(Some(&["tool0", "tool1", "bed"]));
-        discovery.read_back(Components::new());
-        assert!(discovery.flush(now).is_some());
-        discovery.set_heaters(names(&["tool0", "bed"]));
-        assert!(discovery.flush(now + APART / 2).is_none());
-        assert_eq!(discovery.due(), Some(now + APART));
-        let changed = discovery.flush(now + APART).unwrap();
+    fn changes_are_published_at_intervals_and_removed_components_are_cleared() {
+        let (mut schedule, now) = schedule(Some(&["tool0", "tool1", "bed"]));
+        schedule.read_back(Components::new());
+        assert!(schedule.flush(now).is_some());
+        schedule.set_heaters(names(&["tool0", "bed"]));
+        assert!(schedule.flush(now + INTERVAL / 2).is_none());
+        assert_eq!(schedule.due(), Some(now + INTERVAL));
+        let changed = schedule.flush(now + INTERVAL).unwrap();
         assert_eq!(tools(&changed), ["bed", "tool0"]);
         let payload: Value = serde_json::from_slice(&made(&changed)).unwrap();
         assert_eq!(payload["components"]["tool1"], serde_json::json!({"platform": "sensor"}));
-        discovery.set_heaters(names(&["tool0", "bed"]));
-        assert!(discovery.due().is_none(), "nothing has changed");
+        schedule.set_heaters(names(&["tool0", "bed"]));
+        assert!(schedule.due().is_none(), "nothing has changed");
     }
 }

@@ -1,4 +1,4 @@
-//! OctoPrint's events as the topics carry them (pure).
+//! Payloads and kinds of the publications of OctoPrint's events (pure).
 
 use std::time::SystemTime;
 
@@ -11,8 +11,7 @@ use crate::octoprint::{Event, EventKind};
 use crate::splice;
 use crate::timestamp;
 
-/// What events of this type are worth when the outbox is full. Those that come often and say little
-/// are the first to be dropped, and no `last_event`.
+/// The worth in a full outbox; frequent events of little interest are chatty and dropped first.
 fn worth(kind: &EventKind) -> Worth {
     use EventKind::*;
     match kind {
@@ -41,16 +40,16 @@ fn worth(kind: &EventKind) -> Worth {
     }
 }
 
-/// How `B/P/event/<Type>` is treated.
+/// Returns the kind of a publication to `B/P/event/<Type>`.
 pub fn event_kind(kind: &EventKind) -> Kind {
     Kind::Event { worth: worth(kind), audience: Audience::Subscribers, stamped: true }
 }
 
-/// How `B/P/print` is treated, which Home Assistant's automations live on.
+/// The kind of a publication to `B/P/print`, which Home Assistant's automations depend on.
 pub const PRINT: Kind =
     Kind::Event { worth: Worth::Print, audience: Audience::HomeAssistant, stamped: true };
 
-/// The payload for `B/P/event/<Type>`: the event's own bytes with `_event` and `_timestamp`.
+/// Returns the payload for `B/P/event/<Type>`: the event's bytes with `_event` and `_timestamp`.
 pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
     let kind = serde_json::Value::from(event.kind.as_str()).to_string();
     let seconds = timestamp::unix(received).to_string();
@@ -62,12 +61,12 @@ pub fn payload(event: &Event<'_>, received: SystemTime) -> Bytes {
     };
     spliced
         .or_else(|| splice::append(format!("{{\"payload\":{raw}}}").as_bytes(), &added))
-        // The last text is an object, so there is always something.
+        // The last candidate is an object, so this never defaults.
         .unwrap_or_default()
 }
 
-/// The payload for `B/P/last_event`; `None` for chatty kinds, and for `PrinterStateChanged`, which
-/// follows each event of a print and says what `B/P/printer` says.
+/// Returns the payload for `B/P/last_event`; `None` for chatty kinds, and for
+/// `PrinterStateChanged`, which follows each event of a print and repeats `B/P/printer`.
 pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
     #[derive(Serialize)]
     struct LastEventPayload<'a> {
@@ -81,7 +80,7 @@ pub fn last_event(kind: &EventKind, received: SystemTime) -> Option<Bytes> {
     serde_json::to_vec(&last).ok().map(Bytes::from)
 }
 
-/// The `event_type` in `B/P/print` of an event of this type.
+/// Returns the `event_type` in `B/P/print`; `None` if the event is no print event.
 pub fn print_type(kind: &EventKind) -> Option<&'static str> {
     Some(match kind {
         EventKind::PrintStarted => "print_started",
@@ -96,10 +95,9 @@ pub fn print_type(kind: &EventKind) -> Option<&'static str> {
     })
 }
 
-/// The payload for `B/P/print`; `None` where the event is no print event. For a cancel OctoPrint
-/// sends PrintCancelled, then PrintFailed with the reason `cancelled`; where only the second one
-/// is heard, it tells of the cancel. `cause` is why the printer is gone, as other events told:
-/// OctoPrint 2.0 has nothing but `unknown` in the end of a print.
+/// Returns the payload for `B/P/print`; `None` if the event is no print event. A PrintFailed with
+/// the reason `cancelled`, which follows PrintCancelled, is published as a cancellation. `cause` is
+/// from earlier events, as OctoPrint 2.0 has only `unknown` in PrintFailed.
 pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Option<Bytes> {
     #[derive(Deserialize, Default)]
     struct Fields<'a> {
@@ -136,7 +134,7 @@ pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Op
     let cause = cause
         .filter(|_| error.is_some_and(|text| text.get() == "\"unknown\""))
         .and_then(|cause| serde_json::value::to_raw_value(cause).ok());
-    // The error's text says more than `error` or `firmware`.
+    // The error's text is more specific than the reasons `error` and `firmware`.
     let error = error.filter(|text| !matches!(text.get(), "\"\"" | "null"));
     let reason = cause.as_deref().or(error).or(reason);
     let print = PrintPayload {
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_events_own_bytes_are_kept() {
+    fn the_events_own_bytes_are_unchanged() {
         let event: Event<'_> =
             serde_json::from_str(r#"{"type":"ZChange","payload":{"new": 0.20, "old":null}}"#)
                 .unwrap();
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_is_a_print_event_of_its_own() {
+    fn a_cancellation_is_a_print_event_of_its_own() {
         let cancelled: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintCancelled","payload":{"name":"a.gcode","path":"d/a.gcode","time":3.5}}"#,
         )

@@ -1,7 +1,7 @@
-//! The topics of the OctoPrint-MQTT plugin, for those who come from it (pure).
+//! The topics of the OctoPrint-MQTT plugin, for users who migrate from it (pure).
 //!
-//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a prefix of the user's
-//! choice, so that what was built on the plugin goes on working.
+//! Events, temperatures, progress and the plugin's own `mqtt` topic, below a configurable prefix,
+//! so that what was built on the plugin continues to work.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use crate::octoprint::{Event, EventKind};
 use crate::timestamp;
 use crate::topics::{Topic, segment};
 
-/// Makes the plugin's messages of one printer.
+/// Makes the plugin's publications of one printer.
 #[derive(Debug)]
 pub struct OctoPrintMqtt {
     /// Ends with a slash.
@@ -51,7 +51,7 @@ struct PluginProgress {
 }
 
 impl OctoPrintMqtt {
-    /// Below `prefix`, which ends with a slash.
+    /// Publishes below `prefix`, which ends with a slash.
     pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), temperatures: BTreeMap::new(), progress: None }
     }
@@ -60,32 +60,31 @@ impl OctoPrintMqtt {
         Topic::from(format!("{}{rest}", self.prefix))
     }
 
-    /// The topic of an event; its payload is the one of `B/P/event/<Type>`.
+    /// Returns the topic of an event; its payload is that of `B/P/event/<Type>`.
     pub fn event_topic(&self, kind: &str) -> Topic {
         self.topic(&format!("event/{}", segment(kind)))
     }
 
-    /// The retained `mqtt` topic: whether OctoPrint is there.
+    /// Returns the retained `mqtt` topic, and its payload: whether OctoPrint is connected.
     pub fn connection(&self, online: bool) -> (Topic, Bytes) {
         let text = if online { "connected" } else { "disconnected" };
         (self.topic("mqtt"), Bytes::from_static(text.as_bytes()))
     }
 
-    /// The retained topics that a `current` or `history` payload changes. What is no heater has no
-    /// topic, and no more.
+    /// Returns the topics that a `current` or `history` changes; clears those of former heaters.
     pub fn state(
         &mut self,
         payload: &str,
         at: SystemTime,
         is_heater: impl Fn(&str) -> bool,
     ) -> Vec<(Topic, Bytes)> {
-        // What cannot be read was complained of where the bridge's own state is made.
+        // A malformed payload is logged where the bridge's own state is made.
         let update: PluginUpdate = serde_json::from_str(payload).unwrap_or_default();
         let mut changes = Vec::new();
         for (heater, value) in update.temps.last().into_iter().flatten() {
             let reading = (value["actual"].clone(), value["target"].clone());
-            let silent = !is_heater(heater) || !(reading.0.is_number() || reading.1.is_number());
-            if silent || self.temperatures.get(heater) == Some(&reading) {
+            let ignored = !is_heater(heater) || !(reading.0.is_number() || reading.1.is_number());
+            if ignored || self.temperatures.get(heater) == Some(&reading) {
                 continue;
             }
             let payload = json!({"_timestamp": timestamp::unix(at), "actual": reading.0, "target": reading.1});
@@ -95,8 +94,8 @@ impl OctoPrintMqtt {
             ));
             self.temperatures.insert(heater.clone(), reading);
         }
-        let none = self.temperatures.keys().filter(|heater| !is_heater(heater));
-        for heater in none.cloned().collect::<Vec<_>>() {
+        let gone = self.temperatures.keys().filter(|heater| !is_heater(heater));
+        for heater in gone.cloned().collect::<Vec<_>>() {
             changes.push((self.topic(&format!("temperature/{}", segment(&heater))), Bytes::new()));
             self.temperatures.remove(&heater);
         }
@@ -104,7 +103,7 @@ impl OctoPrintMqtt {
         changes
     }
 
-    /// The progress that an event changes: the plugin starts at 0, and ends at 100.
+    /// Returns the progress that an event changes: the plugin starts at 0, and ends at 100.
     pub fn progress_of(&mut self, event: &Event<'_>, at: SystemTime) -> Option<(Topic, Bytes)> {
         let percent = match event.kind {
             EventKind::PrintStarted | EventKind::FileSelected => 0,
@@ -113,13 +112,13 @@ impl OctoPrintMqtt {
         };
         let file: PluginFile = serde_json::from_str(event.payload?.get()).ok()?;
         if event.kind == EventKind::PrintStarted {
-            // Begun anew, it is said anew.
+            // A new print publishes 0 again.
             self.progress = None;
         }
         self.progress(file, percent, at)
     }
 
-    /// Whole percents, as the plugin has them.
+    /// Returns the progress in whole percents, like the plugin.
     fn printing(&mut self, update: PluginUpdate, at: SystemTime) -> Option<(Topic, Bytes)> {
         let percent = update.progress.completion?.clamp(0.0, 100.0).floor() as i64;
         self.progress(update.job.file, percent, at)
@@ -186,12 +185,12 @@ mod tests {
     fn progress_moves_with_whole_percents_and_with_the_ends_of_a_print() {
         let mut plugin = OctoPrintMqtt::new("octoPrint/");
         let at = SystemTime::UNIX_EPOCH;
-        let mut told = Vec::new();
+        let mut published = Vec::new();
         let mut note = |changes: Vec<(Topic, Bytes)>| {
             for (topic, payload) in changes {
                 assert_eq!(&*topic, "octoPrint/progress/printing");
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
-                told.push(payload["progress"].as_i64().unwrap());
+                published.push(payload["progress"].as_i64().unwrap());
             }
         };
         let event = |plugin: &mut OctoPrintMqtt, kind: &str| {
@@ -208,6 +207,6 @@ mod tests {
         }
         note(event(&mut plugin, "PrintDone"));
         note(event(&mut plugin, "PrintStarted"));
-        assert_eq!(told, [0, 1, 2, 3, 4, 5, 6, 100, 0]);
+        assert_eq!(published, [0, 1, 2, 3, 4, 5, 6, 100, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What OctoPrint says that tells how a print ended (pure).
+//! What OctoPrint reports about prints and how they ended (pure).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,46 +8,46 @@ use crate::bridge::printer::snapshot::markings::{Marking, Standing};
 use crate::bridge::printer::snapshot::printer_state::error_in_text;
 use crate::bridge::printer::snapshot::{PrinterState, markings};
 
-/// A print, as far as it is known.
+/// A print; unknown fields are `None`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Print {
     /// The file's name.
     pub name: Option<String>,
-    /// Its path.
+    /// The file's path.
     pub path: Option<String>,
     /// `local`, or the name of the printer's own storage.
     pub origin: Option<String>,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: Option<u64>,
-    /// Who prints it.
+    /// The user who started it.
     pub user: Option<String>,
 }
 
-/// What a connector calls a file that it does not know yet.
+/// Path that a connector reports while it does not know the file.
 const UNKNOWN_FILE: &str = "???";
 
 impl Print {
-    /// The print of a file, of which nothing is known where its connector does not know it.
+    /// Clears all fields if the connector does not know the file yet.
     pub(super) fn known(self) -> Self {
         if self.path.as_deref() == Some(UNKNOWN_FILE) { Self::default() } else { self }
     }
 
-    /// Whether both are of one file.
+    /// Whether both are known to be of one file.
     pub(super) fn is_file_of(&self, other: &Self) -> bool {
         self.path.is_some() && self.path == other.path && self.origin == other.origin
     }
 
-    /// Whether nothing says that they are of two files.
+    /// Whether both may be of one file.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         self.path.is_none() || other.path.is_none() || self.path == other.path
     }
 }
 
-/// What of a `history` tells how prints went.
+/// The part of a `history` that shows what happened to prints.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
-    /// OctoPrint's log; `None` where it sent none.
+    /// OctoPrint's log; `None` if it sent none.
     pub markings: Option<Vec<Marking>>,
     /// The server's time.
     pub server_time: Option<f64>,
@@ -60,8 +60,8 @@ pub struct History {
 }
 
 impl History {
-    /// Reads the payload of a `history` or `current`, each field by itself. `None` where it is no
-    /// object.
+    /// Parses the payload of a `history` or `current`, each field independently. `None` unless it is
+    /// an object.
     pub fn read(payload: &str) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -88,19 +88,19 @@ impl History {
         })
     }
 
-    /// How the log stands; `None` where there is none, or an empty one.
+    /// The state of the log; `None` if it is missing or empty.
     pub fn standing(&self) -> Option<Standing> {
         Standing::of(self.markings.as_deref()?)
     }
 }
 
-/// The printer's error, which OctoPrint 1.5 has in the text of its state.
+/// The printer's error, which OctoPrint 1.5 includes in the text of its state.
 fn error_of(state: &Value) -> Option<&str> {
     let in_text = || state["text"].as_str().and_then(error_in_text);
     state["error"].as_str().or_else(in_text)
 }
 
-/// The selected file of a `job`; `None` where there is none.
+/// The selected file of a `job`.
 fn job_of(job: &Value) -> Option<Print> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let file = &job["file"];
@@ -115,20 +115,20 @@ fn job_of(job: &Value) -> Option<Print> {
     Some(print.known())
 }
 
-/// What OctoPrint remembers of a file's prints.
+/// A file's print history in OctoPrint.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FileHistory {
-    /// Prints that came to their end.
+    /// Number of successful prints.
     pub success: u64,
-    /// Prints that did not.
+    /// Number of other prints.
     pub failure: u64,
-    /// The last one: the server's time of its end, whether it succeeded, how long it took.
+    /// The last one: the server's time of its end, whether it succeeded, its duration in seconds.
     pub last: Option<(f64, bool, Option<f64>)>,
 }
 
 impl FileHistory {
-    /// Reads the answer to `GET /api/files/<origin>/<path>`. A file that was never printed has no
-    /// history, which is one of its own.
+    /// Parses the answer to `GET /api/files/<origin>/<path>`. A file that was never printed has an
+    /// empty history.
     pub fn read(answer: &[u8]) -> Option<Self> {
         let file: Value = serde_json::from_slice(answer).ok()?;
         let prints = &file.as_object()?.get("prints").cloned().unwrap_or_default();
@@ -140,8 +140,8 @@ impl FileHistory {
         Some(Self { success: count("success"), failure: count("failure"), last })
     }
 
-    /// Reads the same of a file on the printer, whose history is the printer's own where there is
-    /// one: its dates are those of the starts.
+    /// Parses the same for a file on the printer. Its history, if there is one, is the printer's own,
+    /// whose dates are those of the starts.
     pub fn read_of_printer(answer: &[u8]) -> Option<Self> {
         let file: Value = serde_json::from_slice(answer).ok()?;
         file["prints"].as_object()?;
@@ -152,15 +152,15 @@ impl FileHistory {
         Some(Self { last: history.last.map(end), ..history })
     }
 
-    /// Whether it has an end at `since`, in the server's time, or later.
+    /// Whether the last end is at `since`, in the server's time, or later.
     pub fn reaches(&self, since: f64) -> bool {
         self.last.is_some_and(|(date, ..)| date >= since)
     }
 
-    /// How long the print took that came to its end at `end`, in seconds; the two times are not
-    /// farther apart than `same`. `None` where the last print is another one.
-    pub fn took(&self, end: f64, same: f64) -> Option<f64> {
+    /// Returns the duration in seconds of the print that succeeded at `end`, within `tolerance`
+    /// seconds. `None` if the last print is another one.
+    pub fn took(&self, end: f64, tolerance: f64) -> Option<f64> {
         let (date, succeeded, took) = self.last?;
-        took.filter(|_| succeeded && (date - end).abs() < same)
+        took.filter(|_| succeeded && (date - end).abs() < tolerance)
     }
 }

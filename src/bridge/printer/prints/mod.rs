@@ -1,14 +1,12 @@
-//! What one printer's task does so that no end of a print is missed.
+//! Follows a printer's prints, so that no start, pause or end of one is missed.
 
 mod clock;
+mod ends;
 mod history;
-mod pauses;
-mod pending;
+mod inferred_event;
 mod replay;
 mod silence;
-mod told;
 mod tracker;
-mod verdict;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,15 +15,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
+use self::ends::MissedEnds;
+pub use self::ends::{Outcome, PrintEnd, Record, UnclearEnd};
 use self::history::FileHistory;
-pub use self::history::History;
-pub use self::history::Print;
-use self::pauses::Pauses;
-use self::pending::Lost;
-pub use self::replay::{Verdict, judge};
-pub use self::told::Told;
-pub use self::tracker::{Observed, Tracker};
-pub use self::verdict::{End, Outcome, Record, Unclear};
+pub use self::history::{History, Print};
+pub use self::inferred_event::InferredEvent;
+pub use self::replay::{Judgement, judge};
+use self::silence::PauseTracker;
+pub use self::tracker::{Observation, Tracker};
 use super::snapshot::{PrinterState, Snapshot};
 use crate::bridge::hub::watch::Watch;
 use crate::causes;
@@ -38,32 +35,32 @@ use crate::store::{Known, Store};
 use crate::timestamp;
 use crate::topics::PrinterTopics;
 
-/// Most findings about its prints that wait for a printer.
-pub const FOUND: usize = 16;
-/// OctoPrint writes a file's history some moments after the end of the print.
-const WRITTEN: Duration = Duration::from_secs(1);
-/// How often a file's history is asked for where no answer comes.
+/// Capacity of a printer's channel of findings.
+pub const MAX_FINDINGS: usize = 16;
+/// Delay after the end of a print until OctoPrint writes the file's history.
+const WRITE_DELAY: Duration = Duration::from_secs(1);
+/// Number of requests for a file's history.
 const ATTEMPTS: u32 = 5;
-/// Two times of one end are not farther apart than this, in seconds.
-const SAME: f64 = 10.0;
+/// Largest difference between two times of one end, in seconds.
+const TOLERANCE: f64 = 10.0;
 
-/// What was found out.
+/// The answer to a question to OctoPrint.
 #[derive(Debug)]
-pub enum Found {
-    /// How prints ended that nobody saw end, and which question that answers.
-    Ends(u64, Vec<End>),
-    /// Whether a print is on, where OctoPrint said so, and which question that answers.
+pub enum PrintFinding {
+    /// How prints ended without an event, and the id of the lookup.
+    Ends(u64, Vec<PrintEnd>),
+    /// Whether a print is running, if OctoPrint answered, and the id of the question.
     Job(u64, Option<bool>),
-    /// What was known of the file at the start of its print.
+    /// The history of the file at this path, at the start of its print.
     Counts(Option<String>, FileHistory),
 }
 
-/// What follows from an event.
+/// How to publish an event.
 #[derive(Debug, Default)]
-pub struct Followed {
-    /// What is to be kept along with its publication.
+pub struct EventEffect {
+    /// The record to persist with its publication.
     pub along: Option<Bytes>,
-    /// This was told of the print before.
+    /// The same was published of the print before.
     pub repeated: bool,
 }
 
@@ -71,46 +68,46 @@ pub struct Followed {
 #[derive(Debug)]
 pub struct Prints {
     tracker: Tracker,
-    pauses: Pauses,
+    pauses: PauseTracker,
     store: Store,
     printer: Arc<str>,
-    found: mpsc::Sender<Box<Found>>,
+    findings: mpsc::Sender<Box<PrintFinding>>,
     watch: Watch,
-    /// The record as it was kept last.
-    kept: Option<Record>,
+    /// The record that was persisted last.
+    persisted: Option<Record>,
 }
 
 impl Prints {
-    /// Goes on from what `known` has; what is found out goes to `found`. `watch` watches how.
+    /// Continues from what is `known`. Tasks watched by `watch` send what they find to `findings`.
     pub fn new(
         printer: &str,
         known: &Known,
         store: Store,
-        found: mpsc::Sender<Box<Found>>,
+        findings: mpsc::Sender<Box<PrintFinding>>,
         watch: Watch,
     ) -> Self {
-        let kept: Option<Record> = known.get(printer, RECORD);
-        let tracker = Tracker::new(kept.clone());
-        let pauses = Pauses::default();
-        Self { tracker, pauses, store, printer: printer.into(), found, watch, kept }
+        let persisted: Option<Record> = known.get(printer, RECORD);
+        let tracker = Tracker::new(persisted.clone());
+        let pauses = PauseTracker::default();
+        Self { tracker, pauses, store, printer: printer.into(), findings, watch, persisted }
     }
 
-    /// Goes on from what was kept last, as a restart of the bridge would: what was being found out
-    /// is judged and found out again.
-    pub fn again(self, found: mpsc::Sender<Box<Found>>, watch: Watch) -> Self {
-        let (tracker, pauses) = (Tracker::new(self.kept.clone()), Pauses::default());
-        Self { tracker, pauses, found, watch, ..self }
+    /// Continues from what was persisted last, as after a restart of the bridge: unfinished lookups
+    /// are judged and started again.
+    pub fn restarted(self, findings: mpsc::Sender<Box<PrintFinding>>, watch: Watch) -> Self {
+        let tracker = Tracker::new(self.persisted.clone());
+        Self { tracker, pauses: PauseTracker::default(), findings, watch, ..self }
     }
 
-    /// Any message but an event, as `snapshot` has it; `first` where it is of a new connection.
-    /// Yields the print that was begun at the printer, which no event told.
+    /// Processes any message but an event, after `snapshot`; `first`: it may be the first `history`
+    /// of a connection. Returns the start of a print at the printer, which no event reported.
     pub fn follow(
         &mut self,
         message: &Message,
         snapshot: &Snapshot,
         first: bool,
         rest: &Rest,
-    ) -> Option<Told> {
+    ) -> Option<InferredEvent> {
         let (payload, wall) = (message.payload(), message.received_at());
         let now = message.received().into_std();
         match message.kind() {
@@ -127,14 +124,14 @@ impl Prints {
     /// The first `history` of a connection.
     fn reconnected(&mut self, payload: &str, now: Instant, wall: SystemTime, rest: Rest) {
         let Some(history) = History::read(payload) else { return };
-        self.pauses = Pauses::default();
+        self.pauses = PauseTracker::default();
         match self.tracker.reconnected(&history, now, wall) {
-            Some(lost) => self.find_out(rest, lost),
+            Some(missed) => self.recover(rest, missed),
             None => self.persist(true),
         }
     }
 
-    /// A `current`, or a `history` that is not the first of its connection, as `snapshot` has it.
+    /// A `current`, or a `history` that is not the first of its connection.
     fn observe(
         &mut self,
         payload: &str,
@@ -142,53 +139,53 @@ impl Prints {
         fresh: bool,
         now: Instant,
         wall: SystemTime,
-    ) -> Option<Told> {
-        let observed = Observed {
+    ) -> Option<InferredEvent> {
+        let observation = Observation {
             state: snapshot.state(),
             standing: snapshot.standing(),
             server_time: snapshot.server_time(),
             fresh,
         };
-        let begun = self.tracker.observe(observed, || History::read(payload), now, wall);
-        // The serial connector tells of every pause.
+        let started = self.tracker.observe(observation, || History::read(payload), now, wall);
+        // The serial connector reports every pause.
         if !snapshot.is_serial() {
             self.pauses.observe(snapshot.state(), fresh, now);
         }
         self.persist(false);
-        let at = snapshot.standing().filter(|_| begun)?.print?;
-        self.told(EventKind::PrintStarted, self.tracker.by_our_clock(at))
+        let at = snapshot.standing().filter(|_| started)?.print?;
+        self.infer(EventKind::PrintStarted, self.tracker.by_our_clock(at))
     }
 
-    /// What the state tells of the print that runs, at `at` by our clock.
-    fn told(&self, kind: EventKind, at: f64) -> Option<Told> {
-        let told = Told::new(kind, self.tracker.print()?.clone(), at);
-        tracing::info!(file = told.print.path, event = %told.kind, "the printer's state tells this, and no event did");
-        Some(told)
+    /// An event of the running print that its state proves, at `at` by our clock.
+    fn infer(&self, kind: EventKind, at: f64) -> Option<InferredEvent> {
+        let event = InferredEvent::new(kind, self.tracker.print()?.clone(), at);
+        tracing::info!(file = event.print.path, event = %event.kind, "inferred an event that OctoPrint did not send from the printer's state");
+        Some(event)
     }
 
-    /// An event.
+    /// Processes an event.
     pub fn event(
         &mut self,
         kind: &EventKind,
         payload: Option<&str>,
         now: Instant,
         rest: &Rest,
-    ) -> Followed {
+    ) -> EventEffect {
         let print = || payload.and_then(print_of).unwrap_or_default();
         match kind {
             EventKind::PrintStarted => {
                 let print = print();
-                // The serial connector says so only of a print that begins.
+                // The serial connector sends it only when a print starts.
                 if payload.is_some_and(is_of_another_connector)
-                    && self.tracker.is_told_again(&print)
+                    && self.tracker.is_repeated_start(&print)
                 {
                     self.tracker.goes_on(now);
-                    return Followed { along: None, repeated: true };
+                    return EventEffect { along: None, repeated: true };
                 }
                 self.pauses.event(kind);
                 self.ask_counts(&print, rest.clone());
-                if let Some(lost) = self.tracker.started(print, now) {
-                    self.find_out(rest.clone(), lost);
+                if let Some(missed) = self.tracker.started(print, now) {
+                    self.recover(rest.clone(), missed);
                 }
                 self.persist(true);
             }
@@ -201,63 +198,63 @@ impl Prints {
             EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
                 self.pauses.event(kind);
                 let repeated = !self.tracker.ended(&print(), now);
-                return Followed { along: self.record(), repeated };
+                return EventEffect { along: self.record(), repeated };
             }
             _ => {}
         }
-        Followed::default()
+        EventEffect::default()
     }
 
-    /// Takes in what was found out; yields what is to be published.
-    pub fn take(
+    /// Processes a finding. Returns what to publish.
+    pub fn apply(
         &mut self,
-        found: Found,
+        finding: PrintFinding,
         topics: &PrinterTopics,
         lane: usize,
         now: Instant,
     ) -> Vec<Publication> {
-        match found {
-            Found::Counts(path, history) => {
+        match finding {
+            PrintFinding::Counts(path, history) => {
                 self.tracker.set_counts(path.as_deref(), &history);
                 self.persist(true);
                 Vec::new()
             }
-            Found::Job(question, on) => {
-                self.tracker.answered(question, on, now);
+            PrintFinding::Job(question, running) => {
+                self.tracker.answered(question, running, now);
                 Vec::new()
             }
-            Found::Ends(id, ends) => {
-                let ends = self.tracker.found(id, ends);
+            PrintFinding::Ends(id, ends) => {
+                let ends = self.tracker.resolved(id, ends);
                 let along = self.record();
                 if ends.is_empty() {
                     self.persist(true);
                 }
-                let publications = |end: &End| {
-                    let told = Told::end(end, self.tracker.by_our_clock(end.at));
-                    tracing::info!(file = told.print.path, event = %told.kind, "recovered the end of a print that was missed");
-                    told.publications(topics, lane, along.as_ref())
+                let publications = |end: &PrintEnd| {
+                    let event = InferredEvent::end(end, self.tracker.by_our_clock(end.at));
+                    tracing::info!(file = event.print.path, event = %event.kind, "recovered the end of a print that was missed");
+                    event.publications(topics, lane, along.as_ref())
                 };
                 ends.iter().flat_map(publications).collect()
             }
         }
     }
 
-    /// When [`Prints::flush`] has something to do.
+    /// When to call [`Prints::flush`].
     pub fn due(&self) -> Option<Instant> {
         [self.tracker.due(), self.pauses.due()].into_iter().flatten().min()
     }
 
-    /// Keeps what is to be kept once a minute, and looks after a print that ended in silence.
-    /// Yields a pause or its end, which no event told; `wall` is the time of day.
+    /// Persists the record once a minute, and follows up a print that seems to have ended without an
+    /// event. Returns a pause or resumption that no event reported; `wall` is the time of day.
     pub fn flush(
         &mut self,
         now: Instant,
         wall: SystemTime,
         rest: impl FnOnce() -> Rest,
-    ) -> Option<Told> {
-        if let Some(lost) = self.tracker.overdue(now) {
-            self.find_out(rest(), lost);
-        } else if let Some(question) = self.tracker.asks(now) {
+    ) -> Option<InferredEvent> {
+        if let Some(missed) = self.tracker.overdue(now) {
+            self.recover(rest(), missed);
+        } else if let Some(question) = self.tracker.next_question(now) {
             self.ask_job(question, rest());
         }
         self.persist(false);
@@ -265,37 +262,37 @@ impl Prints {
             true => EventKind::PrintPaused,
             false => EventKind::PrintResumed,
         };
-        self.told(kind, timestamp::unix(wall) as f64)
+        self.infer(kind, timestamp::unix(wall) as f64)
     }
 
     fn persist(&mut self, changed: bool) {
         if let Some(record) = self.tracker.to_persist(changed, crate::clock::now()) {
             self.store.persist(&self.printer, RECORD, record);
-            self.kept = Some(record.clone());
+            self.persisted = Some(record.clone());
         }
     }
 
-    /// What is kept along with an event.
+    /// The record to persist with an event.
     fn record(&mut self) -> Option<Bytes> {
         let record = self.tracker.record()?;
-        self.kept = Some(record.clone());
+        self.persisted = Some(record.clone());
         serde_json::to_vec(record).ok().map(Bytes::from)
     }
 
     fn ask_counts(&self, print: &Print, rest: Rest) {
-        let (print, found) = (print.clone(), self.found.clone());
+        let (print, findings) = (print.clone(), self.findings.clone());
         self.watch.spawn("counts of prints", async move {
-            if let Some(Ok(history)) = ask(&rest, &print).await {
+            if let Some(Ok(history)) = file_history(&rest, &print).await {
                 // Fails only when the printer's task has ended.
-                let _ = found.send(Box::new(Found::Counts(print.path, history))).await;
+                let _ = findings.send(Box::new(PrintFinding::Counts(print.path, history))).await;
             }
         });
     }
 
     fn ask_job(&self, question: u64, rest: Rest) {
-        let found = self.found.clone();
+        let findings = self.findings.clone();
         self.watch.spawn("state of the job", async move {
-            let on = match rest.job_status().await {
+            let running = match rest.job_status().await {
                 Ok(JobStatus { state, .. }) => {
                     state.and_then(|text| PrinterState::of_text_alone(&text).print_is_on())
                 }
@@ -306,70 +303,74 @@ impl Prints {
                 }
             };
             // Fails only when the printer's task has ended.
-            let _ = found.send(Box::new(Found::Job(question, on))).await;
+            let _ = findings.send(Box::new(PrintFinding::Job(question, running))).await;
         });
     }
 
-    fn find_out(&self, rest: Rest, lost: Lost) {
-        let found = self.found.clone();
-        let Lost { id, ends, unclear } = lost;
+    fn recover(&self, rest: Rest, missed: MissedEnds) {
+        let findings = self.findings.clone();
+        let MissedEnds { id, ends, unclear } = missed;
         self.watch.spawn("recovery", async move {
-            tokio::time::sleep(WRITTEN).await;
-            let ends = find_out(&rest, ends, unclear).await;
-            let _ = found.send(Box::new(Found::Ends(id, ends))).await;
+            tokio::time::sleep(WRITE_DELAY).await;
+            let ends = resolve(&rest, ends, unclear).await;
+            let _ = findings.send(Box::new(PrintFinding::Ends(id, ends))).await;
         });
     }
 }
 
-/// Asks for the histories of the files, which say how long a print took, how one ended before
-/// OctoPrint was restarted, and whether one that is unclear ended.
-async fn find_out(rest: &Rest, mut ends: Vec<End>, unclear: Option<Unclear>) -> Vec<End> {
+/// Requests the histories of the files, which show the durations of the prints, how one ended before
+/// a restart of OctoPrint, and whether the unclear one ended.
+async fn resolve(
+    rest: &Rest,
+    mut ends: Vec<PrintEnd>,
+    unclear: Option<UnclearEnd>,
+) -> Vec<PrintEnd> {
     let done = ends.iter_mut().filter(|end| end.outcome == Outcome::Done);
     join_all(done.map(|end| async {
         let at = end.at;
-        let history = settled(rest, &end.print, |history| history.reaches(at - SAME)).await;
-        end.took = history.and_then(|history| history.took(at, SAME));
+        let history = written(rest, &end.print, |history| history.reaches(at - TOLERANCE)).await;
+        end.took = history.and_then(|history| history.took(at, TOLERANCE));
     }))
     .await;
     for end in &mut ends {
         if let Some(unclear) = end.unproven.take() {
-            let history = settled(rest, &unclear.print, |_| true).await;
-            *end = unclear.settle(history.as_ref()).unwrap_or_else(|| end.clone());
+            let history = written(rest, &unclear.print, |_| true).await;
+            *end = unclear.resolve(history.as_ref()).unwrap_or_else(|| end.clone());
         }
     }
     if let Some(unclear) = unclear {
-        let history = settled(rest, &unclear.print, |_| true).await;
-        ends.extend(unclear.settle(history.as_ref()));
+        let history = written(rest, &unclear.print, |_| true).await;
+        ends.extend(unclear.resolve(history.as_ref()));
     }
     ends
 }
 
-/// A file's history; asked for again while no answer comes, or one that is not `written` yet: an
-/// OctoPrint that has much to do takes its time.
-async fn settled(
+/// Requests a file's history, and again if there is no answer, or it is not complete yet: a busy
+/// OctoPrint takes longer to write it.
+async fn written(
     rest: &Rest,
     print: &Print,
-    written: impl Fn(&FileHistory) -> bool,
+    is_complete: impl Fn(&FileHistory) -> bool,
 ) -> Option<FileHistory> {
     for attempt in 1..=ATTEMPTS {
-        match ask(rest, print).await? {
-            Ok(history) if written(&history) || attempt == ATTEMPTS => return Some(history),
+        match file_history(rest, print).await? {
+            Ok(history) if is_complete(&history) || attempt == ATTEMPTS => return Some(history),
             Ok(_) => tracing::debug!("the history of the file is not written yet"),
-            // No such file, or not for this user to see.
+            // No such file, or this user must not see it.
             Err(error) if matches!(error.kind(), RestErrorKind::Status { .. }) => return None,
             Err(error) => tracing::debug!(
                 "cannot read the print history of the file: {}",
                 causes::text(&error)
             ),
         }
-        tokio::time::sleep(WRITTEN * attempt).await;
+        tokio::time::sleep(WRITE_DELAY * attempt).await;
     }
     None
 }
 
-/// `None` where there is nothing to ask: of files on the card only some connectors of OctoPrint 2.0
-/// have a history.
-async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
+/// Requests a file's history. `None` if there is none: only some connectors of OctoPrint 2.0 have
+/// one for files on the printer.
+async fn file_history(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
     let path = print.path.as_ref()?;
     let origin = print.origin.as_deref().filter(|origin| *origin != "sdcard")?;
     let file = FilePath::parse(&format!("{origin}/{path}"))?;
@@ -380,7 +381,7 @@ async fn ask(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError
     }
 }
 
-/// The print that an event is about; each field by itself.
+/// Parses the print that an event is about, each field independently.
 fn print_of(payload: &str) -> Option<Print> {
     let job: serde_json::Value = serde_json::from_str(payload).ok()?;
     let text = |name: &str| job[name].as_str().map(str::to_owned);
@@ -394,7 +395,8 @@ fn print_of(payload: &str) -> Option<Print> {
     Some(print.known())
 }
 
-/// Whether an event comes from another connector than the serial one. Before 2.0 none is named.
+/// Whether an event comes from another connector than the serial one. OctoPrint before 2.0 does not
+/// name the connector.
 fn is_of_another_connector(payload: &str) -> bool {
     let event: serde_json::Value = serde_json::from_str(payload).unwrap_or_default();
     event["connector"].as_str().is_some_and(|connector| connector != SERIAL)
@@ -403,7 +405,7 @@ fn is_of_another_connector(payload: &str) -> bool {
 #[cfg(test)]
 mod octoprint_2_tests;
 #[cfg(test)]
-mod simulation;
+mod simulation_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Prints of OctoPrint 2.0: begun at the printer, told of again and again, with a history there.
+//! Prints of OctoPrint 2.0: started at the printer, with repeated events and a history there.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,22 +21,22 @@ fn log(kinds: &[&str]) -> Vec<Marking> {
     markings::read(Some(&raw)).unwrap()
 }
 
-/// A tracker that looked at OctoPrint when this was its log and its state.
-struct Looked {
+/// A tracker of a connected OctoPrint with a given log and state.
+struct Connected {
     tracker: Tracker,
     now: Instant,
 }
 
-impl Looked {
+impl Connected {
     fn at(kinds: &[&str], state: PrinterState) -> Self {
         let (tracker, now) = (Tracker::new(None), Instant::now());
-        let mut looked = Self { tracker, now };
-        assert_eq!(looked.back(kinds, state), None);
-        looked
+        let mut connected = Self { tracker, now };
+        assert_eq!(connected.back(kinds, state), None);
+        connected
     }
 
     /// The first `history` of a connection, a minute later.
-    fn back(&mut self, kinds: &[&str], state: PrinterState) -> Option<Lost> {
+    fn back(&mut self, kinds: &[&str], state: PrinterState) -> Option<MissedEnds> {
         self.now += Duration::from_secs(60);
         let history = History {
             markings: Some(log(kinds)),
@@ -51,83 +51,83 @@ impl Looked {
     fn current(&mut self, kinds: &[&str], state: PrinterState) -> bool {
         self.now += Duration::from_secs(1);
         let standing = Standing::of(&log(kinds));
-        let observed = Observed {
+        let observation = Observation {
             state,
             standing: standing.as_ref(),
             server_time: Some(1000.0 + kinds.len() as f64),
             fresh: false,
         };
         let job = || Some(History { job: Some(print("cube.gcode")), ..History::default() });
-        self.tracker.observe(observed, job, self.now, SystemTime::UNIX_EPOCH)
+        self.tracker.observe(observation, job, self.now, SystemTime::UNIX_EPOCH)
     }
 }
 
 #[test]
-fn a_print_begun_at_the_printer_is_one_from_its_start_to_its_end() {
+fn a_print_started_at_the_printer_is_followed_from_start_to_end() {
     use PrinterState::{Operational, Printing};
     let before = ["connected", "print", "printing", "done"];
     let running = ["connected", "print", "printing", "done", "printing"];
     let over = ["connected", "print", "printing", "done", "printing", "done"];
-    let mut looked = Looked::at(&before, Operational);
-    assert!(!looked.current(&before, Operational));
-    assert!(looked.current(&running, Printing), "its start is news");
-    assert!(!looked.current(&running, Printing), "once");
-    assert_eq!(looked.tracker.print(), Some(&print("cube.gcode")));
-    assert!(looked.tracker.ended(&print("cube.gcode"), looked.now));
-    assert!(!looked.current(&over, Operational));
+    let mut connected = Connected::at(&before, Operational);
+    assert!(!connected.current(&before, Operational));
+    assert!(connected.current(&running, Printing), "its start is news");
+    assert!(!connected.current(&running, Printing), "once");
+    assert_eq!(connected.tracker.print(), Some(&print("cube.gcode")));
+    assert!(connected.tracker.ended(&print("cube.gcode"), connected.now));
+    assert!(!connected.current(&over, Operational));
 
     // Its end is missed.
-    let mut looked = Looked::at(&before, Operational);
-    assert!(looked.current(&running, Printing));
-    let lost = looked.back(&over, Operational).unwrap();
-    let [end] = &lost.ends[..] else { panic!("{lost:?}") };
+    let mut connected = Connected::at(&before, Operational);
+    assert!(connected.current(&running, Printing));
+    let missed = connected.back(&over, Operational).unwrap();
+    let [end] = &missed.ends[..] else { panic!("{missed:?}") };
     assert_eq!((end.outcome, &end.print), (Outcome::Done, &print("cube.gcode")));
-    assert_eq!((end.at, lost.unclear), (1005.0, None));
+    assert_eq!((end.at, missed.unclear), (1005.0, None));
 
     // All of it is missed.
-    let mut looked = Looked::at(&before, Operational);
-    let lost = looked.back(&over, Operational).unwrap();
-    assert_eq!((lost.ends.len(), lost.ends[0].outcome), (1, Outcome::Done));
+    let mut connected = Connected::at(&before, Operational);
+    let missed = connected.back(&over, Operational).unwrap();
+    assert_eq!((missed.ends.len(), missed.ends[0].outcome), (1, Outcome::Done));
 }
 
 #[test]
-fn a_file_that_was_sent_to_the_card_is_no_print_that_ended() {
+fn a_file_transfer_to_the_card_is_no_print() {
     use PrinterState::{Offline, Operational, Printing, Transferring};
     let before = ["connected"];
     let sent = ["connected", "printing"];
-    let mut looked = Looked::at(&before, Operational);
-    assert!(!looked.current(&sent, Transferring) && !looked.current(&sent, Operational));
-    assert_eq!(looked.back(&["connected", "printing", "disconnected"], Offline), None);
-    // The same while nobody looked.
-    let mut looked = Looked::at(&before, Operational);
+    let mut connected = Connected::at(&before, Operational);
+    assert!(!connected.current(&sent, Transferring) && !connected.current(&sent, Operational));
+    assert_eq!(connected.back(&["connected", "printing", "disconnected"], Offline), None);
+    // The same during an absence.
+    let mut connected = Connected::at(&before, Operational);
     let gone = ["connected", "printing", "disconnected", "connected"];
-    assert_eq!(looked.back(&gone, Operational), None);
+    assert_eq!(connected.back(&gone, Operational), None);
     // A print that follows it is one.
-    let mut looked = Looked::at(&sent, Operational);
-    assert_eq!(looked.tracker.started(print("cube.gcode"), looked.now), None);
-    assert!(!looked.current(&["connected", "printing", "print", "printing"], Printing));
+    let mut connected = Connected::at(&sent, Operational);
+    assert_eq!(connected.tracker.started(print("cube.gcode"), connected.now), None);
+    assert!(!connected.current(&["connected", "printing", "print", "printing"], Printing));
     let over = ["connected", "printing", "print", "printing", "disconnected"];
-    let lost = looked.back(&over, Offline).unwrap();
-    assert_eq!((lost.ends.len(), lost.ends[0].outcome), (1, Outcome::Failed));
-    assert_eq!(lost.ends[0].print, print("cube.gcode"));
+    let missed = connected.back(&over, Offline).unwrap();
+    assert_eq!((missed.ends.len(), missed.ends[0].outcome), (1, Outcome::Failed));
+    assert_eq!(missed.ends[0].print, print("cube.gcode"));
 }
 
 #[test]
-fn a_print_that_is_told_again_is_the_same_also_when_its_file_becomes_known() {
-    let mut looked = Looked::at(&["connected"], PrinterState::Operational);
-    assert!(!looked.tracker.is_told_again(&print("cube.gcode")), "none runs");
+fn a_print_that_is_repeated_start_is_the_same_also_when_its_file_becomes_known() {
+    let mut connected = Connected::at(&["connected"], PrinterState::Operational);
+    assert!(!connected.tracker.is_repeated_start(&print("cube.gcode")), "none is running");
     let unknown = print_of(r#"{"name":"???","path":"???","origin":"printer"}"#).unwrap();
     assert_eq!((&unknown.path, &unknown.name), (&None, &None));
-    assert_eq!(looked.tracker.started(unknown, looked.now), None);
-    assert!(looked.tracker.is_told_again(&print("cube.gcode")));
-    assert_eq!(looked.tracker.print(), Some(&print("cube.gcode")));
-    assert!(!looked.tracker.is_told_again(&print("other.gcode")));
-    assert!(looked.tracker.ended(&print("cube.gcode"), looked.now));
-    assert!(!looked.tracker.is_told_again(&print("cube.gcode")), "it is over: a new one");
+    assert_eq!(connected.tracker.started(unknown, connected.now), None);
+    assert!(connected.tracker.is_repeated_start(&print("cube.gcode")));
+    assert_eq!(connected.tracker.print(), Some(&print("cube.gcode")));
+    assert!(!connected.tracker.is_repeated_start(&print("other.gcode")));
+    assert!(connected.tracker.ended(&print("cube.gcode"), connected.now));
+    assert!(!connected.tracker.is_repeated_start(&print("cube.gcode")), "it is over: a new one");
 }
 
 #[test]
-fn the_history_of_a_file_on_the_printer_has_starts() {
+fn the_history_of_a_file_on_the_printer_is_dated_by_starts() {
     let file = json!({"prints": {"success": 2, "failure": 1,
         "last": {"date": 1000.0, "success": true, "printTime": 60.0}}});
     let history = FileHistory::read_of_printer(file.to_string().as_bytes()).unwrap();

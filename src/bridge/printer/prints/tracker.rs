@@ -1,40 +1,39 @@
-//! Follows the prints of one printer, and says what of them is to be kept and recovered (pure).
+//! Follows the prints of one printer, and decides what of them to persist and recover (pure).
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::ServerClock;
+use super::ends::{Lookups, MissedEnds, PrintEnd, Record, UnclearEnd};
 use super::history::{FileHistory, History, Print};
-use super::pending::{Lost, Pending};
-use super::replay::{Verdict, end_in_log, judge, running};
+use super::replay::{Judgement, end_in_log, judge, running};
 use super::silence::Silence;
-use super::verdict::{End, Record, Unclear};
 use crate::bridge::printer::snapshot::PrinterState;
-use crate::bridge::printer::snapshot::cause::LOST;
 use crate::bridge::printer::snapshot::markings::Standing;
+use crate::bridge::printer::snapshot::printer_state::LOST;
 
-/// How often the record is kept while nothing happens but printing.
+/// Interval for persisting the record while nothing happens but printing.
 const PERSIST_EVERY: Duration = Duration::from_secs(60);
-/// The end of a print is not written into its file's history earlier than so long before the last
-/// sign of the print, in seconds: that sign may have been on its way.
+/// Longest time, in seconds, by which the end in a file's history may precede the last sign of the
+/// print: the sign may have been on its way.
 const ON_ITS_WAY: f64 = 5.0;
-/// So often must a print be seen that no event told of, before it counts as one.
-const SEEN: u8 = 2;
+/// Number of messages that must show a print before it counts as one without an event.
+const SIGHTINGS: u8 = 2;
 
-/// What a `current` or `history` says that matters here.
+/// The part of a `current` or `history` that matters here.
 #[derive(Debug, Clone, Copy)]
-pub struct Observed<'a> {
+pub struct Observation<'a> {
     /// The printer's state.
     pub state: PrinterState,
-    /// How OctoPrint's log stands, where it came along.
+    /// OctoPrint's log, if it was included.
     pub standing: Option<&'a Standing>,
     /// The server's time.
     pub server_time: Option<f64>,
     /// A `history`, which is built when it is sent. A `current` may have waited for its turn, and
-    /// is older than an event that came before it.
+    /// so be older than an event that came before it.
     pub fresh: bool,
 }
 
-/// One printer's prints.
+/// Tracks one printer's prints.
 #[derive(Debug, Default)]
 pub struct Tracker {
     record: Record,
@@ -42,35 +41,35 @@ pub struct Tracker {
     known: bool,
     clock: ServerClock,
     persisted_at: Option<Instant>,
-    /// Since the record was kept, something changed that a restart must know.
+    /// The record has changes that a restart must know.
     unpersisted: bool,
     /// The next `current` is built after the last event of a print.
     certain: bool,
     silence: Option<Silence>,
-    /// Counts the signs of prints, so that an answer to an older question is known.
+    /// Counts the signs of prints, so that an answer to an older question is recognised.
     signs: u64,
     /// The server's time of the last sign.
     sign_at: f64,
-    /// How often a print was seen that no event told of.
-    seen: u8,
-    pending: Pending,
+    /// Number of messages that showed a print that no event reported.
+    sightings: u8,
+    lookups: Lookups,
 }
 
 impl Tracker {
-    /// Goes on from what was kept.
-    pub fn new(kept: Option<Record>) -> Self {
-        let known = kept.is_some();
-        let record = kept.unwrap_or_default();
+    /// Continues from the persisted record.
+    pub fn new(persisted: Option<Record>) -> Self {
+        let known = persisted.is_some();
+        let record = persisted.unwrap_or_default();
         Self { known, clock: ServerClock::from(record.server_time), record, ..Self::default() }
     }
 
-    /// What is to be kept with an end that is published. `None` while other ends are still being
-    /// found out: after a restart they would count as told.
+    /// Returns the record to persist with an end that is published. `None` while other ends are
+    /// being looked up: after a restart they would count as reported.
     pub fn record(&self) -> Option<&Record> {
-        self.pending.is_empty().then_some(&self.record)
+        self.lookups.is_empty().then_some(&self.record)
     }
 
-    /// The print that runs.
+    /// The running print.
     pub fn print(&self) -> Option<&Print> {
         self.record.print.as_ref()
     }
@@ -80,189 +79,174 @@ impl Tracker {
         self.record.standing.is_some() && !self.record.gap
     }
 
-    /// The first `history` of a connection: what happened meanwhile. Until [`Tracker::found`]
-    /// nothing is kept, so that a restart judges again.
+    /// Processes the first `history` of a connection, and returns the ends that were missed. Until
+    /// [`Tracker::resolved`] nothing is persisted, so that a restart judges again.
     pub fn reconnected(
         &mut self,
         history: &History,
         now: Instant,
         wall: SystemTime,
-    ) -> Option<Lost> {
+    ) -> Option<MissedEnds> {
         let before = self.clock.last();
-        let heard = self.clock.heard();
-        let away = match (heard, history.server_time) {
-            (Some(heard), _) => Some(now.saturating_duration_since(heard).as_secs_f64()),
+        let read_at = self.clock.read_at();
+        let away = match (read_at, history.server_time) {
+            (Some(read_at), _) => Some(now.saturating_duration_since(read_at).as_secs_f64()),
             (None, Some(server_time)) => Some(server_time - before),
             (None, None) => None,
         };
-        self.hear(history.server_time, now, wall);
-        // Before the start nobody heard by how much it was set.
-        let away_here = away.filter(|_| heard.is_some());
+        self.update_clock(history.server_time, now, wall);
+        // Across a restart of the bridge it is unknown by how much the clock was set.
+        let away_here = away.filter(|_| read_at.is_some());
         let server_time = self.clock.restated(before, away_here, history.server_time);
         let was = Record { server_time, ..self.record.clone() };
         // A clock that was set forward makes OctoPrint drop more of its log.
         let by_server = history.server_time.map(|server_time| server_time - before);
         let away = away.map(|away| by_server.map_or(away, |by_server| by_server.max(away)));
-        let verdict = if self.known {
+        let judgement = if self.known {
             judge(&was, history, away)
         } else {
-            Verdict { running: running(history, None), ..Verdict::default() }
+            Judgement { running: running(history, None), ..Judgement::default() }
         };
-        let same = match (&self.record.print, &verdict.running) {
+        let same = match (&self.record.print, &judgement.running) {
             (Some(before), Some(now)) => {
-                verdict.ends.is_empty() && (before.is_file_of(now) || before == now)
+                judgement.ends.is_empty() && (before.is_file_of(now) || before == now)
             }
             _ => false,
         };
         if !same {
             self.record.counts = None;
         }
-        self.record.print = verdict.running;
+        self.record.print = judgement.running;
         if !self.known {
-            // Nothing that happened before the first look is ours to tell.
+            // What happened before the first connection is not reported.
             self.record.last_end = self.record.server_time;
         }
-        (self.known, self.certain, self.silence, self.seen) = (true, true, None, 0);
+        (self.known, self.certain, self.silence, self.sightings) = (true, true, None, 0);
         if history.markings.is_some() {
             self.record.standing = history.standing();
-            self.record.told = 0;
+            self.record.reported_ends = 0;
             let over = self.record.standing.as_ref().is_some_and(|standing| standing.end.is_some());
-            self.record.begun = self.record.print.is_some() && over;
+            self.record.newer_than_log = self.record.print.is_some() && over;
         } else if !same {
-            // The log has what comes before this print, and nobody knows how much.
-            self.record.begun = self.record.print.is_some();
+            // The known log precedes this print by an unknown time.
+            self.record.newer_than_log = self.record.print.is_some();
         }
         self.record.gap = history.markings.is_none();
         if !same {
-            self.record.began = self.record.server_time;
+            self.record.started_at = self.record.server_time;
         }
-        self.sign();
-        if verdict.ends.is_empty() && verdict.unclear.is_none() {
+        self.note_sign();
+        if judgement.ends.is_empty() && judgement.unclear.is_none() {
             return None;
         }
-        Some(self.pending.ask(verdict.ends, verdict.unclear))
+        Some(self.lookups.start(judgement.ends, judgement.unclear))
     }
 
-    /// The ends of `id` are known; yields those that are about to be published.
-    pub fn found(&mut self, id: u64, mut ends: Vec<End>) -> Vec<End> {
-        let Some(asked) = self.pending.answered(id) else { return Vec::new() };
-        if asked.told && ends.last().is_some_and(|end| end.print.may_be(&asked.print)) {
+    /// Processes the ends that lookup `id` found. Returns the ends to publish.
+    pub fn resolved(&mut self, id: u64, mut ends: Vec<PrintEnd>) -> Vec<PrintEnd> {
+        let Some(lookup) = self.lookups.finish(id) else { return Vec::new() };
+        if lookup.reported && ends.last().is_some_and(|end| end.print.may_be(&lookup.print)) {
             ends.pop();
         }
         if let Some(print) = &self.record.print
-            && print.may_be(&asked.print)
+            && print.may_be(&lookup.print)
             && !ends.is_empty()
         {
-            // They are of the print before.
+            // The counts are those of the print before.
             self.record.counts = None;
         }
         ends.iter().for_each(|end| self.record.note_end_at(end.at));
-        // What is said of it again is no news; the others are older.
+        // OctoPrint may repeat the event of the last one; the others are older.
         if let Some(last) = ends.last() {
             self.record.note_end(last.print.clone());
         }
         ends
     }
 
-    /// A time of the server's, as seconds of our clock since 1970.
+    /// Converts a time of the server to Unix seconds of our clock.
     pub fn by_our_clock(&self, server_time: f64) -> f64 {
         self.clock.by_ours(server_time)
     }
 
-    /// Takes in a `current`, or a `history` that is not the first of its connection. `read` reads
-    /// the rest of it, where that is needed. Yields whether a print was begun at the printer, which
-    /// no event told.
+    /// Processes a `current`, or a `history` that is not the first of its connection; `read` parses
+    /// the rest of it on demand. Returns whether a print was started at the printer, which no event
+    /// reported.
     pub fn observe(
         &mut self,
-        observed: Observed<'_>,
+        observation: Observation<'_>,
         read: impl FnOnce() -> Option<History>,
         now: Instant,
         wall: SystemTime,
     ) -> bool {
-        self.hear(observed.server_time, now, wall);
-        let certain = std::mem::replace(&mut self.certain, true) || observed.fresh;
-        if let Some(standing) = observed.standing.filter(|_| certain) {
-            self.take_standing(standing);
+        self.update_clock(observation.server_time, now, wall);
+        let certain = std::mem::replace(&mut self.certain, true) || observation.fresh;
+        if let Some(standing) = observation.standing.filter(|_| certain) {
+            self.unpersisted |= self.record.update_standing(standing);
         }
-        match observed.state.print_is_on() {
-            Some(true) => return self.looks_on(certain, observed, read),
+        match observation.state.print_is_on() {
+            Some(true) => return self.observe_print(certain, observation, read),
             Some(false) if self.record.print.is_some() => {
                 let silence = self.silence.get_or_insert_with(|| Silence::new(now));
                 if certain {
-                    silence.add(read().and_then(|history| history.error));
+                    silence.add_evidence(read().and_then(|history| history.error));
                 }
             }
-            Some(false) => self.seen = 0,
+            Some(false) => self.sightings = 0,
             None => {}
         }
         false
     }
 
-    fn take_standing(&mut self, standing: &Standing) {
-        let record = &mut self.record;
-        let end = |standing: &Standing| standing.end.clone();
-        let ended_anew = record.standing.as_ref().is_none_or(|old| end(old) != standing.end);
-        if standing.end.is_none() || ended_anew {
-            self.unpersisted |= record.begun;
-            record.begun = false;
-        }
-        self.unpersisted |= record.told > 0;
-        (record.told, record.gap) = (0, false);
-        if record.standing.as_ref() != Some(standing) {
-            record.standing = Some(standing.clone());
-        }
-    }
-
-    /// A print is on. Yields whether it is one that was begun at the printer.
-    fn looks_on(
+    /// Processes a state that shows a print. Returns whether that was started at the printer.
+    fn observe_print(
         &mut self,
         certain: bool,
-        observed: Observed<'_>,
+        observation: Observation<'_>,
         read: impl FnOnce() -> Option<History>,
     ) -> bool {
-        if !certain && self.silence.as_ref().is_some_and(Silence::is_said) {
-            // It was built before the event that says otherwise.
+        if !certain && self.silence.as_ref().is_some_and(Silence::has_evidence) {
+            // Built before the event that contradicts it.
             return false;
         }
-        self.sign();
+        self.note_sign();
         if self.record.print.is_some() {
             return false;
         }
-        // What was built before the end says that the print is on; so does, for a moment, what was
-        // built after it.
-        let clear = certain && !observed.state.is_winding_down();
+        // A message built before the end shows the print, and so does, for a moment, one built
+        // after it.
+        let clear = certain && !observation.state.is_winding_down();
         let in_log = |log: &Standing| log.by_printer && log.end.is_none();
-        let by_printer = clear && observed.standing.is_some_and(in_log);
-        let enough = by_printer || (clear && self.seen + 1 >= SEEN);
-        if !enough && !self.pending.may_go_on() {
-            self.seen += u8::from(clear);
+        let by_printer = clear && observation.standing.is_some_and(in_log);
+        let enough = by_printer || (clear && self.sightings + 1 >= SIGHTINGS);
+        if !enough && !self.lookups.may_go_on() {
+            self.sightings += u8::from(clear);
             return false;
         }
         let job = read().and_then(|history| history.job).unwrap_or_default();
-        let goes_on = self.pending.goes_on(&job);
+        let goes_on = self.lookups.withdraw(&job);
         let is_news = by_printer && goes_on.is_none();
-        if let Some(asked) = goes_on {
+        if let Some(lookup) = goes_on {
             // It was not over.
-            (self.record.print, self.record.counts) = (Some(asked.print), asked.counts);
+            (self.record.print, self.record.counts) = (Some(lookup.print), lookup.counts);
         } else if enough {
             (self.record.print, self.record.counts) = (Some(job), None);
         } else {
-            self.seen += u8::from(clear);
+            self.sightings += u8::from(clear);
             return false;
         }
-        self.record.begun = observed.standing.is_none_or(|standing| standing.end.is_some());
-        self.record.began = self.record.server_time;
-        (self.seen, self.unpersisted) = (0, true);
+        self.record.newer_than_log = observation.standing.is_none_or(|log| log.end.is_some());
+        self.record.started_at = self.record.server_time;
+        (self.sightings, self.unpersisted) = (0, true);
         is_news
     }
 
-    /// Whether an event says of the print that runs that it began, as some connectors do each time
-    /// that its state changes.
-    pub fn is_told_again(&mut self, print: &Print) -> bool {
-        let is_said = self.silence.as_ref().is_some_and(Silence::is_said);
+    /// Whether a `PrintStarted` for `print` is about the print that is already running: some
+    /// connectors send it each time that the print's state changes.
+    pub fn is_repeated_start(&mut self, print: &Print) -> bool {
+        let seems_over = self.silence.as_ref().is_some_and(Silence::has_evidence);
         let running = self.record.print.as_mut().filter(|running| running.may_be(print));
         match running {
-            Some(running) if !is_said => {
+            Some(running) if !seems_over => {
                 if running.path.is_none() {
                     *running = print.clone();
                 }
@@ -272,39 +256,40 @@ impl Tracker {
         }
     }
 
-    /// A print began. Yields the one before, where that ended unseen.
-    pub fn started(&mut self, print: Print, now: Instant) -> Option<Lost> {
-        let silence = self.silence.take().filter(Silence::is_said);
+    /// Processes the start of a print. Returns the previous print if that ended without an event.
+    pub fn started(&mut self, print: Print, now: Instant) -> Option<MissedEnds> {
+        let silence = self.silence.take().filter(Silence::has_evidence);
         let before = self.record.print.take();
         let before = before.filter(|before| silence.is_some() || !before.may_be(&print));
         let error = silence.and_then(|silence| silence.error);
-        let lost = before.map(|before| self.over(before, error, now));
+        let missed = before.map(|before| self.end_without_event(before, error, now));
         self.record.print = Some(print);
         self.record.counts = None;
-        (self.record.begun, self.record.began) = (true, self.server_time(now));
-        (self.certain, self.seen) = (false, 0);
-        self.sign();
-        self.sign_at = self.server_time(now);
-        lost
+        (self.record.newer_than_log, self.record.started_at) = (true, self.clock.at(now));
+        (self.certain, self.sightings) = (false, 0);
+        self.note_sign();
+        self.sign_at = self.clock.at(now);
+        missed
     }
 
-    /// The printer is gone, as an event says, and so is what it printed: the event that says how
-    /// that ended may follow, or not.
+    /// Processes the event that the printer is gone, and with it the print. The event for how that
+    /// ended may or may not follow.
     pub fn disconnected(&mut self, now: Instant) {
         self.certain = false;
         if self.record.print.is_some() {
-            self.silence.get_or_insert_with(|| Silence::new(now)).add(Some(LOST.to_owned()));
+            let silence = self.silence.get_or_insert_with(|| Silence::new(now));
+            silence.add_evidence(Some(LOST.to_owned()));
         }
     }
 
-    /// A print goes on, as an event says.
+    /// Processes an event that shows that a print goes on.
     pub fn goes_on(&mut self, now: Instant) {
         (self.certain, self.silence) = (false, None);
-        self.sign();
-        self.sign_at = self.server_time(now);
+        self.note_sign();
+        self.sign_at = self.clock.at(now);
     }
 
-    /// How often the file of the print that runs was printed before.
+    /// Stores how often the file of the running print was printed before.
     pub fn set_counts(&mut self, path: Option<&str>, history: &FileHistory) {
         if let Some(print) = &self.record.print
             && print.path.as_deref() == path
@@ -313,138 +298,119 @@ impl Tracker {
         }
     }
 
-    /// An event says that a print ended. Yields whether that is news: some OctoPrints say it again
-    /// and again.
+    /// Processes the event for the end of a print. Returns whether that is news: some OctoPrints
+    /// repeat it.
     pub fn ended(&mut self, print: &Print, now: Instant) -> bool {
-        (self.certain, self.seen) = (false, 0);
+        (self.certain, self.sightings) = (false, 0);
+        let at = self.clock.at(now);
         if let Some(open) = self.record.print.take_if(|open| open.may_be(print)) {
             self.record.note_end(open);
-            self.record.note_end_at(self.server_time(now));
+            self.record.note_end_at(at);
             self.silence = None;
-            self.count_end();
+            self.record.count_end();
             return true;
         }
         if self.record.ended.iter().any(|ended| ended.may_be(print)) {
             return false;
         }
-        if !self.pending.told(print) {
-            // Nobody saw it run: its end is in the log already, or comes with the next one.
-            let at = self.server_time(now);
+        if !self.lookups.note_event(print) {
+            // Its start was not seen: the end is in the log already, or in the next one.
             let end = self.record.standing.as_ref().and_then(|standing| standing.end.as_ref());
             let listed = end.is_some_and(|end| (at - end.at).abs() < ON_ITS_WAY);
-            self.record.told += u32::from(!listed);
+            self.record.reported_ends += u32::from(!listed);
         }
         self.record.note_end(print.clone());
-        self.record.note_end_at(self.server_time(now));
+        self.record.note_end_at(at);
         true
     }
 
-    /// The print that was on is over: its marking comes later where the log has none of it yet.
-    fn count_end(&mut self) {
-        let record = &mut self.record;
-        let under_way = record.standing.as_ref().is_some_and(|standing| standing.end.is_none());
-        if record.begun || under_way {
-            record.told += 1;
-        }
-        record.begun = false;
-        record.counts = None;
+    /// Returns a question's id if OctoPrint has to be asked now whether a print is running.
+    pub fn next_question(&mut self, now: Instant) -> Option<u64> {
+        let ask = self.silence.as_mut().is_some_and(|silence| silence.should_ask(now));
+        ask.then_some(self.signs)
     }
 
-    /// Whether OctoPrint is to be asked whether a print is on; yields what the answer is to carry.
-    pub fn asks(&mut self, now: Instant) -> Option<u64> {
-        let asks = self.silence.as_mut().is_some_and(|silence| silence.asks(now));
-        asks.then_some(self.signs)
-    }
-
-    /// OctoPrint's answer, `None` where it gave none.
-    pub fn answered(&mut self, signs: u64, on: Option<bool>, now: Instant) {
-        if signs != self.signs {
+    /// Processes OctoPrint's answer to `question`, `None` if it gave none.
+    pub fn answered(&mut self, question: u64, running: Option<bool>, now: Instant) {
+        if question != self.signs {
             return;
         }
-        if on == Some(true) {
+        if running == Some(true) {
             self.goes_on(now);
         } else if let Some(silence) = &mut self.silence {
-            silence.answered(on.is_some(), now);
+            silence.answered(running.is_some(), now);
         }
     }
 
-    /// When there is something to do, or to keep.
+    /// When something has to be done or persisted.
     pub fn due(&self) -> Option<Instant> {
-        let keep =
-            self.persisted_at.filter(|_| self.record.print.is_some() && self.pending.is_empty());
+        let idle = self.record.print.is_none() || !self.lookups.is_empty();
+        let persist = self.persisted_at.filter(|_| !idle).map(|at| at + PERSIST_EVERY);
         let silence = self.silence.as_ref().and_then(Silence::due);
-        [keep.map(|at| at + PERSIST_EVERY), silence].into_iter().flatten().min()
+        [persist, silence].into_iter().flatten().min()
     }
 
-    /// A print that ended without an event, as one does whose printer is switched off during a
-    /// pause.
-    pub fn overdue(&mut self, now: Instant) -> Option<Lost> {
+    /// Returns a print that is proven to have ended without an event, as one does if its printer is
+    /// switched off during a pause.
+    pub fn overdue(&mut self, now: Instant) -> Option<MissedEnds> {
         let silence = self.silence.take_if(|silence| silence.is_proven(now))?;
         let print = self.record.print.take()?;
-        Some(self.over(print, silence.error, now))
+        Some(self.end_without_event(print, silence.error, now))
     }
 
-    /// `print` ended, and no event said how.
-    fn over(&mut self, print: Print, error: Option<String>, now: Instant) -> Lost {
-        let counts = self.record.counts;
-        let own = self.record.standing.as_ref().filter(|_| !self.record.begun);
+    fn end_without_event(
+        &mut self,
+        print: Print,
+        error: Option<String>,
+        now: Instant,
+    ) -> MissedEnds {
+        let own = self.record.standing.as_ref().filter(|_| !self.record.newer_than_log);
         let end = own.and_then(|standing| end_in_log(&print, standing, error.clone()));
-        let since = self.record.last_end.max(self.sign_at - ON_ITS_WAY);
-        let lost = match end {
-            Some(end) => self.pending.ask(vec![end], None),
+        let missed = match end {
+            Some(end) => self.lookups.start(vec![end], None),
             None => {
-                let (may_run, still_selected) = (false, false);
-                let now = self.server_time(now);
-                let reason = error;
-                let restarted = false;
-                let unclear = Unclear {
+                let unclear = UnclearEnd {
                     print,
-                    may_run,
-                    still_selected,
-                    since,
-                    now,
-                    counts,
-                    reason,
-                    restarted,
+                    may_run: false,
+                    still_selected: false,
+                    since: self.record.last_end.max(self.sign_at - ON_ITS_WAY),
+                    now: self.clock.at(now),
+                    counts: self.record.counts,
+                    reason: error,
+                    restarted: false,
                 };
-                self.pending.ask(Vec::new(), Some(unclear))
+                self.lookups.start(Vec::new(), Some(unclear))
             }
         };
-        self.count_end();
-        lost
+        self.record.count_end();
+        missed
     }
 
-    /// Whether the record is to be kept: `changed`, or so long after the last time.
+    /// Returns the record if it has to be persisted: it `changed`, or the interval has passed.
     pub fn to_persist(&mut self, changed: bool, now: Instant) -> Option<&Record> {
         let running = self.record.print.is_some();
         let old = self.persisted_at.is_none_or(|at| now >= at + PERSIST_EVERY);
         let changed = changed || self.unpersisted;
-        if !self.pending.is_empty() || !self.known || !(changed || (running && old)) {
+        if !self.lookups.is_empty() || !self.known || !(changed || (running && old)) {
             return None;
         }
         (self.persisted_at, self.unpersisted) = (Some(now), false);
         Some(&self.record)
     }
 
-    /// There is a sign of a print.
-    fn sign(&mut self) {
+    fn note_sign(&mut self) {
         self.signs += 1;
         self.silence = None;
         self.sign_at = self.record.server_time;
     }
 
-    /// Takes in the server's time. What is remembered in it follows a clock that was set.
-    fn hear(&mut self, server_time: Option<f64>, now: Instant, wall: SystemTime) {
+    /// Stores the server's time. Remembered times follow a clock that was set.
+    fn update_clock(&mut self, server_time: Option<f64>, now: Instant, wall: SystemTime) {
         let Some(server_time) = server_time else { return };
-        if let Some(jump) = self.clock.hear(server_time, now, wall) {
+        if let Some(jump) = self.clock.update(server_time, now, wall) {
             self.record.last_end += jump;
             self.sign_at += jump;
         }
         self.record.server_time = server_time;
-    }
-
-    /// What the server's clock says now.
-    fn server_time(&self, now: Instant) -> f64 {
-        self.clock.at(now)
     }
 }

@@ -1,20 +1,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
+use super::tests::{log, print};
 use super::*;
 use crate::bridge::printer::snapshot::PrinterState;
-use crate::bridge::printer::snapshot::markings::{Marking, Standing};
+use crate::bridge::printer::snapshot::markings::Standing;
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
-
-fn print(path: &str) -> Print {
-    let text = |text: &str| Some(text.to_owned());
-    Print { name: text(path), path: text(path), origin: text("local"), ..Print::default() }
-}
-
-fn log(markings: &[(&str, f64)]) -> Vec<Marking> {
-    let marking = |(kind, at): &(&str, f64)| Marking { kind: (*kind).to_owned(), at: *at };
-    markings.iter().map(marking).collect()
-}
 
 fn history(markings: &[(&str, f64)], state: PrinterState, server_time: f64) -> History {
     History {
@@ -26,7 +17,7 @@ fn history(markings: &[(&str, f64)], state: PrinterState, server_time: f64) -> H
     }
 }
 
-/// A tracker of a printer that is ready, and time that goes on as it is told to.
+/// A tracker of a printer that is ready, and simulated time.
 struct World {
     tracker: Tracker,
     start: Instant,
@@ -34,7 +25,7 @@ struct World {
     /// The server's clock at `start`.
     clock: f64,
     markings: Vec<(&'static str, f64)>,
-    /// The printer's.
+    /// The printer's error.
     error: &'static str,
 }
 
@@ -65,14 +56,14 @@ impl World {
         self.markings.push((kind, self.server_time()));
     }
 
-    fn reconnect(&mut self, state: PrinterState) -> Option<Lost> {
+    fn reconnect(&mut self, state: PrinterState) -> Option<MissedEnds> {
         let history = history(&self.markings, state, self.server_time());
         self.tracker.reconnected(&history, self.now, WALL)
     }
 
     fn current(&mut self, state: PrinterState) {
         let standing = Standing::of(&log(&self.markings));
-        let observed = Observed {
+        let observation = Observation {
             state,
             standing: standing.as_ref(),
             server_time: Some(self.server_time()),
@@ -81,10 +72,10 @@ impl World {
         let error = Some(self.error.to_owned());
         let whole = history(&self.markings, state, self.server_time());
         let whole = History { error, ..whole };
-        self.tracker.observe(observed, || Some(whole), self.now, WALL);
+        self.tracker.observe(observation, || Some(whole), self.now, WALL);
     }
 
-    fn start(&mut self) -> Option<Lost> {
+    fn start(&mut self) -> Option<MissedEnds> {
         self.mark("print");
         self.tracker.started(print("part.gcode"), self.now)
     }
@@ -94,26 +85,26 @@ impl World {
     }
 }
 
-fn settled(lost: &Lost) -> Vec<End> {
-    let unclear = lost.unclear.as_ref().and_then(|unclear| unclear.settle(None));
-    lost.ends.iter().cloned().chain(unclear).collect()
+fn resolved(missed: &MissedEnds) -> Vec<PrintEnd> {
+    let unclear = missed.unclear.as_ref().and_then(|unclear| unclear.resolve(None));
+    missed.ends.iter().cloned().chain(unclear).collect()
 }
 
 #[test]
-fn a_print_that_runs_is_not_over_because_its_first_message_is_late() {
+fn a_late_message_from_before_the_start_ends_no_print() {
     let mut world = World::new();
     world.start();
-    // What was built before the start waited for its turn; the next one is 10 s later.
+    // This message was built before the start, and waited for its turn. The next one comes 10 s later.
     world.pass(3.0);
     world.current(PrinterState::Operational);
     world.pass(9.9);
     assert_eq!(world.tracker.overdue(world.now), None, "one message that may be old, and time");
-    assert!(world.tracker.asks(world.now).is_some(), "so OctoPrint is asked");
+    assert!(world.tracker.next_question(world.now).is_some(), "so OctoPrint is asked");
     world.pass(0.1);
     world.current(PrinterState::Printing);
     world.pass(100.0);
     assert_eq!(world.tracker.overdue(world.now), None);
-    assert!(world.end(), "the real end is told");
+    assert!(world.end(), "the real end is news");
 }
 
 #[test]
@@ -123,16 +114,16 @@ fn time_alone_never_ends_a_print() {
     world.current(PrinterState::Operational);
     for _ in 0..100 {
         world.pass(60.0);
-        if let Some(question) = world.tracker.asks(world.now) {
+        if let Some(question) = world.tracker.next_question(world.now) {
             world.tracker.answered(question, None, world.now);
         }
         assert_eq!(world.tracker.overdue(world.now), None);
     }
-    assert!(world.tracker.due().is_some(), "it is asked for again");
+    assert!(world.tracker.due().is_some(), "OctoPrint is asked again");
 }
 
 #[test]
-fn two_messages_that_were_built_later_end_a_print_and_so_do_one_and_an_answer() {
+fn two_later_messages_or_one_and_an_answer_end_a_print() {
     for answers in [false, true] {
         let mut world = World::new();
         world.start();
@@ -144,27 +135,27 @@ fn two_messages_that_were_built_later_end_a_print_and_so_do_one_and_an_answer() 
         world.pass(10.0);
         assert_eq!(world.tracker.overdue(world.now), None, "one is not enough");
         if answers {
-            let question = world.tracker.asks(world.now).unwrap();
-            assert_eq!(world.tracker.asks(world.now), None, "one question at a time");
+            let question = world.tracker.next_question(world.now).unwrap();
+            assert_eq!(world.tracker.next_question(world.now), None, "one question at a time");
             world.tracker.answered(question, Some(false), world.now);
         } else {
             world.current(PrinterState::Offline);
         }
-        let lost = world.tracker.overdue(world.now).unwrap();
-        assert_eq!(lost.ends[0].outcome, Outcome::Failed);
+        let missed = world.tracker.overdue(world.now).unwrap();
+        assert_eq!(missed.ends[0].outcome, Outcome::Failed);
         assert_eq!(
-            lost.ends[0].reason.as_deref(),
+            missed.ends[0].reason.as_deref(),
             Some("the connection to the printer was lost"),
-            "the log says how it ended"
+            "from the log"
         );
         assert_eq!(world.tracker.overdue(world.now), None, "once");
-        assert_eq!(world.tracker.found(lost.id, settled(&lost)).len(), 1);
-        assert_eq!(world.reconnect(PrinterState::Offline), None, "the log's end is told");
+        assert_eq!(world.tracker.resolved(missed.id, resolved(&missed)).len(), 1);
+        assert_eq!(world.reconnect(PrinterState::Offline), None, "the log's end is no news");
     }
 }
 
 #[test]
-fn a_print_whose_printer_went_says_so_or_what_the_printer_said() {
+fn a_lost_printer_or_its_error_is_the_reason_for_the_end() {
     for error in ["", "Heating failed"] {
         let mut world = World::new();
         world.start();
@@ -174,32 +165,21 @@ fn a_print_whose_printer_went_says_so_or_what_the_printer_said() {
         world.error = error;
         world.pass(5.0);
         if error.is_empty() {
-            let question = world.tracker.asks(world.now).unwrap();
+            let question = world.tracker.next_question(world.now).unwrap();
             world.tracker.answered(question, Some(false), world.now);
         } else {
             // The first may be older than the event.
             (0..2).for_each(|_| world.current(PrinterState::Offline));
         }
-        let lost = world.tracker.overdue(world.now).unwrap();
-        let ends = settled(&lost);
-        let expected =
-            if error.is_empty() { crate::bridge::printer::snapshot::cause::LOST } else { error };
+        let missed = world.tracker.overdue(world.now).unwrap();
+        let ends = resolved(&missed);
+        let expected = if error.is_empty() {
+            crate::bridge::printer::snapshot::printer_state::LOST
+        } else {
+            error
+        };
         assert_eq!(ends[0].reason.as_deref(), Some(expected), "though the log has no end of it");
     }
-}
-
-#[test]
-fn an_end_in_the_log_before_a_prints_own_entry_is_of_another_print() {
-    // Nobody knew of the print that the log had under way.
-    let standing = Standing::of(&log(&[("print", 9_900.0)]));
-    let print = Some(print("part.gcode"));
-    let record =
-        Record { print, server_time: 10_000.0, standing, begun: true, ..Record::default() };
-    let markings = [("print", 9_900.0), ("done", 10_001.0), ("print", 10_002.0)];
-    let verdict = judge(&record, &history(&markings, PrinterState::Printing, 10_010.0), Some(10.0));
-    assert_eq!((verdict.unclear, verdict.running), (None, record.print));
-    assert_eq!(verdict.ends.len(), 1);
-    assert_eq!(verdict.ends[0].print, Print::default());
 }
 
 #[test]
@@ -208,12 +188,12 @@ fn an_answer_that_a_print_runs_counts_and_an_old_one_does_not() {
     world.start();
     world.current(PrinterState::Operational);
     world.pass(5.0);
-    let question = world.tracker.asks(world.now).unwrap();
+    let question = world.tracker.next_question(world.now).unwrap();
     world.tracker.answered(question, Some(true), world.now);
     world.current(PrinterState::Operational);
     world.pass(5.0);
     assert_eq!(world.tracker.overdue(world.now), None);
-    let old = world.tracker.asks(world.now).unwrap();
+    let old = world.tracker.next_question(world.now).unwrap();
     world.current(PrinterState::Printing);
     world.current(PrinterState::Operational);
     world.tracker.answered(old, Some(false), world.now);
@@ -222,7 +202,7 @@ fn an_answer_that_a_print_runs_counts_and_an_old_one_does_not() {
 }
 
 #[test]
-fn a_print_that_runs_after_all_is_taken_up_again() {
+fn a_print_that_goes_on_after_all_is_followed_again() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
@@ -231,14 +211,14 @@ fn a_print_that_runs_after_all_is_taken_up_again() {
         world.current(PrinterState::Operational);
     }
     world.pass(5.0);
-    let lost = world.tracker.overdue(world.now).unwrap();
-    // While the file's history is asked for, the print shows itself.
+    let missed = world.tracker.overdue(world.now).unwrap();
+    // The print shows itself while the file's history is being requested.
     world.current(PrinterState::Printing);
-    assert_eq!(world.tracker.found(lost.id, settled(&lost)), [], "no end is told");
+    assert_eq!(world.tracker.resolved(missed.id, resolved(&missed)), [], "no end is published");
     let record = world.tracker.record().unwrap();
     assert_eq!((record.print.as_ref(), record.counts), (Some(&print("part.gcode")), Some((0, 0))));
     assert!(world.end());
-    // Where the end was told already, the print is taken up all the same.
+    // The same if the end was published already.
     for _ in 0..2 {
         assert_eq!(world.tracker.print(), None);
         world.current(PrinterState::Printing);
@@ -249,7 +229,7 @@ fn a_print_that_runs_after_all_is_taken_up_again() {
 }
 
 #[test]
-fn what_comes_late_after_an_end_is_no_new_print() {
+fn late_messages_after_an_end_are_no_new_print() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
@@ -264,7 +244,7 @@ fn what_comes_late_after_an_end_is_no_new_print() {
 }
 
 #[test]
-fn each_start_has_one_end_however_often_octoprint_says_it() {
+fn each_start_has_one_end_even_if_octoprint_repeats_it() {
     let mut world = World::new();
     world.start();
     assert!(world.end());
@@ -279,30 +259,30 @@ fn each_start_has_one_end_however_often_octoprint_says_it() {
     let mut again = Tracker::new(Some(record));
     assert!(!again.ended(&print("part.gcode"), world.now));
     assert!(again.ended(&print("other.gcode"), world.now), "an end whose start was not seen");
-    // Of two prints the end is of the one that it names.
+    // An end belongs to the print that it names.
     world.start();
     assert!(world.tracker.ended(&print("other.gcode"), world.now));
     assert!(world.end());
 }
 
 #[test]
-fn an_end_is_told_once_whether_it_is_seen_or_recovered() {
+fn an_end_is_reported_once_whether_it_is_seen_or_recovered() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
     world.mark("done");
-    let lost = world.reconnect(PrinterState::Finishing).unwrap();
-    assert_eq!(lost.ends.len(), 1);
+    let missed = world.reconnect(PrinterState::Finishing).unwrap();
+    assert_eq!(missed.ends.len(), 1);
     // The event was on its way, and comes while the recovered end waits.
     assert!(world.end());
-    assert_eq!(world.tracker.found(lost.id, settled(&lost)), []);
+    assert_eq!(world.tracker.resolved(missed.id, resolved(&missed)), []);
     assert!(!world.end());
-    // And the other way round.
+    // The other way round.
     world.start();
     world.current(PrinterState::Printing);
     world.mark("done");
-    let lost = world.reconnect(PrinterState::Finishing).unwrap();
-    assert_eq!(world.tracker.found(lost.id, settled(&lost)).len(), 1);
+    let missed = world.reconnect(PrinterState::Finishing).unwrap();
+    assert_eq!(world.tracker.resolved(missed.id, resolved(&missed)).len(), 1);
     assert!(!world.end());
 }
 
@@ -314,12 +294,12 @@ fn an_end_that_is_in_the_log_before_the_line_breaks_is_recovered() {
     world.current(PrinterState::Printing);
     world.mark("done");
     world.current(PrinterState::Finishing);
-    let lost = world.reconnect(PrinterState::Operational).unwrap();
-    assert_eq!((lost.ends.len(), lost.ends[0].outcome), (1, Outcome::Done));
+    let missed = world.reconnect(PrinterState::Operational).unwrap();
+    assert_eq!((missed.ends.len(), missed.ends[0].outcome), (1, Outcome::Done));
 }
 
 #[test]
-fn a_print_that_ended_in_silence_is_told_when_the_next_one_begins() {
+fn a_print_that_ended_in_silence_is_reported_when_the_next_one_begins() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Paused);
@@ -327,10 +307,10 @@ fn a_print_that_ended_in_silence_is_told_when_the_next_one_begins() {
     world.mark("disconnected");
     world.current(PrinterState::Offline);
     world.mark("connected");
-    let lost = world.start().unwrap();
-    assert_eq!(lost.ends.len(), 1);
+    let missed = world.start().unwrap();
+    assert_eq!(missed.ends.len(), 1);
     assert!(world.end(), "the new one has an end of its own");
-    // One that is begun anew from a pause is one print.
+    // A print that is restarted from a pause is one print.
     world.start();
     world.current(PrinterState::Paused);
     world.current(PrinterState::Paused);
@@ -338,9 +318,9 @@ fn a_print_that_ended_in_silence_is_told_when_the_next_one_begins() {
 }
 
 #[test]
-fn clocks_that_are_set_invent_and_swallow_nothing() {
+fn set_clocks_neither_invent_nor_hide_an_end() {
     for jump in [-86_400.0, -3_600.0, 3_600.0, 1.7e9] {
-        // While the line is broken.
+        // While disconnected.
         let mut world = World::new();
         world.start();
         world.current(PrinterState::Printing);
@@ -349,12 +329,12 @@ fn clocks_that_are_set_invent_and_swallow_nothing() {
         assert_eq!(world.reconnect(PrinterState::Printing), None, "{jump}");
         world.clock += jump;
         world.mark("cancel");
-        let lost = world.reconnect(PrinterState::Operational).unwrap();
-        assert_eq!(lost.ends.len(), 1, "{jump}");
-        world.tracker.found(lost.id, lost.ends);
+        let missed = world.reconnect(PrinterState::Operational).unwrap();
+        assert_eq!(missed.ends.len(), 1, "{jump}");
+        world.tracker.resolved(missed.id, missed.ends);
         world.clock -= jump;
         assert_eq!(world.reconnect(PrinterState::Operational), None, "{jump}");
-        // Between an event and the next message; the ends are seen, and then one is not.
+        // Between an event and the next message; the last end is missed.
         world.start();
         world.clock += jump;
         world.mark("done");
@@ -370,12 +350,12 @@ fn clocks_that_are_set_invent_and_swallow_nothing() {
 
 #[test]
 fn a_server_that_was_set_back_hides_no_end_in_the_files_history() {
-    let settle = |world: &World, lost: Lost| {
+    let resolve = |world: &World, missed: MissedEnds| {
         let last = Some((world.server_time() - 3.0, true, Some(60.0)));
         let history = FileHistory { success: 2, failure: 0, last };
-        lost.unclear.unwrap().settle(Some(&history)).unwrap().outcome
+        missed.unclear.unwrap().resolve(Some(&history)).unwrap().outcome
     };
-    // While the line stands: the end of the print before is of a time to come now.
+    // While connected: the end of the previous print is in the future now.
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
@@ -389,9 +369,9 @@ fn a_server_that_was_set_back_hides_no_end_in_the_files_history() {
     world.pass(10.0);
     (0..2).for_each(|_| world.current(PrinterState::Operational));
     world.pass(5.0);
-    let lost = world.tracker.overdue(world.now).unwrap();
-    assert_eq!(settle(&world, lost), Outcome::Done);
-    // While it is broken.
+    let missed = world.tracker.overdue(world.now).unwrap();
+    assert_eq!(resolve(&world, missed), Outcome::Done);
+    // While disconnected.
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
@@ -399,12 +379,12 @@ fn a_server_that_was_set_back_hides_no_end_in_the_files_history() {
     world.pass(600.0);
     let whole = history(&[], PrinterState::Operational, world.server_time());
     let without_log = History { markings: None, ..whole };
-    let lost = world.tracker.reconnected(&without_log, world.now, WALL).unwrap();
-    assert_eq!(settle(&world, lost), Outcome::Done);
+    let missed = world.tracker.reconnected(&without_log, world.now, WALL).unwrap();
+    assert_eq!(resolve(&world, missed), Outcome::Done);
 }
 
 #[test]
-fn a_field_that_is_missing_costs_that_field_alone() {
+fn a_missing_field_affects_no_other() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
@@ -416,9 +396,9 @@ fn a_field_that_is_missing_costs_that_field_alone() {
     assert_eq!(odd.state, PrinterState::Operational);
     let record = world.tracker.record().unwrap().clone();
     let mut tracker = Tracker::new(Some(record));
-    let lost = tracker.reconnected(&odd, world.now, WALL).unwrap();
-    assert!(lost.unclear.is_some(), "the state alone says that it is over");
-    // The state that does not tell ends nothing.
+    let missed = tracker.reconnected(&odd, world.now, WALL).unwrap();
+    assert!(missed.unclear.is_some(), "only the state shows that it is over");
+    // An unknown state ends nothing.
     let unknown = History { state: PrinterState::Unknown, ..whole };
     assert_eq!(world.tracker.reconnected(&unknown, world.now, WALL), None);
     assert!(world.tracker.print().is_some());
@@ -426,7 +406,7 @@ fn a_field_that_is_missing_costs_that_field_alone() {
 }
 
 #[test]
-fn ends_are_told_by_our_clock() {
+fn ends_are_published_by_our_clock() {
     let world = World::new();
     assert_eq!(world.tracker.by_our_clock(10_000.0), 0.0, "the server is 10,000 s ahead");
     let tracker = Tracker::new(None);
@@ -434,24 +414,25 @@ fn ends_are_told_by_our_clock() {
 }
 
 #[test]
-fn nothing_is_kept_while_ends_are_found_out() {
+fn nothing_is_persisted_during_a_lookup() {
     let mut world = World::new();
     world.start();
     world.current(PrinterState::Printing);
     world.mark("done");
-    let lost = world.reconnect(PrinterState::Operational).unwrap();
+    let missed = world.reconnect(PrinterState::Operational).unwrap();
     assert!(world.tracker.to_persist(true, world.now).is_none(), "not before the end is published");
-    // The line breaks again, nothing happens meanwhile, and the next print ends.
+    // The connection breaks again, nothing happens meanwhile, and the next print ends.
     assert_eq!(world.reconnect(PrinterState::Operational), None);
     world.tracker.started(print("other.gcode"), world.now);
     world.tracker.ended(&print("other.gcode"), world.now);
     assert!(
         world.tracker.to_persist(true, world.now).is_none() && world.tracker.record().is_none()
     );
-    world.tracker.found(lost.id, settled(&lost));
-    let kept = world.tracker.to_persist(true, world.now).unwrap().clone();
-    let kept: Record = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
-    let mut again = Tracker::new(Some(kept));
+    world.tracker.resolved(missed.id, resolved(&missed));
+    let persisted = world.tracker.to_persist(true, world.now).unwrap().clone();
+    let persisted: Record =
+        serde_json::from_str(&serde_json::to_string(&persisted).unwrap()).unwrap();
+    let mut again = Tracker::new(Some(persisted));
     let same = history(&world.markings, PrinterState::Operational, world.server_time());
     assert_eq!(again.reconnected(&same, world.now, WALL), None);
 }

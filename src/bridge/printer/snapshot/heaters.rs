@@ -1,48 +1,49 @@
-//! Temperatures, each heater by itself (pure).
+//! The temperatures of each heater (pure).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Published, StateChange, StateTopic};
-use super::json::{Last, Raw, last_element, members, number, object};
+use super::json::{
+    LastPayload, LastRaw, Raw, StateChange, StateTopic, last_element, members, number, object,
+};
 use super::printer_state::PrinterState;
 use super::roster::Roster;
 use crate::heater::Heater;
 use crate::ordered;
 
-/// How far the actual temperature moves, in °C, before it is published.
-const MOVED: f64 = 0.2;
-/// Temperatures that can be, in °C.
+/// Minimum change of the actual temperature that is published, in °C.
+const MIN_CHANGE: f64 = 0.2;
+/// Valid temperatures, in °C.
 const CELSIUS: (f64, f64) = (-273.2, 5_000.0);
-/// Offsets that OctoPrint takes, in °C.
-const OFFSET: (f64, f64) = (-50.0, 50.0);
+/// Valid offsets, which OctoPrint accepts, in °C.
+const OFFSETS: (f64, f64) = (-50.0, 50.0);
 
 #[derive(Debug, Default)]
 pub(super) struct Heaters {
-    // Boxed: a map has room for eleven, and most printers have two or three.
+    // Boxed: a map node has room for eleven, and most printers have two or three.
     heaters: BTreeMap<Heater, Box<Temperatures>>,
-    /// Decides what is a heater.
+    /// Decides which names are heaters.
     roster: Roster,
-    /// The heaters that were known last.
+    /// The known heaters at the last sweep.
     known: Vec<Heater>,
-    /// Topics of what is no heater any more.
+    /// Topics to clear, of what is no longer a heater.
     cleared: Vec<StateChange>,
-    last_offsets: Last,
+    last_offsets: LastRaw,
     offsets: BTreeMap<String, f64>,
 }
 
-/// What one heater is read as, and what of it is published.
+/// One heater's last and last published values.
 #[derive(Debug, Default)]
 struct Temperatures {
-    now: Reading,
-    out: Reading,
-    published: Published,
+    current: HeaterReading,
+    published: HeaterReading,
+    payload: LastPayload,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-struct Reading {
+struct HeaterReading {
     actual: Option<f64>,
     target: Option<f64>,
     offset: Option<f64>,
@@ -57,7 +58,7 @@ struct Temperature<'a> {
 }
 
 impl Heaters {
-    /// Folds in the readings of a message; of a `current` they also decide what is a heater.
+    /// Folds in readings; those of a `current`, with its time, also decide which names are heaters.
     pub(super) fn apply(
         &mut self,
         temps: Raw<'_>,
@@ -69,58 +70,58 @@ impl Heaters {
             && let Some(offsets) = members(offsets)
         {
             let read = |(name, raw): (std::borrow::Cow<'_, str>, _)| {
-                Some((name.into_owned(), number(Some(raw), OFFSET)?))
+                Some((name.into_owned(), number(Some(raw), OFFSETS)?))
             };
             self.offsets = ordered::map(offsets.into_iter().filter_map(read));
         }
         self.read(temps, state, current);
         if state.is_closed() {
-            // `history` brings the readings of the last half hour, also of a printer that is off.
-            self.heaters.values_mut().for_each(|heater| heater.now = Reading::default());
+            // `history` has the readings of the last half hour, even if the printer is off.
+            self.heaters.values_mut().for_each(|heater| heater.current = HeaterReading::default());
         }
         let offsets = &self.offsets;
         let mut changes = Vec::new();
         for (heater, temperatures) in &mut self.heaters {
-            let now = &mut temperatures.now;
-            let running = now.actual.is_some() || now.target.is_some();
+            let reading = &mut temperatures.current;
+            let running = reading.actual.is_some() || reading.target.is_some();
             let offset = || offsets.get(heater.as_str()).copied().unwrap_or(0.0);
-            now.offset = running.then(|| tenths(offset()));
+            reading.offset = running.then(|| tenths(offset()));
             changes.extend(temperatures.change(heater));
         }
         changes
     }
 
-    /// The last entry is how it is now; earlier ones of the same message are passed over.
+    /// Reads the last entry of the message, which is the newest.
     fn read(&mut self, temps: Raw<'_>, state: PrinterState, current: Option<Instant>) {
         let Some(entry) = members(last_element(temps)) else { return };
-        self.heaters.values_mut().for_each(|heater| heater.now = Reading::default());
-        let readings = || entry.iter().map(|(name, raw)| (&**name, Reading::of(raw)));
+        self.heaters.values_mut().for_each(|heater| heater.current = HeaterReading::default());
+        let readings = || entry.iter().map(|(name, raw)| (&**name, HeaterReading::of(raw)));
         if let Some(now) = current {
             let reporting = readings().filter(|(_, reading)| reading.is_some());
             reporting.for_each(|(name, _)| self.roster.reports(name));
-            if self.roster.all_read(now, !state.is_closed()) {
+            if self.roster.end_message(now, !state.is_closed()) {
                 self.sweep();
             }
         }
         for (name, reading) in readings() {
             if let Some(known) = self.heaters.get_mut(name) {
-                known.now = reading.unwrap_or_default();
-            } else if let Some(now) = reading
+                known.current = reading.unwrap_or_default();
+            } else if let Some(current) = reading
                 && self.roster.is_heater(name)
                 && let Some(heater) = Heater::read(name)
             {
-                let temperatures = Temperatures { now, ..Temperatures::default() };
+                let temperatures = Temperatures { current, ..Temperatures::default() };
                 self.heaters.insert(heater, Box::new(temperatures));
             }
         }
     }
 
-    /// Clears the topics of what is no heater any more.
+    /// Clears the topics of what is no longer a heater.
     fn sweep(&mut self) {
         let roster = &self.roster;
-        let none = |heater: &&Heater| !roster.is_heater(heater.as_str());
-        let mut gone: Vec<Heater> = self.known.iter().filter(none).cloned().collect();
-        gone.extend(self.heaters.keys().filter(none).cloned());
+        let is_gone = |heater: &&Heater| !roster.is_heater(heater.as_str());
+        let mut gone: Vec<Heater> = self.known.iter().filter(is_gone).cloned().collect();
+        gone.extend(self.heaters.keys().filter(is_gone).cloned());
         gone.sort();
         gone.dedup();
         self.known = roster.known().cloned().collect();
@@ -134,8 +135,8 @@ impl Heaters {
     }
 
     pub(super) fn restore(&mut self, heaters: Vec<Heater>) {
-        let none = self.roster.restore(heaters);
-        none.into_iter().for_each(|heater| self.clear(heater));
+        let rejected = self.roster.restore(heaters);
+        rejected.into_iter().for_each(|heater| self.clear(heater));
         self.sweep();
     }
 
@@ -153,8 +154,8 @@ impl Heaters {
     }
 }
 
-impl Reading {
-    /// `None` where there is no number.
+impl HeaterReading {
+    /// Reads a reading; `None` if it has no number.
     fn of(raw: &serde_json::value::RawValue) -> Option<Self> {
         let temperature: Temperature<'_> = object(Some(raw));
         let actual = number(temperature.actual, CELSIUS).map(tenths);
@@ -165,21 +166,22 @@ impl Reading {
 
 impl Temperatures {
     fn change(&mut self, heater: &Heater) -> Option<StateChange> {
-        let moved = match (self.now.actual, self.out.actual) {
+        let (current, published) = (self.current, self.published);
+        let moved = match (current.actual, published.actual) {
             // Both are multiples of a tenth; the small margin absorbs their binary form.
-            (Some(now), Some(out)) => (now - out).abs() >= MOVED - 1e-6,
-            (now, out) => now != out,
+            (Some(now), Some(before)) => (now - before).abs() >= MIN_CHANGE - 1e-6,
+            (now, before) => now != before,
         };
-        let set = (self.now.target, self.now.offset) != (self.out.target, self.out.offset);
+        let set = (current.target, current.offset) != (published.target, published.offset);
         if !moved && !set {
             return None;
         }
-        self.out = self.now;
-        self.published.change(StateTopic::Temperature(heater.clone()), &self.out)
+        self.published = current;
+        self.payload.change(StateTopic::Temperature(heater.clone()), &current)
     }
 }
 
 fn tenths(celsius: f64) -> f64 {
-    // No negative zero: it would be another text for the same temperature.
+    // No negative zero, which is a different text for the same temperature.
     (celsius * 10.0).round() / 10.0 + 0.0
 }

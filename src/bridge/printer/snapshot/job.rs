@@ -5,48 +5,45 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::change::{Published, StateChange, StateTopic};
 use super::json::{
-    Known, Last, MOST_BYTES, MOST_SECONDS, Present, Raw, member, object, raw_number, raw_object,
-    raw_text,
+    LastPayload, LastRaw, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
+    StateTopic, member, object, raw_number, raw_object, raw_text,
 };
 use crate::octoprint::{EventKind, FilePath};
 
-/// A file: where it is stored, and its path there.
+/// A file in one of OctoPrint's storages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileId {
     /// `local`, or the name of the printer's own storage.
     pub origin: String,
-    /// The path there.
+    /// The path in this storage.
     pub path: String,
 }
 
 impl FileId {
-    /// For a call; `None` where OctoPrint can have no such file.
+    /// Returns the path for a REST call; `None` if OctoPrint cannot have such a file.
     pub fn call(&self) -> Option<FilePath> {
         FilePath::parse(&format!("{}/{}", self.origin, self.path))
     }
 }
 
-/// How long a file took to print last time, in seconds, by the printer profile that it was printed
-/// with.
+/// Last print times of a file in seconds, by the id of the printer profile.
 pub type LastPrintTimes = BTreeMap<String, f64>;
 
 #[derive(Debug, Default)]
 pub(super) struct SelectedFile {
-    last: Last,
-    /// As it came, for when there is news of what it does not have.
+    last: LastRaw,
+    /// The last `job`, for what arrives separately.
     raw: Option<Box<RawValue>>,
     file: Option<FileId>,
-    /// The file that an event said was selected, and by whom.
+    /// File and user of the last `FileSelected`.
     selected: Option<(FileId, Option<String>)>,
-    /// OctoPrint 2.0 has the last print time in the file's statistics alone.
+    /// Last print times, which OctoPrint 2.0 has in the file's statistics alone.
     times: Option<(FileId, LastPrintTimes)>,
-    /// The printer profile in force.
     profile: Option<String>,
-    /// The file of which the statistics are to be asked for.
+    /// The file whose statistics must be asked for.
     unasked: Option<FileId>,
-    published: Published,
+    published: LastPayload,
 }
 
 #[derive(Deserialize, Default)]
@@ -82,14 +79,13 @@ struct JobPayload<'a> {
     path: Raw<'a>,
     origin: Raw<'a>,
     size: Raw<'a>,
-    user: Known<'a, &'a str>,
+    user: ReceivedOr<'a, &'a str>,
     estimated_print_time: Raw<'a>,
-    last_print_time: Known<'a, f64>,
+    last_print_time: ReceivedOr<'a, f64>,
     filament: Raw<'a>,
 }
 
 impl SelectedFile {
-    /// Folds in a `job`.
     pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
         if !self.last.differs(raw) {
             return None;
@@ -104,7 +100,6 @@ impl SelectedFile {
         self.change()
     }
 
-    /// Folds in an event.
     pub(super) fn event(
         &mut self,
         kind: &EventKind,
@@ -130,14 +125,13 @@ impl SelectedFile {
         }
     }
 
-    /// Whether an event says that the file is selected that an event said was selected already:
-    /// OctoPrint 2.0 says so twice.
+    /// Whether a `FileSelected` repeats the last one, as OctoPrint 2.0 does.
     pub(super) fn is_selected_again(&self, payload: Option<&RawValue>) -> bool {
         let (now, before) = (selection(payload), self.selected.as_ref());
         now.zip(before).is_some_and(|((now, _), (before, _))| now == *before)
     }
 
-    /// The file of which the last print time is to be asked for, once.
+    /// Returns the file whose last print times must be asked for, once.
     pub(super) fn take_unasked(&mut self) -> Option<FileId> {
         self.unasked.take()
     }
@@ -157,30 +151,30 @@ impl SelectedFile {
             self.times.as_ref().filter(|(file, _)| self.file.as_ref() == Some(file))?;
         let time = match &self.profile {
             Some(profile) => times.get(profile),
-            // Without a look at the profiles there is mostly one.
+            // If the profiles cannot be read, there is mostly one.
             None => times.values().next().filter(|_| times.len() == 1),
         };
-        time.copied().filter(|seconds| (0.0..=MOST_SECONDS).contains(seconds))
+        time.copied().filter(|seconds| (0.0..=MAX_SECONDS).contains(seconds))
     }
 
     fn change(&mut self) -> Option<StateChange> {
         let job: JobMember<'_> = object(self.raw.as_deref());
         let FileMember { name, path, origin, size } = object(job.file);
-        let seconds = |raw| raw_number(raw, (0.0, MOST_SECONDS));
+        let seconds = |raw| raw_number(raw, (0.0, MAX_SECONDS));
         let selected = self.selected.as_ref().filter(|(of, _)| self.file.as_ref() == Some(of));
         let payload = JobPayload {
             file: raw_text(name),
             path: raw_text(path),
             origin: raw_text(origin),
-            size: raw_number(size, (0.0, MOST_BYTES)),
+            size: raw_number(size, (0.0, MAX_BYTES)),
             user: match raw_text(job.user) {
-                None => Known::Found(selected.and_then(|(_, user)| user.as_deref())),
-                user => Known::AsItCame(user),
+                None => ReceivedOr::Derived(selected.and_then(|(_, user)| user.as_deref())),
+                user => ReceivedOr::Received(user),
             },
             estimated_print_time: seconds(job.estimated_print_time),
             last_print_time: match job.last_print_time.is_present() {
-                true => Known::AsItCame(seconds(job.last_print_time.raw())),
-                false => Known::Found(self.last_print_time()),
+                true => ReceivedOr::Received(seconds(job.last_print_time.raw())),
+                false => ReceivedOr::Derived(self.last_print_time()),
             },
             filament: raw_object(job.filament),
         };
@@ -192,7 +186,7 @@ fn id(file: &FileMember<'_>) -> Option<FileId> {
     Some(FileId { origin: member(file.origin)?, path: member(file.path)? })
 }
 
-/// The file that `FileSelected` is about, and who selected it, or whose it is.
+/// Reads the file of a `FileSelected`, and the user who selected or owns it.
 fn selection(payload: Option<&RawValue>) -> Option<(FileId, Option<String>)> {
     #[derive(Deserialize, Default)]
     struct Selected<'a> {
@@ -206,7 +200,7 @@ fn selection(payload: Option<&RawValue>) -> Option<(FileId, Option<String>)> {
     Some((file, member(user).or(member(owner))))
 }
 
-/// The file whose statistics were written.
+/// Reads the file of a `MetadataStatisticsUpdated`.
 fn written(payload: Option<&RawValue>) -> Option<FileId> {
     #[derive(Deserialize, Default)]
     struct Written<'a> {

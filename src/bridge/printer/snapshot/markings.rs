@@ -1,91 +1,91 @@
-//! OctoPrint's log of what became of the printer and its prints (pure).
+//! OctoPrint's `markings`: its log of connections and prints (pure).
 //!
-//! It comes whole in every `current` and `history`, in the order in which things happened. Their
-//! times are the server's, whose clock may be set meanwhile: the order tells, not the times.
+//! Every `current` and `history` has the whole log, in the order in which things happened. Its
+//! times are the server's, whose clock may be set meanwhile: rely on the order, not on the times.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::json::{Raw, member, object};
 
-/// Times that are the same, in seconds: what is written and read again may differ a little.
-const SAME: f64 = 0.001;
+/// Tolerance for equal times, in seconds, which may differ a little after they were stored.
+const TOLERANCE: f64 = 0.001;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Marking {
     /// `connected`, `print`, `pause`, `resume`, `done`, `cancel`, `disconnected`; and `printing`,
-    /// where that is how a print began.
+    /// if a print started with it.
     pub kind: String,
-    /// The server's time.
+    /// The server's time, in Unix seconds.
     pub at: f64,
 }
 
 impl Marking {
-    /// Whether a print is under way after it.
+    /// Whether a print is in progress after it.
     pub fn goes_on(&self) -> bool {
         self.begins() || matches!(self.kind.as_str(), "pause" | "resume")
     }
 
-    /// Whether a print begins with it.
+    /// Whether a print starts with it.
     pub fn begins(&self) -> bool {
         matches!(self.kind.as_str(), "print" | "printing")
     }
 
-    /// Whether it ends a print that is under way.
+    /// Whether it ends a print that is in progress.
     pub fn ends(&self) -> bool {
         matches!(self.kind.as_str(), "done" | "cancel" | "disconnected" | "connected")
     }
 
-    /// Whether it says how a print ended by itself.
+    /// Whether it is the outcome of a print, not the end of its connection.
     pub fn is_outcome(&self) -> bool {
         matches!(self.kind.as_str(), "done" | "cancel")
     }
 
-    /// Whether it is this entry.
+    /// Whether both are the same entry.
     pub fn is(&self, other: &Self) -> bool {
-        self.kind == other.kind && (self.at - other.at).abs() < SAME
+        self.kind == other.kind && (self.at - other.at).abs() < TOLERANCE
     }
 }
 
-/// So many entries of a log are remembered: a few prints in half an hour, with their pauses.
-const REMEMBERED: usize = 24;
+/// Maximum number of remembered entries: a few prints in half an hour, with their pauses.
+const MAX_REMEMBERED: usize = 24;
 
-/// How the log stands.
+/// A summary of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Its last entry.
+    /// The last entry.
     pub last: Marking,
-    /// The entry that ended the last print; `None` while one is under way.
+    /// The entry that ended the last print; `None` while one is in progress.
     pub end: Option<Marking>,
-    /// When the last print began, in the server's time; begun anew from a pause, when it did so.
+    /// When the last print started or was restarted from a pause, in the server's time.
     pub print: Option<f64>,
-    /// When the last print began at first, in the server's time.
+    /// When the last print started, regardless of restarts from a pause, in the server's time.
     #[serde(default)]
     pub first: Option<f64>,
-    /// The last print was begun at the printer, and no event told of it. A file that is sent to
-    /// the card leaves the same in the log.
+    /// Whether the last print was started at the printer, without an event. A transfer to the SD
+    /// card leaves the same in the log.
     #[serde(default)]
     pub by_printer: bool,
-    /// The last print was cancelled.
+    /// Whether the last print was cancelled.
     #[serde(default)]
     pub cancelled: bool,
-    /// The last entries before the last one. OctoPrint drops entries by their time, which a clock
-    /// that is set makes anything: old ones may outlive newer ones.
+    /// The entries before the last one. OctoPrint drops entries by their time: if its clock was
+    /// set, old ones may outlive newer ones.
     #[serde(default)]
     pub before: Vec<Marking>,
 }
 
 impl Standing {
-    /// Of a log; `None` where it is empty.
+    /// Summarises a log; `None` if it is empty.
     pub fn of(markings: &[Marking]) -> Option<Self> {
         let (last, before) = markings.split_last()?;
-        let begun = markings.iter().rposition(Marking::goes_on).map_or(0, |last| last + 1);
+        let after_print = markings.iter().rposition(Marking::goes_on).map_or(0, |last| last + 1);
         let course = Course::of(markings);
         Some(Self {
             last: last.clone(),
-            before: before[before.len().saturating_sub(REMEMBERED)..].to_vec(),
-            end: markings[begun..].iter().find(|marking| marking.ends()).cloned(),
+            before: before[before.len().saturating_sub(MAX_REMEMBERED)..].to_vec(),
+            end: markings[after_print..].iter().find(|marking| marking.ends()).cloned(),
             print: course.last.map(|marking| marking.at),
             first: course.first.map(|marking| marking.at),
             by_printer: course.last.is_some_and(|marking| marking.kind == "printing"),
@@ -99,37 +99,33 @@ impl Standing {
     }
 }
 
-/// The entries of a log that say how its last print went.
+/// The entries of the last print of a log.
 struct Course<'a> {
-    /// The first beginning.
     first: Option<&'a Marking>,
-    /// The last one: a print may begin anew from a pause.
+    /// The last start: a print may be restarted from a pause.
     last: Option<&'a Marking>,
-    /// How it ended by itself.
     outcome: Option<&'a Marking>,
 }
 
 impl<'a> Course<'a> {
     fn of(markings: &'a [Marking]) -> Self {
-        let (begun, rest) = match markings.iter().rposition(Marking::begins) {
+        let (started, rest) = match markings.iter().rposition(Marking::begins) {
             Some(last) => markings.split_at(last + 1),
             None => (&markings[..0], markings),
         };
-        let start = begun.iter().rposition(Marking::ends).map_or(0, |end| end + 1);
-        let own = &begun[start..];
-        let told = own.iter().rev().find(|marking| marking.kind == "print");
+        let start = started.iter().rposition(Marking::ends).map_or(0, |end| end + 1);
+        let own = &started[start..];
+        let by_octoprint = own.iter().rev().find(|marking| marking.kind == "print");
         Self {
             first: own.iter().find(|marking| marking.begins()),
-            last: told.or(own.last()),
+            last: by_octoprint.or(own.last()),
             outcome: rest.iter().rev().find(|marking| marking.is_outcome()),
         }
     }
 }
 
-/// The entries of a log, those that cannot be read left out; `None` where it is no log at all.
-///
-/// Since 2.0 OctoPrint also notes each time that it is `printing`: that says something only where
-/// nothing else says that a print began.
+/// Reads the entries of a log, without malformed ones; `None` if it is no log at all. The
+/// `printing` that OctoPrint repeats since 2.0 counts only if no other entry started the print.
 pub fn read(raw: Option<&RawValue>) -> Option<Vec<Marking>> {
     #[derive(Deserialize, Default)]
     struct Entry<'a> {
@@ -143,33 +139,38 @@ pub fn read(raw: Option<&RawValue>) -> Option<Vec<Marking>> {
         let entry: Entry<'_> = object(Some(raw));
         Some(Marking { kind: member(entry.r#type)?, at: member(entry.time)? })
     };
-    let mut under_way = false;
-    let says = |marking: &Marking| {
-        let repeats = marking.kind == "printing" && under_way;
-        under_way = marking.goes_on() || (under_way && !marking.ends());
+    let mut in_progress = false;
+    let counts = |marking: &Marking| {
+        let repeats = marking.kind == "printing" && in_progress;
+        in_progress = marking.goes_on() || (in_progress && !marking.ends());
         !repeats
     };
-    Some(entries.into_iter().filter_map(marking).filter(says).collect())
+    Some(entries.into_iter().filter_map(marking).filter(counts).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
+    /// The log with these entries, at 1 s, 2 s, …
+    fn log(kinds: &[&str]) -> Vec<Marking> {
+        let entry = |(kind, at): (&&str, i32)| json!({"type": kind, "time": at});
+        let entries: Vec<Value> = kinds.iter().zip(1..).map(entry).collect();
+        read(Some(&serde_json::value::to_raw_value(&entries).unwrap())).unwrap()
+    }
+
     fn standing(kinds: &[&str]) -> Standing {
-        let entries =
-            kinds.iter().zip(1..).map(|(kind, at)| format!(r#"{{"type":"{kind}","time":{at}}}"#));
-        let entries: Vec<String> = entries.collect();
-        let raw = RawValue::from_string(format!("[{}]", entries.join(","))).unwrap();
-        Standing::of(&read(Some(&raw)).unwrap()).unwrap()
+        Standing::of(&log(kinds)).unwrap()
     }
 
     #[test]
-    fn a_print_begun_at_the_printer_begins_with_printing() {
+    fn a_print_started_at_the_printer_starts_with_printing() {
         let of_octoprint =
             standing(&["connected", "print", "printing", "pause", "resume", "printing"]);
         assert_eq!((of_octoprint.print, of_octoprint.by_printer), (Some(2.0), false));
-        assert_eq!(of_octoprint.last.kind, "resume", "the rest says nothing");
+        assert_eq!(of_octoprint.last.kind, "resume", "the other entry does not count");
         let of_printer = standing(&["print", "printing", "done", "printing"]);
         assert_eq!((of_printer.print, of_printer.by_printer), (Some(4.0), true));
         assert_eq!(of_printer.end, None);
@@ -178,15 +179,15 @@ mod tests {
         // A file was sent to the card before.
         let after_transfer = standing(&["done", "printing", "print", "printing"]);
         assert_eq!((after_transfer.print, after_transfer.by_printer), (Some(3.0), false));
-        // OctoPrint dropped what was before the pause.
+        // OctoPrint dropped the entries before the pause.
         let long = standing(&["pause", "resume", "printing", "pause"]);
         assert_eq!((long.print, long.by_printer), (None, false));
     }
 
     #[test]
-    fn a_print_begins_anew_from_a_pause_and_at_first() {
-        let anew = standing(&["print", "pause", "print"]);
-        assert_eq!((anew.print, anew.first), (Some(3.0), Some(1.0)));
+    fn a_print_that_was_restarted_from_a_pause_has_two_starts() {
+        let restarted = standing(&["print", "pause", "print"]);
+        assert_eq!((restarted.print, restarted.first), (Some(3.0), Some(1.0)));
         let next = standing(&["print", "cancel", "print", "printing", "print"]);
         assert_eq!((next.print, next.first), (Some(5.0), Some(3.0)));
     }
@@ -202,5 +203,19 @@ mod tests {
         ] {
             assert!(!standing(kinds).cancelled, "{kinds:?}");
         }
+    }
+
+    #[test]
+    fn the_end_of_the_last_print_is_missing_while_one_is_in_progress() {
+        let end = |kinds: &[&str]| standing(kinds).end.map(|end| end.at);
+        assert_eq!(Standing::of(&[]), None);
+        assert_eq!(end(&["connected"]), Some(1.0));
+        assert_eq!(end(&["connected", "print"]), None);
+        assert_eq!(end(&["pause"]), None, "the print's own entry is dropped after a while");
+        assert_eq!(end(&["print", "pause", "disconnected", "connected"]), Some(3.0));
+        assert_eq!(end(&["print", "done", "print", "cancel"]), Some(4.0));
+        let odd = serde_json::value::to_raw_value(&json!([null, 5, {"type": "done", "time": "x"}]));
+        assert_eq!(read(Some(&odd.unwrap())), Some(Vec::new()));
+        assert_eq!(read(None), None);
     }
 }

@@ -1,11 +1,7 @@
-//! One printer's state, folded from OctoPrint's messages; says what changed (pure).
+//! One printer's state, folded from OctoPrint's messages; returns what changed (pure).
 //!
-//! Every field is decoded by itself: one that OctoPrint sends in a form unknown today costs that
-//! field, not the others.
+//! Every field is decoded separately: one of an unexpected form does not affect the others.
 
-pub(in crate::bridge::printer) mod cause;
-mod change;
-mod condition;
 mod heaters;
 mod job;
 pub(crate) mod json;
@@ -20,23 +16,22 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use self::change::Published;
-pub use self::change::{Now, StateChange, StateTopic};
-use self::condition::Condition;
 use self::heaters::Heaters;
 use self::job::SelectedFile;
 pub use self::job::{FileId, LastPrintTimes};
-pub use self::json::NotAnObject;
-use self::json::{Last, MOST_BYTES, Present, Raw, member, object, raw_number, whole_object};
+use self::json::{
+    LastPayload, LastRaw, MAX_BYTES, Present, Raw, member, object, raw_number, whole_object,
+};
+pub use self::json::{NotAnObject, Now, StateChange, StateTopic};
 use self::markings::Standing;
 use self::position::Position;
+use self::printer_state::Condition;
 pub use self::printer_state::PrinterState;
 use self::progress::{LastPrint, Progress};
 use crate::heater::Heater;
 use crate::octoprint::{EventKind, SERIAL};
 
-/// The members of `current` and `history` that are looked at. `logs` and `messages`, the bulk,
-/// are not.
+/// The members of `current` and `history` to decode, without the bulk: `logs` and `messages`.
 #[derive(Deserialize)]
 struct Update<'a> {
     #[serde(borrow, default)]
@@ -53,7 +48,7 @@ struct Update<'a> {
     offsets: Raw<'a>,
     #[serde(borrow, default)]
     resends: Raw<'a>,
-    /// What `resends` is since OctoPrint 2.0.
+    /// The name of `resends` since OctoPrint 2.0.
     #[serde(borrow, default)]
     health: Raw<'a>,
     #[serde(borrow, default)]
@@ -70,30 +65,30 @@ pub struct Snapshot {
     condition: Condition,
     job: SelectedFile,
     progress: Progress,
-    last_markings: Last,
-    /// How OctoPrint's log stands, as the last message had it.
+    last_markings: LastRaw,
+    /// OctoPrint's log, as of the last message.
     standing: Option<Standing>,
     heaters: Heaters,
-    /// The connector over which OctoPrint reaches the printer.
+    /// The connector that OctoPrint uses for the printer.
     connector: Option<String>,
     position: Position,
-    factors: Published,
+    factors: LastPayload,
     /// The server's time of the last message, in Unix seconds.
     server_time: Option<f64>,
-    /// Feed and flow rate as last commanded, in percent.
+    /// Feed and flow rate as last set by commands, in percent.
     commanded: (Option<u32>, Option<u32>),
-    last_resends: Last,
-    resends: Published,
-    server: Published,
+    last_resends: LastRaw,
+    resends: LastPayload,
+    server: LastPayload,
 }
 
 impl Snapshot {
-    /// A printer of which nothing is known.
+    /// A snapshot without any state.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is known before OctoPrint was ever reached: every topic with nulls, heaters left out.
+    /// Returns every topic with nulls, except for heaters: the state before OctoPrint was reached.
     pub fn unknown(&mut self) -> Vec<StateChange> {
         let mut changes = Vec::new();
         changes.extend(self.condition.apply(None));
@@ -109,12 +104,12 @@ impl Snapshot {
     /// Folds in a `current` payload.
     ///
     /// # Errors
-    /// [`NotAnObject`] changes nothing.
+    /// [`NotAnObject`], and nothing changes.
     pub fn apply(&mut self, payload: &str, now: Now) -> Result<Vec<StateChange>, NotAnObject> {
         self.fold(payload, now, true)
     }
 
-    /// Folds in a `history` payload, whose readings may be old: they make no heater.
+    /// Folds in a `history` payload. Its readings may be old and add no heaters.
     ///
     /// # Errors
     /// As [`Snapshot::apply`].
@@ -139,7 +134,7 @@ impl Snapshot {
         let state = self.condition.state;
         let server_time = member(update.server_time);
         self.server_time = server_time;
-        self.take_markings(update.markings);
+        self.apply_markings(update.markings);
         let print = self.last_print();
         changes.extend(self.progress.apply(update.progress, state, print, server_time, now));
         let (temps, offsets) = (update.temps, update.offsets);
@@ -150,16 +145,16 @@ impl Snapshot {
         Ok(changes)
     }
 
-    /// Folds in an event's type and payload: what `current` does not carry.
+    /// Folds in an event, for what `current` does not carry.
     pub fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> Vec<StateChange> {
         if matches!(kind, EventKind::Connecting | EventKind::FileSelected | EventKind::PrintStarted)
         {
-            self.take_connector(payload);
+            self.apply_connector(payload);
         }
         if *kind == EventKind::PrintStarted {
-            self.progress.begin();
+            self.progress.print_started();
         }
-        // The firmware starts with its own factors, whatever was commanded before.
+        // The firmware starts with its default factors.
         let factors = match kind {
             EventKind::Connected | EventKind::PrinterReset => self.factors(None, None),
             _ => None,
@@ -169,21 +164,19 @@ impl Snapshot {
         [condition, job, position, factors].into_iter().flatten().collect()
     }
 
-    /// What OctoPrint's log says of the last print. Connectors other than the serial one may tell of
-    /// its start again and again.
+    /// The last print in the log, where connectors other than the serial one may repeat its start.
     fn last_print(&self) -> LastPrint {
         let Some(standing) = &self.standing else { return LastPrint::default() };
         let marking = if self.is_serial() { standing.print } else { standing.first };
         LastPrint { marking, cancelled: standing.cancelled }
     }
 
-    /// Whether OctoPrint reaches the printer over its serial connector, as far as is known; before
-    /// 2.0 there is no other.
+    /// Whether OctoPrint uses its serial connector, the only one before 2.0, as far as is known.
     pub fn is_serial(&self) -> bool {
         self.connector.as_deref().is_none_or(|connector| connector == SERIAL)
     }
 
-    fn take_connector(&mut self, payload: Option<&RawValue>) {
+    fn apply_connector(&mut self, payload: Option<&RawValue>) {
         #[derive(Deserialize, Default)]
         struct OfConnector<'a> {
             #[serde(borrow, default)]
@@ -194,22 +187,22 @@ impl Snapshot {
         self.connector = known.or(self.connector.take());
     }
 
-    /// Why the printer is gone, where events told.
+    /// Returns why the printer failed or was disconnected, if events told.
     pub fn cause(&self) -> Option<&str> {
         self.condition.cause()
     }
 
-    /// Whether a `FileSelected` says no more than the one before it.
+    /// Whether a `FileSelected` repeats the one before it.
     pub fn is_selected_again(&self, payload: Option<&RawValue>) -> bool {
         self.job.is_selected_again(payload)
     }
 
-    /// The file of which the last print time is to be asked for, once.
+    /// Returns the file whose last print times must be asked for, once.
     pub fn take_unasked(&mut self) -> Option<FileId> {
         self.job.take_unasked()
     }
 
-    /// How long a file took to print last time, as its statistics have it.
+    /// Sets the last print times of a file, from its statistics.
     pub fn set_last_print_times(
         &mut self,
         file: FileId,
@@ -218,7 +211,7 @@ impl Snapshot {
         self.job.set_times(file, times)
     }
 
-    /// The id of the printer profile in force.
+    /// Sets the id of the current printer profile.
     pub fn set_profile(&mut self, id: Option<String>) -> Option<StateChange> {
         self.job.set_profile(id)
     }
@@ -247,17 +240,16 @@ impl Snapshot {
         Ok(self.server.change(StateTopic::Server, &server))
     }
 
-    /// The feed rate as OctoPrint took it, in percent; the flow rate stays as it was.
+    /// Sets the feed rate that OctoPrint accepted, in percent.
     pub fn set_feedrate(&mut self, percent: u32) -> Option<StateChange> {
         self.factors(Some(percent), self.commanded.1)
     }
 
-    /// The flow rate as OctoPrint took it, in percent; the feed rate stays as it was.
+    /// Sets the flow rate that OctoPrint accepted, in percent.
     pub fn set_flowrate(&mut self, percent: u32) -> Option<StateChange> {
         self.factors(self.commanded.0, Some(percent))
     }
 
-    /// Feed and flow rate as last commanded, in percent.
     fn factors(&mut self, feedrate: Option<u32>, flowrate: Option<u32>) -> Option<StateChange> {
         #[derive(Serialize)]
         struct Factors {
@@ -268,38 +260,37 @@ impl Snapshot {
         self.factors.change(StateTopic::Factors, &Factors { feedrate, flowrate })
     }
 
-    /// What a limit on frequency held back until now.
+    /// Returns a change that was held back to limit its frequency, if it is due.
     pub fn flush(&mut self, now: Now) -> Option<StateChange> {
         self.progress.flush(now.instant)
     }
 
-    /// When [`Snapshot::flush`] has something to say.
+    /// Returns when [`Snapshot::flush`] may return a change.
     pub fn due(&self) -> Option<Instant> {
         self.progress.due()
     }
 
-    /// The heaters from before the start; those that the printer profile says are none are cleared.
+    /// Adds heaters from before the start; those that the profile rules out are cleared.
     pub fn restore_heaters(&mut self, heaters: Vec<Heater>) {
         self.heaters.restore(heaters);
     }
 
-    /// The printer profile says which heaters there are: those of the former profile that are
-    /// gone are cleared. `None`: this user may not see it.
+    /// Sets the profile's heaters, and clears those it lost; `None` if this user may not see it.
     pub fn set_profile_heaters(&mut self, heaters: Option<Vec<Heater>>) {
         self.heaters.set_profile(heaters);
     }
 
-    /// The topics of what is no heater any more, once.
+    /// Returns the topics to clear, of what is no longer a heater, once.
     pub fn take_cleared(&mut self) -> Vec<StateChange> {
         self.heaters.take_cleared()
     }
 
-    /// The heaters that are known, those of the printer profile first.
+    /// Returns the known heaters, those of the printer profile first.
     pub fn known_heaters(&self) -> impl Iterator<Item = &Heater> + Clone {
         self.heaters.roster().known()
     }
 
-    /// The heaters: those that are known, else what nearly every printer has.
+    /// Returns the known heaters, else those that nearly every printer has.
     pub fn heaters(&self) -> Vec<Heater> {
         self.heaters.roster().heaters()
     }
@@ -309,22 +300,22 @@ impl Snapshot {
         self.heaters.roster().is_heater(name)
     }
 
-    /// The printer's state.
+    /// Returns the printer's state.
     pub fn state(&self) -> PrinterState {
         self.condition.state
     }
 
-    /// The server's time of the last `current` or `history`, in Unix seconds.
+    /// Returns the server's time of the last `current` or `history`, in Unix seconds.
     pub fn server_time(&self) -> Option<f64> {
         self.server_time
     }
 
-    /// How OctoPrint's log stands; `None` where the last message had none, or an empty one.
+    /// Returns the summary of OctoPrint's log; `None` if the last message had none or an empty one.
     pub fn standing(&self) -> Option<&Standing> {
         self.standing.as_ref()
     }
 
-    fn take_markings(&mut self, raw: Raw<'_>) {
+    fn apply_markings(&mut self, raw: Raw<'_>) {
         if self.last_markings.differs(raw) {
             self.standing = markings::read(raw).as_deref().and_then(Standing::of);
         }
@@ -347,8 +338,8 @@ impl Snapshot {
         }
         let Resends { count, transmitted, ratio, critical } = object(raw);
         let resends = Resends {
-            count: raw_number(count, (0.0, MOST_BYTES)),
-            transmitted: raw_number(transmitted, (0.0, MOST_BYTES)),
+            count: raw_number(count, (0.0, MAX_BYTES)),
+            transmitted: raw_number(transmitted, (0.0, MAX_BYTES)),
             ratio: raw_number(ratio, (0.0, 100.0)),
             critical: critical.filter(|raw| member::<bool>(Some(raw)).is_some()),
         };
@@ -356,7 +347,5 @@ impl Snapshot {
     }
 }
 
-#[cfg(test)]
-mod clock_tests;
 #[cfg(test)]
 mod tests;

@@ -1,28 +1,27 @@
-//! Height and tool (pure).
+//! The nozzle's height and the current tool (pure).
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::change::{Published, StateChange, StateTopic};
-use super::json::{Present, Raw, member, number, object};
+use super::json::{LastPayload, Present, Raw, StateChange, StateTopic, member, number, object};
 use super::printer_state::PrinterState;
 use crate::octoprint::EventKind;
 
-/// Heights that can be, in mm.
-const MILLIMETRES: (f64, f64) = (-100_000.0, 100_000.0);
+/// Valid heights, in mm.
+const HEIGHTS: (f64, f64) = (-100_000.0, 100_000.0);
 
 #[derive(Debug, Default)]
 pub(super) struct Position {
     z: Option<f64>,
     tool: Option<i64>,
-    /// Whether the state has the tool, as since OctoPrint 2.0, which also keeps a height over the
-    /// end of a connection.
-    is_new: bool,
-    /// The height as it was at the end of the last connection: none of this one.
+    /// Whether messages have the tool, as since OctoPrint 2.0, which also reports the last height
+    /// of a closed connection.
+    has_tool: bool,
+    /// The last height of the previous connection, which is ignored until it changes.
     stale: Option<f64>,
-    /// What an event said of the height, for connectors that tell it in no other way.
+    /// The height of the last `ZChange`, for connectors that report it in no other way.
     from_event: Option<f64>,
-    published: Published,
+    published: LastPayload,
 }
 
 #[derive(Serialize)]
@@ -32,23 +31,23 @@ struct PositionPayload {
 }
 
 impl Position {
-    /// Folds in what a message has of it.
+    /// Folds in `currentZ` and `currentTool`.
     pub(super) fn apply(
         &mut self,
         current_z: Raw<'_>,
         current_tool: Present<'_>,
         state: PrinterState,
     ) -> Option<StateChange> {
-        self.is_new = current_tool.is_present();
+        self.has_tool = current_tool.is_present();
         if let Some(raw) = current_tool.raw() {
             self.tool = member(Some(raw)).filter(is_tool);
         }
-        let height = number(current_z, MILLIMETRES);
-        self.z = if self.is_new { self.new_height(height, state) } else { height };
+        let height = number(current_z, HEIGHTS);
+        self.z = if self.has_tool { self.height_since_2_0(height, state) } else { height };
         self.change()
     }
 
-    fn new_height(&mut self, height: Option<f64>, state: PrinterState) -> Option<f64> {
+    fn height_since_2_0(&mut self, height: Option<f64>, state: PrinterState) -> Option<f64> {
         if state.is_closed() || state == PrinterState::Connecting {
             (self.stale, self.from_event) = (height, None);
             return None;
@@ -59,7 +58,6 @@ impl Position {
         height.filter(|_| self.stale.is_none()).or(self.from_event)
     }
 
-    /// Folds in an event.
     pub(super) fn event(
         &mut self,
         kind: &EventKind,
@@ -71,16 +69,16 @@ impl Position {
             new: Raw<'a>,
         }
         match kind {
-            EventKind::ToolChange if !self.is_new => {
+            EventKind::ToolChange if !self.has_tool => {
                 self.tool = member(object::<New<'_>>(payload).new).filter(is_tool);
             }
             EventKind::ZChange => {
                 self.stale = None;
-                self.from_event = number(object::<New<'_>>(payload).new, MILLIMETRES);
+                self.from_event = number(object::<New<'_>>(payload).new, HEIGHTS);
             }
-            // The firmware starts with its own tool, whatever was chosen before.
+            // The firmware starts with its default tool.
             EventKind::Connected | EventKind::PrinterReset => {
-                self.tool = self.tool.filter(|_| self.is_new);
+                self.tool = self.tool.filter(|_| self.has_tool);
                 self.from_event = None;
             }
             _ => return None,

@@ -1,6 +1,13 @@
-//! OctoPrint's state texts and flags as one word (pure).
+//! The printer's state, and why it is in an error or disconnected (pure).
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::json::{
+    LastPayload, LastRaw, Raw, ReceivedOr, StateChange, StateTopic, member, object, raw_object,
+    raw_text,
+};
+use crate::octoprint::EventKind;
 
 /// The printer's state, as in `state` of `B/P/printer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
@@ -12,7 +19,7 @@ pub enum PrinterState {
     Connecting,
     /// Ready.
     Operational,
-    /// A print is about to begin.
+    /// A print is about to start.
     Starting,
     /// Printing.
     Printing,
@@ -20,22 +27,22 @@ pub enum PrinterState {
     Pausing,
     /// Paused.
     Paused,
-    /// About to go on.
+    /// About to resume.
     Resuming,
-    /// About to end before the end.
+    /// About to be cancelled.
     Cancelling,
     /// Sending the last lines.
     Finishing,
-    /// A file is sent to the SD card.
+    /// A file is being transferred to the SD card.
     Transferring,
-    /// Offline after an error, or in one.
+    /// In an error, or offline after one.
     Error,
-    /// Neither text nor flags say anything.
+    /// Neither text nor flags are known.
     #[default]
     Unknown,
 }
 
-/// The flags that decide where the text is unknown.
+/// The flags that decide if the text is unknown.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Flags {
@@ -50,7 +57,7 @@ pub struct Flags {
     paused: Flag,
 }
 
-/// A flag of any JSON type: only `true` is set.
+/// A flag of any JSON type: only `true` counts as set.
 #[derive(Debug, Clone, Copy, Default)]
 struct Flag(bool);
 
@@ -62,12 +69,12 @@ impl<'de> Deserialize<'de> for Flag {
 }
 
 impl PrinterState {
-    /// The state that OctoPrint's text means, else the one that its flags mean.
+    /// Returns the state for OctoPrint's text, or for its flags if the text is unknown.
     pub fn of(text: Option<&str>, flags: Flags) -> Self {
         text.and_then(Self::of_text).unwrap_or_else(|| Self::of_flags(flags))
     }
 
-    /// The state that OctoPrint's text means, where there are no flags.
+    /// Returns the state for OctoPrint's text, without flags.
     pub fn of_text_alone(text: &str) -> Self {
         Self::of(Some(text), Flags::default())
     }
@@ -120,15 +127,14 @@ impl PrinterState {
         of.into_iter().find(|(flag, _)| flag.0).map_or(Self::Unknown, |(_, state)| state)
     }
 
-    /// The state in a `state` of OctoPrint's.
+    /// Reads the state from OctoPrint's `state` object.
     pub fn read(state: &serde_json::Value) -> Self {
         let flags = Some(&state["flags"]).filter(|flags| flags.is_object());
         let flags = flags.and_then(|flags| Flags::deserialize(flags).ok()).unwrap_or_default();
         Self::of(state["text"].as_str(), flags)
     }
 
-    /// Whether a print is on, be it paused; `None` where this state does not tell. A file that is
-    /// sent to the card is no print, though OctoPrint's flags say so.
+    /// Whether a print is on or paused; `None` if unknown. A transfer is none, despite its flags.
     pub fn print_is_on(self) -> Option<bool> {
         match self {
             Self::Starting
@@ -147,8 +153,7 @@ impl PrinterState {
         }
     }
 
-    /// Whether a print that is on is about to be over. OctoPrint stays in these states for a
-    /// moment after it has said so.
+    /// Whether a print is ending. OctoPrint stays in these states for a moment after the event.
     pub fn is_winding_down(self) -> bool {
         matches!(self, Self::Cancelling | Self::Finishing)
     }
@@ -159,7 +164,7 @@ impl PrinterState {
     }
 }
 
-/// The error that a state's text has in it, as those of OctoPrint 1.5 do.
+/// Returns the error in a state's text, as in OctoPrint 1.5.
 pub(crate) fn error_in_text(text: &str) -> Option<&str> {
     let error = match text.strip_prefix("Offline (Error: ") {
         Some(error) => error.strip_suffix(')').unwrap_or(error),
@@ -168,12 +173,134 @@ pub(crate) fn error_in_text(text: &str) -> Option<&str> {
     Some(error).filter(|error| !error.is_empty())
 }
 
+#[derive(Debug, Default)]
+pub(super) struct Condition {
+    pub(super) state: PrinterState,
+    last: LastRaw,
+    /// The last `state`, for a cause that arrives after it.
+    raw: Option<Box<RawValue>>,
+    cause: FailureCause,
+    published: LastPayload,
+}
+
+#[derive(Deserialize, Default)]
+struct StateMember<'a> {
+    #[serde(borrow, default)]
+    text: Raw<'a>,
+    #[serde(borrow, default)]
+    error: Raw<'a>,
+    #[serde(borrow, default)]
+    flags: Raw<'a>,
+}
+
+#[derive(Serialize)]
+struct PrinterPayload<'a> {
+    state: PrinterState,
+    text: Raw<'a>,
+    error: ReceivedOr<'a, &'a str>,
+    flags: Raw<'a>,
+}
+
+impl Condition {
+    pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
+        if !self.last.differs(raw) {
+            return None;
+        }
+        self.raw = raw.map(ToOwned::to_owned);
+        self.change()
+    }
+
+    /// Folds in an event, which may carry the cause of an error.
+    pub(super) fn event(
+        &mut self,
+        kind: &EventKind,
+        payload: Option<&RawValue>,
+    ) -> Option<StateChange> {
+        if self.cause.event(kind, payload) { self.change() } else { None }
+    }
+
+    /// Returns why the printer failed or was disconnected, if events told.
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.cause.text()
+    }
+
+    fn change(&mut self) -> Option<StateChange> {
+        let StateMember { text, error, flags } = object(self.raw.as_deref());
+        let decoded: Option<String> = member(text);
+        self.state = PrinterState::of(decoded.as_deref(), object(flags));
+        let error = raw_text(error);
+        let has_error = error.is_some_and(|error| error.get() != "\"\"");
+        let derived = (self.state == PrinterState::Error && !has_error)
+            .then(|| decoded.as_deref().and_then(error_in_text).or(self.cause.text()));
+        let error = match derived.flatten() {
+            None => ReceivedOr::Received(error),
+            derived => ReceivedOr::Derived(derived),
+        };
+        let payload = PrinterPayload {
+            state: self.state,
+            text: raw_text(text),
+            error,
+            flags: raw_object(flags),
+        };
+        self.published.change(StateTopic::Printer, &payload)
+    }
+}
+
+/// Why the printer failed or was disconnected, from events: in OctoPrint 2.0, the state loses the
+/// error's text with the connection, and PrintFailed has `unknown`.
+#[derive(Debug, Default)]
+struct FailureCause {
+    error: Option<String>,
+    stopped: bool,
+    disconnecting: bool,
+    disconnected: bool,
+}
+
+impl FailureCause {
+    /// Folds in an event. Returns whether it is relevant.
+    fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> bool {
+        #[derive(Deserialize, Default)]
+        struct ErrorEvent<'a> {
+            #[serde(borrow, default)]
+            error: Raw<'a>,
+        }
+        match kind {
+            EventKind::Error => {
+                let text: Option<String> = member(object::<ErrorEvent<'_>>(payload).error);
+                self.error = text.filter(|text| !text.is_empty()).or(self.error.take());
+            }
+            EventKind::EStop => self.stopped = true,
+            EventKind::Disconnecting => self.disconnecting = true,
+            EventKind::Disconnected => self.disconnected = true,
+            // A new connection or print starts without a cause.
+            EventKind::Connecting | EventKind::Connected | EventKind::PrintStarted => {
+                *self = Self::default();
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self { error: Some(error), .. } => Some(error),
+            Self { stopped: true, .. } => Some("emergency stop"),
+            Self { disconnecting: true, .. } => Some("the printer was disconnected"),
+            Self { disconnected: true, .. } => Some(LOST),
+            _ => None,
+        }
+    }
+}
+
+/// The reason of a print that failed with the printer's connection, if OctoPrint gives none.
+pub(in crate::bridge::printer) const LOST: &str = "the connection to the printer was lost";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_text_decides_and_the_flags_where_it_is_unknown() {
+    fn the_text_decides_and_the_flags_if_it_is_unknown() {
         let flags: Flags =
             serde_json::from_str(r#"{"operational":true,"printing":true,"pausing":true,"x":1}"#)
                 .unwrap();
@@ -197,7 +324,7 @@ mod tests {
             ("Offline (Error: Too hot)", PrinterState::Error),
             ("Offline (Unknown)", PrinterState::Offline),
         ] {
-            // The flags would say otherwise.
+            // The flags contradict the text.
             let flags: Flags =
                 serde_json::from_str(r#"{"operational":true,"printing":true}"#).unwrap();
             assert_eq!(PrinterState::of(Some(text), flags), state, "{text}");
@@ -214,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn one_function_says_whether_a_print_is_on() {
+    fn a_print_is_on_by_text_before_flags() {
         let of = |state: serde_json::Value| PrinterState::read(&state).print_is_on();
         let flags = serde_json::json!({"operational": true, "printing": true});
         assert_eq!(
@@ -229,5 +356,28 @@ mod tests {
         for nothing in [serde_json::json!(null), serde_json::json!({"text": 5, "flags": [true]})] {
             assert_eq!(of(nothing), None);
         }
+    }
+
+    fn after(events: &[(&str, &str)]) -> Option<String> {
+        let mut cause = FailureCause::default();
+        for (kind, payload) in events {
+            let payload = RawValue::from_string((*payload).to_owned()).unwrap();
+            cause.event(&(*kind).into(), Some(&payload));
+        }
+        cause.text().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_the_best_cause() {
+        let error = ("Error", r#"{"error":"Thermal runaway"}"#);
+        let (gone, stop) = (("Disconnected", "null"), ("EStop", "null"));
+        let cause = |events: &[_]| after(events).unwrap();
+        assert_eq!(cause(&[error, stop, gone]), "Thermal runaway");
+        assert_eq!(cause(&[error, ("Error", r#"{"error":""}"#)]), "Thermal runaway");
+        assert_eq!(cause(&[gone, stop]), "emergency stop");
+        assert_eq!(cause(&[("Disconnecting", "null"), gone]), "the printer was disconnected");
+        assert_eq!(cause(&[gone]), LOST);
+        assert_eq!(after(&[error, ("Connected", "{}")]), None);
+        assert_eq!(after(&[error, ("PrintStarted", "{}"), ("ZChange", "{}")]), None);
     }
 }

@@ -1,62 +1,62 @@
-//! How far the print is (pure).
+//! The progress of the print (pure).
 
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Now, Published, StateChange, StateTopic};
-use super::json::{MOST_BYTES, MOST_SECONDS, Raw, member, number, object};
+use super::json::{
+    LastPayload, MAX_BYTES, MAX_SECONDS, Now, Raw, StateChange, StateTopic, member, number, object,
+};
 use super::printer_state::PrinterState;
 use crate::timestamp;
 
-/// The longest that a change of times alone waits.
+/// Minimum interval between payloads that differ in times alone.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A finish time moves by at least this much.
+/// Minimum change of the finish time that is published.
 const ETA_STEP: Duration = Duration::from_secs(60);
-/// A calendar clock that is off by so much was set.
-const SET: Duration = Duration::from_secs(5);
-/// So much less than the print time, in seconds, is no age of a print.
-const YOUNGER: f64 = 5.0;
+/// Deviation from which on the wall clock counts as set.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+/// How much less than its print time the age of a print may be, in seconds.
+const AGE_TOLERANCE: f64 = 5.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    now: ProgressValues,
-    out: Option<ProgressValues>,
-    published: Published,
+    current: ProgressValues,
+    published: Option<ProgressValues>,
+    payload: LastPayload,
     published_at: Option<Instant>,
-    /// Of the print that goes on, or that was the last.
     started: Option<Started>,
-    /// The print time that came last.
+    /// The last print time received, in seconds.
     print_time: Option<i64>,
-    /// A print began of which no message has told yet.
-    begun: bool,
+    /// Whether an event announced a print that no `current` has shown yet.
+    announced: bool,
 }
 
-/// When the print began. How long ago that is, is measured by a clock that nobody sets.
+/// When a print started; its age is measured by the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Started {
-    /// The server's time of the `print` marking; `None` where only the print time told.
+    /// The server's time of the `print` marking; `None` if only the print time was known.
     marking: Option<f64>,
-    /// How long it went on at `then`.
+    /// Its age at `then`.
     age: Duration,
     then: Instant,
-    /// The time of day, as published.
+    /// The wall clock time, as published.
     at: SystemTime,
 }
 
 impl Started {
     fn new(marking: Option<f64>, seconds: f64, now: Now) -> Option<Self> {
-        let seconds = Some(seconds.max(0.0)).filter(|seconds| *seconds <= MOST_SECONDS)?;
+        let seconds = Some(seconds.max(0.0)).filter(|seconds| *seconds <= MAX_SECONDS)?;
         let age = Duration::try_from_secs_f64(seconds).ok()?;
         let at = timestamp::whole_seconds(now.wall.checked_sub(age)?);
         Some(Self { marking, age, then: now.instant, at })
     }
 
-    /// Follows a calendar clock that was set.
+    /// Follows a wall clock that was set.
     fn follow(&mut self, now: Now) {
         let age = self.age + now.instant.saturating_duration_since(self.then);
         if let Some(at) = now.wall.checked_sub(age)
-            && apart(at, self.at) >= SET
+            && apart(at, self.at) >= CLOCK_TOLERANCE
         {
             self.at = timestamp::whole_seconds(at);
         }
@@ -77,27 +77,26 @@ struct ProgressValues {
 }
 
 impl ProgressValues {
-    /// What is published at once when it moves.
-    fn moved(&self, out: &Self) -> bool {
-        self.completion != out.completion
-            || self.print_time_left_origin != out.print_time_left_origin
-            || self.started != out.started
-            || self.eta != out.eta
+    /// Whether a value changed that is published at once.
+    fn moved(&self, before: &Self) -> bool {
+        self.completion != before.completion
+            || self.print_time_left_origin != before.print_time_left_origin
+            || self.started != before.started
+            || self.eta != before.eta
     }
 }
 
-/// What OctoPrint's log says of the last print.
+/// The last print in OctoPrint's log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LastPrint {
-    /// When it began, in the server's time.
+    /// When it started, in the server's time.
     pub(super) marking: Option<f64>,
-    /// It was cancelled.
     pub(super) cancelled: bool,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Message<'a> {
+struct ProgressMember<'a> {
     #[serde(borrow, default)]
     completion: Raw<'a>,
     #[serde(borrow, default)]
@@ -112,7 +111,7 @@ struct Message<'a> {
 
 impl Progress {
     pub(super) fn unknown(&mut self) -> Option<StateChange> {
-        self.published.change(StateTopic::Progress, &ProgressValues::default())
+        self.payload.change(StateTopic::Progress, &ProgressValues::default())
     }
 
     pub(super) fn apply(
@@ -124,72 +123,73 @@ impl Progress {
         now: Now,
     ) -> Option<StateChange> {
         let LastPrint { marking, cancelled } = print;
-        // Some connectors leave it where the cancelled print was.
+        // Some connectors keep the progress of a cancelled print.
         let is_over = cancelled && state == PrinterState::Operational;
-        let message: Message<'_> = if is_over { Message::default() } else { object(raw) };
+        let message: ProgressMember<'_> =
+            if is_over { ProgressMember::default() } else { object(raw) };
         let completion = completion(message.completion);
-        let print_time = whole(message.print_time, MOST_SECONDS);
-        let print_time_left = whole(message.print_time_left, MOST_SECONDS);
+        let print_time = whole(message.print_time, MAX_SECONDS);
+        let print_time_left = whole(message.print_time_left, MAX_SECONDS);
         self.find_started(state, completion, print_time, marking, server_time, now);
         let eta = if state.print_is_on() == Some(true) {
             print_time_left.and_then(|left| self.eta(now.wall, left))
         } else {
             None
         };
-        self.now = ProgressValues {
+        self.current = ProgressValues {
             completion,
             print_time,
             print_time_left,
             print_time_left_origin: self.origin(message.print_time_left_origin),
             started: self.started.map(|started| started.at),
             eta,
-            filepos: whole(message.filepos, MOST_BYTES),
+            filepos: whole(message.filepos, MAX_BYTES),
         };
         self.flush(now.instant)
     }
 
-    /// An event says that a print begins. Older versions have no log that would say so.
-    pub(super) fn begin(&mut self) {
-        self.begun = true;
+    /// Notes that a print starts, which older versions do not log.
+    pub(super) fn print_started(&mut self) {
+        self.announced = true;
     }
 
-    /// Where the time left comes from; mostly as before, and then it costs no allocation.
+    /// Reads the origin of the time left. Does not allocate if it is unchanged.
     fn origin(&mut self, raw: Raw<'_>) -> Option<String> {
-        let known = self.now.print_time_left_origin.take();
+        let known = self.current.print_time_left_origin.take();
         let is = |known: &String| member::<&str>(raw).is_some_and(|origin| origin == known);
         known.filter(is).or_else(|| member(raw))
     }
 
     pub(super) fn flush(&mut self, now: Instant) -> Option<StateChange> {
-        if self.out.as_ref() == Some(&self.now) {
+        if self.published.as_ref() == Some(&self.current) {
             return None;
         }
-        let moved = self.out.as_ref().is_none_or(|out| self.now.moved(out));
-        let rested = self.due().is_none_or(|due| now >= due);
-        if !moved && !rested {
+        let moved = self.published.as_ref().is_none_or(|before| self.current.moved(before));
+        let is_due = self.due().is_none_or(|due| now >= due);
+        if !moved && !is_due {
             return None;
         }
-        self.out = Some(self.now.clone());
+        self.published = Some(self.current.clone());
         self.published_at = Some(now);
-        self.published.change(StateTopic::Progress, &self.now)
+        self.payload.change(StateTopic::Progress, &self.current)
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        let held_back = self.out.as_ref() != Some(&self.now);
+        let held_back = self.published.as_ref() != Some(&self.current);
         self.published_at.filter(|_| held_back).map(|at| at + INTERVAL)
     }
 
-    /// The published finish time, unless the new one is a minute or more away from it.
+    /// Returns the published finish time, unless the new one differs by [`ETA_STEP`].
     fn eta(&self, wall: SystemTime, left: i64) -> Option<SystemTime> {
         let left = Duration::from_secs(u64::try_from(left).ok()?);
         let eta = timestamp::whole_seconds(wall.checked_add(left)?);
-        let out = self.out.as_ref().and_then(|out| out.eta);
-        Some(out.filter(|&out| apart(out, eta) < ETA_STEP).unwrap_or(eta))
+        let before = self.published.as_ref().and_then(|published| published.eta);
+        Some(before.filter(|&before| apart(before, eta) < ETA_STEP).unwrap_or(eta))
     }
 
-    /// When the print began, on the bridge's clock: from the last `print` marking, else from how
-    /// long it goes on. Found once for each print, so that it does not waver, and that no clock
-    /// that is set later changes it: the marking's time is one of the server's clock before that.
+    /// Finds when the print started, by the bridge's clock: from the last `print` marking, else
+    /// from the print time. Once per print, so that it neither wavers nor changes when a clock is
+    /// set: the marking's time is of the server's clock before that.
     fn find_started(
         &mut self,
         state: PrinterState,
@@ -209,31 +209,31 @@ impl Progress {
         let known = self.started.map(|started| started.marking);
         let fresh = match (known, marking) {
             (Some(known), Some(_)) => known != marking,
-            // Older versions have no markings: the print time begins anew with each print, and an
-            // event tells where it has passed already what it was at the end of the one before.
+            // Older versions have no markings: the print time starts again with each print. If it
+            // is already greater than that of the last print, only the event shows the new print.
             (Some(_), None) => {
-                let anew = print_time.is_some_and(|now| before.is_some_and(|b| now < b));
-                printing && (anew || self.begun)
+                let restarted = print_time.is_some_and(|now| before.is_some_and(|b| now < b));
+                printing && (restarted || self.announced)
             }
             (None, _) => true,
         };
-        let begun = self.begun && printing;
-        self.begun &= !printing || (print_time.is_none() && marking.is_none());
+        let announced = self.announced && printing;
+        self.announced &= !printing || (print_time.is_none() && marking.is_none());
         if let (false, Some(started)) = (fresh, &mut self.started) {
             started.follow(now);
             return;
         }
         let spent = print_time.map(|seconds| seconds as f64);
-        // A print that goes on for longer than its marking says: the server's clock was set back.
+        // A print time greater than the marking's age: the server's clock was set back.
         let age = marking
             .zip(server_time)
             .map(|(marking, server_time)| server_time - marking)
-            .filter(|age| spent.is_none_or(|spent| *age > spent - YOUNGER))
+            .filter(|age| spent.is_none_or(|spent| *age > spent - AGE_TOLERANCE))
             .or(spent.filter(|_| printing));
         if let Some(age) = age {
             self.started = Started::new(marking, age, now);
-        } else if begun {
-            // That of the print before is none of this one.
+        } else if announced {
+            // The known start is that of the print before.
             self.started = None;
         }
     }
@@ -243,15 +243,134 @@ fn apart(a: SystemTime, b: SystemTime) -> Duration {
     a.duration_since(b).or_else(|_| b.duration_since(a)).unwrap_or_default()
 }
 
-/// In percent with one decimal. A little more than all of it is all of it; what is far off says
-/// nothing.
+/// Percent with one decimal. Values just outside 0 to 100 are clamped, others are ignored.
 fn completion(raw: Raw<'_>) -> Option<f64> {
     let percent = number(raw, (-1.0, 101.0))?.clamp(0.0, 100.0);
     Some((percent * 10.0).round() / 10.0 + 0.0)
 }
 
-/// Seconds and bytes come as whole numbers from 0 to `most`; a plugin may send a fraction.
-fn whole(raw: Raw<'_>, most: f64) -> Option<i64> {
+/// A whole number from 0 to `max`, in seconds or bytes; plugins may send fractions.
+fn whole(raw: Raw<'_>, max: f64) -> Option<i64> {
     // Within bounds, so the conversion is exact.
-    number(raw, (0.0, most)).map(|number| number.round() as i64)
+    number(raw, (0.0, max)).map(|number| number.round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::{Value, json};
+
+    use super::super::Snapshot;
+    use super::*;
+    use crate::octoprint::EventKind;
+
+    /// The last published progress, and the clocks of both sides.
+    struct World {
+        snapshot: Snapshot,
+        start: Instant,
+        /// The bridge's clock at the start, and the server's, in Unix seconds.
+        clocks: (f64, f64),
+        published: Value,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let clocks = (1_800_000_000.0, 5_000.0);
+            let (snapshot, start) = (Snapshot::new(), Instant::now());
+            Self { snapshot, start, clocks, published: Value::Null }
+        }
+
+        /// Receives a message at `seconds` after the start, with these print time and markings.
+        fn printing(&mut self, seconds: f64, spent: f64, marking: &Value) {
+            let message = json!({"state": {"text": "Printing"}, "serverTime": self.clocks.1 + seconds,
+                "markings": marking, "progress": {"completion": 50, "printTime": spent as u64,
+                "printTimeLeft": 1000}});
+            let since = Duration::from_secs_f64(seconds);
+            let wall = UNIX_EPOCH + Duration::from_secs_f64(self.clocks.0 + seconds);
+            let now = Now { instant: self.start + since, wall };
+            for change in self.snapshot.apply(&message.to_string(), now).unwrap() {
+                if change.topic == StateTopic::Progress {
+                    self.published = serde_json::from_slice(&change.payload).unwrap();
+                }
+            }
+        }
+
+        /// Returns the error of a published time that should be `at` seconds after the start.
+        fn off(&self, field: &str, at: f64) -> f64 {
+            let text = self.published[field].as_str().unwrap();
+            let time = humantime::parse_rfc3339(text).unwrap().duration_since(UNIX_EPOCH).unwrap();
+            (time.as_secs_f64() - self.clocks.0 - at).abs()
+        }
+    }
+
+    fn print_at(at: f64) -> Value {
+        json!([{"type": "connected", "time": 1.0}, {"type": "print", "time": at}])
+    }
+
+    #[test]
+    fn start_and_finish_are_right_if_either_clock_is_set() {
+        for jump in [-90.0, 90.0, 86_400.0, -86_400.0, -1.7e9, 1e9] {
+            for ours in [true, false] {
+                let mut world = World::new();
+                world.printing(100.0, 100.0, &print_at(5_000.0));
+                assert!(world.off("started", 0.0) < 1.0 && world.off("eta", 1_100.0) < 60.0);
+                let clock = if ours { &mut world.clocks.0 } else { &mut world.clocks.1 };
+                *clock += jump;
+                world.printing(110.0, 110.0, &print_at(5_000.0));
+                assert!(world.off("started", 0.0) < 10.0, "{jump} {ours} {}", world.published);
+                assert!(world.off("eta", 1_110.0) < 60.0, "{jump} {ours} {}", world.published);
+            }
+        }
+    }
+
+    #[test]
+    fn a_marking_from_before_the_server_was_set_back_is_ignored() {
+        let mut world = World::new();
+        world.printing(600.0, 600.0, &print_at(90_000.0));
+        assert!(world.off("started", 0.0) < 10.0, "{}", world.published);
+    }
+
+    #[test]
+    fn without_markings_the_start_is_found_from_the_print_time() {
+        let mut world = World::new();
+        world.printing(100.0, 100.0, &Value::Null);
+        world.printing(200.0, 200.0, &Value::Null);
+        assert!(world.off("started", 0.0) < 1.0);
+        world.printing(303.0, 3.0, &Value::Null);
+        assert!(world.off("started", 300.0) < 1.0, "{}", world.published);
+    }
+
+    #[test]
+    fn without_markings_an_event_announces_the_next_print() {
+        let mut world = World::new();
+        world.printing(3.0, 3.0, &Value::Null);
+        assert!(world.off("started", 0.0) < 1.0);
+        // The next one follows at once, and is first seen with a longer print time.
+        world.snapshot.event(&EventKind::PrintStarted, None);
+        world.printing(20.0, 5.0, &Value::Null);
+        assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
+        world.printing(30.0, 15.0, &Value::Null);
+        assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
+        // With markings, those decide.
+        world.printing(100.0, 90.0, &print_at(5_010.0));
+        world.snapshot.event(&EventKind::PrintStarted, None);
+        world.printing(110.0, 100.0, &print_at(5_010.0));
+        assert!(world.off("started", 10.0) < 1.0, "{}", world.published);
+    }
+
+    #[test]
+    fn a_message_without_markings_changes_nothing() {
+        let mut world = World::new();
+        world.printing(100.0, 90.0, &print_at(5_000.0));
+        let before = world.published["started"].clone();
+        assert_eq!(world.snapshot.standing().unwrap().print, Some(5_000.0));
+        for odd in [Value::Null, json!(5), Value::Null] {
+            world.printing(120.0, 110.0, &odd);
+            assert_eq!(world.snapshot.standing(), None, "it is unknown");
+        }
+        world.printing(130.0, 120.0, &print_at(5_000.0));
+        assert_eq!(world.published["started"], before);
+        assert!(world.snapshot.standing().is_some());
+    }
 }

@@ -1,4 +1,4 @@
-//! The snapshot, on recorded messages of a real OctoPrint.
+//! The snapshot, with recorded messages of a real OctoPrint.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ fn captured(name: &str) -> Vec<(f64, String, String)> {
         .collect()
 }
 
-/// A fixed start, so that times of day are known.
+/// Clocks with a fixed wall clock time at the start.
 struct Clock {
     instant: Instant,
 }
@@ -44,7 +44,7 @@ impl Clock {
     }
 }
 
-/// All changes that a capture causes, as (seconds, topic, value).
+/// Returns all changes that a capture causes, as (seconds, topic, value).
 fn fold(name: &str) -> Vec<(f64, StateTopic, Value)> {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let mut changes = Vec::new();
@@ -119,7 +119,7 @@ fn a_message_without_a_change_changes_nothing() {
 }
 
 #[test]
-fn cancel_leaves_no_progress_behind() {
+fn a_cancellation_clears_the_progress() {
     let changes = fold("pause_resume_restart_cancel");
     // The recorded cancels were at 14.5 s and 20.6 s; another print follows.
     let after = |cancel: f64| {
@@ -137,7 +137,7 @@ fn cancel_leaves_no_progress_behind() {
 }
 
 #[test]
-fn heaters_follow_what_reports_and_stop_with_the_printer() {
+fn heaters_follow_the_readings_and_are_null_without_the_printer() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let on = json!({"state": {"text": "Operational"}, "offsets": {"bed": 5},
         "temps": [{"time": 1, "tool0": {"actual": 21.26, "target": 0},
@@ -206,7 +206,7 @@ fn heaters_that_leave_the_profile_are_cleared() {
 }
 
 #[test]
-fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
+fn an_hour_of_silence_clears_the_topic_of_a_heater_that_is_not_in_the_profile() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     snapshot.set_profile_heaters(Some(names(&["tool0"])));
     let heat = json!({"actual": 20.0, "target": 0});
@@ -227,7 +227,7 @@ fn an_hour_of_silence_clears_the_topic_of_what_the_profile_does_not_have() {
 }
 
 #[test]
-fn numbers_that_are_none_become_null_and_the_rest_lives() {
+fn invalid_numbers_become_null_without_affecting_others() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let mut apply = |completion: f64, time: f64, left: f64| -> Vec<(StateTopic, Value)> {
         let odd = json!({"state": {"text": "Printing", "error": 5, "flags": [1]},
@@ -273,7 +273,7 @@ fn numbers_that_are_none_become_null_and_the_rest_lives() {
 }
 
 #[test]
-fn times_move_every_ten_seconds_and_the_finish_time_by_a_minute() {
+fn times_change_every_ten_seconds_and_the_finish_time_by_a_minute() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let printing = |time: u32, left: u32| {
         json!({"state": {"text": "Printing"}, "serverTime": 5000.0 + f64::from(time),
@@ -304,7 +304,7 @@ fn times_move_every_ten_seconds_and_the_finish_time_by_a_minute() {
 }
 
 #[test]
-fn one_odd_field_costs_no_other() {
+fn a_malformed_field_does_not_affect_others() {
     let (mut snapshot, clock) = (Snapshot::new(), Clock::new());
     let odd = json!({"state": 5, "job": {"file": [], "user": "me"}, "currentZ": "high",
         "progress": {"completion": "half", "printTime": 12.6}, "temps": {"time": 1},
@@ -366,7 +366,7 @@ fn an_error_with_a_lost_printer_is_an_error() {
 }
 
 proptest! {
-    /// Any mutation of a recorded message is applied or refused, and every payload stays JSON.
+    /// Any mutation of a recorded message is applied or rejected, and every payload is JSON.
     #[test]
     fn mutated_messages_do_no_harm(
         pick in any::<prop::sample::Index>(),

@@ -1,29 +1,29 @@
-//! Connects OctoPrint to its printer.
+//! Connects OctoPrint to its printer, and checks what the connector in use supports.
 
 use std::time::Duration;
 
-use super::watch;
-use crate::bridge::printer::commands::answers::Failure;
+use super::{job_before, wait_until};
+use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::clock;
-use crate::octoprint::{ConnectWith, Rest, RestError};
+use crate::octoprint::{ConnectWith, PrinterConnection, Rest, RestError, SERIAL};
 
-/// How long a connection may take to come about before it counts as under way.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// One that has failed is closed; so is one that has not begun yet, for a moment.
+/// Time after which a connection that is being set up counts as success.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for which a closed connection may still be about to start; after that it has failed.
 const CLOSED: Duration = Duration::from_secs(2);
 
-/// Connects; done is when the printer is connected, or the connection has been under way for a
-/// while, as one does that looks for its serial port.
-pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Failure> {
-    // OctoPrint pays no heed to what it is to connect with while it is connected.
-    if *with != ConnectWith::default() && is_open(watch::before(rest).await?.state) {
+/// Connects. Succeeds once the printer is connected, or the attempt has lasted a while, as it does if
+/// OctoPrint searches for the serial port.
+pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), CommandError> {
+    // While it is connected, OctoPrint ignores what it is asked to connect with.
+    if *with != ConnectWith::default() && is_open(job_before(rest).await?.state) {
         let error = "the printer is connected already: disconnect it first";
-        return Err(Failure::with_status(error, 409));
+        return Err(CommandError::with_status(error, 409));
     }
-    rest.connect(with).await.map_err(|error| refused(error, with))?;
+    rest.connect(with).await.map_err(|error| connect_error(error, with))?;
     let mut under_way_at = clock::now();
-    let (sight, _) = watch::until(rest, PATIENCE, |sight| match sight.state {
+    let (job, _) = wait_until(rest, TIMEOUT, |job| match job.state {
         PrinterState::Connecting => {
             under_way_at = clock::now();
             false
@@ -32,21 +32,21 @@ pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Failu
         _ => true,
     })
     .await?;
-    if !sight.state.is_closed() {
+    if !job.state.is_closed() {
         return Ok(());
     }
-    let why = sight.status.error.map(|error| format!(": {error}")).unwrap_or_default();
-    Err(Failure::new(format!("OctoPrint could not connect to the printer{why}")))
+    let why = job.status.error.map(|error| format!(": {error}")).unwrap_or_default();
+    Err(CommandError::new(format!("OctoPrint could not connect to the printer{why}")))
 }
 
 fn is_open(state: PrinterState) -> bool {
     !state.is_closed() && state != PrinterState::Unknown
 }
 
-/// OctoPrint's own text says of a connector what it is called, and not where its settings are.
-fn refused(error: RestError, with: &ConnectWith) -> Failure {
+/// OctoPrint's own text names the connector, but not where its settings are.
+fn connect_error(error: RestError, with: &ConnectWith) -> CommandError {
     match error.status() {
-        Some(412) => Failure::with_status(
+        Some(412) => CommandError::with_status(
             match &with.connector {
                 Some(connector) => format!(
                     "OctoPrint does not know enough of the connector {connector} to connect: save it as the preferred one in OctoPrint, with what it needs"
@@ -56,5 +56,71 @@ fn refused(error: RestError, with: &ConnectWith) -> Failure {
             412,
         ),
         _ => error.into(),
+    }
+}
+
+/// Refuses an offset that the connector would ignore.
+pub(crate) async fn check_offset(rest: &Rest) -> Result<(), CommandError> {
+    refusal_of_offset(&connection(rest).await?)
+}
+
+/// Refuses a feed or flow rate that the connector would ignore; `gcode` would set it.
+pub(crate) async fn check_rate(rest: &Rest, gcode: &str) -> Result<(), CommandError> {
+    refusal_of_rate(&connection(rest).await?, gcode)
+}
+
+/// How OctoPrint is connected. If it does not say, the command is not refused.
+async fn connection(rest: &Rest) -> Result<PrinterConnection, CommandError> {
+    match rest.printer_connection().await {
+        Ok(connection) => Ok(connection),
+        Err(error) if error.status().is_some() => Ok(PrinterConnection::default()),
+        Err(error) => Err(CommandError::not_sent(&error)),
+    }
+}
+
+fn refusal_of_offset(connection: &PrinterConnection) -> Result<(), CommandError> {
+    match (connection.temperature_offsets, &connection.connector) {
+        (Some(false), Some(connector)) => Err(CommandError::with_status(
+            format!("OctoPrint's connector {connector} takes no offsets"),
+            409,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// No connector reports whether it supports rates; only the serial one is known to.
+fn refusal_of_rate(connection: &PrinterConnection, gcode: &str) -> Result<(), CommandError> {
+    match &connection.connector {
+        Some(connector) if connector != SERIAL => Err(CommandError::with_status(
+            format!(
+                "OctoPrint's connector {connector} ignores feed and flow rates; the printer may take {gcode} as G-code"
+            ),
+            409,
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_values_that_the_connector_ignores_are_refused() {
+        let connection = |connector: Option<&str>, temperature_offsets| PrinterConnection {
+            connector: connector.map(str::to_owned),
+            temperature_offsets,
+        };
+        for (connection, offset, rate) in [
+            // Before 2.0, or not connected: OctoPrint itself refuses then.
+            (connection(None, None), true, true),
+            (connection(Some("serial"), Some(true)), true, true),
+            (connection(Some("moonraker"), Some(false)), false, false),
+            (connection(Some("other"), Some(true)), true, false),
+        ] {
+            assert_eq!(refusal_of_offset(&connection).is_ok(), offset, "{connection:?}");
+            let refused = refusal_of_rate(&connection, "M220 S110");
+            assert_eq!(refused.is_ok(), rate, "{connection:?}");
+        }
     }
 }

@@ -1,37 +1,42 @@
-//! Steers the job, and looks whether OctoPrint did what it was told: some calls it answers with
-//! success and does nothing, and which they are differs from version to version.
+//! Controls the job and selects files, and checks whether OctoPrint obeyed: it answers some calls with
+//! success and does nothing, and which ones depends on its version.
 
 use std::time::Duration;
 
-use super::halt::Halt;
-use super::watch::{self, Sight};
-use crate::bridge::printer::commands::answers::Failure;
+use super::{JobSnapshot, StopGuard, job_before, wait_until};
+use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
-use crate::octoprint::{JobAction, Rest};
+use crate::octoprint::{FilePath, JobAction, Rest, RestError};
 
-/// How long a printer may take to do what it is told: some do it only after the line in hand, or
-/// when a server between has told them.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A restart that OctoPrint is able to is seen at once.
-const RESTARTED: Duration = Duration::from_secs(1);
+/// Time that a printer may take to obey: some finish the current line first, or are behind another
+/// server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time after which a restart has had no effect: one that OctoPrint supports shows at once.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Carries out `action`; no more of it once an emergency stop came.
-pub(crate) async fn run(rest: &Rest, action: JobAction, halt: &Halt) -> Result<(), Failure> {
-    let before = watch::before(rest).await?;
+/// Carries out `action`, until an emergency stop.
+pub(crate) async fn run(
+    rest: &Rest,
+    action: JobAction,
+    stop_guard: &StopGuard,
+) -> Result<(), CommandError> {
+    let before = job_before(rest).await?;
     if let Some(why) = refusal(action, &before) {
-        return Err(Failure::with_status(why, 409));
+        return Err(CommandError::with_status(why, 409));
     }
     match decide(action, before.state) {
-        JobAction::Restart if before.state == PrinterState::Paused => restart(rest, halt).await,
+        JobAction::Restart if before.state == PrinterState::Paused => {
+            restart(rest, stop_guard).await
+        }
         JobAction::Resume if before.state == PrinterState::Pausing => {
-            resume_once_paused(rest, halt).await
+            resume_once_paused(rest, stop_guard).await
         }
         action => obeyed(rest, action).await,
     }
 }
 
-/// What OctoPrint would answer with success, and not do.
-fn refusal(action: JobAction, before: &Sight) -> Option<&'static str> {
+/// Why OctoPrint would answer with success and do nothing.
+fn refusal(action: JobAction, before: &JobSnapshot) -> Option<&'static str> {
     use PrinterState::{Cancelling, Finishing, Transferring};
     match (action, before.state) {
         (JobAction::Start, Transferring) => {
@@ -50,80 +55,123 @@ fn refusal(action: JobAction, before: &Sight) -> Option<&'static str> {
     }
 }
 
-/// What a toggle means now. OctoPrint 2.0 takes a paused print for one that is printing, and pauses
+/// Replaces a toggle by what it means now. OctoPrint 2.0 treats a paused print as printing, and pauses
 /// it again.
 fn decide(action: JobAction, state: PrinterState) -> JobAction {
     use PrinterState::{Paused, Pausing, Printing, Resuming, Starting};
     match (action, state) {
         (JobAction::Toggle, Paused | Pausing) => JobAction::Resume,
         (JobAction::Toggle, Starting | Printing | Resuming) => JobAction::Pause,
-        // OctoPrint says why not.
+        // OctoPrint's answer has the reason.
         (action, _) => action,
     }
 }
 
-/// Whether `state` is one in which `action` has not been done.
+/// Whether `state` shows that `action` has not been carried out.
 fn is_undone(action: JobAction, state: PrinterState) -> bool {
     use PrinterState::{Paused, Pausing, Printing, Resuming, Starting};
     match action {
         JobAction::Pause => matches!(state, Starting | Printing | Resuming),
         JobAction::Resume => matches!(state, Paused),
         JobAction::Cancel => matches!(state, Starting | Printing | Pausing | Paused | Resuming),
-        // A print that was started may be over already; a toggle of an unknown state says nothing.
+        // A print that was started may be over already; a toggle of an unknown state has no target.
         JobAction::Start | JobAction::Toggle | JobAction::Restart => false,
     }
 }
 
-async fn obeyed(rest: &Rest, action: JobAction) -> Result<(), Failure> {
+async fn obeyed(rest: &Rest, action: JobAction) -> Result<(), CommandError> {
     rest.job(action).await?;
     if !matches!(action, JobAction::Pause | JobAction::Resume | JobAction::Cancel) {
         return Ok(());
     }
-    let done = |sight: &Sight| !is_undone(action, sight.state);
-    match watch::until(rest, PATIENCE, done).await? {
+    let done = |job: &JobSnapshot| !is_undone(action, job.state);
+    match wait_until(rest, TIMEOUT, done).await? {
         (_, true) => Ok(()),
-        (sight, false) => Err(ignored(sight.text())),
+        (job, false) => Err(ignored(job.text())),
     }
 }
 
-fn ignored(state: &str) -> Failure {
+fn ignored(state: &str) -> CommandError {
     let error = format!("OctoPrint answered with success, but the printer is still {state}");
-    Failure::with_status(error, 409)
+    CommandError::with_status(error, 409)
 }
 
-/// OctoPrint resumes only what is paused, and says nothing of what is about to be.
-async fn resume_once_paused(rest: &Rest, halt: &Halt) -> Result<(), Failure> {
-    let paused = |sight: &Sight| sight.state != PrinterState::Pausing;
-    let (sight, paused) = watch::until(rest, PATIENCE, paused).await?;
-    halt.check()?;
+/// OctoPrint resumes only a paused print, and silently ignores a resume while it is pausing.
+async fn resume_once_paused(rest: &Rest, stop_guard: &StopGuard) -> Result<(), CommandError> {
+    let paused = |job: &JobSnapshot| job.state != PrinterState::Pausing;
+    let (job, paused) = wait_until(rest, TIMEOUT, paused).await?;
+    stop_guard.check()?;
     if !paused {
-        let error = format!("the printer is still {}, and can be resumed only then", sight.text());
-        return Err(Failure::with_status(error, 409));
+        let error = format!("the printer is still {}, and can be resumed only then", job.text());
+        return Err(CommandError::with_status(error, 409));
     }
     obeyed(rest, JobAction::Resume).await
 }
 
-/// Starts a paused print anew: as OctoPrint does it, or, where it does nothing, by cancel and start.
-async fn restart(rest: &Rest, halt: &Halt) -> Result<(), Failure> {
+/// Restarts a paused print: with OctoPrint's own restart or, if that has no effect, by cancel and
+/// start.
+async fn restart(rest: &Rest, stop_guard: &StopGuard) -> Result<(), CommandError> {
     rest.job(JobAction::Restart).await?;
-    let begun = |sight: &Sight| sight.state != PrinterState::Paused;
-    if let (_, true) = watch::until(rest, RESTARTED, begun).await? {
+    let restarted = |job: &JobSnapshot| job.state != PrinterState::Paused;
+    if let (_, true) = wait_until(rest, RESTART_TIMEOUT, restarted).await? {
         return Ok(());
     }
-    halt.check()?;
+    stop_guard.check()?;
     obeyed(rest, JobAction::Cancel).await?;
-    let ready = |sight: &Sight| sight.state == PrinterState::Operational && sight.status.has_file();
-    let (sight, ready) = watch::until(rest, PATIENCE, ready).await?;
-    // The print that is started must not be one that was stopped.
-    halt.check()?;
+    let ready = |job: &JobSnapshot| job.state == PrinterState::Operational && job.status.has_file();
+    let (job, ready) = wait_until(rest, TIMEOUT, ready).await?;
+    // A print that was stopped must not be started.
+    stop_guard.check()?;
     if !ready {
         let error = format!(
-            "the print was cancelled to start it anew, but the printer is {}: start it by hand",
-            sight.text()
+            "the print was cancelled to restart it, but the printer is {}: start it by hand",
+            job.text()
         );
-        return Err(Failure::with_status(error, 409));
+        return Err(CommandError::with_status(error, 409));
     }
     Ok(rest.job(JobAction::Start).await?)
+}
+
+/// Time that a printer may take to open a file on its own storage.
+const SELECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Selects `file`, and prints it if `print`. OctoPrint answers with success even if its connector does
+/// not support such files, or the firmware does not open this one.
+pub(crate) async fn select(rest: &Rest, file: &FilePath, print: bool) -> Result<(), CommandError> {
+    let before = job_before(rest).await?;
+    rest.select_file(file, print).await.map_err(select_error)?;
+    // The printer may report the file under another name; any change counts then.
+    let selected = |job: &JobSnapshot| is_selected(file, job) || has_changed(&before, job);
+    match wait_until(rest, SELECT_TIMEOUT, selected).await? {
+        (_, true) => Ok(()),
+        (_, false) => Err(CommandError::with_status(
+            "OctoPrint answered with success, but did not select the file: the printer does not open it, or its connector takes no files of this storage",
+            409,
+        )),
+    }
+}
+
+fn is_selected(file: &FilePath, job: &JobSnapshot) -> bool {
+    let plain = |path: &str| path.trim_start_matches('/').to_lowercase();
+    let path = job.status.path.as_deref().or(job.status.name.as_deref());
+    path.is_some_and(|path| plain(path) == plain(file.path()))
+}
+
+fn has_changed(before: &JobSnapshot, now: &JobSnapshot) -> bool {
+    let file = |job: &JobSnapshot| (job.status.origin.clone(), job.status.path.clone());
+    now.status.has_file() && file(before) != file(now)
+}
+
+/// OctoPrint's answer does not distinguish a printer that is printing from one that is offline.
+fn select_error(error: RestError) -> CommandError {
+    match error.status() {
+        Some(409) => CommandError::with_status(
+            "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected",
+            409,
+        ),
+        Some(404) => CommandError::with_status("there is no such file", 404),
+        _ => error.into(),
+    }
 }
 
 #[cfg(test)]
@@ -159,27 +207,24 @@ mod tests {
     }
 
     #[test]
-    fn what_octoprint_would_not_do_is_refused() {
-        let sight = |state, file: Option<&str>| Sight {
+    fn actions_that_octoprint_would_ignore_are_refused() {
+        let job = |state, file: Option<&str>| JobSnapshot {
             state,
             status: JobStatus { path: file.map(str::to_owned), ..JobStatus::default() },
         };
         let file = Some("a.gcode");
-        let refused = |action, sight| refusal(action, &sight).is_some();
-        assert!(refused(JobAction::Start, sight(PrinterState::Operational, None)));
-        assert!(!refused(JobAction::Start, sight(PrinterState::Operational, file)));
+        let refused = |action, job| refusal(action, &job).is_some();
+        assert!(refused(JobAction::Start, job(PrinterState::Operational, None)));
+        assert!(!refused(JobAction::Start, job(PrinterState::Operational, file)));
         for state in [PrinterState::Cancelling, PrinterState::Finishing, PrinterState::Transferring]
         {
             for action in [JobAction::Pause, JobAction::Resume, JobAction::Toggle] {
-                assert!(refused(action, sight(state, file)), "{action:?} {state:?}");
+                assert!(refused(action, job(state, file)), "{action:?} {state:?}");
             }
-            assert!(!refused(JobAction::Cancel, sight(state, file)), "{state:?}");
+            assert!(!refused(JobAction::Cancel, job(state, file)), "{state:?}");
         }
         for state in [PrinterState::Printing, PrinterState::Paused, PrinterState::Unknown] {
-            assert!(
-                ALL.into_iter().all(|action| !refused(action, sight(state, file))),
-                "{state:?}"
-            );
+            assert!(ALL.into_iter().all(|action| !refused(action, job(state, file))), "{state:?}");
         }
     }
 
@@ -193,5 +238,29 @@ mod tests {
         assert!(is_undone(JobAction::Resume, PrinterState::Paused));
         assert!(is_undone(JobAction::Pause, PrinterState::Printing));
         assert!(is_undone(JobAction::Cancel, PrinterState::Paused));
+    }
+
+    fn selecting(origin: &str, path: Option<&str>) -> JobSnapshot {
+        let (origin, path) = (path.map(|_| origin.to_owned()), path.map(str::to_owned));
+        JobSnapshot {
+            status: JobStatus { origin, path, ..JobStatus::default() },
+            ..JobSnapshot::default()
+        }
+    }
+
+    #[test]
+    fn a_selection_is_confirmed_by_the_path_or_a_change() {
+        let file = FilePath::parse("sdcard/PART.GCO").unwrap();
+        assert!(is_selected(&file, &selecting("printer", Some("/part.gco"))));
+        assert!(
+            !is_selected(&file, &selecting("printer", Some("other.gco")))
+                && !is_selected(&file, &selecting("", None))
+        );
+        let (none, other) = (selecting("", None), selecting("printer", Some("part~1.gco")));
+        assert!(
+            has_changed(&none, &other)
+                && !has_changed(&other, &other)
+                && !has_changed(&other, &none)
+        );
     }
 }

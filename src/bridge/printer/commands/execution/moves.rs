@@ -1,43 +1,43 @@
-//! Moves the printer's axes and filament. OctoPrint 2.0 refuses that while a print is paused, when
-//! filament is changed by hand; the same as G-code it takes.
+//! Moves the printer's axes and filament. OctoPrint 2.0 refuses that while a print is paused, as for a
+//! change of filament; but it accepts the same moves as G-code.
 
-use super::watch;
-use crate::bridge::printer::commands::answers::Failure;
-use crate::bridge::printer::discovery::profile;
+use super::job_before;
+use crate::bridge::printer::commands::answers::CommandError;
+use crate::bridge::printer::discovery::facts;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::octoprint::{Jog, Rest, RestError};
 
-/// OctoPrint's speeds, in mm/min, of an axis whose speed its profile does not tell.
+/// OctoPrint's default speeds of axes in mm/min, for a profile without them.
 const XY: f64 = 6000.0;
 const Z: f64 = 200.0;
 const E: f64 = 300.0;
 
 /// Homes these axes.
-pub(crate) async fn home(rest: &Rest, axes: &[&str]) -> Result<(), Failure> {
+pub(crate) async fn home(rest: &Rest, axes: &[&str]) -> Result<(), CommandError> {
     let refused = rest.home(axes).await;
     in_a_pause(rest, refused, |_| home_gcode(axes)).await
 }
 
 /// Moves the print head.
-pub(crate) async fn jog(rest: &Rest, jog: Jog) -> Result<(), Failure> {
+pub(crate) async fn jog(rest: &Rest, jog: Jog) -> Result<(), CommandError> {
     let refused = rest.jog(jog).await;
     in_a_pause(rest, refused, |speeds| jog_gcode(jog, speeds)).await
 }
 
 /// Extrudes so many mm of filament.
-pub(crate) async fn extrude(rest: &Rest, millimetres: f64) -> Result<(), Failure> {
+pub(crate) async fn extrude(rest: &Rest, millimetres: f64) -> Result<(), CommandError> {
     let refused = rest.extrude(millimetres).await;
     in_a_pause(rest, refused, |speeds| extrude_gcode(millimetres, speeds)).await
 }
 
-/// Does as G-code what was `refused` for nothing but a pause.
+/// Sends as G-code what was `refused` only because of a pause.
 async fn in_a_pause(
     rest: &Rest,
     refused: Result<(), RestError>,
     gcode: impl FnOnce(Speeds) -> Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let Err(error) = refused else { return Ok(()) };
-    if error.status() != Some(409) || watch::before(rest).await?.state != PrinterState::Paused {
+    if error.status() != Some(409) || job_before(rest).await?.state != PrinterState::Paused {
         return Err(error.into());
     }
     let profiles = rest.get("api/printerprofiles").await.ok();
@@ -46,7 +46,7 @@ async fn in_a_pause(
     Ok(rest.printer_command(&lines).await?)
 }
 
-/// The speeds of the profile in force, in mm/min.
+/// The speeds of the current profile, in mm/min.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Speeds {
     x: f64,
@@ -63,7 +63,7 @@ impl Default for Speeds {
 
 impl Speeds {
     fn read(answer: &[u8]) -> Self {
-        let Some(profile) = profile::current(answer) else { return Self::default() };
+        let Some(profile) = facts::current_profile(answer) else { return Self::default() };
         let speed = |axis: &str, otherwise: f64| {
             let speed = profile["axes"][axis]["speed"].as_f64();
             speed.filter(|speed| *speed > 0.0).unwrap_or(otherwise)
@@ -72,13 +72,13 @@ impl Speeds {
     }
 }
 
-/// As OctoPrint itself homes.
+/// The G-code that OctoPrint itself sends to home.
 fn home_gcode(axes: &[&str]) -> Vec<String> {
     let axes: Vec<String> = axes.iter().map(|axis| format!("{}0", axis.to_uppercase())).collect();
     vec!["G91".to_owned(), format!("G28 {}", axes.join(" ")), "G90".to_owned()]
 }
 
-/// As OctoPrint itself moves: no faster than the slowest of the axes.
+/// The G-code that OctoPrint itself sends to move, no faster than the slowest of the axes.
 fn jog_gcode(jog: Jog, speeds: Speeds) -> Vec<String> {
     let axes = [("X", jog.x, speeds.x), ("Y", jog.y, speeds.y), ("Z", jog.z, speeds.z)];
     let moved = || axes.iter().filter_map(|(name, way, speed)| Some((name, (*way)?, *speed)));
@@ -88,7 +88,7 @@ fn jog_gcode(jog: Jog, speeds: Speeds) -> Vec<String> {
     vec!["G91".to_owned(), line, "G90".to_owned()]
 }
 
-/// As OctoPrint itself extrudes.
+/// The G-code that OctoPrint itself sends to extrude.
 fn extrude_gcode(millimetres: f64, speeds: Speeds) -> Vec<String> {
     let line = format!("G1 E{millimetres} F{}", speeds.e);
     ["G91", "M83", &line, "M82", "G90"].map(str::to_owned).to_vec()

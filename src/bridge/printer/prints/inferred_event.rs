@@ -1,17 +1,16 @@
-//! What is published of a print that no event told of: its beginning, its pauses, its end (pure).
+//! Events that OctoPrint did not send and its state or log proves: what is published of them (pure).
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::ends::{Outcome, PrintEnd};
 use super::history::Print;
-use super::verdict::{End, Outcome};
 use crate::bridge::printer::messages::event;
 use crate::mqtt::Publication;
 use crate::octoprint::EventKind;
 use crate::topics::PrinterTopics;
 
 impl Outcome {
-    /// OctoPrint's event.
     fn event(self) -> EventKind {
         match self {
             Self::Done => EventKind::PrintDone,
@@ -21,33 +20,33 @@ impl Outcome {
     }
 }
 
-/// What no event told of a print.
+/// The start, pause, resumption or end of a print that OctoPrint sent no event for.
 #[derive(Debug)]
-pub struct Told {
-    /// The event that OctoPrint would send of it.
+pub struct InferredEvent {
+    /// The event that OctoPrint would have sent.
     pub(super) kind: EventKind,
     pub(super) print: Print,
-    /// When it was, in seconds since 1970 by the bridge's clock.
+    /// Unix time in seconds, by the bridge's clock.
     at: f64,
-    /// How long the print took, in seconds.
+    /// Duration of the print in seconds.
     took: Option<f64>,
-    /// Why it failed.
+    /// Reason for a failure.
     reason: Option<String>,
 }
 
-impl Told {
-    /// What is of a print that goes on.
+impl InferredEvent {
+    /// An event of a print that is still running.
     pub(super) fn new(kind: EventKind, print: Print, at: f64) -> Self {
         Self { kind, print, at, took: None, reason: None }
     }
 
-    /// An end, at `at` by the bridge's clock.
-    pub(super) fn end(end: &End, at: f64) -> Self {
+    /// The end of a print, at `at` by the bridge's clock.
+    pub(super) fn end(end: &PrintEnd, at: f64) -> Self {
         let (took, reason) = (end.took, end.reason.clone());
         Self { took, reason, ..Self::new(end.outcome.event(), end.print.clone(), at) }
     }
 
-    /// What is published of it; `along` is kept with each.
+    /// Returns what to publish; `along` is persisted with each publication.
     pub fn publications(
         &self,
         topics: &PrinterTopics,
@@ -65,7 +64,7 @@ impl Told {
         ]
     }
 
-    /// The payload for `B/P/event/<Type>`: the fields that are known, as OctoPrint names them.
+    /// The payload for `B/P/event/<Type>`: the known fields, named as OctoPrint names them.
     pub(super) fn event_payload(&self) -> Bytes {
         let print = &self.print;
         let fields = [
@@ -102,7 +101,7 @@ impl Told {
     }
 
     fn timestamp(&self) -> u64 {
-        // A float to an integer saturates.
+        // A float-to-integer cast saturates.
         self.at.max(0.0) as u64
     }
 }

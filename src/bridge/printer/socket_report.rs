@@ -1,13 +1,13 @@
-//! What `B/P/socket` and `B/P/availability` say, and when (pure).
+//! The publications of `B/P/socket` and `B/P/availability` (pure).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::octoprint::{RateMode, SocketState as State, Status, Transport};
+use crate::octoprint::{RateMode, SocketState, Status, Transport};
 
-/// The longest that a change of the latency alone waits.
+/// Minimum interval between payloads that differ in the latency alone.
 const LATENCY_INTERVAL: Duration = Duration::from_secs(10);
 /// One step of OctoPrint's throttle, in milliseconds.
 const STEP_MS: u64 = 500;
@@ -53,62 +53,62 @@ impl SocketValues {
 
 /// Decides when the socket's status is published.
 #[derive(Debug, Default)]
-pub struct SocketState {
-    now: Option<SocketValues>,
-    out: Option<(SocketValues, Instant)>,
+pub struct SocketReport {
+    current: Option<SocketValues>,
+    published: Option<(SocketValues, Instant)>,
 }
 
-impl SocketState {
-    /// Takes in a status; yields the payload if it is to be published now.
+impl SocketReport {
+    /// Applies a status. Returns the payload, if it is due now.
     pub fn update(&mut self, status: &Status, now: Instant) -> Option<Bytes> {
-        self.now = Some(SocketValues::of(status));
+        self.current = Some(SocketValues::of(status));
         self.flush(now)
     }
 
-    /// The payload that was held back, if it is to be published now.
+    /// Returns the payload that was held back, if it is due now.
     pub fn flush(&mut self, now: Instant) -> Option<Bytes> {
-        let values = self.now.as_ref()?;
-        if let Some((out, at)) = &self.out {
-            let rested = now.saturating_duration_since(*at) >= LATENCY_INTERVAL;
-            if values == out || (!values.differs_but_in_latency(out) && !rested) {
+        let values = self.current.as_ref()?;
+        if let Some((published, at)) = &self.published {
+            let elapsed = now.saturating_duration_since(*at) >= LATENCY_INTERVAL;
+            if values == published || (!values.differs_but_in_latency(published) && !elapsed) {
                 return None;
             }
         }
         let payload = serde_json::to_vec(values).ok()?;
-        self.out = Some((values.clone(), now));
+        self.published = Some((values.clone(), now));
         Some(payload.into())
     }
 
-    /// When [`SocketState::flush`] has something to say.
+    /// Returns when [`SocketReport::flush`] may return a payload.
     pub fn due(&self) -> Option<Instant> {
-        let (out, at) = self.out.as_ref()?;
-        (self.now.as_ref() != Some(out)).then(|| *at + LATENCY_INTERVAL)
+        let (published, at) = self.published.as_ref()?;
+        (self.current.as_ref() != Some(published)).then(|| *at + LATENCY_INTERVAL)
     }
 }
 
-/// Whether the printer is called online: from a `history` on, and for a while without its socket.
+/// Whether the printer is online: from a `history` on, until its socket was down for a while.
 #[derive(Debug)]
 pub struct Availability {
     offline_after: Duration,
     online: bool,
-    /// When the printer is called offline, unless the socket is back before.
+    /// When the printer becomes offline, unless the socket reconnects before.
     offline_at: Option<Instant>,
 }
 
 impl Availability {
-    /// Offline. A printer that is online is so for `offline_after` without its socket.
+    /// An offline printer, which, once online, stays so for `offline_after` without its socket.
     pub fn new(offline_after: Duration) -> Self {
         Self { offline_after, online: false, offline_at: None }
     }
 
-    /// Whether it is called online.
+    /// Whether the printer is online.
     pub fn is_online(&self) -> bool {
         self.online
     }
 
-    /// Takes in a status. `true`: the printer is offline from now on.
+    /// Applies a status. Returns whether the printer becomes offline.
     pub fn update(&mut self, status: &Status, now: Instant) -> bool {
-        if status.state == State::Connected {
+        if status.state == SocketState::Connected {
             self.offline_at = None;
         } else if status.gone && self.online {
             return self.leave();
@@ -118,27 +118,27 @@ impl Availability {
         false
     }
 
-    /// A `history` came. `true`: the printer is online from now on.
-    pub fn greet(&mut self, status: &Status) -> bool {
-        // One that was still to be read when the connection was lost proves nothing any more.
-        if status.state != State::Connected {
+    /// Notes a `history`. Returns whether the printer becomes online.
+    pub fn history_received(&mut self, status: &Status) -> bool {
+        // One that was still queued when the connection was lost proves nothing.
+        if status.state != SocketState::Connected {
             return false;
         }
         self.offline_at = None;
         !std::mem::replace(&mut self.online, true)
     }
 
-    /// When [`Availability::flush`] has something to say.
+    /// Returns when [`Availability::flush`] may return `true`.
     pub fn due(&self) -> Option<Instant> {
         self.offline_at
     }
 
-    /// `true`: the printer is offline from now on.
+    /// Checks the time. Returns whether the printer becomes offline.
     pub fn flush(&mut self, now: Instant) -> bool {
         self.offline_at.is_some_and(|at| now >= at) && self.leave()
     }
 
-    /// The printer is offline. `true`: it was online before.
+    /// Sets the printer offline. Returns whether it was online.
     pub fn leave(&mut self) -> bool {
         self.offline_at = None;
         std::mem::replace(&mut self.online, false)
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_change_of_latency_alone_waits_ten_seconds() {
-        let (mut socket, start) = (SocketState::default(), Instant::now());
-        let mut status = Status { state: State::Connected, ..Status::default() };
+        let (mut socket, start) = (SocketReport::default(), Instant::now());
+        let mut status = Status { state: SocketState::Connected, ..Status::default() };
         assert!(socket.update(&status, start).is_some());
         assert!(socket.update(&status, start).is_none());
         status.publish_latency = Some(Duration::from_micros(12_340));
@@ -166,24 +166,29 @@ mod tests {
     }
 
     #[test]
-    fn a_printer_outlives_a_short_absence_but_none_that_is_certain() {
+    fn a_printer_stays_online_for_a_short_disconnection_unless_the_server_is_gone() {
         let start = Instant::now();
         let mut printer = Availability::new(Duration::from_secs(30));
         let status = |state, gone| Status { state, gone, ..Status::default() };
-        let (connected, waiting) = (status(State::Connected, false), status(State::Waiting, false));
-        assert!(!printer.update(&waiting, start) && !printer.greet(&waiting));
+        let (connected, waiting) =
+            (status(SocketState::Connected, false), status(SocketState::Waiting, false));
+        assert!(!printer.update(&waiting, start) && !printer.history_received(&waiting));
         assert_eq!(printer.due(), None, "offline already");
-        assert!(printer.greet(&connected) && !printer.greet(&connected) && printer.is_online());
+        assert!(
+            printer.history_received(&connected)
+                && !printer.history_received(&connected)
+                && printer.is_online()
+        );
         let late = start + Duration::from_secs(5);
         assert!(!printer.update(&waiting, start) && !printer.update(&waiting, late));
-        assert!(!printer.greet(&waiting), "of the connection before");
-        assert_eq!(printer.due(), Some(start + Duration::from_secs(30)), "from the first on");
+        assert!(!printer.history_received(&waiting), "it is of an earlier connection");
+        assert_eq!(printer.due(), Some(start + Duration::from_secs(30)), "since the first one");
         assert!(!printer.update(&connected, late));
         assert_eq!(printer.due(), None, "back in time");
         assert!(!printer.update(&waiting, start));
         assert!(printer.flush(start + Duration::from_secs(30)) && !printer.is_online());
-        assert!(printer.greet(&connected));
-        assert!(printer.update(&status(State::Waiting, true), start), "at once");
-        assert!(!printer.update(&status(State::Waiting, true), start), "once");
+        assert!(printer.history_received(&connected));
+        assert!(printer.update(&status(SocketState::Waiting, true), start), "at once");
+        assert!(!printer.update(&status(SocketState::Waiting, true), start), "once");
     }
 }

@@ -1,4 +1,4 @@
-//! Looks after one printer: begins its tasks anew when one of them panics.
+//! Supervises one printer's tasks, and restarts them when one of them panics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::watch::{Pauses, Restarts, caught};
+use super::watch::{RestartBackoff, Restarts, caught};
 use crate::bridge::printer::memory::Memory;
 use crate::bridge::printer::{Ended, Printer};
 use crate::bridge::setup::SocketMaker;
@@ -18,30 +18,25 @@ use crate::mqtt::{Broker, Incoming, OWN_LANE};
 use crate::octoprint::RateMode;
 use crate::topics::PrinterTopics;
 
-/// What all that one printer's tasks do depends on, however often they are begun anew.
-pub(crate) struct Place {
-    /// The configuration.
+/// Runs one printer's tasks; holds what outlives them.
+pub(crate) struct Supervisor {
     pub config: Arc<Config>,
-    /// Which of its printers this is.
+    /// The index of this printer in it.
     pub index: usize,
-    /// The printer's topics.
     pub topics: PrinterTopics,
-    /// The way to the broker.
     pub broker: Broker,
-    /// All printers' sockets: that of this one is replaced when it is begun anew.
+    /// All printers' sockets; this printer's is replaced at a restart.
     pub sockets: Sockets,
-    /// Makes them.
     pub maker: SocketMaker,
-    /// Where failures are noted.
     pub restarts: Restarts,
 }
 
-impl Place {
+impl Supervisor {
     fn settings(&self) -> &config::Printer {
         &self.config.printers[self.index]
     }
 
-    /// The printer, with its socket as it is now.
+    /// Builds the printer on its current socket.
     pub(crate) fn printer(&self, memory: Memory) -> Box<Printer> {
         let (lane, socket) = (OWN_LANE + 1 + self.index, self.sockets.get(self.index));
         if let Some(factor) = *memory.rate.get() {
@@ -51,62 +46,62 @@ impl Place {
         Box::new(Printer::new(self.settings(), lane, topics, broker, socket, memory))
     }
 
-    /// Runs the printer until `stop`. Where one of its tasks panics, the printer is called offline,
-    /// and all of them are begun anew after a pause. Boxed: a future holds its arguments twice.
-    pub(crate) async fn look_after(
+    /// Runs the printer until `stop`. If one of its tasks panics, marks the printer offline and
+    /// restarts all of them after a delay. Boxed, as a future holds its arguments twice.
+    pub(crate) async fn run(
         self: Box<Self>,
         mut printer: Box<Printer>,
         mut commands: mpsc::Receiver<Box<Incoming>>,
         stop: CancellationToken,
     ) {
-        let mut pauses = Pauses::default();
+        let mut backoff = RestartBackoff::default();
         loop {
             let started = Instant::now();
             let task = match caught(printer.run(&mut commands, &stop)).await {
-                Ok(Ended::Told) => return,
+                Ok(Ended::Stopped) => return,
                 Ok(Ended::Failed(task)) => task,
                 Err(_) => "printer",
             };
-            let pause = pauses.after(started.elapsed());
-            self.tell(task, pause);
-            printer.leave(pause).await;
-            let paused = self.pause(&printer, &mut commands, pause);
-            if stop.run_until_cancelled(paused).await.is_none() {
+            let delay = backoff.after(started.elapsed());
+            self.report(task, delay);
+            printer.leave(delay).await;
+            let refusing = self.refuse_commands(&printer, &mut commands, delay);
+            if stop.run_until_cancelled(refusing).await.is_none() {
                 return;
             }
             match self.maker.make(self.settings()) {
                 Ok(socket) => self.sockets.replace(self.index, socket),
-                // The printer finds its socket ended, and this is tried again.
+                // The printer finds its socket closed, which leads here again.
                 Err(error) => tracing::error!("{}", causes::text(&error)),
             }
-            printer = self.printer(printer.dissolve());
+            printer = self.printer(printer.into_memory());
         }
     }
 
-    fn tell(&self, task: &'static str, pause: Duration) {
+    fn report(&self, task: &'static str, delay: Duration) {
         let id = &self.settings().id;
-        self.restarts.note(id, task, pause);
+        self.restarts.note(id, task, delay);
         tracing::error!(
             task,
             "a task of this printer panicked, which is a bug: please report it with the output on stderr; the printer is offline and is restarted in {}",
-            humantime::format_duration(pause)
+            humantime::format_duration(delay)
         );
     }
 
-    /// Refuses commands meanwhile: they are not kept for later.
-    async fn pause(
+    /// Refuses commands for the time of `delay`: they are not queued.
+    async fn refuse_commands(
         &self,
         printer: &Printer,
         commands: &mut mpsc::Receiver<Box<Incoming>>,
-        pause: Duration,
+        delay: Duration,
     ) {
-        let ends = tokio::time::sleep(pause);
+        let ends = tokio::time::sleep(delay);
         tokio::pin!(ends);
         loop {
             tokio::select! {
                 () = &mut ends => return,
                 Some(incoming) = commands.recv() => {
-                    // One that makes this panic is dropped: the others still are to be refused.
+                    // A command that panics here is dropped; the next ones are still refused.
                     let _ = caught(async { printer.refuse(&incoming) }).await;
                 }
             }

@@ -1,15 +1,14 @@
-//! An OctoPrint, its prints as they really are, and the bridge that follows them.
+//! A simulated OctoPrint, its prints as they really are, and the tracker that follows them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::acts::Act;
+use super::Act;
+use crate::bridge::printer::prints::ends::{MissedEnds, PrintEnd, Record, UnclearEnd};
 use crate::bridge::printer::prints::history::{FileHistory, History, Print};
-use crate::bridge::printer::prints::pending::Lost;
-use crate::bridge::printer::prints::tracker::{Observed, Tracker};
-use crate::bridge::printer::prints::verdict::{End, Record, Unclear};
+use crate::bridge::printer::prints::tracker::{Observation, Tracker};
 use crate::bridge::printer::snapshot::{Now, Snapshot};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +24,26 @@ enum State {
 pub(super) struct Truth {
     file: String,
     pub(super) over: bool,
-    /// The server's time of its end, by its clock of then.
+    /// The server's time of its end, by its clock at that time.
     ended_at: f64,
-    /// What was told of its end.
-    pub(super) told: u32,
-    /// Whether the bridge must know of its end: it saw it run.
+    /// How often its end was reported.
+    pub(super) reported: u32,
+    /// The bridge saw it run, so must report its end.
     pub(super) seen: bool,
-    /// Whether the bridge knows its name: it saw it run.
+    /// The bridge saw it run, so knows its name.
     named: bool,
 }
 
-/// What is on its way to the bridge: a question of the tracker's, when its answer comes.
+/// An answer to a question of the tracker, on its way.
 #[derive(Debug)]
-enum Answer {
+enum Reply {
     Job(u64, Option<bool>),
-    Ends(u64, Vec<End>),
+    Ends(u64, Vec<PrintEnd>),
 }
 
 pub(super) struct World {
     tracker: Tracker,
-    kept: Option<Record>,
+    persisted: Option<Record>,
     snapshot: Snapshot,
     start: Instant,
     now: Instant,
@@ -55,13 +54,13 @@ pub(super) struct World {
     histories: BTreeMap<String, FileHistory>,
     connected: bool,
     rate: u8,
-    /// The state that waits for its turn, as it was built, and when its turn is.
+    /// The state that waits for its turn.
     held: Option<(Value, Vec<(&'static str, f64)>)>,
     built_at: Instant,
     turn: Instant,
     without: (bool, bool, bool),
     rest: bool,
-    answers: Vec<(Instant, Answer)>,
+    replies: Vec<(Instant, Reply)>,
 }
 
 const STEP: Duration = Duration::from_millis(100);
@@ -71,7 +70,7 @@ impl World {
         let start = Instant::now();
         let mut world = Self {
             tracker: Tracker::new(None),
-            kept: None,
+            persisted: None,
             snapshot: Snapshot::new(),
             start,
             now: start,
@@ -87,10 +86,10 @@ impl World {
             turn: start,
             without: (false, false, false),
             rest: true,
-            answers: Vec::new(),
+            replies: Vec::new(),
         };
         world.back();
-        // What happens within a second of the first look is not told apart from what was before.
+        // What happens within a second of the first connection is not distinguished from the past.
         world.act(&Act::Pass(15));
         world
     }
@@ -105,7 +104,7 @@ impl World {
     }
 
     fn mark(&mut self, kind: &'static str) {
-        // No two things happen at once.
+        // No two entries have the same time.
         self.now += Duration::from_millis(20);
         let now = self.server_time();
         self.markings.retain(|(_, at)| *at > now - 1800.0);
@@ -113,7 +112,7 @@ impl World {
         self.build();
     }
 
-    /// OctoPrint builds its state; it goes out when it is its turn, unless a newer one is built.
+    /// OctoPrint builds its state. That is sent at its turn, unless a newer one is built.
     fn build(&mut self) {
         let text = match self.state {
             State::Offline => "Offline",
@@ -134,7 +133,7 @@ impl World {
         let entry = |(kind, at): (&str, f64)| json!({"type": kind, "time": at});
         payload["markings"] =
             if log { Value::Null } else { markings.into_iter().map(entry).collect() };
-        // Where there is no log, times have to do.
+        // Without a log the times are needed.
         if !time || log {
             payload["serverTime"] = json!(self.server_time());
         }
@@ -150,14 +149,14 @@ impl World {
         let payload = self.payload(built);
         let now = Now { instant: self.now, wall: self.wall() };
         self.snapshot.apply(&payload, now).unwrap();
-        let observed = Observed {
+        let observation = Observation {
             state: self.snapshot.state(),
             standing: self.snapshot.standing(),
             server_time: self.snapshot.server_time(),
             fresh: false,
         };
-        self.tracker.observe(observed, || History::read(&payload), now.instant, now.wall);
-        self.keep(false);
+        self.tracker.observe(observation, || History::read(&payload), now.instant, now.wall);
+        self.persist(false);
     }
 
     fn back(&mut self) {
@@ -166,7 +165,7 @@ impl World {
         }
         self.build();
         if self.without.0 || self.without.2 {
-            // Without log or state nobody can tell the next print of a file from the one before.
+            // Without log or state the next print of a file looks like the one before.
             self.prints.iter_mut().for_each(|print| print.seen = false);
         }
         let built = self.held.clone().unwrap();
@@ -175,38 +174,38 @@ impl World {
         let now = Now { instant: self.now, wall: self.wall() };
         self.snapshot.apply(&payload, now).unwrap();
         let history = History::read(&payload).unwrap();
-        let lost = self.tracker.reconnected(&history, now.instant, now.wall);
+        let missed = self.tracker.reconnected(&history, now.instant, now.wall);
         if let Some(print) = self.prints.last_mut().filter(|print| !print.over) {
             let running = self.tracker.print().and_then(|print| print.path.as_ref());
             let seen = running == Some(&print.file);
             (print.seen, print.named) = (print.seen || seen, print.named || seen);
         }
-        self.find_out(lost);
-        self.keep(true);
+        self.recover(missed);
+        self.persist(true);
     }
 
-    fn keep(&mut self, changed: bool) {
+    fn persist(&mut self, changed: bool) {
         if let Some(record) = self.tracker.to_persist(changed, self.now) {
             let text = serde_json::to_string(record).unwrap();
-            self.kept = serde_json::from_str(&text).unwrap();
+            self.persisted = serde_json::from_str(&text).unwrap();
         }
     }
 
-    /// The answer comes after a while, and is of the moment when it comes.
-    fn find_out(&mut self, lost: Option<Lost>) {
-        let Some(Lost { id, mut ends, unclear }) = lost else { return };
-        let settle = |unclear: &Unclear| {
+    /// The answer takes two seconds.
+    fn recover(&mut self, missed: Option<MissedEnds>) {
+        let Some(MissedEnds { id, mut ends, unclear }) = missed else { return };
+        let resolve = |unclear: &UnclearEnd| {
             let path = unclear.print.path.clone().unwrap_or_default();
             let history = self.histories.get(&path).copied().unwrap_or_default();
-            unclear.settle(self.rest.then_some(&history))
+            unclear.resolve(self.rest.then_some(&history))
         };
         for end in &mut ends {
             if let Some(unclear) = end.unproven.take() {
-                *end = settle(&unclear).unwrap();
+                *end = resolve(&unclear).unwrap();
             }
         }
-        ends.extend(unclear.as_ref().and_then(settle));
-        self.answers.push((self.now + Duration::from_secs(2), Answer::Ends(id, ends)));
+        ends.extend(unclear.as_ref().and_then(resolve));
+        self.replies.push((self.now + Duration::from_secs(2), Reply::Ends(id, ends)));
     }
 
     fn event(&mut self, kind: &str) {
@@ -225,30 +224,30 @@ impl World {
             "start" => {
                 (self.prints[index].seen, self.prints[index].named) = (true, true);
                 let path = print.path.clone();
-                let lost = self.tracker.started(print, self.now);
-                self.find_out(lost);
+                let missed = self.tracker.started(print, self.now);
+                self.recover(missed);
                 if self.rest {
                     let known = path.as_ref().and_then(|path| self.histories.get(path));
                     self.tracker.set_counts(path.as_deref(), &known.copied().unwrap_or_default());
                 }
-                self.keep(true);
+                self.persist(true);
             }
             "pause" => {
                 self.tracker.goes_on(self.now);
-                self.keep(true);
+                self.persist(true);
             }
             _ => {
                 if self.tracker.ended(&print, self.now) {
-                    self.prints[index].told += 1;
+                    self.prints[index].reported += 1;
                     if let Some(record) = self.tracker.record() {
-                        self.kept = Some(record.clone());
+                        self.persisted = Some(record.clone());
                     }
                 }
             }
         }
     }
 
-    /// The last print ends; `kind` is what the log says of it.
+    /// Ends the last print; `kind` is its marking.
     fn over(&mut self, kind: &'static str, next: State, written: Option<bool>) {
         let now = self.server_time();
         let print = self.prints.last_mut().unwrap();
@@ -273,7 +272,7 @@ impl World {
                     file,
                     over: false,
                     ended_at: 0.0,
-                    told: 0,
+                    reported: 0,
                     seen: false,
                     named: false,
                 });
@@ -339,11 +338,11 @@ impl World {
             }
             Act::Break => self.connected = false,
             Act::Back => self.back(),
-            // Where the log was missing, times have to do, and nothing tells their clocks apart.
+            // Without a log only times are left, and they do not show by which clock they are.
             Act::Set(server, ours) if self.tracker.knows_log() => {
                 self.clocks.0 += f64::from(server);
                 self.clocks.1 += f64::from(ours);
-                // While the line stands, the new time is heard before anything else happens.
+                // While connected, the new time is read before anything else happens.
                 self.without.1 = false;
                 self.build();
                 while self.connected && self.held.is_some() {
@@ -353,14 +352,13 @@ impl World {
             Act::Rate(rate) => self.rate = rate,
             Act::Without(log, time, state) => self.without = (log, time, state),
             Act::Rest(answers) => self.rest = answers,
-            // One that is killed while it finds out how a print ended may take the next print of
-            // the same file for it.
-            Act::Killed if self.answers.is_empty() => {
+            // If it is killed during a lookup, it may take the next print of the file for that one.
+            Act::Killed if self.replies.is_empty() => {
                 self.connected = false;
-                self.tracker = Tracker::new(self.kept.clone());
+                self.tracker = Tracker::new(self.persisted.clone());
                 self.snapshot = Snapshot::new();
             }
-            Act::Again if !prints && self.prints.last().is_some_and(|print| print.told > 0) => {
+            Act::Again if !prints && self.prints.last().is_some_and(|print| print.reported > 0) => {
                 self.event("end");
             }
             _ => {}
@@ -369,7 +367,7 @@ impl World {
 
     fn pass(&mut self) {
         self.now += STEP;
-        // Temperatures change all the time, while there is a printer.
+        // Temperatures change all the time while the printer is connected.
         let due = self.now - self.built_at >= Duration::from_millis(500);
         if self.state != State::Offline && due {
             self.build();
@@ -377,46 +375,46 @@ impl World {
         if self.connected && self.now >= self.turn {
             self.current();
         }
-        let arrived: Vec<_> = self.answers.extract_if(.., |(at, _)| *at <= self.now).collect();
+        let arrived: Vec<_> = self.replies.extract_if(.., |(at, _)| *at <= self.now).collect();
         for (_, answer) in arrived {
             match answer {
-                Answer::Job(question, on) => self.tracker.answered(question, on, self.now),
-                Answer::Ends(id, ends) => {
-                    let ends = self.tracker.found(id, ends);
-                    ends.iter().for_each(|end| self.told(end));
-                    self.keep(true);
+                Reply::Job(question, running) => self.tracker.answered(question, running, self.now),
+                Reply::Ends(id, ends) => {
+                    let ends = self.tracker.resolved(id, ends);
+                    ends.iter().for_each(|end| self.count(end));
+                    self.persist(true);
                 }
             }
         }
-        let lost = self.tracker.overdue(self.now);
-        self.find_out(lost);
-        if let Some(question) = self.tracker.asks(self.now) {
-            let on = matches!(self.state, State::Printing | State::Paused);
-            let answer = Answer::Job(question, self.rest.then_some(on));
-            self.answers.push((self.now + Duration::from_millis(300), answer));
+        let missed = self.tracker.overdue(self.now);
+        self.recover(missed);
+        if let Some(question) = self.tracker.next_question(self.now) {
+            let running = matches!(self.state, State::Printing | State::Paused);
+            let answer = Reply::Job(question, self.rest.then_some(running));
+            self.replies.push((self.now + Duration::from_millis(300), answer));
         }
     }
 
-    /// An end that was recovered is one of a print that is over, and of which none was told.
-    fn told(&mut self, end: &End) {
+    /// Counts a recovered end: it must be that of a print that is over and has none yet.
+    fn count(&mut self, end: &PrintEnd) {
         let path = end.print.path.as_deref();
         let fits = |print: &Truth| {
-            print.over && print.told == 0 && path.is_none_or(|path| path == print.file)
+            print.over && print.reported == 0 && path.is_none_or(|path| path == print.file)
         };
-        // One without a name is one that both started and ended unseen.
+        // A print without a name both started and ended unseen.
         let far = |print: &Truth| {
             (print.named != path.is_some(), (print.ended_at - end.at).abs().round() as u64)
         };
         let all = self.prints.iter().enumerate().filter(|(_, print)| fits(print));
         let index = all.min_by_key(|(_, print)| far(print)).map(|(index, _)| index);
-        assert!(index.is_some(), "no print ended so: {end:?}");
-        self.prints[index.unwrap()].told += 1;
+        assert!(index.is_some(), "no print ended like this: {end:?}");
+        self.prints[index.unwrap()].reported += 1;
     }
 
     pub(super) fn check(&self) {
         for print in &self.prints {
-            assert!(print.told <= 1, "told {} times: {print:?}", print.told);
-            assert!(print.over || print.told == 0, "it still runs: {print:?}");
+            assert!(print.reported <= 1, "reported {} times: {print:?}", print.reported);
+            assert!(print.over || print.reported == 0, "still running: {print:?}");
         }
     }
 }

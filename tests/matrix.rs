@@ -1,0 +1,318 @@
+//! The versions of OctoPrint that people have, each with its virtual printer.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test that cannot go on has failed, and nothing is above this crate"
+)]
+
+mod real;
+
+use real::bridge::{Bridge, config, run};
+use real::mosquitto::Mosquitto;
+use real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
+use real::proxy::Proxy;
+use real::sockjs::unpack;
+use real::verbatim::assert_verbatim;
+use real::watcher::{Seen, Watcher};
+use real::{eventually, left_out};
+use serde_json::{Value, json};
+
+/// How often `check` and pairs of calls are repeated: a connection that OctoPrint closes without
+/// announcing it fails only now and then.
+const TIMES: usize = 20;
+
+fn topic(rest: &str) -> String {
+    format!("octoprint2mqtt/mk3/{rest}")
+}
+
+struct World {
+    /// What lines of the terminal begin with that were sent to the printer.
+    sent: &'static str,
+    octoprint: OctoPrint,
+    proxy: Proxy,
+    broker: Mosquitto,
+    watcher: Watcher,
+    /// Configuration of a bridge that has the key of an administrator.
+    by_key: String,
+}
+
+impl World {
+    async fn start(octoprint: OctoPrint) -> Self {
+        let proxy = Proxy::start(octoprint.port).await;
+        let broker = Mosquitto::start().await;
+        let watcher = Watcher::start(broker.port).await;
+        let more = "[printers.mk3.socket]\nterminal = true\n[printers.mk3.commands]\ngcode = true\nsystem = true";
+        let by_key = config(&broker.url(), &proxy.url("http"), more);
+        let sent = if octoprint.version().await.starts_with("1.") { "Send:" } else { ">>>" };
+        Self { sent, octoprint, proxy, broker, watcher, by_key }
+    }
+
+    fn by_password(&self) -> String {
+        let login = format!("username = \"{USER}\"\npassword = \"{PASSWORD}\"");
+        self.by_key.replace(&format!("api_key = \"{KEY}\""), &login)
+    }
+
+    async fn online(&self, mark: usize) {
+        let online = |seen: &Seen| {
+            seen.topic == topic("availability") && seen.payload == "online" && !seen.retained
+        };
+        self.watcher.wait_from(mark, "online", online).await;
+    }
+
+    async fn is_idle(&self, mark: usize) {
+        let idle = |printer: &Value| printer["state"] == "operational";
+        self.watcher.wait_json(mark, &topic("printer"), idle).await;
+    }
+
+    async fn sends(&self, command: &str, payload: &str, sent: &[&str]) {
+        self.watcher.sends(self.sent, command, payload, sent).await;
+    }
+
+    async fn until_published(&self, mark: usize, event: &str) -> Value {
+        self.watcher.wait_json(mark, &topic("print"), |print| print["event_type"] == *event).await
+    }
+
+    fn prints(&self, mark: usize) -> Vec<String> {
+        let seen = self.watcher.seen();
+        let prints = seen[mark..].iter().filter(|seen| seen.topic == topic("print"));
+        prints.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// `check` raises no false alarm, and names what is wrong where something is.
+    async fn check(&self) {
+        let by_password = self.by_password();
+        for config in [&self.by_key, &by_password] {
+            let mut alarms = Vec::new();
+            for _ in 0..TIMES {
+                let (code, text) = run(config, &["check"]).await;
+                if code != Some(0) {
+                    alarms.push(text);
+                }
+            }
+            let count = alarms.len();
+            assert_eq!(count, 0, "{count} of {TIMES} false alarms:\n{}", alarms.concat());
+        }
+        // Before 1.8 a wrong key is answered as that of a deactivated user.
+        for (config, right, wrong, named) in [
+            (&self.by_key, KEY, "WRONGKEY", "does not know this API key"),
+            (&by_password, PASSWORD, "wrong words", "refuses user name or password"),
+        ] {
+            let (code, text) = run(&config.replace(right, wrong), &["check"]).await;
+            assert_eq!(code, Some(1), "{text}");
+            assert!(text.contains(named) && !text.contains(wrong), "{text}");
+        }
+    }
+
+    /// Calls of each kind follow each other without a failure.
+    async fn calls(&self) {
+        for target in 0..TIMES {
+            // The first asks by GET whether there is a file, the second only sends.
+            let answer = self.watcher.command("job", "start").await;
+            assert_eq!(answer["status"], 409, "{answer}");
+            self.watcher.done("temperature/bed", &target.to_string()).await;
+        }
+        let printer = self.octoprint.get("api/printer").await;
+        assert_eq!(printer["temperature"]["bed"]["target"], (TIMES - 1) as f64, "{printer}");
+    }
+
+    async fn state(&self) {
+        let printer = |printer: &Value| {
+            printer["state"] == "operational" && printer["flags"]["operational"] == true
+        };
+        self.watcher.wait_json(0, &topic("printer"), printer).await;
+        for heater in ["temperature/bed", "temperature/tool0"] {
+            let warm =
+                |reading: &Value| reading["actual"].is_number() && reading["target"].is_number();
+            self.watcher.wait_json(0, &topic(heater), warm).await;
+        }
+        let version = self.octoprint.version().await;
+        self.watcher.wait_json(0, &topic("server"), |server| server["version"] == *version).await;
+        let websocket = |socket: &Value| socket["transport"] == "websocket";
+        self.watcher.wait_json(0, &topic("socket"), websocket).await;
+    }
+
+    /// Every command but those of files and jobs.
+    async fn commands(&self) {
+        let (watcher, octoprint) = (&self.watcher, &self.octoprint);
+        self.sends("message", "Layer 5", &["M117 Layer 5"]).await;
+        self.sends("home", "x z", &["G28 X0 Z0"]).await;
+        self.sends("jog", r#"{"x":10,"speed":3000}"#, &["G91", "X10"]).await;
+        self.sends("extrude", "-3", &["E-3"]).await;
+        self.sends("gcode", "G4 P1\nM115", &["G4 P1", "M115"]).await;
+        self.sends("feedrate", "110", &["M220 S110"]).await;
+        self.sends("flowrate", "95", &["M221 S95"]).await;
+        self.sends("temperature/tool0", "200", &["S200"]).await;
+        watcher.done("offset/bed", "5").await;
+        eventually("the offset", || async move {
+            let printer = octoprint.get("api/printer").await;
+            (printer["temperature"]["bed"]["offset"] == 5.0).then_some(())
+        })
+        .await;
+        watcher.done("temperature/all", "off").await;
+        eventually("the heaters to be off", || async move {
+            let printer = octoprint.get("api/printer").await;
+            let off = |heater: &str| printer["temperature"][heater]["target"] == 0.0;
+            (off("bed") && off("tool0")).then_some(())
+        })
+        .await;
+        watcher.refused("temperature/chamber", "50", json!(409), "").await;
+        watcher.refused("system", "restart", json!(404), "settings").await;
+        let mark = watcher.mark();
+        watcher.done("rate", "2").await;
+        watcher.wait_json(mark, &topic("socket"), |socket| socket["rate_factor"] == 2).await;
+        watcher.done("rate", "1").await;
+        let mark = watcher.mark();
+        watcher.done("reconnect", "now").await;
+        let lost = |socket: &Value| socket["state"] != "connected";
+        watcher.wait_json(mark, &topic("socket"), lost).await;
+        let mark = watcher.mark();
+        let back = |socket: &Value| socket["state"] == "connected";
+        watcher.wait_json(mark, &topic("socket"), back).await;
+        watcher.done("connection", "disconnect").await;
+        octoprint.until("Offline").await;
+        watcher.refused("home", "all", json!(409), "").await;
+        watcher.done("connection", "connect").await;
+        octoprint.until("Operational").await;
+    }
+
+    /// A print that is paused, resumed and cancelled, and one that is done.
+    async fn prints_and_files(&self) {
+        let (watcher, octoprint) = (&self.watcher, &self.octoprint);
+        octoprint.upload("long.gcode", 600).await;
+        octoprint.upload("short.gcode", 3).await;
+        watcher.refused("select", "local/missing.gcode", json!(404), "no such file").await;
+        let mark = watcher.mark();
+        watcher.done("select", "local/long.gcode").await;
+        watcher.done("job", "start").await;
+        let started = |progress: &Value| progress["started"].is_string();
+        watcher.wait_json(mark, &topic("progress"), started).await;
+        watcher.done("job", "pause").await;
+        octoprint.until("Paused").await;
+        watcher.done("job", "resume").await;
+        octoprint.until("Printing").await;
+        watcher.refused("home", "all", json!(409), "").await;
+        watcher.done("job", "cancel").await;
+        octoprint.until("Operational").await;
+        self.until_published(mark, "print_cancelled").await;
+        watcher.done("print", "local/short.gcode").await;
+        let done = self.until_published(mark, "print_done").await;
+        assert_eq!(done["file"], "short.gcode", "{done}");
+        octoprint.until("Operational").await;
+        let expected = [
+            "print_started",
+            "print_paused",
+            "print_resumed",
+            "print_cancelled",
+            "print_started",
+            "print_done",
+        ];
+        assert_eq!(self.prints(mark), expected);
+
+        watcher.done("print", "local/long.gcode").await;
+        octoprint.until("Printing").await;
+        watcher.done("job", "toggle").await;
+        octoprint.until("Paused").await;
+        watcher.done("job", "toggle").await;
+        octoprint.until("Printing").await;
+        watcher.done("job", "toggle").await;
+        octoprint.until("Paused").await;
+        watcher.done("job", "restart").await;
+        octoprint.until("Printing").await;
+        let mark = watcher.mark();
+        watcher.done("job", "cancel").await;
+        self.is_idle(mark).await;
+    }
+
+    /// A print that runs when OctoPrint is killed has failed, once.
+    async fn restart_in_a_print(&mut self) {
+        let mark = self.watcher.mark();
+        self.watcher.done("print", "local/long.gcode").await;
+        self.octoprint.until("Printing").await;
+        let printing = |printer: &Value| printer["state"] == "printing";
+        self.watcher.wait_json(mark, &topic("printer"), printing).await;
+        self.octoprint.kill();
+        let offline =
+            |seen: &Seen| seen.topic == topic("availability") && seen.payload == "offline";
+        self.watcher.wait_from(mark, "offline", offline).await;
+        self.octoprint.run().await;
+        let failed = self.until_published(mark, "print_failed").await;
+        assert_eq!((&failed["_recovered"], &failed["file"]), (&json!(true), &json!("long.gcode")));
+        let after = self.watcher.mark();
+        self.sends("message", "back", &["M117 back"]).await;
+        self.is_idle(mark).await;
+        assert_eq!(self.prints(mark), ["print_started", "print_failed"]);
+        assert!(self.prints(after).is_empty());
+    }
+
+    async fn emergency_stop(&self) {
+        self.sends("emergency_stop", "now", &["M112"]).await;
+    }
+}
+
+/// What users do with this OctoPrint, done.
+async fn works(octoprint: OctoPrint) {
+    let mut world = World::start(octoprint).await;
+    world.check().await;
+    {
+        let mut bridge = Bridge::start(&world.by_password());
+        world.online(0).await;
+        world.calls().await;
+        bridge.process.signal("TERM");
+        assert_eq!(bridge.process.ended().await, Some(0), "{}", bridge.log());
+    }
+    let mark = world.watcher.mark();
+    let frames_before = world.proxy.websocket_texts().len();
+    let _bridge = Bridge::start(&world.by_key);
+    world.online(mark).await;
+    world.calls().await;
+    world.state().await;
+    world.commands().await;
+    world.prints_and_files().await;
+    let frames = world.proxy.websocket_texts();
+    let own: Vec<_> = frames[frames_before..].iter().flat_map(|frame| unpack(frame)).collect();
+    assert_verbatim(&world.watcher.seen()[mark..], &own);
+    world.restart_in_a_print().await;
+    world.emergency_stop().await;
+    drop(world.broker);
+}
+
+macro_rules! versions {
+    ($($name:ident: $version:literal)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        #[ignore = "needs Mosquitto and this OctoPrint: ./tests/run matrix"]
+        async fn $name() {
+            match OctoPrint::start_version($version).await {
+                Some(octoprint) => works(octoprint).await,
+                None => left_out($version, "this OctoPrint is not installed"),
+            }
+        }
+    )*};
+}
+
+// What begins with `long_` is of `./tests/run --long`.
+versions! {
+    long_octoprint_1_5_3: "1.5.3"
+    long_octoprint_1_6_1: "1.6.1"
+    long_octoprint_1_7_3: "1.7.3"
+    octoprint_1_8_7: "1.8.7"
+    long_octoprint_1_9_3: "1.9.3"
+    long_octoprint_1_10_3: "1.10.3"
+}
+
+/// The release that the other tests run with too.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint: ./tests/run matrix"]
+async fn octoprint_1() {
+    works(OctoPrint::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run matrix"]
+async fn octoprint_2() {
+    works(OctoPrint::start_2_with(|config| config).await).await;
+}
