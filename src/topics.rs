@@ -87,6 +87,10 @@ pub struct PrinterTopics {
     pub resends: Topic,
     /// OctoPrint itself.
     pub server: Topic,
+    /// OctoPrint's connector to the printer.
+    pub connection: Topic,
+    /// Room for files.
+    pub storage: Topic,
     /// The push socket.
     pub socket: Topic,
     /// Print events in one place.
@@ -119,6 +123,8 @@ impl PrinterTopics {
             factors: topic("factors"),
             resends: topic("resends"),
             server: topic("server"),
+            connection: topic("connection"),
+            storage: topic("storage"),
             socket: topic("socket"),
             print: topic("print"),
             last_event: topic("last_event"),

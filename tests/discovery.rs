@@ -44,7 +44,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
         profile: Profile {
             manufacturer: Some("Prusa".to_owned()),
             model: Some("i3 MK3S".to_owned()),
-            octoprint_version: Some("1.11.8".to_owned()),
+            octoprint_version: Some("2.0.0".to_owned()),
             heaters: heaters.iter().filter_map(|name| Heater::read(name)).collect(),
             files: on.then(|| {
                 vec!["local/a \"b\" {{ %} ü.gcode".to_owned(), "local/fast.gcode".to_owned()]
@@ -156,6 +156,8 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         include_str!("captures/two_tools_chamber_shared_nozzle.jsonl"),
         include_str!("captures/printer_errors_and_disconnects.jsonl"),
         include_str!("captures/pause_resume_restart_cancel.jsonl"),
+        include_str!("captures/octoprint2_errors.jsonl"),
+        include_str!("captures/octoprint2_moonraker.jsonl"),
     ]
     .into_iter()
     .zip(1..)
@@ -175,6 +177,20 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
     if let Some(change) = mapping.snapshot.set_feedrate(110) {
         let publication = mapping.state(change);
         say(&publication.topic, &publication.payload);
+    }
+    let bad = json!({"count": 50, "transmitted": 90, "ratio": 55, "critical": true});
+    say(&topics.resends, bad.to_string().as_bytes());
+    for connection in [
+        json!({"connector": "serial", "temperature_offsets": true, "job_on_hold": true}),
+        json!({"connector": null, "temperature_offsets": null, "job_on_hold": null}),
+    ] {
+        say(&topics.connection, connection.to_string().as_bytes());
+    }
+    let space = json!({"free": 70_759_133_184u64, "total": 270_553_174_016u64});
+    for storage in
+        [json!({"local": space, "printer": space}), json!({"local": null, "printer": null})]
+    {
+        say(&topics.storage, storage.to_string().as_bytes());
     }
     let socket = SocketReport::default().update(&Status::default(), std::time::Instant::now());
     say(&topics.socket, &socket.unwrap());

@@ -96,7 +96,7 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
     let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
     let (of_printer, files, commands, version) = tokio::join!(
         ask(Question::Profile),
-        ask(Question::Files),
+        ask(Question::Files { all: true }),
         commands,
         tokio::time::timeout(PROFILE_WAIT, rest.server_version()),
     );
@@ -108,8 +108,8 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
                 profile.manufacturer = found.manufacturer;
                 profile.model = found.model;
             }
-            Fact::Profile(None) | Fact::LastPrintTimes(..) => {}
-            Fact::Files(files) => profile.files = files,
+            Fact::Profile(None) | Fact::LastPrintTimes(..) | Fact::Connection(_) => {}
+            Fact::Files(files) => profile.files = files.paths,
             Fact::SystemCommands(commands) => profile.system_commands = commands,
         }
     }

@@ -95,6 +95,13 @@ impl EntityContext<'_> {
         ])
     }
 
+    /// Returns whether OctoPrint is 2.0 or newer.
+    pub(super) fn is_since_2_0(&self) -> bool {
+        let version = self.printer.profile.octoprint_version.as_deref().unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        major.is_some_and(|major| major >= 2)
+    }
+
     /// Returns the heaters that OctoPrint can set, and their highest targets.
     pub(super) fn settable(&self) -> impl Iterator<Item = (&Heater, f64)> {
         let PrinterDevice { profile, limits, .. } = self.printer;

@@ -168,6 +168,18 @@ fn diagnostics(context: &EntityContext<'_>) -> Vec<Component> {
             .with("unit_of_measurement", "%")
             .with("state_class", "measurement")
             .diagnostic(),
+        Component::new("sensor", "free_space", "Free space")
+            .icon("harddisk")
+            .state(
+                &topics.storage,
+                "(value_json.local.free / 1000000000) | round(2) if value_json.local else none",
+            )
+            .with("device_class", "data_size")
+            .with("unit_of_measurement", "GB")
+            .with("state_class", "measurement")
+            .with("suggested_display_precision", 1)
+            .with("json_attributes_topic", &*topics.storage)
+            .diagnostic(),
         Component::new("sensor", "octoprint_version", "OctoPrint version")
             .icon("tag")
             .state(&topics.server, &text("value_json.version"))
@@ -225,7 +237,16 @@ fn binary(context: &EntityContext<'_>) -> Vec<Component> {
         )
     };
     let error = text("value_json.error");
-    vec![
+    let bad_line = context.is_since_2_0().then(|| {
+        Component::new("binary_sensor", "bad_line", "Line to the printer")
+            .state(
+                &topics.resends,
+                "none if value_json.critical is none else 'ON' if value_json.critical else 'OFF'",
+            )
+            .with("device_class", "problem")
+            .diagnostic()
+    });
+    let always = vec![
         of_state(
             "printing",
             "Printing",
@@ -244,6 +265,7 @@ fn binary(context: &EntityContext<'_>) -> Vec<Component> {
             "state not in ['offline', 'connecting', 'error']",
         )
         .with("device_class", "connectivity")
+        .with("json_attributes_topic", &*topics.connection)
         .diagnostic(),
         Component::new("binary_sensor", "octoprint_connected", "OctoPrint connected")
             .with("state_topic", &*topics.availability)
@@ -252,7 +274,8 @@ fn binary(context: &EntityContext<'_>) -> Vec<Component> {
             .with("device_class", "connectivity")
             .available(json!([{"topic": context.settings.topics.state}]))
             .diagnostic(),
-    ]
+    ];
+    always.into_iter().chain(bad_line).collect()
 }
 
 /// The event types of `B/P/print`, with subtype and type as the automation editor shows them, such

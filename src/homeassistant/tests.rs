@@ -228,6 +228,18 @@ fn groups_that_are_off_have_no_entities() {
 }
 
 #[test]
+fn what_only_2_0_tells_has_entities_only_there() {
+    for (version, is_there) in
+        [(Some("2.0.0rc7"), true), (Some("10.1"), true), (Some("1.11.8"), false), (None, false)]
+    {
+        let mut device = device(&["tool0"], ALL);
+        device.profile.octoprint_version = version.map(str::to_owned);
+        let payload = discovered(&device, false);
+        assert_eq!(keys(&payload).contains("bad_line"), is_there, "{version:?}");
+    }
+}
+
+#[test]
 fn heaters_and_climate_follow_the_profile() {
     let payload = discovered(&device(&["tool0", "tool1", "bed", "A"], ALL), true);
     let keys = keys(&payload);

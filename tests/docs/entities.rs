@@ -60,6 +60,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         name: "MK3".to_owned(),
         url: "http://octopi.local/".to_owned(),
         profile: Profile {
+            octoprint_version: Some("2.0.0".to_owned()),
             heaters: [HEATER, SENSOR].into_iter().filter_map(Heater::read).collect(),
             files,
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),

@@ -340,7 +340,9 @@ impl Printer {
             Fact::LastPrintTimes(file, times) => {
                 snapshot.set_last_print_times(file.clone(), times.clone())
             }
-            Fact::Files(_) | Fact::SystemCommands(_) => None,
+            Fact::Files(files) => snapshot.set_storages(&files.storages),
+            Fact::Connection(connection) => snapshot.set_connection(connection.clone()),
+            Fact::SystemCommands(_) => None,
         };
         self.publish_states(change);
         if let Some(discovery) = &mut self.memory.discovery {

@@ -17,6 +17,9 @@ use super::error::{CallError, LoginError, RestError, RestErrorKind, shared};
 use super::http::{HttpClient, invalid_argument, sensitive_value, success};
 use super::login::{self, Credentials, Login, LoginMethod};
 
+/// API version of the calls that OctoPrint 2.0 added.
+pub(in crate::octoprint) const API_VERSION: &str = "2.0.0";
+
 /// REST calls to one OctoPrint with one login. Cheap to clone; clones share the login.
 ///
 /// With user and password, calls log in when they have to. After a refused login no call tries again
@@ -169,6 +172,15 @@ impl Rest {
     /// [`RestError`] unless the status is a success.
     pub async fn get(&self, path: &str) -> Result<Bytes, RestError> {
         self.call(Method::GET, path, None).await
+    }
+
+    /// Sends a `GET` that asks for the format of OctoPrint 2.0; older versions answer in theirs.
+    /// Otherwise as [`Rest::get`].
+    ///
+    /// # Errors
+    /// [`RestError`] for everything but a success.
+    pub async fn get_as_of_2_0(&self, path: &str) -> Result<Bytes, RestError> {
+        success(self.exchange(&Method::GET, path, None, Some(API_VERSION)).await?, path)
     }
 
     /// Sends a `POST` with a JSON body to a path relative to the base address.

@@ -9,12 +9,11 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
-use super::client::{Rest, json_of};
+use super::client::{API_VERSION, Rest, json_of};
 use super::error::RestError;
 use super::http::{invalid_argument, success};
 
 const PATH: &str = "api/connection";
-const API_VERSION: &str = "2.0.0";
 /// Longest parameter that is not treated as a secret, in bytes: short values such as `0` occur in
 /// nearly every answer.
 const MAX_PUBLIC: usize = 4;
@@ -30,6 +29,8 @@ pub struct PrinterConnection {
     pub connector: Option<String>,
     /// Whether the connector supports temperature offsets; `None` if OctoPrint does not report it.
     pub temperature_offsets: Option<bool>,
+    /// Whether the connector can hold a job; `None` if OctoPrint does not report it.
+    pub job_on_hold: Option<bool>,
 }
 
 /// How to connect to the printer; by default as OctoPrint prefers.
@@ -65,9 +66,11 @@ impl Rest {
     /// [`RestError`].
     pub async fn printer_connection(&self) -> Result<PrinterConnection, RestError> {
         let current = &self.fetch_connection().await?["current"];
+        let supports = |capability: &str| current["capabilities"][capability].as_bool();
         Ok(PrinterConnection {
             connector: current["connector"].as_str().map(str::to_owned),
-            temperature_offsets: current["capabilities"]["temperature_offsets"].as_bool(),
+            temperature_offsets: supports("temperature_offsets"),
+            job_on_hold: supports("job_on_hold"),
         })
     }
 
@@ -113,9 +116,8 @@ impl Rest {
     }
 
     async fn fetch_connection(&self) -> Result<Value, RestError> {
-        let answer = self.exchange(&Method::GET, PATH, None, Some(API_VERSION)).await?;
         // Any JSON is accepted, so a parse error cannot contain a value.
-        json_of(&success(answer, PATH)?, PATH)
+        json_of(&self.get_as_of_2_0(PATH).await?, PATH)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Asks OctoPrint's REST API for what its messages do not carry: profile, files, system commands.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,13 +8,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use super::files::Listing;
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
 use crate::causes;
 use crate::heater::Heater;
-use crate::homeassistant::MOST_FILES;
-use crate::octoprint::{EventKind, Rest, RestError};
+use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError};
 
 /// How long changes of the files are collected before asking again: they come in bursts.
 const BURST: Duration = Duration::from_secs(1);
@@ -27,12 +26,14 @@ const MAX_TOOLS: u8 = 30;
 pub enum Fact {
     /// The current printer profile; `None` if this user may not see it.
     Profile(Option<PrinterProfile>),
-    /// Printable files, such as `local/part.gcode`; `None` if too many or not visible to this user.
-    Files(Option<Vec<String>>),
+    /// The files.
+    Files(Listing),
     /// The system commands that OctoPrint supports.
     SystemCommands(Vec<String>),
     /// The last print times of a file.
     LastPrintTimes(FileId, LastPrintTimes),
+    /// How OctoPrint is connected to the printer.
+    Connection(PrinterConnection),
 }
 
 /// A question.
@@ -40,22 +41,27 @@ pub enum Fact {
 pub enum Question {
     /// The current printer profile.
     Profile,
-    /// The printable files.
-    Files,
+    /// The files.
+    Files {
+        /// Those in folders, too; otherwise only the free space is of interest.
+        all: bool,
+    },
     /// The system commands.
     SystemCommands,
+    /// OctoPrint's connection to the printer.
+    Connection,
     /// The last print times of a file.
     LastPrintTimes(FileId),
 }
 
 impl Question {
-    fn after(event: &EventKind) -> Option<Self> {
-        use EventKind::{Connected, PrinterProfileAdded, PrinterProfileModified, UpdatedFiles};
+    /// Returns what an event of this type invalidates, but for the files, which change in bursts.
+    fn after(event: &EventKind) -> &'static [Self] {
         match event {
             // Connecting may select another profile.
-            Connected | PrinterProfileAdded | PrinterProfileModified => Some(Self::Profile),
-            UpdatedFiles => Some(Self::Files),
-            _ => None,
+            EventKind::Connected => &[Self::Profile, Self::Connection],
+            EventKind::PrinterProfileAdded | EventKind::PrinterProfileModified => &[Self::Profile],
+            _ => &[],
         }
     }
 }
@@ -71,7 +77,7 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Asks nothing yet. Without `discovery`, files and system commands are never asked for.
+    /// Asks nothing yet. Without `discovery`, system commands and the list of files are never asked for.
     pub fn new(rest: Rest, watch: Watch, discovery: bool) -> Self {
         Self { rest, watch, answers: mpsc::channel(4), discovery, files_due: None }
     }
@@ -91,23 +97,19 @@ impl Questions {
     /// Asks for everything on a new connection; for the system commands only if `system`.
     pub fn ask_all(&self, system: bool) {
         self.ask(Question::Profile);
-        if self.discovery {
-            self.ask(Question::Files);
-            if system {
-                self.ask(Question::SystemCommands);
-            }
+        self.ask(Question::Connection);
+        self.ask(Question::Files { all: self.discovery });
+        if self.discovery && system {
+            self.ask(Question::SystemCommands);
         }
     }
 
     /// Asks for what may have changed with an event.
     pub fn follow(&mut self, event: &EventKind, now: Instant) {
-        match Question::after(event) {
-            Some(Question::Files) if self.discovery => {
-                self.files_due.get_or_insert(now + BURST);
-            }
-            Some(Question::Files) | None => {}
-            Some(question) => self.ask(question),
+        if *event == EventKind::UpdatedFiles {
+            self.files_due.get_or_insert(now + BURST);
         }
+        Question::after(event).iter().for_each(|question| self.ask(question.clone()));
     }
 
     /// Returns when [`Questions::flush`] has something to do.
@@ -118,7 +120,7 @@ impl Questions {
     /// Asks the questions that are due.
     pub fn flush(&mut self, now: Instant) {
         if self.files_due.take_if(|at| now >= *at).is_some() {
-            self.ask(Question::Files);
+            self.ask(Question::Files { all: self.discovery });
         }
     }
 
@@ -139,10 +141,12 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
             let body = get("api/printerprofiles").await?;
             Fact::Profile(body.and_then(|body| printer_profile(&body)))
         }
-        Question::Files => {
-            let body = get("api/files?recursive=true").await?;
-            Fact::Files(body.and_then(|body| files(&body)))
+        Question::Files { all } => {
+            let path = if *all { "api/files?recursive=true" } else { "api/files" };
+            let body = seen(rest.get_as_of_2_0(path).await)?;
+            Fact::Files(body.and_then(|body| Listing::read(&body, *all)).unwrap_or_default())
         }
+        Question::Connection => Fact::Connection(rest.printer_connection().await?),
         Question::SystemCommands => {
             let body = get("api/system/commands/core").await?;
             Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
@@ -165,43 +169,6 @@ fn seen(answer: Result<Bytes, RestError>) -> Result<Option<Bytes>, RestError> {
         Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-#[derive(Deserialize)]
-struct Files<'a> {
-    #[serde(borrow)]
-    files: Vec<&'a RawValue>,
-}
-
-/// Each member is decoded separately: a malformed one loses its file and not the list.
-#[derive(Deserialize, Default)]
-struct FileEntry<'a> {
-    #[serde(borrow, default)]
-    r#type: Raw<'a>,
-    #[serde(borrow, default)]
-    origin: Raw<'a>,
-    #[serde(borrow, default)]
-    path: Raw<'a>,
-    #[serde(borrow, default)]
-    children: Raw<'a>,
-}
-
-/// Reads sorted paths from `GET /api/files?recursive=true`; `None` if more than [`MOST_FILES`].
-fn files(body: &[u8]) -> Option<Vec<String>> {
-    let answer: Files<'_> = serde_json::from_slice(body).ok()?;
-    let (mut paths, mut entries) = (Vec::new(), answer.files);
-    while let Some(entry) = entries.pop() {
-        let FileEntry { r#type, origin, path, children } = object(Some(entry));
-        let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
-        let location = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
-        if let (true, Some((origin, path))) = (is_printable, location) {
-            paths.push(format!("{origin}/{path}"));
-        }
-        entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
-    }
-    paths.sort();
-    paths.dedup();
-    (paths.len() <= MOST_FILES).then_some(paths)
 }
 
 /// Reads the last print times from the answer to `GET /api/files/<origin>/<path>`.
@@ -281,35 +248,14 @@ mod tests {
 
     #[test]
     fn questions_depend_on_the_type_of_an_event_alone() {
-        assert_eq!(Question::after(&EventKind::Connected), Some(Question::Profile));
-        assert_eq!(Question::after(&EventKind::UpdatedFiles), Some(Question::Files));
+        assert!(Question::after(&EventKind::Connected).contains(&Question::Profile));
         for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
-            assert_eq!(Question::after(&other.into()), None, "{other}");
+            assert!(Question::after(&other.into()).is_empty(), "{other}");
         }
     }
 
     #[test]
-    fn files_of_all_folders_and_nothing_else() {
-        let body = br#"{"files":[
-            {"type":"folder","origin":"local","path":"a","children":[
-                {"type":"machinecode","origin":"local","path":"a/two.gcode"},
-                {"type":"folder","origin":"local","path":"a/b","children":[]}]},
-            {"type":"machinecode","origin":"sdcard","path":"ONE.GCO"},
-            {"type":"model","origin":"local","path":"part.stl"}],"free":1}"#;
-        assert_eq!(files(body).unwrap(), ["local/a/two.gcode", "sdcard/ONE.GCO"]);
-        let entry = |n| format!(r#"{{"type":"machinecode","origin":"local","path":"{n}"}}"#);
-        let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
-        assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
-        assert_eq!(files(b"<html>"), None);
-    }
-
-    #[test]
-    fn a_malformed_entry_does_not_affect_others() {
-        let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
-            {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
-            {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},
-            {"type":"machinecode","origin":"local","path":"good.gcode"}]}"#;
-        assert_eq!(files(body).unwrap(), ["local/b\u{fffd}.gcode", "local/good.gcode"]);
+    fn a_malformed_command_does_not_affect_others() {
         assert_eq!(system_commands(br#"[null,{"action":5},{"action":"reboot"}]"#), ["reboot"]);
     }
 

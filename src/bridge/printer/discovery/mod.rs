@@ -1,6 +1,7 @@
 //! One printer's discovery by Home Assistant: its messages, and what is persisted of them.
 
 pub mod facts;
+pub mod files;
 pub mod schedule;
 
 use std::sync::Arc;

@@ -77,8 +77,8 @@ impl DiscoverySchedule {
                 self.device.profile.manufacturer = profile.manufacturer;
                 self.device.profile.model = profile.model;
             }
-            Fact::Profile(None) | Fact::LastPrintTimes(..) => {}
-            Fact::Files(files) => self.device.profile.files = files,
+            Fact::Profile(None) | Fact::LastPrintTimes(..) | Fact::Connection(_) => {}
+            Fact::Files(files) => self.device.profile.files = files.paths,
             Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
         }
         self.note_change(&before);

@@ -245,6 +245,8 @@ impl Mapping {
             StateTopic::Factors => self.topics.factors.clone(),
             StateTopic::Resends => self.topics.resends.clone(),
             StateTopic::Server => self.topics.server.clone(),
+            StateTopic::Connection => self.topics.connection.clone(),
+            StateTopic::Storage => self.topics.storage.clone(),
         }
     }
 }

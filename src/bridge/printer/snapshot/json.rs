@@ -191,6 +191,10 @@ pub enum StateTopic {
     Resends,
     /// `server`
     Server,
+    /// `connection`
+    Connection,
+    /// `storage`
+    Storage,
 }
 
 /// A state topic and its new payload; an empty payload clears the topic.

@@ -10,6 +10,7 @@ mod position;
 pub(in crate::bridge::printer) mod printer_state;
 mod progress;
 mod roster;
+mod surroundings;
 
 use std::time::Instant;
 
@@ -28,8 +29,10 @@ use self::position::Position;
 use self::printer_state::Condition;
 pub use self::printer_state::PrinterState;
 use self::progress::{LastPrint, Progress};
+use self::surroundings::Surroundings;
+pub use self::surroundings::{Space, Storages};
 use crate::heater::Heater;
-use crate::octoprint::{EventKind, SERIAL};
+use crate::octoprint::{EventKind, PrinterConnection, SERIAL};
 
 /// The members of `current` and `history` to decode, without the bulk: `logs` and `messages`.
 #[derive(Deserialize)]
@@ -80,6 +83,7 @@ pub struct Snapshot {
     last_resends: LastRaw,
     resends: LastPayload,
     server: LastPayload,
+    surroundings: Surroundings,
 }
 
 impl Snapshot {
@@ -98,6 +102,8 @@ impl Snapshot {
         changes.extend(self.apply_resends(None));
         changes.extend(self.factors(None, None));
         changes.extend(self.apply_server("{}").ok().flatten());
+        changes.extend(self.set_connection(PrinterConnection::default()));
+        changes.extend(self.set_storages(&Storages::new()));
         changes
     }
 
@@ -159,9 +165,11 @@ impl Snapshot {
             EventKind::Connected | EventKind::PrinterReset => self.factors(None, None),
             _ => None,
         };
+        let gone = *kind == EventKind::Disconnected;
+        let connection = gone.then(|| self.set_connection(PrinterConnection::default())).flatten();
         let condition = self.condition.event(kind, payload);
         let (job, position) = (self.job.event(kind, payload), self.position.event(kind, payload));
-        [condition, job, position, factors].into_iter().flatten().collect()
+        [condition, job, position, factors, connection].into_iter().flatten().collect()
     }
 
     /// The last print in the log, where connectors other than the serial one may repeat its start.
@@ -209,6 +217,18 @@ impl Snapshot {
         times: LastPrintTimes,
     ) -> Option<StateChange> {
         self.job.set_times(file, times)
+    }
+
+    /// Sets how OctoPrint is connected to the printer.
+    pub fn set_connection(&mut self, connection: PrinterConnection) -> Option<StateChange> {
+        let change = self.surroundings.set_connection(&connection);
+        self.connector = connection.connector.or(self.connector.take());
+        change
+    }
+
+    /// Sets the free space of each storage.
+    pub fn set_storages(&mut self, storages: &Storages) -> Option<StateChange> {
+        self.surroundings.set_storages(storages)
     }
 
     /// Sets the id of the current printer profile.

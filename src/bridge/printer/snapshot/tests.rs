@@ -333,12 +333,15 @@ fn every_topic_has_every_key_before_anything_is_known() {
             (change.topic, value.keys().cloned().collect())
         })
         .collect();
-    assert_eq!(keys.len(), 7, "{keys:?}");
+    assert_eq!(keys.len(), 9, "{keys:?}");
     let of = |topic| &keys.iter().find(|(t, _)| *t == topic).unwrap().1;
     assert_eq!(of(StateTopic::Printer), &["error", "flags", "state", "text"]);
     assert_eq!(of(StateTopic::Position), &["tool", "z"]);
     assert_eq!(of(StateTopic::Resends), &["count", "critical", "ratio", "transmitted"]);
     assert_eq!(of(StateTopic::Factors), &["feedrate", "flowrate"]);
+    let connection = ["connector", "job_on_hold", "temperature_offsets"];
+    assert_eq!(of(StateTopic::Connection), &connection);
+    assert_eq!(of(StateTopic::Storage), &["local", "printer"]);
 }
 
 #[test]

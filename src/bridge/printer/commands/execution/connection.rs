@@ -110,6 +110,7 @@ mod tests {
         let connection = |connector: Option<&str>, temperature_offsets| PrinterConnection {
             connector: connector.map(str::to_owned),
             temperature_offsets,
+            job_on_hold: None,
         };
         for (connection, offset, rate) in [
             // Before 2.0, or not connected: OctoPrint itself refuses then.

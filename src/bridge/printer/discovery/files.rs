@@ -1,0 +1,156 @@
+//! Reads OctoPrint's list of files: their paths, and the free space (pure).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::bridge::printer::snapshot::json::{Raw, member, object};
+use crate::bridge::printer::snapshot::{Space, Storages};
+use crate::homeassistant::MOST_FILES;
+
+/// The files of OctoPrint.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Listing {
+    /// Printable files, such as `local/part.gcode`; `None` if too many or not visible to this user.
+    pub paths: Option<Vec<String>>,
+    /// Space of each storage.
+    pub storages: Storages,
+}
+
+/// The files of one storage; before OctoPrint 2.0, of all of them.
+#[derive(Deserialize, Default)]
+struct StorageMember<'a> {
+    #[serde(borrow, default)]
+    files: Raw<'a>,
+    /// Free space of `local`, before OctoPrint 2.0.
+    #[serde(borrow, default)]
+    free: Raw<'a>,
+    #[serde(borrow, default)]
+    total: Raw<'a>,
+    #[serde(borrow, default)]
+    usage: Raw<'a>,
+}
+
+/// Each member is decoded separately: a malformed one loses its file and not the list.
+#[derive(Deserialize, Default)]
+struct FileEntry<'a> {
+    #[serde(borrow, default)]
+    r#type: Raw<'a>,
+    #[serde(borrow, default)]
+    origin: Raw<'a>,
+    #[serde(borrow, default)]
+    path: Raw<'a>,
+    #[serde(borrow, default)]
+    children: Raw<'a>,
+}
+
+impl StorageMember<'_> {
+    fn space(&self) -> Option<Space> {
+        #[derive(Deserialize)]
+        struct Usage {
+            free: u64,
+            total: u64,
+        }
+        let of_all = member(self.free).zip(member(self.total));
+        let of_one = || member(self.usage).map(|Usage { free, total }| (free, total));
+        of_all.or_else(of_one).map(|(free, total)| Space { free, total })
+    }
+}
+
+impl Listing {
+    /// Reads the answer to `GET /api/files`; the paths only with `all`, sorted. `None` if it is not
+    /// readable.
+    pub fn read(body: &[u8], all: bool) -> Option<Self> {
+        let whole: &RawValue = serde_json::from_slice(body).ok()?;
+        let of_all: StorageMember<'_> = object(Some(whole));
+        let storages = match of_all.files {
+            Some(_) => vec![("local".to_owned(), of_all)],
+            None => {
+                let members: BTreeMap<String, &RawValue> = member(Some(whole))?;
+                members.into_iter().map(|(name, raw)| (name, object(Some(raw)))).collect()
+            }
+        };
+        let files = storages.iter().filter_map(|(_, of)| member::<Vec<&RawValue>>(of.files));
+        let paths = if all { paths(files.flatten().collect()) } else { None };
+        let spaces = storages.iter().filter_map(|(name, of)| Some((name.clone(), of.space()?)));
+        Some(Self { paths, storages: spaces.collect() })
+    }
+}
+
+/// Returns `None` for more than [`MOST_FILES`].
+fn paths(mut entries: Vec<&RawValue>) -> Option<Vec<String>> {
+    let mut paths = Vec::new();
+    while let Some(entry) = entries.pop() {
+        let FileEntry { r#type, origin, path, children } = object(Some(entry));
+        let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
+        let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        if let (true, Some((origin, path))) = (is_printable, place) {
+            paths.push(format!("{origin}/{path}"));
+        }
+        entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
+    }
+    paths.sort();
+    paths.dedup();
+    (paths.len() <= MOST_FILES).then_some(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(body: &[u8]) -> Option<Vec<String>> {
+        Listing::read(body, true)?.paths
+    }
+
+    #[test]
+    fn files_of_all_folders_and_nothing_else() {
+        let body = br#"{"files":[
+            {"type":"folder","origin":"local","path":"a","children":[
+                {"type":"machinecode","origin":"local","path":"a/two.gcode"},
+                {"type":"folder","origin":"local","path":"a/b","children":[]}]},
+            {"type":"machinecode","origin":"sdcard","path":"ONE.GCO"},
+            {"type":"model","origin":"local","path":"part.stl"}],"free":1,"total":5}"#;
+        assert_eq!(files(body).unwrap(), ["local/a/two.gcode", "sdcard/ONE.GCO"]);
+        let listing = Listing::read(body, false).unwrap();
+        assert_eq!(listing.paths, None);
+        assert_eq!(listing.storages["local"], Space { free: 1, total: 5 });
+        let entry = |n| format!(r#"{{"type":"machinecode","origin":"local","path":"{n}"}}"#);
+        let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
+        assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
+        assert_eq!(files(b"<html>"), None);
+    }
+
+    #[test]
+    fn each_storage_of_2_0_has_files_and_room_of_its_own() {
+        let body = br#"{
+            "local":{"key":"local","usage":{"free":7,"total":9},
+                "files":[{"type":"machinecode","origin":"local","path":"a.gcode"}]},
+            "printer":{"key":"printer","usage":null,
+                "files":[{"type":"machinecode","origin":"printer","path":"b.gco"}]},"odd":5}"#;
+        let listing = Listing::read(body, true).unwrap();
+        assert_eq!(listing.paths.unwrap(), ["local/a.gcode", "printer/b.gco"]);
+        assert_eq!(listing.storages, [("local".to_owned(), Space { free: 7, total: 9 })].into());
+        // As it was recorded.
+        let lines = include_str!("../../../../tests/captures/octoprint2_rest.jsonl").lines();
+        let recorded = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut answers = recorded.filter(|line| line["path"] == "/api/files?recursive=true");
+        let (old, new) = (answers.next().unwrap(), answers.next().unwrap());
+        let read = |answer: &serde_json::Value| {
+            Listing::read(answer["response"].to_string().as_bytes(), true).unwrap()
+        };
+        let (old, new) = (read(&old), read(&new));
+        assert_eq!((&old.paths, old.storages.len()), (&new.paths, new.storages.len()));
+        assert!(new.paths.unwrap().contains(&"local/part.gcode".to_owned()));
+    }
+
+    #[test]
+    fn an_odd_entry_costs_no_other() {
+        let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
+            {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
+            {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},
+            {"type":"machinecode","origin":"local","path":"good.gcode"}]}"#;
+        assert_eq!(files(body).unwrap(), ["local/b\u{fffd}.gcode", "local/good.gcode"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! OctoPrint's connector to the printer, and the free space of its storages (pure).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::json::{LastPayload, StateChange, StateTopic};
+use crate::octoprint::PrinterConnection;
+
+/// Space of a storage, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Space {
+    /// Free space.
+    pub free: u64,
+    /// Total space.
+    pub total: u64,
+}
+
+/// Space of each storage that reports it, by the storage's name.
+pub type Storages = BTreeMap<String, Space>;
+
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    connection: LastPayload,
+    storage: LastPayload,
+}
+
+impl Surroundings {
+    pub(super) fn set_connection(&mut self, now: &PrinterConnection) -> Option<StateChange> {
+        #[derive(Serialize)]
+        struct ConnectionPayload<'a> {
+            connector: Option<&'a str>,
+            temperature_offsets: Option<bool>,
+            job_on_hold: Option<bool>,
+        }
+        let payload = ConnectionPayload {
+            connector: now.connector.as_deref(),
+            temperature_offsets: now.temperature_offsets,
+            job_on_hold: now.job_on_hold,
+        };
+        self.connection.change(StateTopic::Connection, &payload)
+    }
+
+    pub(super) fn set_storages(&mut self, storages: &Storages) -> Option<StateChange> {
+        #[derive(Serialize)]
+        struct StoragePayload {
+            local: Option<Space>,
+            printer: Option<Space>,
+        }
+        let of = |name: &str| storages.get(name).copied();
+        let payload = StoragePayload { local: of("local"), printer: of("printer") };
+        self.storage.change(StateTopic::Storage, &payload)
+    }
+}
