@@ -132,6 +132,12 @@ impl World {
         }
         let version = self.octoprint.version().await;
         self.watcher.wait_json(0, &topic("server"), |server| server["version"] == *version).await;
+        let free = |storage: &Value| storage["local"]["free"].as_u64() > Some(0);
+        self.watcher.wait_json(0, &topic("storage"), free).await;
+        // Known since 2.0.
+        let connector = if version.starts_with("1.") { Value::Null } else { json!("serial") };
+        let through = |connection: &Value| connection["connector"] == connector;
+        self.watcher.wait_json(0, &topic("connection"), through).await;
         let websocket = |socket: &Value| socket["transport"] == "websocket";
         self.watcher.wait_json(0, &topic("socket"), websocket).await;
     }

@@ -32,6 +32,14 @@ fn bin(name: &str) -> std::path::PathBuf {
     bin.join(name)
 }
 
+/// The year of its version.
+fn version() -> u32 {
+    let output = Command::new(bin("hass")).arg("--version").output();
+    let output = output.expect("Home Assistant is installed");
+    let version = String::from_utf8(output.stdout).unwrap();
+    version.split('.').next().and_then(|year| year.parse().ok()).expect("a version")
+}
+
 impl HomeAssistant {
     /// Starts one whose MQTT integration is set up for the broker at this port.
     pub async fn start(broker: u16) -> Self {
@@ -42,10 +50,23 @@ impl HomeAssistant {
         let diary = diary.display();
         let port = free_port();
         let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::create_dir(dir.path().join(".storage")).unwrap();
+        // Since 2026 the port in the YAML is a proposal that somebody has to confirm.
+        let address = if version() < 2026 {
+            format!("server_host: 127.0.0.1, server_port: {port}")
+        } else {
+            let stable = json!({"server_host": ["127.0.0.1"], "server_port": port,
+                "cors_allowed_origins": [], "login_attempts_threshold": -1, "ip_ban_enabled": true,
+                "ssl_profile": "intermediate_v6", "use_x_frame_options": true});
+            let data = json!({"stable": stable, "pending": null, "yaml_migration_done": true});
+            let stored = json!({"version": 3, "minor_version": 1, "key": "http", "data": data});
+            file(".storage/http", &stored.to_string());
+            String::new()
+        };
         file(
             "configuration.yaml",
             &format!(
-                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{server_host: 127.0.0.1, server_port: {port}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\ninput_boolean: {{plug: {{name: Plug, initial: true}}}}\nshell_command: {{diary: 'sh {diary} {{{{ entry }}}}'}}\n"
+                "homeassistant: {{name: Test, unit_system: metric, time_zone: UTC}}\nhttp: {{{address}}}\napi:\nconfig:\nfrontend:\nhistory:\nblueprint:\nlogger: {{default: warning}}\nautomation: !include automations.yaml\nscript: !include scripts.yaml\nscene: !include scenes.yaml\ninput_boolean: {{plug: {{name: Plug, initial: true}}}}\nshell_command: {{diary: 'sh {diary} {{{{ entry }}}}'}}\n"
             ),
         );
         let blueprints = dir.path().join("blueprints/automation/octoprint2mqtt");
@@ -61,7 +82,6 @@ impl HomeAssistant {
         file("automations.yaml", "[]");
         file("scripts.yaml", "{}");
         file("scenes.yaml", "[]");
-        std::fs::create_dir(dir.path().join(".storage")).unwrap();
         let now = "2025-01-01T00:00:00+00:00";
         file(
             ".storage/core.config_entries",
