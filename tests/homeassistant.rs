@@ -97,6 +97,7 @@ const ENTITIES: &[&str] = &[
     "sensor.prusa_mk3s_file",
     "sensor.prusa_mk3s_file_size",
     "sensor.prusa_mk3s_finish_time",
+    "sensor.prusa_mk3s_free_space",
     "sensor.prusa_mk3s_height",
     "sensor.prusa_mk3s_last_command",
     "sensor.prusa_mk3s_last_event",
