@@ -89,7 +89,7 @@ pub struct PrinterTopics {
     pub server: Topic,
     /// OctoPrint's connector to the printer.
     pub connection: Topic,
-    /// Room for files.
+    /// Free and total space of OctoPrint's storages.
     pub storage: Topic,
     /// The push socket.
     pub socket: Topic,

@@ -187,9 +187,11 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         say(&topics.connection, connection.to_string().as_bytes());
     }
     let space = json!({"free": 70_759_133_184u64, "total": 270_553_174_016u64});
-    for storage in
-        [json!({"local": space, "printer": space}), json!({"local": null, "printer": null})]
-    {
+    for storage in [
+        json!({"local": space, "printer": space}),
+        json!({"local": null, "printer": null}),
+        json!({"local": {"free": null, "total": 5}, "printer": null}),
+    ] {
         say(&topics.storage, storage.to_string().as_bytes());
     }
     let socket = SocketReport::default().update(&Status::default(), std::time::Instant::now());

@@ -183,8 +183,8 @@ pub async fn run(asking: &Asking, instruct: impl Fn(&str)) -> Result<Secret, Aut
 }
 
 /// A file for a key that only its owner can read. A draft is opened before the user is asked, so
-/// that no click is wasted, and replaces the file, perhaps with an older key, only once the key is
-/// granted.
+/// that no click is wasted, and replaces the file only once the key is granted: an older key there
+/// stays until then.
 #[derive(Debug)]
 pub struct KeyFile {
     path: PathBuf,

@@ -172,7 +172,7 @@ fn diagnostics(context: &EntityContext<'_>) -> Vec<Component> {
             .icon("harddisk")
             .state(
                 &topics.storage,
-                "(value_json.local.free / 1000000000) | round(2) if value_json.local else none",
+                "(value_json.local.free / 1000000000) | round(2) if value_json.local and value_json.local.free is not none else none",
             )
             .with("device_class", "data_size")
             .with("unit_of_measurement", "GB")

@@ -228,7 +228,7 @@ fn groups_that_are_off_have_no_entities() {
 }
 
 #[test]
-fn what_only_2_0_tells_has_entities_only_there() {
+fn entities_of_2_0_exist_only_there() {
     for (version, is_there) in
         [(Some("2.0.0rc7"), true), (Some("10.1"), true), (Some("1.11.8"), false), (None, false)]
     {

@@ -162,7 +162,7 @@ impl RetainedReader<'_> {
             }
         }
         if !seen {
-            tracing::warn!(topic = %self.topic, "the broker does not send the bridge what it publishes here, which would tell when all that is retained has come: a silence of ten seconds is taken for it; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic");
+            tracing::warn!(topic = %self.topic, "the broker does not send the bridge what it publishes here, so the bridge waits for ten seconds of silence before it takes the retained messages for complete; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic");
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ const FILE: &str = "octoprint2mqtt.redb";
 /// Size of the cache in bytes: the database is small.
 const CACHE: usize = 1024 * 1024;
 
+/// Its name is that in existing databases.
 const VALUES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("kept");
 const EVENTS: TableDefinition<'static, (&str, u64), &[u8]> = TableDefinition::new("events");
 

@@ -103,7 +103,7 @@ impl Store {
     /// Writes `changes` within about a second, in one transaction.
     pub fn write(&self, changes: Vec<Change>) {
         if let Some(requests) = &self.requests {
-            // Fails only if the thread has failed.
+            // Fails only if the store was closed, or its thread has failed.
             let _ = requests.send(WriteRequest::Write(changes));
         }
     }
@@ -118,8 +118,7 @@ impl Store {
         Some(written)
     }
 
-    /// Waits until the writing thread has failed, the only reason for it to end while there is a
-    /// handle. Never resolves without a database.
+    /// Waits until the writing thread has ended: unless the store was closed, it has failed. Never resolves without a database.
     pub async fn failed(&self) {
         match self.thread.clone() {
             Some(mut thread) => while thread.changed().await.is_ok() {},

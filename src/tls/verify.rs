@@ -244,6 +244,7 @@ impl ServerCertVerifier for AcceptAny {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         use SignatureScheme as S;
+        // Everything that a server's key may sign with, SHA-1 included; nothing is verified.
         vec![
             S::ECDSA_NISTP256_SHA256,
             S::ECDSA_NISTP384_SHA384,

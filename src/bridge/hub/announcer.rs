@@ -20,11 +20,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for Home Assistant to remove an entity before its state topic is cleared.
 const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
-/// Announces the bridge and its printers, once.
+/// Announces the bridge, once, and removes printers that are no longer configured.
 pub(crate) struct Announcer {
     pub identity: Identity,
     pub base: String,
-    /// The bridge's state, published after that of others is read, which it might overwrite.
+    /// The bridge's state and info. Published after those of other bridges are read, because it may
+    /// overwrite those of a bridge with the same topics.
     pub greeting: Vec<Publication>,
     pub broker: Broker,
     /// Options for further connections.
@@ -44,7 +45,8 @@ pub(crate) struct Devices {
 
 impl Announcer {
     /// Waits for the broker, reads what other bridges and earlier runs published, announces the
-    /// bridge and its printers, and removes its own printers that are no longer configured.
+    /// bridge, passes to each printer what was published of it, and removes its own printers that
+    /// are no longer configured.
     pub(crate) async fn run(mut self) {
         let mut status = self.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {

@@ -51,7 +51,8 @@ pub fn check_info(info: &[u8], own: &Mqtt) {
     }
 }
 
-/// Reads the identity from an `info`, or from the client id, which earlier versions have there.
+/// Reads the identity from an `info`. Earlier versions have only the client id there, perhaps with
+/// the suffix of a shard.
 fn identity_of(info: &[u8]) -> Option<String> {
     let info: Value = serde_json::from_slice(info).ok()?;
     if let Some(identity) = info["identity"].as_str() {

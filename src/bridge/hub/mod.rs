@@ -99,10 +99,12 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Runs until `shutdown` resolves; then publishes offline and sends what is queued.
+    /// Runs until `shutdown` resolves; then publishes offline and sends what is queued, for five
+    /// seconds at most.
     ///
     /// # Errors
-    /// If a task that all printers need failed. An unreachable broker or OctoPrint is no error.
+    /// If a task that all printers need failed; offline is published then, too. An unreachable
+    /// broker or OctoPrint is no error.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {

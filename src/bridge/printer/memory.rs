@@ -26,7 +26,7 @@ pub struct Memory {
     pub rate: Persisted<Option<u32>>,
     /// The payload of `B/P/last_event`, which the broker may have lost.
     pub last_event: Persisted<Option<JsonPayload>>,
-    /// The heaters that have a topic, while discovery is off: otherwise, that has them.
+    /// The heaters that have a topic, while discovery is off; otherwise discovery persists them.
     pub heaters: Persisted<Vec<Heater>>,
     /// Discovery; `None` if it is off.
     pub discovery: Option<PrinterDiscovery>,

@@ -87,8 +87,10 @@ impl Lane {
     }
 
     pub(in crate::mqtt) fn push_transient(&mut self, transient: Transient) {
-        let replaces = |older: &Transient| older.newest_only && older.topic == transient.topic;
-        match self.transient.iter_mut().find(|older| transient.newest_only && replaces(older)) {
+        let replaces = |older: &Transient| {
+            transient.newest_only && older.newest_only && older.topic == transient.topic
+        };
+        match self.transient.iter_mut().find(|older| replaces(older)) {
             Some(older) => {
                 older.payload = transient.payload;
                 if let Some(superseded) = std::mem::replace(&mut older.receipt, transient.receipt) {

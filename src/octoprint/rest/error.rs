@@ -359,6 +359,7 @@ pub(in crate::octoprint) enum NetError {
     /// The connection was refused, reset, or closed before an answer.
     #[error("{0}")]
     Down(#[source] SharedCause),
+    /// The answer was not HTTP.
     #[error("{0}")]
     Unreadable(#[source] SharedCause),
 }

@@ -278,6 +278,8 @@ mod tests {
     use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
     use crate::simulator::{Simulator, SimulatorOptions};
 
+    /// The default of the configuration. The tests' host has a dead IPv6 address before a live IPv4
+    /// one, as in many homes.
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     const SIZES: Sizes = Sizes { large: 1 << 20, max: 1 << 24 };
 

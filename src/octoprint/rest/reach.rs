@@ -22,7 +22,7 @@ pub(in crate::octoprint) struct Reach(Mutex<Option<Missed>>);
 struct Missed {
     at: Instant,
     reason: String,
-    /// The connection was refused or reset, or a proxy answered.
+    /// The connection was refused or reset, or a proxy reported that OctoPrint is down.
     gone: bool,
 }
 

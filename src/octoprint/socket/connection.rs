@@ -48,11 +48,11 @@ pub(super) struct Connection<'a> {
     link: Link,
     login: Login,
     number: u64,
-    pub(super) phase: Stage,
+    pub(super) stage: Stage,
     pub(super) proven: bool,
     /// Whether the login lasted for [`SocketOptions::stable_after`].
     pub(super) stable: bool,
-    phase_ends: Option<Instant>,
+    stage_ends: Option<Instant>,
     last_received: Instant,
     pinged: bool,
     stable_at: Option<Instant>,
@@ -83,10 +83,10 @@ impl<'a> Connection<'a> {
             link,
             login,
             number,
-            phase: Stage::Opening,
+            stage: Stage::Opening,
             proven: false,
             stable: false,
-            phase_ends: Some(now + options.connect_timeout),
+            stage_ends: Some(now + options.connect_timeout),
             last_received: now,
             pinged: false,
             stable_at: None,
@@ -125,12 +125,12 @@ impl<'a> Connection<'a> {
         let silence = self.last_received + if self.pinged { *dead_after } else { *ping_after };
         // One login at a time: a burst of requests waits for its end.
         let reauth = self.relogin.due().filter(|_| self.background.is_idle());
-        [self.phase_ends, self.stable_at, reauth].into_iter().flatten().fold(silence, Instant::min)
+        [self.stage_ends, self.stable_at, reauth].into_iter().flatten().fold(silence, Instant::min)
     }
 
     fn live(&mut self) {
-        self.phase = Stage::Live;
-        self.phase_ends = None;
+        self.stage = Stage::Live;
+        self.stage_ends = None;
         self.stable_at = Some(Instant::now() + self.options.stable_after);
     }
 
@@ -166,8 +166,8 @@ impl<'a> Connection<'a> {
             Frame::Messages(decoded) => self.messages(decoded).await,
             Frame::Open | Frame::Heartbeat => {
                 self.unreadable.readable();
-                if frame == Frame::Open && self.phase == Stage::Opening {
-                    self.phase = Stage::Greeting;
+                if frame == Frame::Open && self.stage == Stage::Opening {
+                    self.stage = Stage::Greeting;
                 }
                 Ok(())
             }
@@ -218,12 +218,12 @@ impl<'a> Connection<'a> {
     }
 
     fn auth_sent(&self) -> bool {
-        !matches!(self.phase, Stage::Opening | Stage::Greeting)
+        !matches!(self.stage, Stage::Opening | Stage::Greeting)
     }
 
     /// Handles a message that OctoPrint sends only after it accepted a login.
     fn prove(&mut self) {
-        match self.phase {
+        match self.stage {
             Stage::Authenticating => self.proven(),
             Stage::Reproving => self.live(),
             Stage::Opening | Stage::Greeting | Stage::Live | Stage::Renewing => {}
@@ -233,7 +233,7 @@ impl<'a> Connection<'a> {
     /// Sends subscription, throttle factor and login, in this order: OctoPrint starts to push right
     /// after `auth`.
     async fn subscribe_and_authenticate(&mut self) -> Result<(), ConnectionEnd> {
-        self.phase = Stage::Authenticating;
+        self.stage = Stage::Authenticating;
         self.link.send(frame::encode("subscribe", &self.options.subscription.payload())).await?;
         self.dispatcher.update_status(|status| status.state = SocketState::Authenticating);
         self.send_factor().await?;
@@ -242,8 +242,8 @@ impl<'a> Connection<'a> {
 
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
         self.link.send(frame::auth(&self.login.name, &self.login.session)).await?;
-        if self.phase == Stage::Authenticating {
-            self.phase_ends = Some(Instant::now() + self.options.connect_timeout * 2);
+        if self.stage == Stage::Authenticating {
+            self.stage_ends = Some(Instant::now() + self.options.connect_timeout * 2);
         }
         Ok(())
     }
@@ -251,14 +251,15 @@ impl<'a> Connection<'a> {
     /// Requests proof of a renewed login. OctoPrint does not answer a second `auth`, but it does
     /// answer [`Connection::request_history`].
     async fn request_proof(&mut self) -> Result<(), ConnectionEnd> {
-        if self.phase == Stage::Authenticating {
+        if self.stage == Stage::Authenticating {
             // OctoPrint sends a `history` after the first login by itself.
             return Ok(());
         }
+        // The first login may have been proven while this one was under way.
         self.is_provable()?;
-        self.phase = Stage::Reproving;
+        self.stage = Stage::Reproving;
         self.request_history().await?;
-        self.phase_ends = Some(Instant::now() + self.options.proof_timeout);
+        self.stage_ends = Some(Instant::now() + self.options.proof_timeout);
         Ok(())
     }
 
@@ -273,7 +274,7 @@ impl<'a> Connection<'a> {
     /// streaming it does once logged in, if it knows `subscribe`. A WebSocket has its own pings.
     fn answers_on_the_stream(&self) -> bool {
         self.link.transport() == Transport::XhrStreaming
-            && self.phase == Stage::Live
+            && self.stage == Stage::Live
             && self.is_provable().is_ok()
     }
 
@@ -325,12 +326,12 @@ impl<'a> Connection<'a> {
         if self.link.is_receiving() {
             // A large message is arriving: the connection stays while there is progress.
             (self.last_received, self.pinged) = (now, false);
-            if due(self.phase_ends) {
-                self.phase_ends = Some(now + self.options.connect_timeout);
+            if due(self.stage_ends) {
+                self.stage_ends = Some(now + self.options.connect_timeout);
             }
         }
-        if due(self.phase_ends) {
-            self.phase_timed_out()?;
+        if due(self.stage_ends) {
+            self.stage_timed_out()?;
         }
         if due(self.relogin.due()) && self.background.is_idle() {
             self.log_in_again()?;
@@ -346,8 +347,8 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn phase_timed_out(&mut self) -> Result<(), ConnectionEnd> {
-        match self.phase {
+    fn stage_timed_out(&mut self) -> Result<(), ConnectionEnd> {
+        match self.stage {
             Stage::Opening | Stage::Greeting => {
                 return Err(SocketError::NoGreeting(self.link.transport()).into());
             }
@@ -357,7 +358,7 @@ impl<'a> Connection<'a> {
             Stage::Authenticating | Stage::Live | Stage::Renewing => {}
         }
         // OctoPrint does not answer `auth` if the user lacks a permission. REST has the permissions.
-        self.phase_ends = None;
+        self.stage_ends = None;
         self.background.fetch_current_user(self.rest.clone());
         Ok(())
     }
@@ -366,12 +367,12 @@ impl<'a> Connection<'a> {
     fn log_in_again(&mut self) -> Result<(), ConnectionEnd> {
         let started = self.relogin.begin().map_err(|AllStale| SocketError::Stale)?;
         let Some(reason) = started else { return Ok(()) };
-        if self.phase != Stage::Authenticating {
+        if self.stage != Stage::Authenticating {
             self.is_provable()?;
-            self.phase = Stage::Renewing;
+            self.stage = Stage::Renewing;
         }
         // The login has its own timeout.
-        self.phase_ends = None;
+        self.stage_ends = None;
         let url = public_url(&self.options.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
         self.background.log_in(self.rest.clone(), reason, self.options.connect_timeout);
@@ -392,7 +393,7 @@ impl<'a> Connection<'a> {
                 self.request_proof().await
             }
             // The proof arrived during the call.
-            BackgroundResult::CurrentUser(_) if self.phase != Stage::Authenticating => Ok(()),
+            BackgroundResult::CurrentUser(_) if self.stage != Stage::Authenticating => Ok(()),
             BackgroundResult::CurrentUser(user) => Err(SocketError::of_unproven(user).into()),
         }
     }

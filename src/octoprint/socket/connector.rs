@@ -133,7 +133,7 @@ impl Connector {
             self.connected_before,
         );
         let end = connection.run().await;
-        let Connection { phase, proven, stable, .. } = connection;
+        let Connection { stage, proven, stable, .. } = connection;
         if let ConnectionEnd::Ordered(_) = end {
             connection.close().await;
         }
@@ -145,7 +145,7 @@ impl Connector {
             self.last_failure = None;
             self.outage.connected();
         }
-        let is_silent = matches!(phase, Stage::Opening | Stage::Greeting);
+        let is_silent = matches!(stage, Stage::Opening | Stage::Greeting);
         if !is_silent {
             self.fallback.greeted(transport);
         }
@@ -153,7 +153,7 @@ impl Connector {
             ConnectionEnd::Failed(_) if is_silent => {
                 self.handle_silent_connection(transport).await.err().unwrap_or(end)
             }
-            ConnectionEnd::Failed(failure) if phase != Stage::Authenticating => {
+            ConnectionEnd::Failed(failure) if stage != Stage::Authenticating => {
                 self.outage.lost(failure);
                 end
             }

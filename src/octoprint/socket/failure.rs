@@ -174,6 +174,7 @@ pub(super) struct Outage {
     knocker: Option<Arc<HttpClient>>,
     /// When OctoPrint closed the last connection that was logged in.
     closed_at: Option<Instant>,
+    /// A logged-in connection has just been lost: the next wait starts with a knock.
     lost: bool,
 }
 
@@ -183,7 +184,7 @@ impl Outage {
         Self { rest, limit, knocking, knocker: None, closed_at: None, lost: false }
     }
 
-    /// Ends the knocking: a transport was opened.
+    /// Drops the client for knocks: a transport was opened.
     pub(super) fn opened(&mut self) {
         self.knocker = None;
     }

@@ -289,7 +289,7 @@ async fn watched(status: watch::Sender<Status>, task: impl Future<Output = ()>) 
             status.state = SocketState::Failed;
             status.transport = None;
             status.next_attempt_in = None;
-            status.error = Some("the socket's task panicked, a fault of this program".to_owned());
+            status.error = Some("the socket's task panicked, which is a bug".to_owned());
         });
     }
 }

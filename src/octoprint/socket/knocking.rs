@@ -25,6 +25,7 @@ pub(super) enum KnockResult {
     Up,
     /// No answer, or a status that means that OctoPrint is not up.
     Down,
+    /// Another status: something else answers at the address.
     Other,
 }
 
@@ -53,7 +54,7 @@ impl Knocking {
         self.phase = phase.clamp(0.0, 1.0);
     }
 
-    /// Starts a wait without knocks: OctoPrint answered, or an established connection was lost.
+    /// Prepares a wait without scheduled knocks: OctoPrint answered, or an established connection was lost.
     pub(super) fn stop(&mut self) {
         self.since = None;
     }

@@ -46,7 +46,7 @@ pub struct SocketOptions {
     /// Timeout of each step of connecting: TCP and TLS, the WebSocket upgrade, the first message.
     /// The proof of the login may take twice as long.
     pub connect_timeout: Duration,
-    /// Limits how many sockets that share it connect at once.
+    /// Spreads the connection attempts of the sockets that share it.
     pub turns: Option<Turns>,
     /// Which transport to use.
     pub transport: TransportChoice,

@@ -10,7 +10,8 @@ use crate::octoprint::rest::error::{LoginError, RestError};
 use crate::octoprint::rest::login::Login;
 use crate::octoprint::wire::message::{Message, ReauthReason};
 
-/// Maximum number of calls in a login, each with a timeout of its own.
+/// A login is several calls to a host that may be slow: it may take this many times the limit of
+/// one.
 pub(super) const LOGIN_STEPS: u32 = 4;
 
 /// Time for which a burst of `reauthRequired` is collected before a login.
@@ -84,7 +85,7 @@ impl BackgroundCall {
             Some(Box::pin(async move { BackgroundResult::CurrentUser(rest.current_user().await) }));
     }
 
-    /// Logs in, with a timeout of `limit` for each step.
+    /// Logs in, within [`LOGIN_STEPS`] times `limit`.
     pub(super) fn log_in(&mut self, rest: Rest, reason: ReauthReason, limit: Duration) {
         self.0 = Some(Box::pin(async move {
             let login = timeout(limit * LOGIN_STEPS, async {

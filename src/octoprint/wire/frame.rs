@@ -122,7 +122,7 @@ fn close(text: &str) -> Frame {
 /// Decodes the messages of an array. Repairs the text only if it is invalid JSON or may have a lone
 /// surrogate.
 fn elements(frame: &Bytes, text: &str) -> Decoded {
-    if let Some(repaired) = lone_surrogates_replaced(text) {
+    if let Some(repaired) = repaired_if_lone_surrogate(text) {
         return repaired_elements(repaired);
     }
     let decoded = elements_of(frame, text);
@@ -133,7 +133,8 @@ fn elements(frame: &Bytes, text: &str) -> Decoded {
     }
 }
 
-fn lone_surrogates_replaced(text: &str) -> Option<String> {
+/// Repairs `text` if it may have a lone surrogate, which the JSON reader does not detect.
+fn repaired_if_lone_surrogate(text: &str) -> Option<String> {
     lenient::may_have_lone_surrogate(text.as_bytes()).then(|| lenient::repaired(text)).flatten()
 }
 
@@ -203,7 +204,7 @@ fn element_messages(frame: &Bytes, element: &str, messages: &mut Vec<RawMessage>
         Some(b'{') => object_messages(frame, element, messages),
         Some(b'"') => match serde_json::from_str::<String>(element) {
             Ok(inner) if inner.trim_start().starts_with('{') => {
-                let inner = lone_surrogates_replaced(&inner).unwrap_or(inner);
+                let inner = repaired_if_lone_surrogate(&inner).unwrap_or(inner);
                 string_messages(&inner, messages)
                     || lenient::repaired(&inner)
                         .is_some_and(|text| string_messages(&text, messages))

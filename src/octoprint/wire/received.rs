@@ -26,7 +26,11 @@ pub(in crate::octoprint) enum Received {
 #[derive(Debug, thiserror::Error)]
 pub(in crate::octoprint) enum TransportError {
     #[error("no connection ({source})")]
-    Call { source: NetError, sent: bool },
+    Call {
+        source: NetError,
+        /// Whether there was a connection on which the request was sent.
+        sent: bool,
+    },
     #[error("no connection ({})", causes::text(.0))]
     Argument(#[source] RestError),
     #[error("no connection ({0})")]

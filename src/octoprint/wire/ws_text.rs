@@ -58,6 +58,7 @@ enum ReadState {
 }
 
 impl<S> TextAsBinary<S> {
+    /// Wraps `stream`, which must be at the start of a frame.
     pub(in crate::octoprint) fn new(stream: S, sizes: Sizes) -> Self {
         let (header, turn) = (Header::default(), LargeTurn::default());
         let (message, detached, progressed) = (0, None, false);

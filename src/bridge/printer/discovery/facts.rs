@@ -1,8 +1,8 @@
-//! Asks OctoPrint's REST API for what its messages do not carry: profile, files, system commands.
+//! Asks OctoPrint's REST API for what its messages do not carry: profile, connection to the printer,
+//! files and free space, system commands.
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -14,10 +14,12 @@ use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
 use crate::causes;
 use crate::heater::Heater;
-use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError};
+use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError, RestErrorKind};
 
 /// How long changes of the files are collected before asking again: they come in bursts.
 const BURST: Duration = Duration::from_secs(1);
+/// The same if only the free space is read.
+const SPACE_BURST: Duration = Duration::from_secs(60);
 /// Maximum number of tools of a printer, which leaves room for bed and chamber.
 const MAX_TOOLS: u8 = 30;
 
@@ -43,7 +45,7 @@ pub enum Question {
     Profile,
     /// The files.
     Files {
-        /// Those in folders, too; otherwise only the free space is of interest.
+        /// Whether to list all paths; otherwise only the space is read.
         all: bool,
     },
     /// The system commands.
@@ -66,36 +68,47 @@ impl Question {
     }
 }
 
+struct Answered {
+    generation: u64,
+    fact: Fact,
+}
+
 /// Asks questions in the background.
 pub struct Questions {
     rest: Rest,
     watch: Watch,
     // Boxed, as a channel allocates room for 32 values at once, and is mostly empty.
-    answers: (mpsc::Sender<Box<Fact>>, mpsc::Receiver<Box<Fact>>),
+    answers: (mpsc::Sender<Box<Answered>>, mpsc::Receiver<Box<Answered>>),
+    /// Changes whenever an earlier answer about the connection to the printer becomes outdated.
+    generation: u64,
     discovery: bool,
     files_due: Option<Instant>,
 }
 
 impl Questions {
-    /// Asks nothing yet. Without `discovery`, system commands and the list of files are never asked for.
+    /// Asks nothing yet. Without `discovery`, system commands and the list of files are never asked
+    /// for.
     pub fn new(rest: Rest, watch: Watch, discovery: bool) -> Self {
-        Self { rest, watch, answers: mpsc::channel(4), discovery, files_due: None }
+        let answers = mpsc::channel(4);
+        Self { rest, watch, answers, generation: 0, discovery, files_due: None }
     }
 
     /// Asks `question`. A failed request yields no fact, so what was known stays.
     pub fn ask(&self, question: Question) {
-        let (rest, answers) = (self.rest.clone(), self.answers.0.clone());
+        let (rest, answers, generation) =
+            (self.rest.clone(), self.answers.0.clone(), self.generation);
         self.watch.spawn("question", async move {
             match answer(&question, &rest).await {
                 // Fails only if the printer's task has ended.
-                Ok(fact) => drop(answers.send(Box::new(fact)).await),
+                Ok(fact) => drop(answers.send(Box::new(Answered { generation, fact })).await),
                 Err(error) => tracing::debug!(?question, "no answer: {}", causes::text(&error)),
             }
         });
     }
 
     /// Asks for everything on a new connection; for the system commands only if `system`.
-    pub fn ask_all(&self, system: bool) {
+    pub fn ask_all(&mut self, system: bool) {
+        self.generation += 1;
         self.ask(Question::Profile);
         self.ask(Question::Connection);
         self.ask(Question::Files { all: self.discovery });
@@ -106,8 +119,13 @@ impl Questions {
 
     /// Asks for what may have changed with an event.
     pub fn follow(&mut self, event: &EventKind, now: Instant) {
-        if *event == EventKind::UpdatedFiles {
-            self.files_due.get_or_insert(now + BURST);
+        match event {
+            EventKind::UpdatedFiles => {
+                let burst = if self.discovery { BURST } else { SPACE_BURST };
+                self.files_due.get_or_insert(now + burst);
+            }
+            EventKind::Connected | EventKind::Disconnected => self.generation += 1,
+            _ => {}
         }
         Question::after(event).iter().for_each(|question| self.ask(question.clone()));
     }
@@ -126,7 +144,13 @@ impl Questions {
 
     /// Waits for the next answer. Cancel safe.
     pub async fn answer(&mut self) -> Option<Box<Fact>> {
-        self.answers.1.recv().await
+        loop {
+            let Answered { generation, fact } = *self.answers.1.recv().await?;
+            let outdated = matches!(fact, Fact::Connection(_)) && generation != self.generation;
+            if !outdated {
+                return Some(Box::new(fact));
+            }
+        }
     }
 }
 
@@ -142,11 +166,24 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
             Fact::Profile(body.and_then(|body| printer_profile(&body)))
         }
         Question::Files { all } => {
-            let path = if *all { "api/files?recursive=true" } else { "api/files" };
-            let body = seen(rest.get_as_of_2_0(path).await)?;
-            Fact::Files(body.and_then(|body| Listing::read(&body, *all)).unwrap_or_default())
+            let list = async |path: &str| seen(rest.get_as_of_2_0(path).await);
+            let (all, body) = if *all {
+                match list("api/files?recursive=true").await {
+                    // Too many files: at least the space is read.
+                    Err(error) if matches!(error.kind(), RestErrorKind::BrokenOff { .. }) => {
+                        (false, list("api/files").await?)
+                    }
+                    answer => (true, answer?),
+                }
+            } else {
+                (false, list("api/files").await?)
+            };
+            Fact::Files(body.and_then(|body| Listing::read(&body, all)).unwrap_or_default())
         }
-        Question::Connection => Fact::Connection(rest.printer_connection().await?),
+        Question::Connection => {
+            let connection = seen(rest.printer_connection().await)?;
+            Fact::Connection(connection.unwrap_or_default())
+        }
         Question::SystemCommands => {
             let body = get("api/system/commands/core").await?;
             Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
@@ -162,10 +199,10 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
     })
 }
 
-/// The body of an answer; `None` if this user may not see it, or it does not exist.
-fn seen(answer: Result<Bytes, RestError>) -> Result<Option<Bytes>, RestError> {
+/// The answer; `None` if this user may not see it, or it does not exist.
+fn seen<T>(answer: Result<T, RestError>) -> Result<Option<T>, RestError> {
     match answer {
-        Ok(body) => Ok(Some(body)),
+        Ok(answer) => Ok(Some(answer)),
         Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -244,14 +281,57 @@ fn printer_profile(answer: &[u8]) -> Option<PrinterProfile> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::clock;
+    use crate::octoprint::{Credentials, Socket, SocketOptions};
+    use crate::secret::Secret;
 
     #[test]
     fn questions_depend_on_the_type_of_an_event_alone() {
-        assert!(Question::after(&EventKind::Connected).contains(&Question::Profile));
+        let after = Question::after(&EventKind::Connected);
+        assert_eq!(after, [Question::Profile, Question::Connection]);
         for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
             assert!(Question::after(&other.into()).is_empty(), "{other}");
         }
+    }
+
+    fn questions(discovery: bool) -> Questions {
+        crate::tls::install_provider();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let url = "http://127.0.0.1:1/".parse().unwrap();
+        let key = Credentials::ApiKey(Secret::new("KEY"));
+        let socket = Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap();
+        Questions::new(socket.rest(), Watch::new().0, discovery)
+    }
+
+    #[tokio::test]
+    async fn changes_of_files_are_collected() {
+        for (discovery, burst) in [(true, BURST), (false, SPACE_BURST)] {
+            let (mut questions, now) = (questions(discovery), clock::now());
+            questions.follow(&EventKind::ZChange, now);
+            assert_eq!(questions.due(), None);
+            questions.follow(&EventKind::UpdatedFiles, now);
+            questions.follow(&EventKind::UpdatedFiles, now + burst / 2);
+            assert_eq!(questions.due(), Some(now + burst));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_before_a_disconnect_is_outdated() {
+        let mut questions = questions(false);
+        let answer = |generation, fact| Box::new(Answered { generation, fact });
+        let connection = || Fact::Connection(PrinterConnection::default());
+        let answers = questions.answers.0.clone();
+        questions.follow(&EventKind::Disconnected, clock::now());
+        answers.send(answer(0, connection())).await.unwrap();
+        answers.send(answer(0, Fact::Profile(None))).await.unwrap();
+        answers.send(answer(1, connection())).await.unwrap();
+        assert_eq!(*questions.answer().await.unwrap(), Fact::Profile(None));
+        assert_eq!(*questions.answer().await.unwrap(), connection());
     }
 
     #[test]

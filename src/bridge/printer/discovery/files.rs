@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::bridge::printer::snapshot::json::{Raw, member, object};
+use crate::bridge::printer::snapshot::json::{MAX_BYTES, Raw, member, number, object};
 use crate::bridge::printer::snapshot::{Space, Storages};
 use crate::homeassistant::MOST_FILES;
 
@@ -24,7 +24,7 @@ pub struct Listing {
 struct StorageMember<'a> {
     #[serde(borrow, default)]
     files: Raw<'a>,
-    /// Free space of `local`, before OctoPrint 2.0.
+    /// Free and total space of `local` in bytes, before OctoPrint 2.0.
     #[serde(borrow, default)]
     free: Raw<'a>,
     #[serde(borrow, default)]
@@ -48,25 +48,32 @@ struct FileEntry<'a> {
 
 impl StorageMember<'_> {
     fn space(&self) -> Option<Space> {
-        #[derive(Deserialize)]
-        struct Usage {
-            free: u64,
-            total: u64,
+        #[derive(Deserialize, Default)]
+        struct Usage<'a> {
+            #[serde(borrow, default)]
+            free: Raw<'a>,
+            #[serde(borrow, default)]
+            total: Raw<'a>,
         }
-        let of_all = member(self.free).zip(member(self.total));
-        let of_one = || member(self.usage).map(|Usage { free, total }| (free, total));
-        of_all.or_else(of_one).map(|(free, total)| Space { free, total })
+        let usage: Usage<'_> = object(self.usage);
+        // Within bounds, so the conversion is exact.
+        let bytes = |raw| number(raw, (0.0, MAX_BYTES)).map(|number| number.round() as u64);
+        let space = Space {
+            free: bytes(self.free.or(usage.free)),
+            total: bytes(self.total.or(usage.total)),
+        };
+        (space != Space::default()).then_some(space)
     }
 }
 
 impl Listing {
-    /// Reads the answer to `GET /api/files`; the paths only with `all`, sorted. `None` if it is not
-    /// readable.
+    /// Reads the answer to `GET /api/files`; the sorted paths only with `all`, and unless they are
+    /// more than [`MOST_FILES`]. `None` if it is not readable.
     pub fn read(body: &[u8], all: bool) -> Option<Self> {
         let whole: &RawValue = serde_json::from_slice(body).ok()?;
-        let of_all: StorageMember<'_> = object(Some(whole));
-        let storages = match of_all.files {
-            Some(_) => vec![("local".to_owned(), of_all)],
+        let old_format: StorageMember<'_> = object(Some(whole));
+        let storages = match old_format.files {
+            Some(_) => vec![("local".to_owned(), old_format)],
             None => {
                 let members: BTreeMap<String, &RawValue> = member(Some(whole))?;
                 members.into_iter().map(|(name, raw)| (name, object(Some(raw)))).collect()
@@ -79,14 +86,14 @@ impl Listing {
     }
 }
 
-/// Returns `None` for more than [`MOST_FILES`].
+/// Returns the sorted paths; `None` for more than [`MOST_FILES`].
 fn paths(mut entries: Vec<&RawValue>) -> Option<Vec<String>> {
     let mut paths = Vec::new();
     while let Some(entry) = entries.pop() {
         let FileEntry { r#type, origin, path, children } = object(Some(entry));
         let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
-        let place = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
-        if let (true, Some((origin, path))) = (is_printable, place) {
+        let location = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        if let (true, Some((origin, path))) = (is_printable, location) {
             paths.push(format!("{origin}/{path}"));
         }
         entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
@@ -104,6 +111,10 @@ mod tests {
         Listing::read(body, true)?.paths
     }
 
+    fn space(free: u64, total: u64) -> Space {
+        Space { free: Some(free), total: Some(total) }
+    }
+
     #[test]
     fn files_of_all_folders_and_nothing_else() {
         let body = br#"{"files":[
@@ -115,7 +126,7 @@ mod tests {
         assert_eq!(files(body).unwrap(), ["local/a/two.gcode", "sdcard/ONE.GCO"]);
         let listing = Listing::read(body, false).unwrap();
         assert_eq!(listing.paths, None);
-        assert_eq!(listing.storages["local"], Space { free: 1, total: 5 });
+        assert_eq!(listing.storages["local"], space(1, 5));
         let entry = |n| format!(r#"{{"type":"machinecode","origin":"local","path":"{n}"}}"#);
         let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
         assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
@@ -123,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_storage_of_2_0_has_files_and_room_of_its_own() {
+    fn each_storage_of_2_0_has_its_own_files_and_space() {
         let body = br#"{
             "local":{"key":"local","usage":{"free":7,"total":9},
                 "files":[{"type":"machinecode","origin":"local","path":"a.gcode"}]},
@@ -131,7 +142,7 @@ mod tests {
                 "files":[{"type":"machinecode","origin":"printer","path":"b.gco"}]},"odd":5}"#;
         let listing = Listing::read(body, true).unwrap();
         assert_eq!(listing.paths.unwrap(), ["local/a.gcode", "printer/b.gco"]);
-        assert_eq!(listing.storages, [("local".to_owned(), Space { free: 7, total: 9 })].into());
+        assert_eq!(listing.storages, [("local".to_owned(), space(7, 9))].into());
         // As it was recorded.
         let lines = include_str!("../../../../tests/captures/octoprint2_rest.jsonl").lines();
         let recorded = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -146,7 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_entry_costs_no_other() {
+    fn a_malformed_size_does_not_affect_the_other() {
+        let read = |usage: &str| {
+            let body = format!(r#"{{"local":{{"usage":{usage},"files":[]}}}}"#);
+            Listing::read(body.as_bytes(), false).unwrap().storages.get("local").copied()
+        };
+        let free = Some(Space { free: Some(5), total: None });
+        for usage in [r#"{"free":5,"total":null}"#, r#"{"free":5}"#, r#"{"free":5,"total":-1}"#] {
+            assert_eq!(read(usage), free, "{usage}");
+        }
+        for usage in ["[7,9]", "null", r#"{"free":1e300,"total":"9"}"#] {
+            assert_eq!(read(usage), None, "{usage}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_entry_does_not_affect_others() {
         let body = br#"{"files":[null,5,{"type":"machinecode","origin":null,"path":"x"},
             {"type":"machinecode","origin":"local","path":["a","b"]},{"type":"folder","children":7},
             {"type":"machinecode","origin":"local","path":"b\ufffd.gcode","size":null},

@@ -159,7 +159,7 @@ impl Prints {
     /// An event of the running print that its state proves, at `at` by our clock.
     fn infer(&self, kind: EventKind, at: f64) -> Option<InferredEvent> {
         let event = InferredEvent::new(kind, self.tracker.print()?.clone(), at);
-        tracing::info!(file = event.print.path, event = %event.kind, "inferred an event that OctoPrint did not send from the printer's state");
+        tracing::info!(file = event.print.path, event = %event.kind, "inferred an event from the printer's state: OctoPrint did not send it");
         Some(event)
     }
 

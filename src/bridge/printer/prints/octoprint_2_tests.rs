@@ -113,7 +113,7 @@ fn a_file_transfer_to_the_card_is_no_print() {
 }
 
 #[test]
-fn a_print_that_is_repeated_start_is_the_same_also_when_its_file_becomes_known() {
+fn a_repeated_start_is_of_the_same_print_even_when_its_file_becomes_known() {
     let mut connected = Connected::at(&["connected"], PrinterState::Operational);
     assert!(!connected.tracker.is_repeated_start(&print("cube.gcode")), "none is running");
     let unknown = print_of(r#"{"name":"???","path":"???","origin":"printer"}"#).unwrap();

@@ -19,7 +19,7 @@ use crate::heater::Heater;
 /// Maximum of a duration: ten years, in seconds.
 pub(super) const MAX_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
 /// Maximum of a size in bytes or of a count: about what an `f64` represents exactly.
-pub(super) const MAX_BYTES: f64 = 9e15;
+pub(crate) const MAX_BYTES: f64 = 9e15;
 
 /// A member of an object as raw JSON; `None` if missing or null.
 pub(crate) type Raw<'a> = Option<&'a RawValue>;
@@ -72,7 +72,7 @@ pub(crate) fn object<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> T {
 }
 
 /// Decodes a number within bounds, both included; `None` for anything else.
-pub(super) fn number(raw: Raw<'_>, (least, most): (f64, f64)) -> Option<f64> {
+pub(crate) fn number(raw: Raw<'_>, (least, most): (f64, f64)) -> Option<f64> {
     member(raw).filter(|number| (least..=most).contains(number))
 }
 

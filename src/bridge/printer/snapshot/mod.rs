@@ -190,12 +190,16 @@ impl Snapshot {
             #[serde(borrow, default)]
             connector: Raw<'a>,
         }
-        let connector: Option<String> = member(object::<OfConnector<'_>>(payload).connector);
+        self.note_connector(member(object::<OfConnector<'_>>(payload).connector));
+    }
+
+    /// Remembers the last known connector, over disconnects too.
+    fn note_connector(&mut self, connector: Option<String>) {
         let known = connector.filter(|connector| connector != "unknown");
         self.connector = known.or(self.connector.take());
     }
 
-    /// Returns why the printer failed or was disconnected, if events told.
+    /// Returns why the printer failed or was disconnected, if an event reported it.
     pub fn cause(&self) -> Option<&str> {
         self.condition.cause()
     }
@@ -219,10 +223,10 @@ impl Snapshot {
         self.job.set_times(file, times)
     }
 
-    /// Sets how OctoPrint is connected to the printer.
+    /// Sets how OctoPrint is connected to the printer, which also answers [`Snapshot::is_serial`].
     pub fn set_connection(&mut self, connection: PrinterConnection) -> Option<StateChange> {
         let change = self.surroundings.set_connection(&connection);
-        self.connector = connection.connector.or(self.connector.take());
+        self.note_connector(connection.connector);
         change
     }
 

@@ -219,7 +219,7 @@ impl Condition {
         if self.cause.event(kind, payload) { self.change() } else { None }
     }
 
-    /// Returns why the printer failed or was disconnected, if events told.
+    /// Returns why the printer failed or was disconnected, if an event reported it.
     pub(super) fn cause(&self) -> Option<&str> {
         self.cause.text()
     }

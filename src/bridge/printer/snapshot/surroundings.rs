@@ -7,16 +7,17 @@ use serde::Serialize;
 use super::json::{LastPayload, StateChange, StateTopic};
 use crate::octoprint::PrinterConnection;
 
-/// Space of a storage, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Space of a storage, in bytes; `None` if OctoPrint does not report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Space {
     /// Free space.
-    pub free: u64,
+    pub free: Option<u64>,
     /// Total space.
-    pub total: u64,
+    pub total: Option<u64>,
 }
 
-/// Space of each storage that reports it, by the storage's name.
+/// Space of each storage that reports it, by the storage's name. Only `local` and `printer` are
+/// published.
 pub type Storages = BTreeMap<String, Space>;
 
 #[derive(Debug, Default)]

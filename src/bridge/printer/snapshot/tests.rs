@@ -389,3 +389,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_connector_is_known_from_the_connection_and_over_a_disconnect() {
+    let mut snapshot = Snapshot::default();
+    let connection = |connector: &str| PrinterConnection {
+        connector: Some(connector.to_owned()),
+        ..PrinterConnection::default()
+    };
+    assert!(snapshot.set_connection(connection("moonraker")).is_some());
+    assert!(!snapshot.is_serial());
+    let changes = snapshot.event(&EventKind::Disconnected, None);
+    let change = changes.iter().find(|change| change.topic == StateTopic::Connection).unwrap();
+    let payload: Value = serde_json::from_slice(&change.payload).unwrap();
+    assert_eq!(payload["connector"], Value::Null);
+    snapshot.set_connection(connection("unknown"));
+    assert!(!snapshot.is_serial(), "the last known one");
+}

@@ -203,7 +203,7 @@ async fn a_broker_that_ends_the_connection_at_the_uptime_is_named() {
 }
 
 #[tokio::test]
-async fn an_end_by_the_broker_is_told_from_others() {
+async fn an_end_by_the_broker_is_distinguished_from_others() {
     let (listener, options) = listen().await;
     let none = BTreeSet::new();
     let (opened, peer) =
