@@ -174,11 +174,7 @@ impl World {
         watcher.done("rate", "1").await;
         let mark = watcher.mark();
         watcher.done("reconnect", "now").await;
-        let lost = |socket: &Value| socket["state"] != "connected";
-        watcher.wait_json(mark, &topic("socket"), lost).await;
-        let mark = watcher.mark();
-        let back = |socket: &Value| socket["state"] == "connected";
-        watcher.wait_json(mark, &topic("socket"), back).await;
+        watcher.reconnected(mark, "octoprint2mqtt/mk3").await;
         watcher.done("connection", "disconnect").await;
         octoprint.until("Offline").await;
         watcher.refused("home", "all", json!(409), "").await;

@@ -126,8 +126,7 @@ async fn every_topic_that_is_published_is_listed_and_every_listed_one_is_publish
     // At QoS 0, the history of the first connection may be lost; the next one has another.
     let mark = world.watcher.mark();
     world.simulator.drop_sockets();
-    let connected = |socket: &Value| socket["state"] == "connected";
-    world.watcher.wait_json(mark, "B/p/socket", connected).await;
+    world.watcher.reconnected(mark, "B/p").await;
     world.simulator.plugin("psu", json!({"on": true}));
     world.simulator.raw("a[{\"tomorrow\":{}}]");
     world.answer("home").await;

@@ -157,6 +157,18 @@ impl Watcher {
             .json()
     }
 
+    /// Waits until the socket of the printer whose topics begin with `printer` was lost after
+    /// `mark`, and is connected again.
+    pub async fn reconnected(&self, mark: usize, printer: &str) {
+        let topic = format!("{printer}/socket");
+        let is = |seen: &Seen, connected: bool| {
+            seen.topic == topic && (seen.json()["state"] == "connected") == connected
+        };
+        self.wait_from(mark, "a lost socket", |seen| is(seen, false)).await;
+        let lost = self.seen()[mark..].iter().position(|seen| is(seen, false)).unwrap();
+        self.wait_from(mark + lost, "a new connection", |seen| is(seen, true)).await;
+    }
+
     /// Sends a command and waits for its answer.
     pub async fn command(&self, command: &str, payload: &str) -> Value {
         let mark = self.mark();
