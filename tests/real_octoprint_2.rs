@@ -230,7 +230,7 @@ async fn what_a_connector_ignores_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
-async fn prints_are_told_with_who_and_how_long_and_why() {
+async fn prints_have_their_user_duration_and_reason() {
     let world = World::serial().await;
     let octoprint = &world.octoprint;
     octoprint.upload("short.gcode", 10).await;
