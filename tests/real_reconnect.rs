@@ -113,7 +113,7 @@ async fn failed_stays_failed_until_reconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
-async fn an_octoprint_that_is_back_is_noticed_in_a_long_wait() {
+async fn an_octoprint_that_is_back_is_noticed_in_a_wait_of_minutes() {
     let mut world = World::start("timeouts = [600]").await;
     let mark = world.watcher.mark();
     world.octoprint.kill();
