@@ -77,12 +77,6 @@ impl World {
         self.watcher.wait_json(mark, &topic("print"), |print| print["event_type"] == *event).await
     }
 
-    fn prints(&self, mark: usize) -> Vec<String> {
-        let seen = self.watcher.seen();
-        let prints = seen[mark..].iter().filter(|seen| seen.topic == topic("print"));
-        prints.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
-    }
-
     /// `check` raises no false alarm, and names what is wrong where something is.
     async fn check(&self) {
         let by_password = self.by_password();
@@ -213,7 +207,7 @@ impl World {
             "print_started",
             "print_done",
         ];
-        assert_eq!(self.prints(mark), expected);
+        assert_eq!(self.watcher.print_events(mark), expected);
 
         watcher.done("print", "local/long.gcode").await;
         octoprint.until("Printing").await;
@@ -247,8 +241,8 @@ impl World {
         let after = self.watcher.mark();
         self.sends("message", "back", &["M117 back"]).await;
         self.is_idle(mark).await;
-        assert_eq!(self.prints(mark), ["print_started", "print_failed"]);
-        assert!(self.prints(after).is_empty());
+        assert_eq!(self.watcher.print_events(mark), ["print_started", "print_failed"]);
+        assert!(self.watcher.print_events(after).is_empty());
     }
 
     async fn emergency_stop(&self) {

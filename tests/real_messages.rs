@@ -198,11 +198,7 @@ async fn whole_life(octoprint: OctoPrint, way: Way, transport: &str) {
     let own = way.messages();
     assert_eq!(published, begin(events_of_octoprint(&own)), "byte for byte from its own socket");
     assert_verbatim(&ours, &own);
-    let printers: Vec<String> = ours
-        .iter()
-        .filter(|s| s.topic == topic("print"))
-        .map(|s| s.json()["event_type"].as_str().unwrap().to_owned())
-        .collect();
+    let printers = watcher.print_events(0);
     assert_eq!(
         printers,
         [

@@ -74,13 +74,6 @@ impl World {
         self.watcher.sends(">>>", command, payload, sent).await;
     }
 
-    /// The print events so far.
-    fn print_events(&self, mark: usize) -> Vec<String> {
-        let seen = self.watcher.seen();
-        let prints = seen[mark..].iter().filter(|seen| seen.topic == topic("print"));
-        prints.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
-    }
-
     async fn connector(&self) -> Value {
         self.octoprint.get_2("api/connection").await["current"]["connector"].clone()
     }
@@ -312,7 +305,7 @@ async fn a_print_begun_at_the_printer_is_told() {
     world.watcher.wait_json(mark, &topic("print"), cancelled).await;
     let progress = |progress: &Value| progress["completion"].is_null();
     world.watcher.wait_json(mark, &topic("progress"), progress).await;
-    let kinds = world.print_events(mark);
+    let kinds = world.watcher.print_events(mark);
     assert_eq!(kinds, ["print_started", "print_cancelled"]);
 }
 
@@ -348,5 +341,5 @@ async fn a_start_that_is_told_again_and_again_is_told_once_and_pauses_are_told()
     octoprint.command("@state OPERATIONAL").await;
     world.watcher.wait_json(mark, &topic("print"), kind("print_done")).await;
     let expected = ["print_started", "print_paused", "print_resumed", "print_done"];
-    assert_eq!(world.print_events(mark), expected);
+    assert_eq!(world.watcher.print_events(mark), expected);
 }

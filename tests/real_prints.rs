@@ -51,12 +51,6 @@ impl World {
     }
 }
 
-fn types(watcher: &Watcher, mark: usize) -> Vec<String> {
-    let seen = watcher.seen();
-    let told = seen[mark..].iter().filter(|seen| seen.topic == PRINT);
-    told.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
-}
-
 /// Starts the selected file, `before` the next `current` is due. Yields whether that came after the
 /// event all the same though it was built before it; and the mark from which the start is seen.
 async fn start(octoprint: &OctoPrint, watcher: &Watcher, before: Duration) -> (bool, usize) {
@@ -103,7 +97,7 @@ async fn a_print_that_runs_is_not_over_because_octoprint_pushes_rarely() {
     // Built after that: whatever is thought of the end by then is said.
     let after = watcher.mark();
     watcher.wait_json(after, PRINTER, |printer| printer["state"] == "operational").await;
-    let types = types(&watcher, mark);
+    let types = watcher.print_events(mark);
     assert_eq!(types, ["print_started", "print_done"], "{types:?}");
 }
 
@@ -129,7 +123,7 @@ async fn the_end_of_a_print_that_no_event_tells_of_is_found_once() {
     let cancelled = |told: &Value| told["event_type"] == "print_cancelled";
     world.watcher.wait_json(mark, PRINT, cancelled).await;
     world.watcher.wait_json(mark, PRINTER, |printer| printer["state"] == "operational").await;
-    let types = types(&world.watcher, 0);
+    let types = world.watcher.print_events(0);
     let of = |wanted: &[&str]| types.iter().filter(|kind| wanted.contains(&&kind[..])).count();
     assert_eq!(of(&["print_started"]), 2, "{types:?}");
     assert_eq!(of(&["print_done", "print_failed", "print_cancelled"]), 2, "{types:?}");

@@ -39,14 +39,16 @@ impl Line {
         mut heard: impl FnMut(&[u8]),
     ) {
         let (depart, mut arriving) = tokio::sync::mpsc::unbounded_channel();
-        let line = self;
-        let read = async move {
+        let read = async {
             let mut buffer = vec![0; 65536];
             while let Ok(n @ 1..) = from.read(&mut buffer).await {
                 heard(&buffer[..n]);
-                let delay = Duration::from_millis(line.delay.load(Ordering::Relaxed));
+                let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
                 depart.send((Instant::now() + delay, buffer[..n].to_vec())).unwrap();
             }
+            // What was read before the end is still carried.
+            drop(depart);
+            std::future::pending::<()>().await;
         };
         let write = async {
             while let Some((arrival, bytes)) = arriving.recv().await {
@@ -65,11 +67,6 @@ impl Line {
                     }
                 }
             }
-        };
-        // What was read before the end is still carried.
-        let read = async {
-            read.await;
-            std::future::pending::<()>().await;
         };
         tokio::select! { () = read => {}, () = write => {} }
     }

@@ -169,6 +169,13 @@ impl Watcher {
         self.wait_from(mark + lost, "a new connection", |seen| is(seen, true)).await;
     }
 
+    /// The event types on `B/P/print` since `mark`.
+    pub fn print_events(&self, mark: usize) -> Vec<String> {
+        let seen = self.seen();
+        let prints = seen[mark..].iter().filter(|seen| seen.topic == "octoprint2mqtt/mk3/print");
+        prints.map(|seen| seen.json()["event_type"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Sends a command and waits for its answer.
     pub async fn command(&self, command: &str, payload: &str) -> Value {
         let mark = self.mark();
