@@ -167,16 +167,12 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
         }
         Question::Files { all } => {
             let list = async |path: &str| seen(rest.get_as_of_2_0(path).await);
-            let (all, body) = if *all {
-                match list("api/files?recursive=true").await {
-                    // Too many files: at least the space is read.
-                    Err(error) if matches!(error.kind(), RestErrorKind::BrokenOff { .. }) => {
-                        (false, list("api/files").await?)
-                    }
-                    answer => (true, answer?),
-                }
-            } else {
-                (false, list("api/files").await?)
+            let whole = if *all { Some(list("api/files?recursive=true").await) } else { None };
+            // Of too many files, at least the space is read.
+            let whole = whole.filter(|answer| !answer.as_ref().is_err_and(is_broken_off));
+            let (all, body) = match whole {
+                Some(answer) => (true, answer?),
+                None => (false, list("api/files").await?),
             };
             Fact::Files(body.and_then(|body| Listing::read(&body, all)).unwrap_or_default())
         }
@@ -197,6 +193,10 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
             Fact::LastPrintTimes(file.clone(), times)
         }
     })
+}
+
+fn is_broken_off(error: &RestError) -> bool {
+    matches!(error.kind(), RestErrorKind::BrokenOff { .. })
 }
 
 /// The answer; `None` if this user may not see it, or it does not exist.
