@@ -97,6 +97,8 @@ pub struct PrinterTopics {
     pub print: Topic,
     /// The last event that is not chatty.
     pub last_event: Topic,
+    /// Rendered timelapses.
+    pub timelapse: Topic,
     /// Answers to commands.
     pub result: Topic,
     /// The last answer to a command, retained.
@@ -128,6 +130,7 @@ impl PrinterTopics {
             socket: topic("socket"),
             print: topic("print"),
             last_event: topic("last_event"),
+            timelapse: topic("timelapse"),
             result: topic("result"),
             last_command: topic("last_command"),
             current: topic("message/current"),

@@ -83,6 +83,7 @@ const ENTITIES: &[&str] = &[
     "button.prusa_mk3s_resume",
     "button.prusa_mk3s_start_print",
     "event.prusa_mk3s_print",
+    "event.prusa_mk3s_timelapse",
     "notify.prusa_mk3s_display_message",
     "number.prusa_mk3s_bed_target",
     "number.prusa_mk3s_feed_rate",

@@ -176,6 +176,8 @@ const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::FileDeselected,
     EventKind::FileSelected,
     EventKind::MetadataStatisticsUpdated,
+    EventKind::MovieDone,
+    EventKind::MovieFailed,
     EventKind::PrintCancelled,
     EventKind::PrintDone,
     EventKind::PrintFailed,

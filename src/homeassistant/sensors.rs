@@ -307,5 +307,9 @@ fn events(context: &EntityContext<'_>) -> Vec<Component> {
             .with("type", *verb)
             .with("subtype", *noun)
     };
-    std::iter::once(entity).chain(EVENTS.iter().map(trigger)).collect()
+    let timelapse = Component::new("event", "timelapse", "Timelapse")
+        .icon("movie-open")
+        .with("state_topic", &*context.topics.timelapse)
+        .with("event_types", json!(["timelapse_done", "timelapse_failed"]));
+    [entity, timelapse].into_iter().chain(EVENTS.iter().map(trigger)).collect()
 }

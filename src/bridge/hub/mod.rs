@@ -242,7 +242,7 @@ impl Hub {
                 PrinterDiscovery::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
             let latency = self.latencies.of(&printer.id);
-            let memory = Memory::recall(&printer.id, known, &self.store, discovery, latency);
+            let memory = Memory::recall(printer, known, &self.store, discovery, latency);
             let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
             self.commands.insert(printer.id.clone(), commands);
             let supervisor = Box::new(Supervisor {

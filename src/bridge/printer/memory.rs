@@ -1,19 +1,17 @@
 //! The state of a printer's task that outlives it: over a restart of the task, or of the bridge.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::discovery::PrinterDiscovery;
+use super::features::Features;
+use super::persisted::{JsonPayload, Persisted};
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
 use crate::bridge::hub::watch::{Failures, Watch};
+use crate::config;
 use crate::heater::Heater;
 use crate::metrics::Latency;
 use crate::octoprint::{Message, MessageKind};
@@ -34,6 +32,8 @@ pub struct Memory {
     pub prints: Prints,
     /// Results of inquiries about prints.
     pub findings: mpsc::Receiver<Box<PrintFinding>>,
+    /// What the printer offers beyond its state and its prints.
+    pub features: Features,
     /// Metric of the publish latency.
     pub latency: Latency,
     /// Messages that were received and not processed when a task of the printer failed.
@@ -47,7 +47,7 @@ pub struct Memory {
 impl Memory {
     /// Restores the persisted state at the start of the bridge.
     pub fn recall(
-        printer: &str,
+        config: &config::Printer,
         known: &Known,
         store: &Store,
         discovery: Option<PrinterDiscovery>,
@@ -55,6 +55,7 @@ impl Memory {
     ) -> Self {
         let (watch, failures) = Watch::new();
         let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
+        let printer = config.id.as_str();
         Self {
             rate: Persisted::restore("rate_factor", printer, known, store.clone()),
             last_event: Persisted::restore("last_event", printer, known, store.clone()),
@@ -62,6 +63,7 @@ impl Memory {
             discovery,
             prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
             findings,
+            features: Features::new(config, known, store, watch.clone()),
             latency,
             unprocessed: VecDeque::new(),
             watch,
@@ -95,6 +97,7 @@ impl Memory {
         let (watch, failures) = Watch::new();
         let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
         let prints = self.prints.restarted(tell, watch.clone());
+        let features = self.features.restarted(watch.clone());
         let discovery = self.discovery.map(PrinterDiscovery::restart);
         let mut unprocessed = self.unprocessed;
         // The state of an earlier connection is outdated.
@@ -102,88 +105,6 @@ impl Memory {
             use MessageKind::{Connected, Current, History};
             !matches!(message.kind(), Connected | Current | History)
         });
-        Self { prints, discovery, findings, unprocessed, watch, failures, ..self }
-    }
-}
-
-/// A value that is persisted when it changes.
-#[derive(Debug)]
-pub struct Persisted<T> {
-    store: Store,
-    printer: Arc<str>,
-    key: &'static str,
-    value: T,
-}
-
-impl<T: Default + PartialEq + Serialize + DeserializeOwned> Persisted<T> {
-    /// Restores the value that was persisted under `key`.
-    pub fn restore(key: &'static str, printer: &str, known: &Known, store: Store) -> Self {
-        let value = known.get(printer, key).unwrap_or_default();
-        Self { store, printer: printer.into(), key, value }
-    }
-
-    /// Returns the value.
-    pub fn get(&self) -> &T {
-        &self.value
-    }
-
-    /// Sets the value; an unchanged one is not written again.
-    pub fn set(&mut self, value: T) {
-        if value != self.value {
-            self.value = value;
-            self.store.persist(&self.printer, self.key, &self.value);
-        }
-    }
-}
-
-/// A JSON payload, persisted as raw JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonPayload(pub Bytes);
-
-impl Serialize for JsonPayload {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let json: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
-        json.serialize(out)
-    }
-}
-
-impl<'de> Deserialize<'de> for JsonPayload {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let json = Box::<str>::from(Box::<RawValue>::deserialize(from)?);
-        Ok(Self(json.into_string().into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use super::*;
-    use crate::bridge::printer::messages::event;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    #[tokio::test]
-    async fn the_newest_value_outlives_the_bridge() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, known) = Store::open(Some(dir.path()));
-        let restore = |printer, known, store| {
-            Persisted::<Option<JsonPayload>>::restore("last_event", printer, known, store)
-        };
-        let mut last = restore("mk3", &known, store.clone());
-        assert_eq!(*last.get(), None);
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let payload = |kind: &str, seconds| {
-            JsonPayload(event::last_event(&kind.into(), at(seconds)).unwrap())
-        };
-        let done = payload("PrintDone", 1_700_000_000);
-        last.set(Some(payload("PrintStarted", 1_600_000_000)));
-        last.set(Some(done.clone()));
-        // Closes although `last` has a handle.
-        store.close(SOON).await;
-        let (store, known) = Store::open(Some(dir.path()));
-        drop(last);
-        assert_eq!(*restore("mk3", &known, store.clone()).get(), Some(done));
-        assert_eq!(*restore("mini", &known, store).get(), None);
+        Self { prints, features, discovery, findings, unprocessed, watch, failures, ..self }
     }
 }

@@ -2,36 +2,37 @@
 
 pub mod commands;
 pub mod discovery;
+pub mod features;
 pub mod memory;
 pub mod messages;
+pub mod persisted;
 pub mod prints;
 pub mod snapshot;
 pub mod socket_report;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::commands::Rules;
-use self::commands::executor::Factor;
+use self::commands::executor::Effect;
 use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
-use self::memory::{JsonPayload, Memory};
-use self::messages::{Malformed, Mapping};
-use self::prints::{EventEffect, InferredEvent};
-use self::snapshot::StateChange;
+use self::features::{Feature, Scene, present};
+use self::memory::Memory;
+use self::messages::{Malformed, MalformedKinds, Mapping, received};
+use self::persisted::JsonPayload;
+use self::prints::InferredEvent;
+use self::snapshot::{Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
-use crate::causes;
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
-use crate::octoprint::{
-    Event, EventKind, Message, MessageKind, Messages, Socket, SocketState, Status,
-};
+use crate::octoprint::{Event, Message, MessageKind, Messages, Socket, Status};
 use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
 
@@ -55,7 +56,7 @@ pub struct Printer {
     socket: Socket,
     mapping: Mapping,
     socket_report: SocketReport,
-    factors: mpsc::UnboundedReceiver<Factor>,
+    effects: mpsc::UnboundedReceiver<Effect>,
     commands: Intake,
     memory: Memory,
     messages: Messages,
@@ -63,8 +64,8 @@ pub struct Printer {
     availability: Availability,
     /// The connection of the last `history`.
     connection: u64,
-    /// Kinds of malformed messages that were logged on this connection.
-    malformed: Vec<MessageKind>,
+    /// Those that were logged on this connection.
+    malformed: MalformedKinds,
 }
 
 impl Printer {
@@ -85,7 +86,7 @@ impl Printer {
             max_rate_factor: printer.socket.max_rate_factor,
         };
         let watch = memory.watch.clone();
-        let (commands, factors) = Intake::start(
+        let (commands, effects) = Intake::start(
             rules,
             lane,
             topics.clone(),
@@ -98,7 +99,7 @@ impl Printer {
             questions: Questions::new(socket.rest(), watch, memory.discovery.is_some()),
             availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),
-            factors,
+            effects,
             commands,
             topics,
             broker,
@@ -107,7 +108,7 @@ impl Printer {
             socket_report: SocketReport::default(),
             memory,
             connection: 0,
-            malformed: Vec::new(),
+            malformed: MalformedKinds::default(),
         }
     }
 
@@ -120,13 +121,12 @@ impl Printer {
         self.publish_availability();
         let unknown = self.mapping.snapshot.unknown();
         self.publish_states(unknown);
+        self.visit(present(), |feature, scene| feature.start(scene));
         if let Some(JsonPayload(payload)) = self.memory.last_event.get().clone() {
             let topic = self.topics.last_event.clone();
             self.publish(Publication::new(self.lane, topic, payload, Kind::State));
         }
-        if let Some(heaters) = self.memory.known_heaters() {
-            self.mapping.snapshot.restore_heaters(heaters);
-        }
+        self.mapping.snapshot.restore_heaters(self.memory.known_heaters().unwrap_or_default());
         self.follow_heaters();
         let mut status = self.socket.status();
         let mut broker = self.broker.status();
@@ -147,18 +147,15 @@ impl Printer {
                     self.commands.take(*incoming, &self.mapping.snapshot);
                 }
                 Some(task) = self.memory.failures.recv() => return Ended::Failed(task),
-                Some(factor) = self.factors.recv() => {
-                    let change = match factor {
-                        Factor::Feedrate(percent) => self.mapping.snapshot.set_feedrate(percent),
-                        Factor::Flowrate(percent) => self.mapping.snapshot.set_flowrate(percent),
-                    };
-                    self.publish_states(change);
-                }
+                Some(effect) = self.effects.recv() => self.handle_effect(&effect),
                 Some(finding) = self.memory.findings.recv() => {
                     let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
                     publications.into_iter().for_each(|publication| self.publish(publication));
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
+                Some(finding) = self.memory.features.finding() => {
+                    self.visit(present(), |feature, scene| feature.find(&finding, scene));
+                }
                 heaters = read_back(&mut self.memory.discovery) => {
                     self.mapping.snapshot.restore_heaters(heaters);
                     self.follow_heaters();
@@ -185,14 +182,7 @@ impl Printer {
     pub async fn leave(&mut self, delay: Duration) {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
-        let waiting = Status {
-            state: SocketState::Waiting,
-            transport: None,
-            next_attempt_in: Some(delay),
-            error: Some("a task of this printer failed; see the bridge's log".to_owned()),
-            ..status
-        };
-        let payload = self.socket_report.update(&waiting, clock::now());
+        let payload = self.socket_report.restarting(status, delay, clock::now());
         self.publish_socket(payload);
         self.commands.fail();
         // If it does not close in time, it is dropped with the task.
@@ -221,15 +211,17 @@ impl Printer {
         let discovery = self.memory.discovery.as_ref().and_then(PrinterDiscovery::due);
         let state =
             [self.mapping.snapshot.due(), self.socket_report.due(), self.availability.due()];
-        let others = [self.questions.due(), discovery, self.memory.prints.due()];
+        let (prints, features) = (self.memory.prints.due(), self.memory.features.due());
+        let others = [self.questions.due(), discovery, prints, features];
         state.into_iter().chain(others).flatten().min()
     }
 
     /// Does what is due.
     fn flush(&mut self, now: Instant) {
-        let wall = std::time::SystemTime::now();
-        let change = self.mapping.snapshot.flush(snapshot::Now { instant: now, wall });
+        let wall = SystemTime::now();
+        let change = self.mapping.snapshot.flush(Now { instant: now, wall });
         self.publish_states(change);
+        self.visit(Now { instant: now, wall }, |feature, scene| feature.flush(scene));
         let payload = self.socket_report.flush(now);
         self.publish_socket(payload);
         self.questions.flush(now);
@@ -260,6 +252,24 @@ impl Printer {
         }
     }
 
+    fn handle_effect(&mut self, effect: &Effect) {
+        let change = match effect {
+            Effect::Feedrate(percent) => self.mapping.snapshot.set_feedrate(*percent),
+            Effect::Flowrate(percent) => self.mapping.snapshot.set_flowrate(*percent),
+        };
+        self.publish_states(change);
+        self.visit(present(), |feature, scene| feature.effect(effect, scene));
+    }
+
+    /// Calls `visit` with each feature, and publishes what it has to say.
+    fn visit(&mut self, now: Now, mut visit: impl FnMut(&mut dyn Feature, &mut Scene<'_>)) {
+        let rest = self.socket.rest();
+        let place = (&self.topics, self.lane);
+        let mut scene = Scene::new(now, &self.mapping.snapshot, place, &rest);
+        self.memory.features.each(|feature| visit(feature, &mut scene));
+        scene.into_publications().into_iter().for_each(|publication| self.publish(publication));
+    }
+
     fn handle_message(&mut self, message: &Message, receipt: Receipt) {
         #[cfg(test)]
         assert_ne!(message.kind().as_str(), "panic", "a test");
@@ -282,23 +292,13 @@ impl Printer {
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let payload = event.payload.map(serde_json::value::RawValue::get);
-        let EventEffect { along, repeated } =
-            self.memory.prints.event(&event.kind, payload, now, &rest);
-        if repeated {
-            let is_start = event.kind == EventKind::PrintStarted;
-            publications.retain(|publication| {
-                publication.topic != self.topics.print
-                    && !(is_start && publication.topic == self.topics.last_event)
-            });
-        }
+        let effect = self.memory.prints.event(&event.kind, payload, now, &rest);
+        effect.amend(&mut publications, &event.kind, &self.topics);
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
             self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
         }
-        if let Some(record) = along {
-            let is_event = |p: &&mut Publication| matches!(p.kind, Kind::Event { .. });
-            publications.iter_mut().filter(is_event).for_each(|p| p.along = Some(record.clone()));
-        }
         publications.into_iter().for_each(|publication| self.publish(publication));
+        self.visit(received(message), |feature, scene| feature.event(event, scene));
         self.questions.follow(&event.kind, clock::now());
     }
 
@@ -313,8 +313,9 @@ impl Printer {
             self.publish_inferred(inferred);
         }
         publications.into_iter().for_each(|publication| self.publish(publication));
-        if let Some(malformed) = malformed {
-            self.report_malformed(message.kind(), &malformed);
+        match malformed {
+            Some(malformed) => self.report_malformed(message.kind(), &malformed),
+            None => self.visit(received(message), |feature, scene| feature.message(message, scene)),
         }
         match (message.kind(), &mut self.memory.discovery) {
             (MessageKind::History, _) => self.handle_history(message.connection()),
@@ -345,6 +346,7 @@ impl Printer {
             Fact::SystemCommands(_) => None,
         };
         self.publish_states(change);
+        self.visit(present(), |feature, scene| feature.learn(&fact, scene));
         if let Some(discovery) = &mut self.memory.discovery {
             discovery.learn(fact);
         }
@@ -358,18 +360,14 @@ impl Printer {
         }
         if self.connection != connection {
             self.connection = connection;
-            self.malformed.clear();
+            self.malformed = MalformedKinds::default();
             self.questions.ask_all(self.commands.allows_system());
         }
     }
 
     fn report_malformed(&mut self, kind: &MessageKind, error: &Malformed) {
         self.socket.count_decode_error();
-        if !self.malformed.contains(kind) {
-            let error = causes::text(error);
-            tracing::warn!(%kind, "skipped a malformed message: {error}");
-            self.malformed.push(kind.clone());
-        }
+        self.malformed.report(kind, error);
     }
 
     fn handle_status(&mut self, status: &mut watch::Receiver<Status>) {

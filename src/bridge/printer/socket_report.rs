@@ -65,6 +65,18 @@ impl SocketReport {
         self.flush(now)
     }
 
+    /// Applies that the printer's tasks restart after `delay`, with `status` from before.
+    pub fn restarting(&mut self, status: Status, delay: Duration, now: Instant) -> Option<Bytes> {
+        let waiting = Status {
+            state: SocketState::Waiting,
+            transport: None,
+            next_attempt_in: Some(delay),
+            error: Some("a task of this printer failed; see the bridge's log".to_owned()),
+            ..status
+        };
+        self.update(&waiting, now)
+    }
+
     /// Returns the payload that was held back, if it is due now.
     pub fn flush(&mut self, now: Instant) -> Option<Bytes> {
         let values = self.current.as_ref()?;

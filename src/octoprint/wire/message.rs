@@ -79,9 +79,9 @@ names! {
     CaptureDone, CaptureStart, ChartMarked, ClientAuthed, ClientClosed, ClientDeauthed,
     ClientOpened, CommandSuppressed, Connected, Connecting, Disconnected, Disconnecting, Dwelling,
     EStop, Error, FilamentChange, FileDeselected, FileSelected, MetadataAnalysisFinished,
-    MetadataAnalysisStarted, MetadataStatisticsUpdated, PositionUpdate, PrintCancelled, PrintDone,
-    PrintFailed, PrintPaused, PrintResumed, PrintStarted, PrinterControlsChanged,
-    PrinterProfileAdded, PrinterProfileModified, PrinterReset, PrinterStateChanged,
+    MetadataAnalysisStarted, MetadataStatisticsUpdated, MovieDone, MovieFailed, MovieRendering,
+    PositionUpdate, PrintCancelled, PrintDone, PrintFailed, PrintPaused, PrintResumed, PrintStarted,
+    PrinterControlsChanged, PrinterProfileAdded, PrinterProfileModified, PrinterReset, PrinterStateChanged,
     RegisteredMessageReceived, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
 }
 

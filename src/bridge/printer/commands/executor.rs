@@ -15,12 +15,12 @@ use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
 /// Maximum number of a printer's waiting commands.
 const WAITING: usize = 100;
 
-/// A rate that OctoPrint accepted, in percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Factor {
-    /// The feed rate.
+/// What a command has done that OctoPrint does not report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The feed rate was set, in percent.
     Feedrate(u32),
-    /// The flow rate.
+    /// The flow rate was set, in percent.
     Flowrate(u32),
 }
 
@@ -45,19 +45,19 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts the worker, watched by `watch`; it ends with the last handle. The feed and flow rates
-    /// that OctoPrint accepted go to `factors`: it does not report them.
+    /// Starts the worker, watched by `watch`; it ends with the last handle. What OctoPrint does not
+    /// report of what commands have done goes to `effects`.
     pub fn start(
         socket: Socket,
         answers: Answers,
-        factors: mpsc::UnboundedSender<Factor>,
+        effects: mpsc::UnboundedSender<Effect>,
         watch: Watch,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let stops = Arc::new(AtomicU64::new(0));
         let worker = Worker {
             socket: socket.clone(),
-            factors,
+            effects,
             answers: answers.clone(),
             stops: stops.clone(),
         };
@@ -122,7 +122,7 @@ impl Executor {
 
 struct Worker {
     socket: Socket,
-    factors: mpsc::UnboundedSender<Factor>,
+    effects: mpsc::UnboundedSender<Effect>,
     answers: Answers,
     stops: Arc<AtomicU64>,
 }
@@ -189,12 +189,12 @@ impl Worker {
             Command::Feedrate(percent) => {
                 execution::connection::check_rate(&rest, &format!("M220 S{percent}")).await?;
                 rest.set_feedrate(percent).await?;
-                self.accepted(Factor::Feedrate(percent));
+                self.report(Effect::Feedrate(percent));
             }
             Command::Flowrate(percent) => {
                 execution::connection::check_rate(&rest, &format!("M221 S{percent}")).await?;
                 rest.set_flowrate(percent).await?;
-                self.accepted(Factor::Flowrate(percent));
+                self.report(Effect::Flowrate(percent));
             }
             Command::Home(axes) => execution::moves::home(&rest, &axes).await?,
             Command::Jog(jog) => execution::moves::jog(&rest, jog).await?,
@@ -229,9 +229,9 @@ impl Worker {
         Err(CommandError { error: errors.join("; "), status })
     }
 
-    fn accepted(&self, factor: Factor) {
+    fn report(&self, effect: Effect) {
         // Fails only when the printer's task has ended.
-        let _ = self.factors.send(factor);
+        let _ = self.effects.send(effect);
     }
 }
 

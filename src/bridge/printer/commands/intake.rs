@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::admission::{Admission, Admitted};
 use super::answers::{Answers, CommandError};
 use super::command::Command;
-use super::executor::{Executor, Factor};
+use super::executor::{Effect, Executor};
 use super::{Rules, check, empty_is_a_command, read_request};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::Snapshot;
@@ -28,8 +28,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Starts the executor, watched by `watch`. Returns also a channel of the feed and flow rates that
-    /// OctoPrint accepted.
+    /// Starts the executor, watched by `watch`. Returns also a channel of what commands
+    /// have done.
     pub fn start(
         rules: Rules,
         lane: usize,
@@ -37,8 +37,8 @@ impl Intake {
         broker: Broker,
         socket: Socket,
         watch: Watch,
-    ) -> (Self, mpsc::UnboundedReceiver<Factor>) {
-        let (accepted, factors) = mpsc::unbounded_channel();
+    ) -> (Self, mpsc::UnboundedReceiver<Effect>) {
+        let (accepted, effects) = mpsc::unbounded_channel();
         let (topic, last) = (topics.result.clone(), topics.last_command.clone());
         let answers = Answers { lane, topic, last, broker };
         let intake = Self {
@@ -50,7 +50,7 @@ impl Intake {
             current: None,
             echoes: 0,
         };
-        (intake, factors)
+        (intake, effects)
     }
 
     /// Whether system commands are allowed for this printer.

@@ -281,12 +281,9 @@ fn printer_profile(answer: &[u8]) -> Option<PrinterProfile> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+    use crate::bridge::printer::features::stage::unreachable_socket;
     use crate::clock;
-    use crate::octoprint::{Credentials, Socket, SocketOptions};
-    use crate::secret::Secret;
 
     #[test]
     fn questions_depend_on_the_type_of_an_event_alone() {
@@ -298,14 +295,7 @@ mod tests {
     }
 
     fn questions(discovery: bool) -> Questions {
-        crate::tls::install_provider();
-        let tls = rustls::ClientConfig::builder()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let url = "http://127.0.0.1:1/".parse().unwrap();
-        let key = Credentials::ApiKey(Secret::new("KEY"));
-        let socket = Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap();
-        Questions::new(socket.rest(), Watch::new().0, discovery)
+        Questions::new(unreachable_socket().rest(), Watch::new().0, discovery)
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod clock;
 mod ends;
+mod event_effect;
 mod history;
 mod inferred_event;
 mod replay;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use self::ends::MissedEnds;
 pub use self::ends::{Outcome, PrintEnd, Record, UnclearEnd};
+pub use self::event_effect::EventEffect;
 use self::history::FileHistory;
 pub use self::history::{History, Print};
 pub use self::inferred_event::InferredEvent;
@@ -53,15 +55,6 @@ pub enum PrintFinding {
     Job(u64, Option<bool>),
     /// The history of the file at this path, at the start of its print.
     Counts(Option<String>, FileHistory),
-}
-
-/// How to publish an event.
-#[derive(Debug, Default)]
-pub struct EventEffect {
-    /// The record to persist with its publication.
-    pub along: Option<Bytes>,
-    /// The same was published of the print before.
-    pub repeated: bool,
 }
 
 /// Follows the prints of one printer.

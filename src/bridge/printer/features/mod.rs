@@ -1,0 +1,202 @@
+//! What a printer offers beyond its state and its prints. Each [`Feature`] follows the printer's
+//! messages, owns its state, and publishes on topics of its own.
+
+#[cfg(test)]
+pub(crate) mod stage;
+mod timelapse;
+
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use self::timelapse::TimelapseEvents;
+use super::commands::executor::Effect;
+use super::discovery::facts::Fact;
+use super::snapshot::{Now, Snapshot};
+use crate::bridge::hub::watch::Watch;
+use crate::clock;
+use crate::config;
+use crate::mqtt::{Kind, Publication};
+use crate::octoprint::{Event, Message, Rest};
+use crate::store::{Known, Store};
+use crate::topics::{PrinterTopics, Topic};
+
+/// Capacity of a printer's channel of findings.
+const MAX_FINDINGS: usize = 16;
+
+/// What a feature sees while it handles something, and what it publishes then.
+pub struct Scene<'a> {
+    /// The time, on the monotonic clock and on the wall.
+    pub now: Now,
+    /// The printer's state, with this message applied.
+    pub snapshot: &'a Snapshot,
+    /// The printer's topics.
+    pub topics: &'a PrinterTopics,
+    /// OctoPrint's REST API.
+    pub rest: &'a Rest,
+    lane: usize,
+    publications: Vec<Publication>,
+}
+
+impl<'a> Scene<'a> {
+    /// A scene without publications.
+    pub fn new(
+        now: Now,
+        snapshot: &'a Snapshot,
+        (topics, lane): (&'a PrinterTopics, usize),
+        rest: &'a Rest,
+    ) -> Self {
+        Self { now, snapshot, topics, rest, lane, publications: Vec::new() }
+    }
+
+    /// Publishes a retained state.
+    pub fn publish_state(&mut self, topic: &Topic, payload: impl Into<Bytes>) {
+        self.publish(topic, payload, Kind::State);
+    }
+
+    /// Publishes `payload`.
+    pub fn publish(&mut self, topic: &Topic, payload: impl Into<Bytes>, kind: Kind) {
+        let mut publication = Publication::new(self.lane, topic.clone(), payload, kind);
+        publication.received = self.now.instant;
+        self.publications.push(publication);
+    }
+
+    /// Returns what was published.
+    pub fn into_publications(self) -> Vec<Publication> {
+        self.publications
+    }
+}
+
+/// Returns the present, on both clocks.
+pub fn present() -> Now {
+    Now { instant: clock::now(), wall: SystemTime::now() }
+}
+
+/// What a feature's work in the background found out.
+#[derive(Debug)]
+pub enum FeatureFinding {}
+
+/// Runs work of features in the background; cheap to clone.
+#[derive(Clone)]
+pub struct Background {
+    watch: Watch,
+    findings: mpsc::Sender<Box<FeatureFinding>>,
+}
+
+impl Background {
+    /// Spawns `work`, which reports a panic as `name`. What it finds out goes to all features.
+    pub fn spawn(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Option<FeatureFinding>> + Send + 'static,
+    ) {
+        let findings = self.findings.clone();
+        self.watch.spawn(name, async move {
+            if let Some(finding) = work.await {
+                // Fails only if the printer's task has ended.
+                let _ = findings.send(Box::new(finding)).await;
+            }
+        });
+    }
+}
+
+/// One feature. All methods do nothing by default.
+pub trait Feature: Send + Sync {
+    /// Publishes what is known before OctoPrint is reached.
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        let _ = scene;
+    }
+
+    /// Follows an event.
+    fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
+        let _ = (event, scene);
+    }
+
+    /// Follows a message that is no event.
+    fn message(&mut self, message: &Message, scene: &mut Scene<'_>) {
+        let _ = (message, scene);
+    }
+
+    /// Follows an answer of OctoPrint.
+    fn learn(&mut self, fact: &Fact, scene: &mut Scene<'_>) {
+        let _ = (fact, scene);
+    }
+
+    /// Follows what a command has done.
+    fn effect(&mut self, effect: &Effect, scene: &mut Scene<'_>) {
+        let _ = (effect, scene);
+    }
+
+    /// Follows what work in the background found out.
+    fn find(&mut self, finding: &FeatureFinding, scene: &mut Scene<'_>) {
+        let _ = (finding, scene);
+    }
+
+    /// Returns when [`Feature::flush`] has something to do.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Does what is due.
+    fn flush(&mut self, scene: &mut Scene<'_>) {
+        let _ = scene;
+    }
+
+    /// Restarts from what is persisted, after a panic of one of the printer's tasks; nothing that
+    /// ran in the background before reports any more.
+    fn restart(&mut self, background: &Background);
+}
+
+/// The features of one printer.
+pub struct Features {
+    features: Vec<Box<dyn Feature>>,
+    findings: mpsc::Receiver<Box<FeatureFinding>>,
+}
+
+/// What features are made of.
+pub struct FeatureParts<'a> {
+    /// The printer's configuration.
+    pub printer: &'a config::Printer,
+    /// What was persisted.
+    pub known: &'a Known,
+    /// Where to persist.
+    pub store: &'a Store,
+    /// Runs work in the background.
+    pub background: Background,
+}
+
+impl Features {
+    /// The features of a printer; `watch` reports panics of their work in the background.
+    pub fn new(printer: &config::Printer, known: &Known, store: &Store, watch: Watch) -> Self {
+        let (sender, findings) = mpsc::channel(MAX_FINDINGS);
+        let background = Background { watch, findings: sender };
+        let parts = FeatureParts { printer, known, store, background };
+        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = &[TimelapseEvents::make];
+        let features = make.iter().filter_map(|make| make(&parts)).collect();
+        Self { features, findings }
+    }
+
+    /// The state for the next task of the printer, after a failure of this one.
+    pub fn restarted(mut self, watch: Watch) -> Self {
+        let (sender, findings) = mpsc::channel(MAX_FINDINGS);
+        let background = Background { watch, findings: sender };
+        self.each(|feature| feature.restart(&background));
+        Self { findings, ..self }
+    }
+
+    /// Calls `visit` with each feature.
+    pub fn each(&mut self, mut visit: impl FnMut(&mut dyn Feature)) {
+        self.features.iter_mut().for_each(|feature| visit(feature.as_mut()));
+    }
+
+    /// Returns when a feature has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.features.iter().filter_map(|feature| feature.due()).min()
+    }
+
+    /// Waits for what work in the background finds out. Cancel safe.
+    pub async fn finding(&mut self) -> Option<Box<FeatureFinding>> {
+        self.findings.recv().await
+    }
+}
