@@ -169,8 +169,8 @@ impl World {
             Names::Kept => topic("event/Filament Change v1.5"),
             Names::DotsAreSlashes => topic("event/Filament Change v1/5"),
             Names::Refused => {
-                let told = "dropped, for it was not taken without its payload either";
-                assert!(self.log().contains(told), "{}", self.log());
+                let dropped = "dropped an event that is rejected even without its payload";
+                assert!(self.log().contains(dropped), "{}", self.log());
                 return;
             }
         };

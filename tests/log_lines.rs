@@ -99,7 +99,7 @@ async fn each_line_says_whose_it_is() {
         )
     };
     let text = format!(
-        "data_dir = {:?}\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nmax_packet_size = \"20kB\"\n{}{}{}",
+        "data_dir = {:?}\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nmax_packet_size = \"20kB\"\n[outbox]\nsettle = \"0s\"\n{}{}{}",
         data.path(),
         line.port,
         printer("mk3", one.url(), "SIMULATOR-KEY"),

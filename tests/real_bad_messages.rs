@@ -128,10 +128,13 @@ impl Scene {
         log.lines().map(|line| format!("{line:.800}\n")).collect()
     }
 
-    /// The log names this topic, and blames no other client for it.
+    /// The log names this topic with its size and the likely cause, and blames no other client.
     fn blames(&self, topic: &str) {
         let log = self.log();
-        assert!(log.contains(topic), "{log}");
+        let says = |line: &&str| {
+            line.contains(topic) && line.contains("bytes=") && line.contains("max_packet_size")
+        };
+        assert!(log.lines().any(|line| says(&line)), "{log}");
         assert!(!log.contains("another client"), "{log}");
     }
 

@@ -171,6 +171,17 @@ impl Scene {
         name
     }
 
+    /// `bridge/health` says what the bridge has decided of Home Assistant.
+    async fn decides(&self, word: &str) {
+        let health = "octoprint2mqtt/bridge/health";
+        let last = || async {
+            let seen = self.watcher.seen();
+            let last = seen.iter().rfind(|seen| seen.topic == health)?;
+            (last.json()["delivery"]["home_assistant"] == *word).then_some(())
+        };
+        real::eventually(word, last).await;
+    }
+
     /// What waited comes, and says that it is late.
     async fn comes(&self, name: &str, patience: Duration) {
         let came = || async { self.watcher.seen().into_iter().find(|seen| Self::told(name)(seen)) };
@@ -261,8 +272,10 @@ async fn a_home_assistant_that_is_gone_for_good_is_waited_for_once() {
     scene.home_assistant("online").await;
     scene.nothing_waits().await;
     scene.home_assistant("offline").await;
+    scene.decides("away").await;
     let name = scene.waits().await;
     scene.comes(&name, wait + real::PATIENCE).await;
+    scene.decides("given_up").await;
     scene.nothing_waits().await;
     scene.restart_bridge().await;
     scene.nothing_waits().await;
@@ -312,6 +325,45 @@ async fn a_retained_birth_releases_nothing() {
     let place = |name: &str| seen[mark..].iter().position(Scene::told(name)).unwrap();
     assert!(place(&name) < place(&other), "in order");
     scene.nothing_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
+async fn a_retained_will_counts_as_one_that_was_heard() {
+    let mut scene = Scene::with(HOME_ALONE).await;
+    up_for(scene.broker.port, Duration::from_secs(10)).await;
+    scene.home_assistant("online").await;
+    scene.decides("online").await;
+    // The broker sends it before the bridge knows for how long the broker has been up.
+    scene.cut_line(async |scene| scene.says("offline", true).await).await;
+    scene.decides("away").await;
+    let name = scene.waits().await;
+    scene.home_assistant("online").await;
+    scene.comes(&name, real::PATIENCE).await;
+    scene.decides("online").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
+async fn a_first_attempt_that_fails_does_not_hide_that_the_host_was_restarted() {
+    let mut scene = Scene::with(HOME_ALONE).await;
+    scene.home_assistant("online").await;
+    up_for(scene.broker.port, Duration::from_secs(10)).await;
+    let mut bridge = scene.bridge.take().unwrap();
+    bridge.process.signal("TERM");
+    assert_eq!(bridge.process.ended().await, Some(0), "{}", bridge.log());
+    scene.line.refuse(true);
+    let mark = scene.watcher.mark();
+    let bridge = Bridge::start(&scene.config);
+    let failed = || async { bridge.log().contains("is not an MQTT broker").then_some(()) };
+    real::eventually("an attempt that failed", failed).await;
+    scene.bridge = Some(bridge);
+    scene.line.refuse(false);
+    scene.back(mark).await;
+    scene.decides("perhaps_away").await;
+    let name = scene.waits().await;
+    scene.home_assistant("online").await;
+    scene.comes(&name, real::PATIENCE).await;
 }
 
 /// A broker that lets everybody do everything, but for `$SYS`, of which it sends nothing.

@@ -58,7 +58,8 @@ impl World {
         let port = free_port();
         tokio::task::spawn_blocking(move || demo::start_broker(port)).await.unwrap().unwrap();
         let watcher = Watcher::start(port).await;
-        let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n");
+        let mut text =
+            format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[outbox]\nsettle = \"0s\"\n");
         let mut simulators = Vec::new();
         for id in ids {
             let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();

@@ -103,7 +103,7 @@ impl World {
         let mut text =
             data_dir.map(|dir| format!("data_dir = \"{}\"\n", dir.display())).unwrap_or_default();
         text += &format!(
-            "[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"{name}\"\nbase_topic = \"{base}\"\n",
+            "[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"{name}\"\nbase_topic = \"{base}\"\n[outbox]\nsettle = \"0s\"\n",
             self.port
         );
         for (id, simulator) in ids.iter().zip(&self.simulators) {

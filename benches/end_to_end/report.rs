@@ -118,7 +118,7 @@ impl Results {
         }
         if let Some(through) = self.throughput.iter().find(|t| t.name == "throughput") {
             let share = 100.0 * through.bridge_per_second / through.bare_per_second;
-            add("throughput, share of the bare publisher's", share, "%", "80 %", share >= 80.0);
+            add("throughput, share of the bare publisher's", share, "%", "90 %", share >= 90.0);
         }
         if let Some(Start { again_p50_ms: start, .. }) = self.start {
             add("start to discovery published", start, "ms", "150 ms", start < 150.0);

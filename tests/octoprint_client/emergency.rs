@@ -161,6 +161,22 @@ async fn it_does_not_wait_for_the_pause_after_a_refused_login() {
 }
 
 #[tokio::test]
+async fn calls_that_waited_for_a_login_that_failed_do_not_try_their_own() {
+    let broken = |_| Reply::Text(500, "", String::new());
+    let server = octoprint(broken, done).await;
+    let rest = password(&server.url);
+    let calls = tokio::join!(rest.get("api/job"), rest.get("api/job"), rest.get("api/version"));
+    for error in [calls.0.unwrap_err(), calls.1.unwrap_err(), calls.2.unwrap_err()] {
+        let login = error.login();
+        assert!(matches!(login, Some(LoginError::Unexpected { status: 500, .. })), "{error:?}");
+    }
+    assert_eq!(server.count("POST /api/login"), 1);
+    // A later call tries again.
+    rest.get("api/job").await.unwrap_err();
+    assert_eq!(server.count("POST /api/login"), 2);
+}
+
+#[tokio::test]
 async fn with_a_key_it_is_one_call() {
     let server = Kept::start(|request| match request.header("x-api-key") {
         Some("TEST-KEY") => done(request),

@@ -39,6 +39,8 @@ const STALE: Duration = Duration::from_secs(11);
 const BIRTHS: Duration = Duration::from_millis(500);
 /// Time for Home Assistant to process discovery once the broker has it.
 const DISCOVERED: Duration = Duration::from_secs(2);
+/// Time for the broker to take discovery after a birth, however late in the wait that comes.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// What is persisted about Home Assistant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -182,7 +184,7 @@ impl Presence {
         let step = Step::Collecting(now + BIRTHS);
         self.state = match self.state {
             PresenceState::Awaited { until, .. } | PresenceState::Returning { until, .. } => {
-                PresenceState::Returning { step, until }
+                PresenceState::Returning { step, until: until.max(now + RETURN) }
             }
             PresenceState::Open => {
                 self.republish_at = Some(now + BIRTHS);
@@ -308,10 +310,11 @@ impl Attendance for HomeAssistantAttendance {
         self.presence.subscribed(subscribed, now);
     }
 
-    fn hear(&mut self, message: &Incoming, now: Instant) -> bool {
-        if !self.topics.contains(&message.topic) {
-            return false;
-        }
+    fn concerns(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+
+    fn hear(&mut self, message: &Incoming, now: Instant) {
         let is = |word: &str| message.payload == word.as_bytes();
         let status = match () {
             () if is(&self.online) => Some(LifeSign::Birth),
@@ -321,7 +324,6 @@ impl Attendance for HomeAssistantAttendance {
         if let Some(status) = status {
             self.presence.hear(status, message.retained, now);
         }
-        true
     }
 
     fn announced(&mut self, now: Instant) {

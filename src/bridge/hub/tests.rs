@@ -42,7 +42,7 @@ impl World {
         let watcher = Watcher::start(port).await;
         let http = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut text = format!(
-            "data_dir = \"{}\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n",
+            "data_dir = \"{}\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[outbox]\nsettle = \"0s\"\n",
             dir.path().display()
         );
         let mut simulators = Vec::new();

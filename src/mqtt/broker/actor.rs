@@ -18,7 +18,7 @@ use crate::mqtt::outbox::Outbox;
 use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
 use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
 use crate::mqtt::outbox::quarantine::{
-    Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
+    ConnectionEnd, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
 };
 use crate::mqtt::publication::{Audience, Incoming};
 use crate::topic::Topic;
@@ -50,9 +50,9 @@ pub(super) struct Actor {
     pub(super) gate: AudienceGate,
     /// Whether to request the broker's uptime; not after the broker ended a connection for it.
     pub(super) asks_uptime: bool,
-    /// The absence before the first connection.
-    pub(super) start: BrokerAbsence,
-    /// When the last packet arrived, or the first attempt started.
+    /// How the program started; `None` once it was known who can hear events.
+    pub(super) start: Option<ProgramStart>,
+    /// When the last packet arrived, or the first attempt that found no broker started.
     pub(super) last_heard: Option<Instant>,
     pub(super) quarantine: Quarantine,
     /// Whether it is unknown if the broker was restarted since the last connection.
@@ -60,6 +60,15 @@ pub(super) struct Actor {
     pub(super) cause: SuspectedCause,
     pub(super) closing: Option<Closing>,
     pub(super) log: BrokerLog,
+}
+
+/// How the program started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ProgramStart {
+    /// Whether events from before it wait.
+    pub(super) restored: bool,
+    /// How long the program was not running, if known.
+    pub(super) away: Option<Duration>,
 }
 
 enum Next {
@@ -81,8 +90,10 @@ impl Actor {
                 Next::Retry(lost) => lost,
             };
             self.asks_uptime &= !matches!(lost, Lost::NoUptime(_));
-            // From the first failed attempt on, the broker is away.
-            self.last_heard.get_or_insert(started);
+            if lost.connection_end() == ConnectionEnd::Unreachable && !lost.refused() {
+                // From the first such attempt on, the broker is away.
+                self.last_heard.get_or_insert(started);
+            }
             let pause = retry.after(&lost, self.quarantine.is_settled());
             let lost = format!("{}{}", causes::text(&lost), log::suspicion_hint(self.cause));
             let known = self.status.borrow().error.as_ref() == Some(&lost);
@@ -152,7 +163,7 @@ impl Actor {
         tracing::info!("connected to the broker");
         self.outbox.connected();
         self.gate.connected();
-        self.quarantine.connected(clock::now());
+        self.quarantine.connected();
         self.restart_unknown = true;
         self.status.send_modify(|status| {
             status.connected = true;
@@ -177,9 +188,13 @@ impl Actor {
     fn admit(&mut self, connection: &Connection) {
         let now = clock::now();
         if self.gate.is_undecided() && !matches!(connection.uptime(), Uptime::Awaited { .. }) {
-            let absence =
-                self.last_heard.map(|heard| BrokerAbsence::Since(now.duration_since(heard)));
-            let absence = absence.unwrap_or(self.start);
+            let since = self.last_heard.map(|heard| now.duration_since(heard));
+            let absence = match self.start.take() {
+                Some(ProgramStart { restored, away }) => {
+                    BrokerAbsence::Start { restored, away, unreached: since }
+                }
+                None => BrokerAbsence::Since(since.unwrap_or_default()),
+            };
             self.gate.subscribed(absence, connection.uptime().known(), now);
         }
         self.gate.tick(now);
@@ -190,6 +205,9 @@ impl Actor {
             self.gate.announced(now);
         }
         let open = self.gate.open(now);
+        if open == Audience::HomeAssistant {
+            self.quarantine.opened(now);
+        }
         // At the end, events that are not persisted are published, even if held back.
         let end = self.closing.is_some() && self.persist_events.is_none();
         self.outbox.open_to(if end { Audience::HomeAssistant } else { open });
@@ -274,7 +292,7 @@ impl Actor {
         }
         while connection.has_room() && self.quarantine.may_send(connection.in_flight_count()) {
             if self.quarantine.wants_proof(now) && self.outbox.is_ready() {
-                self.outbox.repeat_first();
+                self.outbox.publish_proof(self.quarantine.proof());
             }
             let Some(outgoing) = self.outbox.next(now) else { break };
             if self.is_withheld(&outgoing, now) || self.is_oversize(&outgoing) {

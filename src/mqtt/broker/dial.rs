@@ -113,7 +113,9 @@ async fn tls(
     connector.connect(name, tcp).await.map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => Lost::Tls(TlsFault(error).into()),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            Lost::Tls("the other side ended the connection in the handshake".into())
+            Lost::Tls(
+                "the other side ended the connection in the handshake, as a proxy does while the broker is away".into(),
+            )
         }
         _ => Lost::NoRoute(error.into()),
     })

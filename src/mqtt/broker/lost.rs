@@ -84,7 +84,7 @@ pub enum Lost {
     Silent,
     /// The peer is not an MQTT broker.
     #[error(
-        "what answers is no MQTT broker ({}); check the port in mqtt.url, and mqtt:// against mqtts://", text(&**.0)
+        "the other side is not an MQTT broker ({}); check the port in mqtt.url, and mqtt:// against mqtts://", text(&**.0)
     )]
     NotMqtt(#[source] Cause),
 }
@@ -102,10 +102,10 @@ impl Lost {
         }
     }
 
-    /// Whether the broker does not want this client, or no attempt can succeed: it refused, or it
-    /// ended the connection within seconds.
+    /// Whether the broker does not want this client: it refused, or it ended the connection within
+    /// seconds.
     pub(in crate::mqtt) fn is_unwanted(&self) -> bool {
-        self.refused() || matches!(self, Self::Closed { soon: true, .. } | Self::Tls(_))
+        self.refused() || matches!(self, Self::Closed { soon: true, .. })
     }
 
     pub(in crate::mqtt) fn was_connected(&self) -> bool {
@@ -253,6 +253,9 @@ mod tests {
             Lost::NoRoute("refused".into()),
             Lost::TimedOut,
             Lost::NotMqtt("it closed the connection without an answer".into()),
+            // A proxy in front of a broker that is away.
+            Lost::Tls("the other side ended the connection in the handshake".into()),
+            Lost::WebSocket("the answer to the upgrade was HTTP 502".into()),
             Lost::Refused(ConnectReturnCode::ServiceUnavailable),
         ];
         for lost in away {

@@ -19,13 +19,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
-use self::actor::Actor;
+use self::actor::{Actor, ProgramStart};
 pub use self::api::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
 use self::api::{BrokerRequest, Options};
 use self::log::BrokerLog;
 use super::outbox::Outbox;
 use super::outbox::entry::{Bounds, Counts};
-use super::outbox::gate::{AudienceGate, BrokerAbsence};
+use super::outbox::gate::AudienceGate;
 use super::outbox::quarantine::{Quarantine, SuspectedCause};
 use super::publication::{Incoming, PacketLimit, Publication};
 use crate::clock;
@@ -57,9 +57,9 @@ impl Broker {
         let (counts_out, counts) = watch::channel(Counts::default());
         let (held_out, held_known) = watch::channel(Held::default());
         let mut outbox = Outbox::new(bounds);
-        let mut absence = BrokerAbsence::Start { restored: false, away: None };
+        let mut start = ProgramStart::default();
         let persist_events = persistence.map(|Persistence { restored, away, persist }| {
-            absence = BrokerAbsence::Start { restored: !restored.is_empty(), away };
+            start = ProgramStart { restored: !restored.is_empty(), away };
             outbox.persist_events();
             let now = clock::now();
             for (lane, sequence, event) in restored {
@@ -82,7 +82,7 @@ impl Broker {
             held: held_out,
             gate: AudienceGate::new(audiences.settle, audiences.home_assistant),
             asks_uptime: true,
-            start: absence,
+            start: Some(start),
             last_heard: None,
             quarantine: Quarantine::default(),
             restart_unknown: false,

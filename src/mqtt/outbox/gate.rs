@@ -11,6 +11,10 @@ use crate::mqtt::publication::{Audience, Incoming};
 /// Uptime below which a broker counts as restarted with the host when the program starts.
 const YOUNG: Duration = Duration::from_secs(2 * 60);
 
+/// Maximum number of messages about attendance that wait until it is known whether the broker was
+/// restarted, which takes a second.
+const MAX_EARLY: usize = 16;
+
 /// What is known of the broker on a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscribed {
@@ -38,8 +42,10 @@ pub trait Attendance: Send {
     fn waits(&self) -> bool;
     /// A new connection is subscribed.
     fn subscribed(&mut self, subscribed: Subscribed, now: Instant);
-    /// Handles a message; returns `true` if it was about attendance.
-    fn hear(&mut self, message: &Incoming, now: Instant) -> bool;
+    /// Whether messages on `topic` are about attendance.
+    fn concerns(&self, topic: &str) -> bool;
+    /// Handles a message about attendance.
+    fn hear(&mut self, message: &Incoming, now: Instant);
     /// The broker has everything that was published again.
     fn announced(&mut self, now: Instant);
     /// Returns the status; called after each of the above and when due.
@@ -52,20 +58,23 @@ pub trait Attendance: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mqtt) enum BrokerAbsence {
     /// The program has just started. `restored`: events from before the restart wait. `away`: how
-    /// long the program was not running, if known.
-    Start { restored: bool, away: Option<Duration> },
-    /// Time since the broker was last heard, or first tried.
+    /// long the program was not running, if known. `unreached`: time since the broker was first
+    /// found to be unreachable.
+    Start { restored: bool, away: Option<Duration>, unreached: Option<Duration> },
+    /// Time since the broker was last heard.
     Since(Duration),
 }
 
 /// Whether the broker may have been restarted meanwhile. Without an uptime it counts as restarted,
-/// except when the program starts, where usually no events wait.
+/// except when the program starts and has not found it unreachable: then usually no events wait.
 pub(in crate::mqtt) fn restarted(absence: BrokerAbsence, uptime: Option<Duration>) -> bool {
     match absence {
         BrokerAbsence::Since(absence) => uptime.is_none_or(|uptime| uptime <= absence),
-        BrokerAbsence::Start { restored, away } => {
+        BrokerAbsence::Start { restored, away, unreached } => {
             let during = |uptime: Duration| away.is_none_or(|away| uptime <= away);
-            uptime.is_some_and(|uptime| uptime < YOUNG) || (restored && uptime.is_none_or(during))
+            uptime.is_some_and(|uptime| uptime < YOUNG)
+                || (restored && uptime.is_none_or(during))
+                || unreached.is_some_and(|since| restarted(BrokerAbsence::Since(since), uptime))
         }
     }
 }
@@ -78,6 +87,9 @@ pub(in crate::mqtt) struct AudienceGate {
     /// When the wait for subscribers ends.
     settled: Option<Instant>,
     status: AttendanceStatus,
+    /// Messages about attendance from before it was known if the broker was restarted: what they say
+    /// is newer than what a restart makes uncertain.
+    early: Vec<Incoming>,
     /// The broker does not have everything yet that was published again.
     announcing: bool,
 }
@@ -91,6 +103,7 @@ impl AudienceGate {
             restart_known: false,
             settled: None,
             status: AttendanceStatus { present: true, republish: false, due: None },
+            early: Vec::new(),
             announcing: false,
         }
     }
@@ -102,6 +115,7 @@ impl AudienceGate {
     /// A new connection was made; the broker's uptime is not known yet.
     pub(in crate::mqtt) fn connected(&mut self) {
         self.restart_known = !self.wants_uptime() && self.attendance.is_none();
+        self.early.clear();
         self.announcing = false;
     }
 
@@ -124,17 +138,27 @@ impl AudienceGate {
         self.settled = if restarted { Some(now + self.settle) } else { going_on };
         if let Some(attendance) = &mut self.attendance {
             attendance.subscribed(Subscribed { uptime, restarted }, now);
+            self.early.drain(..).for_each(|message| attendance.hear(&message, now));
         }
         self.ask(now);
     }
 
+    /// Handles a message; returns `false` if it is not about attendance.
     pub(in crate::mqtt) fn hear(&mut self, message: &Incoming, now: Instant) -> bool {
         let Some(attendance) = &mut self.attendance else { return false };
-        let heard = attendance.hear(message, now);
-        if heard {
-            self.ask(now);
+        if !attendance.concerns(&message.topic) {
+            return false;
         }
-        heard
+        if self.restart_known {
+            attendance.hear(message, now);
+            self.ask(now);
+        } else {
+            // Only the last ones matter, and whoever may publish there must not fill the memory.
+            let surplus = (self.early.len() + 1).saturating_sub(MAX_EARLY);
+            self.early.drain(..surplus);
+            self.early.push(message.clone());
+        }
+        true
     }
 
     pub(in crate::mqtt) fn announced(&mut self, now: Instant) {
@@ -224,8 +248,7 @@ mod tests {
 
     #[test]
     fn nothing_waits_at_the_start_unless_the_host_was_restarted_or_events_were_restored() {
-        let start =
-            |restored, away, uptime| restarted(BrokerAbsence::Start { restored, away }, uptime);
+        let start = |restored, away, uptime| restarted(of_start(restored, away, None), uptime);
         assert!(!start(false, None, None), "$SYS is forbidden");
         assert!(!start(false, None, Some(seconds(120))));
         assert!(start(false, None, Some(seconds(119))), "the host was restarted");
@@ -233,6 +256,26 @@ mod tests {
         assert!(start(true, None, Some(seconds(9999))));
         assert!(start(true, Some(seconds(600)), Some(seconds(599))));
         assert!(!start(true, Some(seconds(600)), Some(seconds(601))));
+    }
+
+    fn of_start(
+        restored: bool,
+        away: Option<Duration>,
+        unreached: Option<Duration>,
+    ) -> BrokerAbsence {
+        BrokerAbsence::Start { restored, away, unreached }
+    }
+
+    #[test]
+    fn a_failed_attempt_at_the_start_does_not_hide_that_the_host_was_restarted() {
+        let start =
+            |unreached, uptime| restarted(of_start(false, None, Some(seconds(unreached))), uptime);
+        // The name could not be resolved yet, and the broker has been up for a minute.
+        assert!(start(1, Some(seconds(60))));
+        assert!(!start(1, Some(seconds(120))));
+        // The broker was away, and does not publish its uptime.
+        assert!(start(1, None));
+        assert!(start(300, Some(seconds(300))));
     }
 
     #[test]
@@ -274,10 +317,14 @@ mod tests {
             true
         }
 
-        fn subscribed(&mut self, _: Subscribed, _: Instant) {}
-        fn hear(&mut self, message: &Incoming, _: Instant) -> bool {
+        fn subscribed(&mut self, _: Subscribed, _: Instant) {
+            self.0.republish = false;
+        }
+        fn concerns(&self, topic: &str) -> bool {
+            topic == "status"
+        }
+        fn hear(&mut self, _: &Incoming, _: Instant) {
             self.0.republish = true;
-            message.topic == "status"
         }
         fn announced(&mut self, _: Instant) {
             self.0 = AttendanceStatus { present: true, republish: false, due: None };
@@ -292,6 +339,33 @@ mod tests {
         }
     }
 
+    fn birth() -> Incoming {
+        Incoming { topic: "status".to_owned(), payload: "online".into(), retained: false }
+    }
+
+    #[test]
+    fn what_is_heard_of_attendance_early_counts_after_a_restart_of_the_broker() {
+        let now = Instant::now();
+        let away = AttendanceStatus { present: false, republish: false, due: None };
+        let mut gate = AudienceGate::new(Duration::ZERO, Some(Box::new(Scripted(away))));
+        gate.connected();
+        for _ in 0..100 {
+            assert!(gate.hear(&birth(), now));
+        }
+        assert_eq!(gate.early.len(), MAX_EARLY);
+        assert!(!gate.take_republish(), "it is not known yet if the broker was restarted");
+        gate.subscribed(BrokerAbsence::Since(seconds(1)), Some(seconds(0)), now);
+        assert!(gate.take_republish());
+        let other = Incoming { topic: "set/job".to_owned(), ..birth() };
+        assert!(!gate.hear(&other, now));
+        // What was heard on a connection that broke before is outdated.
+        gate.connected();
+        gate.hear(&birth(), now);
+        gate.connected();
+        gate.subscribed(BrokerAbsence::Since(seconds(1)), Some(seconds(0)), now);
+        assert!(!gate.take_republish());
+    }
+
     #[test]
     fn home_assistant_hears_events_once_everything_was_published_again() {
         let now = Instant::now();
@@ -303,9 +377,7 @@ mod tests {
         gate.subscribed(BrokerAbsence::Since(seconds(1)), Some(seconds(0)), now);
         assert_eq!(gate.open(now), Audience::Subscribers);
         assert_eq!(gate.until(now), Some(now + seconds(600)));
-        let message =
-            Incoming { topic: "status".to_owned(), payload: "online".into(), retained: false };
-        assert!(gate.hear(&message, now));
+        assert!(gate.hear(&birth(), now));
         assert!(gate.take_republish() && !gate.take_republish());
         assert!(gate.is_announcing());
         gate.announced(now);

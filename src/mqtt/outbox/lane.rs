@@ -115,13 +115,24 @@ impl Lane {
         self.waiting_states = self.states.iter().filter(|state| state.waits()).count();
     }
 
-    pub(in crate::mqtt) fn repeat_first(&mut self) {
-        let Some(state) = self.states.first_mut() else { return };
+    /// Publishes a state again: the smallest for `choice` 0, the next for 1, and so on, in turn.
+    pub(in crate::mqtt) fn repeat_small(&mut self, choice: usize) {
+        let size = |index: &usize| {
+            let state = &self.states[*index];
+            (state.make.is_some(), state.payload.len())
+        };
+        let mut small: Vec<usize> = (0..self.states.len()).collect();
+        small.retain(|index| size(index) != (false, 0));
+        small.sort_by_key(size);
+        let Some(index) = small.get(choice % small.len().max(1)).copied() else { return };
+        let state = &mut self.states[index];
         self.waiting_states += usize::from(!state.waits());
-        if !state.dirty {
-            state.dirty = true;
-            self.dirty.push_front(0);
+        if state.dirty {
+            // In front of what the broker may reject.
+            self.dirty.retain(|dirty| *dirty != index);
         }
+        state.dirty = true;
+        self.dirty.push_front(index);
     }
 
     /// Removes the payload of this version of a state, which the broker rejects.

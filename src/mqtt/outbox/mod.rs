@@ -241,10 +241,11 @@ impl Outbox {
         }
     }
 
-    /// Publishes the first state of the bridge's own lane again: a message that any broker accepts.
-    pub fn repeat_first(&mut self) {
+    /// Publishes a small state of the bridge's own lane again, the smallest for `choice` 0: most
+    /// probably a message that the broker accepts.
+    pub fn publish_proof(&mut self, choice: usize) {
         if !self.lanes.is_empty() {
-            self.change(0, Lane::repeat_first);
+            self.change(0, |lane| lane.repeat_small(choice));
             self.make_ready(0);
         }
     }

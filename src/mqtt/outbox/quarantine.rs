@@ -17,7 +17,7 @@ use crate::topic::Topic;
 const SOON: Duration = Duration::from_secs(5);
 /// Age above which an acknowledgement proves nothing about the broker.
 const FRESH: Duration = Duration::from_secs(1);
-/// Lifetime of a connection that ends all suspicion: the suspects are held back, or gone.
+/// Time without anything held back on purpose after which all suspicion ends: the suspects are gone.
 const HELD: Duration = Duration::from_secs(60);
 /// Consecutive connections that a message must have ended alone to be rejected.
 const TWICE: u8 = 2;
@@ -103,16 +103,24 @@ pub(in crate::mqtt) struct Quarantine {
     stripped: HashMap<Suspect, Instant>,
     /// Topics without publications, and since when.
     banned: HashMap<Topic, Instant>,
-    connected: Option<Instant>,
+    /// Since when nothing is held back on purpose on this connection.
+    opened: Option<Instant>,
     acknowledged: Option<Instant>,
+    /// How many proofs ended their connections.
+    failed_proofs: usize,
     /// Consecutive connections that the broker ended soon, with nothing in flight.
     idle_ends: u32,
 }
 
 impl Quarantine {
-    pub(in crate::mqtt) fn connected(&mut self, now: Instant) {
-        self.connected = Some(now);
+    pub(in crate::mqtt) fn connected(&mut self) {
+        self.opened = None;
         self.acknowledged = None;
+    }
+
+    /// Nothing is held back on purpose: what is suspected is sent.
+    pub(in crate::mqtt) fn opened(&mut self, now: Instant) {
+        self.opened.get_or_insert(now);
     }
 
     pub(in crate::mqtt) fn is_suspicious(&self) -> bool {
@@ -131,6 +139,12 @@ impl Quarantine {
     /// Whether another publication must be acknowledged before the next one is sent.
     pub(in crate::mqtt) fn wants_proof(&self, now: Instant) -> bool {
         self.is_suspicious() && !self.is_proven(now)
+    }
+
+    /// Returns which of the possible proofs to use: another one after each that ended its connection,
+    /// for that may be the message that the broker rejects.
+    pub(in crate::mqtt) fn proof(&self) -> usize {
+        self.failed_proofs
     }
 
     fn is_proven(&self, at: Instant) -> bool {
@@ -161,7 +175,7 @@ impl Quarantine {
             self.stripped.remove(&innocent);
         }
         self.suspects.remove(&innocent);
-        let since = self.connected.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let since = self.opened.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if since >= HELD {
             self.suspects.clear();
         }
@@ -202,7 +216,8 @@ impl Quarantine {
         let alone = match in_flight {
             [one] if recent.contains(&one.suspect()) && self.is_proven(one.at) => one,
             // The connection ended without the accused message.
-            _ => {
+            others => {
+                self.failed_proofs += usize::from(others.len() == 1 && self.acknowledged.is_none());
                 self.case = None;
                 return;
             }

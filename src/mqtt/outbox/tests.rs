@@ -68,6 +68,27 @@ fn acknowledge(outbox: &mut Outbox, outgoing: &[Outgoing]) {
 }
 
 #[test]
+fn a_proof_is_a_small_state_of_the_bridge_and_another_one_each_time() {
+    let mut outbox = outbox();
+    for (topic, payload) in
+        [("health", "a long text"), ("info", "{...}"), ("state", "on"), ("gone", "")]
+    {
+        outbox.push(publication(0, topic, payload, Kind::State));
+    }
+    drain(&mut outbox);
+    outbox.disconnected(Instant::now());
+    for (choice, payload) in ["on", "{...}", "a long text", "on"].into_iter().enumerate() {
+        outbox.connected();
+        outbox.publish_proof(choice);
+        let sent = outbox.next(Instant::now()).unwrap();
+        assert_eq!(sent.payload, payload, "in front of all others");
+        let rest = texts(&drain(&mut outbox));
+        assert!(!rest.contains(&payload.to_owned()), "once: {rest:?}");
+        outbox.disconnected(Instant::now());
+    }
+}
+
+#[test]
 fn only_the_newest_state_waits_and_a_new_connection_repeats_all_in_order() {
     let mut outbox = Outbox::new(BOUNDS);
     for (topic, payload) in [("a", "1"), ("b", "1"), ("a", "2")] {

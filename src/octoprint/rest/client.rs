@@ -42,7 +42,8 @@ struct Inner {
 #[derive(Default)]
 struct LoginState {
     logged_in: bool,
-    refused: Option<(Instant, LoginError)>,
+    /// Why the last login failed, and when.
+    failed: Option<(Instant, LoginError)>,
 }
 
 impl fmt::Debug for Rest {
@@ -109,10 +110,7 @@ impl Rest {
     async fn full_login(&self, session: &mut LoginState) -> Result<Login, LoginError> {
         let login = self.caller().log_in().await;
         session.logged_in = login.is_ok();
-        session.refused = match &login {
-            Err(error) if error.refused() => Some((Instant::now(), error.clone())),
-            _ => None,
-        };
+        session.failed = login.as_ref().err().map(|error| (Instant::now(), error.clone()));
         if login.is_ok() {
             self.remember(&self.inner.http.cookies);
         }
@@ -245,12 +243,15 @@ impl Rest {
         if matches!(self.inner.credentials, Credentials::ApiKey(_)) {
             return Ok(());
         }
+        let asked = Instant::now();
         let mut session = self.inner.session.lock().await;
         if session.logged_in {
             return Ok(());
         }
-        match &session.refused {
-            Some((at, error)) if at.elapsed() < self.inner.refused_pause => {
+        match &session.failed {
+            // Another call's login failed meanwhile, and this one would take as long.
+            Some((at, error)) if *at >= asked => Err(error.clone().into()),
+            Some((at, error)) if error.refused() && at.elapsed() < self.inner.refused_pause => {
                 Err(error.clone().into())
             }
             _ => Ok(self.full_login(&mut session).await.map(drop)?),

@@ -123,6 +123,20 @@ fn after_its_will_it_is_awaited_until_its_birth_and_discovery() {
 }
 
 #[test]
+fn a_birth_at_the_end_of_the_wait_still_puts_discovery_before_print_events() {
+    let mut world = World::seen();
+    world.will();
+    world.pass(seconds(599));
+    world.birth();
+    world.pass(seconds(2));
+    assert_eq!((world.present(), world.republished), (false, 1));
+    world.pass(seconds(8));
+    assert!(!world.present(), "the broker has not acknowledged discovery yet");
+    world.presence.announced(world.now);
+    assert_eq!(world.waits(), Some(2));
+}
+
+#[test]
 fn births_merge_and_the_last_one_counts() {
     let mut world = World::seen();
     world.will();

@@ -53,7 +53,7 @@ impl Bench {
         after: Duration,
         in_flight: impl Fn(Instant) -> Vec<InFlightMessage>,
     ) -> SuspectedCause {
-        self.quarantine.connected(self.now);
+        self.quarantine.connected();
         self.quarantine.acknowledged(|| None, self.now);
         let sent_at = self.now + before;
         self.now = sent_at + after;
@@ -84,7 +84,7 @@ fn the_one_that_ends_each_connection_is_stripped_and_then_dropped() {
 fn suspicion_ends_when_all_suspects_are_acknowledged() {
     let mut bench = Bench::suspected(|at| vec![event(1, at), event(2, at)]);
     let now = bench.now;
-    bench.quarantine.connected(now);
+    bench.quarantine.connected();
     for sequence in [1, 2] {
         assert!(bench.quarantine.is_suspicious());
         let one = event(sequence, now);
@@ -94,15 +94,33 @@ fn suspicion_ends_when_all_suspects_are_acknowledged() {
 }
 
 #[test]
-fn suspicion_ends_when_a_connection_lasts() {
+fn suspicion_ends_when_a_connection_lasts_on_which_nothing_is_held_back() {
     let mut bench = Bench::suspected(|at| vec![event(1, at)]);
-    bench.quarantine.connected(bench.now);
+    bench.quarantine.connected();
     let other = event(9, bench.now);
     let suspect = || Some(Suspect::new(other.token, &other.topic));
+    bench.quarantine.acknowledged(suspect, bench.now + HELD);
+    assert!(bench.quarantine.is_suspicious(), "what is suspected may not have been sent yet");
+    bench.quarantine.opened(bench.now);
+    bench.quarantine.opened(bench.now + ms(5));
     bench.quarantine.acknowledged(suspect, bench.now + HELD - ms(1));
     assert!(bench.quarantine.is_suspicious());
     bench.quarantine.acknowledged(suspect, bench.now + HELD);
     assert!(!bench.quarantine.is_suspicious());
+}
+
+#[test]
+fn each_proof_that_ends_its_connection_is_followed_by_another_one() {
+    let mut bench = Bench::suspected(|at| vec![state(1, at)]);
+    assert_eq!(bench.quarantine.proof(), 0);
+    for failed in 1..3 {
+        bench.quarantine.connected();
+        bench.quarantine.ended(BY_BROKER, &[state(1, bench.now)], bench.now);
+        assert_eq!(bench.quarantine.proof(), failed);
+    }
+    bench.quarantine.connected();
+    bench.quarantine.acknowledged(|| None, bench.now);
+    assert_eq!(bench.quarantine.proof(), 2, "one that is acknowledged is used again");
 }
 
 #[test]
@@ -230,7 +248,7 @@ impl Simulation {
     /// the messages then in flight.
     fn serve(&mut self, most: usize, refuses: impl Fn(u64, bool) -> bool) -> Vec<InFlightMessage> {
         let bench = &mut self.bench;
-        bench.quarantine.connected(bench.now);
+        bench.quarantine.connected();
         if let Some(rejection) = bench.quarantine.rejection(bench.now) {
             let Slot::Event { sequence } = rejection.message.token.slot else { unreachable!() };
             let place = self.waiting.iter().position(|(n, _)| *n == sequence).unwrap();
