@@ -59,21 +59,38 @@ pub fn persistence(
     }
     let printers: Vec<Arc<str>> = printers.iter().map(|id| id.as_str().into()).collect();
     let store = store.clone();
-    let persist = move |unpersisted: Unpersisted| {
-        let index = unpersisted.lane.checked_sub(first_lane)?;
-        write(&store, printers.get(index)?, unpersisted, SystemTime::now())
+    let persist = move |unpersisted: Vec<Unpersisted>| {
+        let printer = |lane: usize| printers.get(lane.checked_sub(first_lane)?);
+        write(&store, printer, unpersisted, SystemTime::now())
     };
     // After a crash the last event is the last sign of life; the absence may be overestimated.
     let away = last.and_then(|last| wall.duration_since(last).ok());
     Some(Persistence { restored, away, persist: Box::new(persist) })
 }
 
-fn write(
+/// Writes all in one transaction: both events of a print's end, and the record of the print.
+fn write<'a>(
     store: &Store,
+    printer: impl Fn(usize) -> Option<&'a Arc<str>>,
+    unpersisted: Vec<Unpersisted>,
+    wall: SystemTime,
+) -> Option<oneshot::Receiver<()>> {
+    let at_once = unpersisted.iter().any(|one| one.along.is_some());
+    let of_printer =
+        |one: Unpersisted| printer(one.lane).map(|printer| changes(printer, one, wall));
+    let changes = unpersisted.into_iter().filter_map(of_printer).flatten().collect();
+    if at_once {
+        return store.write_now(changes);
+    }
+    store.write(changes);
+    None
+}
+
+fn changes(
     printer: &Arc<str>,
     unpersisted: Unpersisted,
     wall: SystemTime,
-) -> Option<oneshot::Receiver<()>> {
+) -> impl Iterator<Item = Change> {
     let event = unpersisted.event.map(|event| StoredEvent {
         topic: event.topic,
         payload: event.payload,
@@ -83,17 +100,10 @@ fn write(
         audience: event.audience,
     });
     let event = Change::Event { printer: printer.clone(), sequence: unpersisted.sequence, event };
-    match unpersisted.along {
-        None => {
-            store.write(vec![event]);
-            None
-        }
-        Some(record) => {
-            let record =
-                Change::Value { printer: printer.clone(), what: RECORD, value: Some(record) };
-            store.write_now(vec![event, record])
-        }
-    }
+    let record =
+        |record| Change::Value { printer: printer.clone(), what: RECORD, value: Some(record) };
+    let record = unpersisted.along.map(record);
+    std::iter::once(event).chain(record)
 }
 
 fn restored(event: StoredEvent, wall: SystemTime) -> PersistedEvent {

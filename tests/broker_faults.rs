@@ -381,12 +381,14 @@ async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
         restored.iter().map(|(_, sequence, event)| (*sequence, event.clone())).collect();
     let disk = Arc::new(Mutex::new(kept));
     let written = disk.clone();
-    let persist = move |unpersisted: Unpersisted| {
+    let persist = move |changes: Vec<Unpersisted>| {
         let mut disk = written.lock().unwrap();
-        match unpersisted.event {
-            Some(event) => disk.insert(unpersisted.sequence, event),
-            None => disk.remove(&unpersisted.sequence),
-        };
+        for change in changes {
+            match change.event {
+                Some(event) => disk.insert(change.sequence, event),
+                None => disk.remove(&change.sequence),
+            };
+        }
         None
     };
     let persistence = Persistence { restored, away: None, persist: Box::new(persist) };
@@ -399,6 +401,22 @@ async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
     assert_eq!(refusing.events(), (0..10).filter(|n| *n != 3).collect());
     assert_eq!(refusing.connections, 7);
     assert_eq!(broker.counts().rejected, 2);
+}
+
+/// A power cut cannot come between the two events of a print's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_cause_are_persisted_in_one_transaction() {
+    let server = Server::start().await;
+    let (report, mut transactions) = tokio::sync::mpsc::unbounded_channel();
+    let persist = move |changes: Vec<Unpersisted>| {
+        report.send(changes.iter().map(|change| change.sequence).collect::<Vec<_>>()).unwrap();
+        None
+    };
+    let persistence = Persistence { restored: Vec::new(), away: None, persist: Box::new(persist) };
+    let (broker, _incoming) = server.broker_with(Some(persistence));
+    let with_record = |n| Publication { along: Some("{}".into()), ..event(n) };
+    broker.publish_all(vec![with_record(1), with_record(2)]);
+    assert_eq!(transactions.recv().await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

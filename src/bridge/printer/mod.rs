@@ -34,7 +34,7 @@ use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{Event, Message, MessageKind, Messages, Socket, Status};
 use crate::receipt::Receipt;
-use crate::topics::PrinterTopics;
+use crate::topics::{PrinterTopics, Topic};
 
 /// Time limit for a socket to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,10 +122,8 @@ impl Printer {
         let unknown = self.mapping.snapshot.unknown();
         self.publish_states(unknown);
         self.visit(present(), |feature, scene| feature.start(scene));
-        if let Some(JsonPayload(payload)) = self.memory.last_event.get().clone() {
-            let topic = self.topics.last_event.clone();
-            self.publish(Publication::new(self.lane, topic, payload, Kind::State));
-        }
+        let last_event = self.memory.last_event.get().clone().map(|JsonPayload(payload)| payload);
+        self.publish_state(&self.topics.last_event, last_event);
         self.mapping.snapshot.restore_heaters(self.memory.known_heaters().unwrap_or_default());
         self.follow_heaters();
         let mut status = self.socket.status();
@@ -150,7 +148,7 @@ impl Printer {
                 Some(effect) = self.effects.recv() => self.handle_effect(&effect),
                 Some(finding) = self.memory.findings.recv() => {
                     let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
-                    publications.into_iter().for_each(|publication| self.publish(publication));
+                    self.publish_all(publications);
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
                 Some(finding) = self.memory.features.finding() => {
@@ -183,7 +181,7 @@ impl Printer {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
         let payload = self.socket_report.restarting(status, delay, clock::now());
-        self.publish_socket(payload);
+        self.publish_state(&self.topics.socket, payload);
         self.commands.fail();
         // If it does not close in time, it is dropped with the task.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close()).await;
@@ -223,7 +221,7 @@ impl Printer {
         self.publish_states(change);
         self.visit(Now { instant: now, wall }, |feature, scene| feature.flush(scene));
         let payload = self.socket_report.flush(now);
-        self.publish_socket(payload);
+        self.publish_state(&self.topics.socket, payload);
         self.questions.flush(now);
         let socket = &self.socket;
         let inferred = self.memory.prints.flush(now, wall, || socket.rest());
@@ -267,7 +265,7 @@ impl Printer {
         let place = (&self.topics, self.lane);
         let mut scene = Scene::new(now, &self.mapping.snapshot, place, &rest);
         self.memory.features.each(|feature| visit(feature, &mut scene));
-        scene.into_publications().into_iter().for_each(|publication| self.publish(publication));
+        self.publish_all(scene.into_publications());
     }
 
     fn handle_message(&mut self, message: &Message, receipt: Receipt) {
@@ -297,7 +295,7 @@ impl Printer {
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
             self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
         }
-        publications.into_iter().for_each(|publication| self.publish(publication));
+        self.publish_all(publications);
         self.visit(received(message), |feature, scene| feature.event(event, scene));
         self.questions.follow(&event.kind, clock::now());
     }
@@ -312,7 +310,7 @@ impl Printer {
             let inferred = self.memory.prints.follow(message, snapshot, first, &rest);
             self.publish_inferred(inferred);
         }
-        publications.into_iter().for_each(|publication| self.publish(publication));
+        self.publish_all(publications);
         match malformed {
             Some(malformed) => self.report_malformed(message.kind(), &malformed),
             None => self.visit(received(message), |feature, scene| feature.message(message, scene)),
@@ -377,7 +375,7 @@ impl Printer {
         }
         self.memory.rate.set(status.rate_mode.manual_factor());
         let payload = self.socket_report.update(&status, clock::now());
-        self.publish_socket(payload);
+        self.publish_state(&self.topics.socket, payload);
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {
@@ -389,23 +387,29 @@ impl Printer {
 
     fn publish_inferred(&self, inferred: Option<InferredEvent>) {
         let publications = inferred.map(|event| event.publications(&self.topics, self.lane, None));
-        publications.into_iter().flatten().for_each(|publication| self.publish(publication));
+        self.publish_all(publications.unwrap_or_default());
     }
 
     fn publish_availability(&self) {
         let publications = self.mapping.availability(self.availability.is_online());
-        publications.into_iter().for_each(|publication| self.publish(publication));
+        self.publish_all(publications);
     }
 
-    fn publish_socket(&self, payload: Option<bytes::Bytes>) {
+    fn publish_state(&self, topic: &Topic, payload: Option<bytes::Bytes>) {
         if let Some(payload) = payload {
-            let topic = self.topics.socket.clone();
-            self.publish(Publication::new(self.lane, topic, payload, Kind::State));
+            self.publish(Publication::new(self.lane, topic.clone(), payload, Kind::State));
         }
     }
 
     fn publish(&self, publication: Publication) {
-        self.broker.publish(oversize::fit(publication, &self.topics, self.broker.limit()));
+        self.publish_all(vec![publication]);
+    }
+
+    /// Publishes what has one cause.
+    fn publish_all(&self, publications: Vec<Publication>) {
+        let limit = self.broker.limit();
+        let fit = |publication| oversize::fit(publication, &self.topics, limit);
+        self.broker.publish_all(publications.into_iter().map(fit).collect());
     }
 }
 

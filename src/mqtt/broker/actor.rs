@@ -15,7 +15,7 @@ use super::lost::{Lost, Retry};
 use crate::causes;
 use crate::clock;
 use crate::mqtt::outbox::Outbox;
-use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
+use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot, Unpersisted};
 use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
 use crate::mqtt::outbox::quarantine::{
     ConnectionEnd, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
@@ -41,7 +41,7 @@ pub(super) struct Actor {
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
     pub(super) persist_events: Option<PersistEvents>,
-    pub(super) unwritten: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
+    pub(super) unwritten: FuturesUnordered<BoxFuture<'static, Vec<(usize, u64)>>>,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) status: watch::Sender<BrokerStatus>,
@@ -259,7 +259,9 @@ impl Actor {
                 _ = watch.tick() => if let Some(lost) = connection.stalled(clock::now()) {
                     return Next::Retry(lost);
                 },
-                Some((lane, sequence)) = self.unwritten.next() => self.outbox.release(lane, sequence),
+                Some(written) = self.unwritten.next() => {
+                    written.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence));
+                }
                 _ = persist.tick(), if self.persist_events.is_some() => {
                     self.outbox.persist_late(clock::now());
                 }
@@ -272,15 +274,24 @@ impl Actor {
     /// Persists events that need it, and removes those that no longer do.
     fn persist(&mut self) {
         let Some(persist) = &mut self.persist_events else { return };
-        for change in self.outbox.take_unpersisted() {
-            let place = (change.lane, change.sequence);
-            match persist(change) {
-                Some(written) => self.unwritten.push(Box::pin(async move {
-                    // If the store has failed, the event is still published.
-                    let _ = written.await;
-                    place
-                })),
-                None => self.outbox.release(place.0, place.1),
+        let changes = self.outbox.take_unpersisted();
+        if changes.is_empty() {
+            return;
+        }
+        let place = |change: &Unpersisted| (change.lane, change.sequence);
+        let (waiting, others): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| change.along.is_some());
+        let waiting: Vec<_> = waiting.into_iter().map(place).collect();
+        let others: Vec<_> = others.into_iter().map(place).collect();
+        others.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence));
+        match persist(changes) {
+            Some(written) => self.unwritten.push(Box::pin(async move {
+                // If the store has failed, the events are still published.
+                let _ = written.await;
+                waiting
+            })),
+            None => {
+                waiting.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence))
             }
         }
     }
@@ -369,7 +380,9 @@ impl Actor {
     fn take(&mut self, request: Option<BrokerRequest>) -> std::ops::ControlFlow<()> {
         match request {
             None => return std::ops::ControlFlow::Break(()),
-            Some(BrokerRequest::Publish(publication)) => self.outbox.push(publication),
+            Some(BrokerRequest::Publish(publications)) => {
+                publications.into_iter().for_each(|publication| self.outbox.push(publication));
+            }
             Some(BrokerRequest::Oversize { topic, bytes, left_out }) => {
                 self.oversize(&topic, bytes, left_out);
             }

@@ -145,9 +145,9 @@ impl Default for Held {
     }
 }
 
-/// Persists an event or removes it. With [`Unpersisted::along`], returns a receiver that resolves
-/// once both are on disk or have failed; the event is published only then.
-pub type PersistEvents = Box<dyn FnMut(Unpersisted) -> Option<oneshot::Receiver<()>> + Send>;
+/// Persists or removes events in one transaction. If one of them has [`Unpersisted::along`], returns
+/// a receiver that resolves once all are on disk or have failed; that event is published only then.
+pub type PersistEvents = Box<dyn FnMut(Vec<Unpersisted>) -> Option<oneshot::Receiver<()>> + Send>;
 
 /// State of the connection.
 #[derive(Debug, Clone, Default)]
@@ -163,7 +163,8 @@ pub struct BrokerStatus {
 }
 
 pub(super) enum BrokerRequest {
-    Publish(Publication),
+    /// Publications of one cause: what is persisted of them is persisted together.
+    Publish(Vec<Publication>),
     /// A message is too large for the broker; `left_out`: it is not sent at all.
     Oversize {
         topic: Topic,

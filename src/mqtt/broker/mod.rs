@@ -103,16 +103,28 @@ impl Broker {
     /// Queues a publication; never blocks. One larger than [`Broker::limit`] is skipped with a line
     /// in the log, because it would cost the whole connection.
     pub fn publish(&self, publication: Publication) {
+        self.publish_all(vec![publication]);
+    }
+
+    /// Queues the publications of one cause, as [`Broker::publish`] does. Events among them are
+    /// persisted in one transaction.
+    pub fn publish_all(&self, mut publications: Vec<Publication>) {
+        publications.retain(|publication| self.fits(publication));
+        if !publications.is_empty() {
+            // Fails only after `close`.
+            let _ = self.requests.send(BrokerRequest::Publish(publications));
+        }
+    }
+
+    /// Whether a publication can be sent; reports it if it was too large.
+    fn fits(&self, publication: &Publication) -> bool {
         let (topic, length) = (&publication.topic, publication.payload.len());
         let too_large = self.limit.exceeded_by(topic, length);
         if let Some(bytes) = too_large.or(publication.oversize) {
             let (topic, left_out) = (topic.clone(), too_large.is_some());
             let _ = self.requests.send(BrokerRequest::Oversize { topic, bytes, left_out });
         }
-        if too_large.is_none() {
-            // Fails only after `close`.
-            let _ = self.requests.send(BrokerRequest::Publish(publication));
-        }
+        too_large.is_none()
     }
 
     /// Publishes all remembered state again.
