@@ -407,7 +407,7 @@ async fn a_topic_that_the_broker_does_not_take_is_dropped_also_from_the_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_one_cause_are_persisted_in_one_transaction() {
     let server = Server::start().await;
-    let (report, mut transactions) = tokio::sync::mpsc::unbounded_channel();
+    let (report, mut transactions) = mpsc::unbounded_channel();
     let persist = move |changes: Vec<Unpersisted>| {
         report.send(changes.iter().map(|change| change.sequence).collect::<Vec<_>>()).unwrap();
         None

@@ -285,3 +285,51 @@ async fn knock(http: &HttpClient) -> KnockResult {
         Ok(_) | Err(_) => KnockResult::Down,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::octoprint::{Credentials, Socket, SocketOptions};
+    use crate::secret::Secret;
+
+    fn outage() -> Outage {
+        crate::tls::install_provider();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let url = "http://127.0.0.1:1/".parse().unwrap();
+        let key = Credentials::ApiKey(Secret::new("KEY"));
+        let socket = Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap();
+        Outage::new(socket.rest(), Duration::from_secs(1), true)
+    }
+
+    #[tokio::test]
+    async fn an_octoprint_that_refuses_is_not_knocked_at() {
+        let down = || SocketError::Transport(TransportError::NotUp { status: 503 });
+        let refusals = || {
+            [
+                SocketError::Login(LoginError::KeyRefused),
+                SocketError::Login(LoginError::WrongPassword),
+                SocketError::Login(LoginError::RateLimited),
+                SocketError::NoPermission("admin".to_owned()),
+                SocketError::Stale,
+            ]
+        };
+        let now = Instant::now();
+        let knocks = |outage: &Outage| outage.knocking.next(now, now + Duration::from_secs(3600));
+        for refusal in refusals() {
+            let mut outage = outage();
+            outage.begin_wait(&down(), true);
+            assert!(knocks(&outage).is_some());
+            outage.begin_wait(&refusal, true);
+            assert_eq!(knocks(&outage), None, "{refusal}");
+            // Nor is there the knock that follows the loss of a connection.
+            outage.lost(&down());
+            outage.begin_wait(&refusal, true);
+            assert!(!outage.lost && knocks(&outage).is_none(), "{refusal}");
+        }
+        let mut outage = outage();
+        outage.begin_wait(&down(), false);
+        assert_eq!(knocks(&outage), None, "it has given up");
+    }
+}
