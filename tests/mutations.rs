@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use octoprint2mqtt::bridge::printer::commands::{Command, Rules, check, read_request};
 use octoprint2mqtt::bridge::printer::prints::History;
-use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::snapshot::{EventFields, Now, Snapshot};
 use octoprint2mqtt::config::Commands;
 use octoprint2mqtt::heater::Limits;
 use octoprint2mqtt::octoprint::{Event, Frame, Plugin, decode};
@@ -119,7 +119,7 @@ fn a_hundred_thousand_mutated_messages_are_folded_or_passed_over() {
         match kind.as_str() {
             "event" => {
                 if let Ok(event) = serde_json::from_str::<Event<'_>>(text) {
-                    snapshot.event(&event.kind, event.payload);
+                    snapshot.event(&event.kind, &EventFields::read(&event.kind, event.payload));
                 }
             }
             "plugin" => drop(serde_json::from_str::<Plugin<'_>>(text)),

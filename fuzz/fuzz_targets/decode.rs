@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
+use octoprint2mqtt::bridge::printer::snapshot::{EventFields, Now, Snapshot};
 use octoprint2mqtt::octoprint::{Event, Frame, Message, Plugin, decode};
 
 fuzz_target!(|data: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         };
         let _ = message.json::<Plugin<'_>>();
         if let Ok(event) = message.json::<Event<'_>>() {
-            snapshot.event(&event.kind, event.payload);
+            snapshot.event(&event.kind, &EventFields::read(&event.kind, event.payload));
         }
         let _ = snapshot.apply(message.payload(), Now { instant, wall });
         let _ = snapshot.apply_history(message.payload(), Now { instant, wall });

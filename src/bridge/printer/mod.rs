@@ -25,7 +25,7 @@ use self::memory::Memory;
 use self::messages::{Malformed, MalformedKinds, Mapping, received};
 use self::persisted::JsonPayload;
 use self::prints::InferredEvent;
-use self::snapshot::{Now, StateChange};
+use self::snapshot::{EventFields, Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
 use crate::clock::{self, sleep_until};
@@ -285,12 +285,12 @@ impl Printer {
     }
 
     fn handle_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
-        let mut publications = self.mapping.map_event(message, event, &receipt);
+        let fields = EventFields::read(&event.kind, event.payload);
+        let mut publications = self.mapping.map_event(message, event, &fields, &receipt);
         // The publications carry clones: the last one that is settled notifies the socket.
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
-        let payload = event.payload.map(serde_json::value::RawValue::get);
-        let effect = self.memory.prints.event(&event.kind, payload, now, &rest);
+        let effect = self.memory.prints.event(&event.kind, &fields, now, &rest);
         effect.amend(&mut publications, &event.kind, &self.topics);
         if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
             self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));

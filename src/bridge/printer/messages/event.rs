@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::bridge::printer::snapshot::EventFields;
 use crate::mqtt::{Audience, Kind, Worth};
 use crate::octoprint::{Event, EventKind};
 use crate::splice;
@@ -98,20 +99,12 @@ pub fn print_type(kind: &EventKind) -> Option<&'static str> {
 /// Returns the payload for `B/P/print`; `None` if the event is no print event. A PrintFailed with
 /// the reason `cancelled`, which follows PrintCancelled, is published as a cancellation. `cause` is
 /// from earlier events, as OctoPrint 2.0 has only `unknown` in PrintFailed.
-pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Option<Bytes> {
-    #[derive(Deserialize, Default)]
-    struct Fields<'a> {
-        #[serde(borrow, default)]
-        name: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        path: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        time: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        reason: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        error: Option<&'a RawValue>,
-    }
+pub fn print(
+    kind: &EventKind,
+    fields: &EventFields<'_>,
+    received: SystemTime,
+    cause: Option<&str>,
+) -> Option<Bytes> {
     #[derive(Serialize)]
     struct PrintPayload<'a> {
         event_type: &'static str,
@@ -121,11 +114,8 @@ pub fn print(event: &Event<'_>, received: SystemTime, cause: Option<&str>) -> Op
         reason: Option<&'a RawValue>,
         timestamp: u64,
     }
-    let event_type = print_type(&event.kind)?;
-    let Fields { name, path, time, reason, error } = event
-        .payload
-        .and_then(|payload| serde_json::from_str(payload.get()).ok())
-        .unwrap_or_default();
+    let event_type = print_type(kind)?;
+    let EventFields { name, path, time, reason, error, .. } = *fields;
     let cancelled = reason.is_some_and(|reason| reason.get() == "\"cancelled\"");
     let event_type = match event_type {
         "print_failed" if cancelled => "print_cancelled",
@@ -156,6 +146,11 @@ mod tests {
 
     fn at() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    }
+
+    fn of(event: &Event<'_>, cause: Option<&str>) -> Option<Bytes> {
+        let fields = EventFields::read(&event.kind, event.payload);
+        print(&event.kind, &fields, at(), cause)
     }
 
     fn text(bytes: Bytes) -> String {
@@ -195,25 +190,23 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            text(print(&cancelled, at(), None).unwrap()),
+            text(of(&cancelled, None).unwrap()),
             r#"{"event_type":"print_cancelled","file":"a.gcode","path":"d/a.gcode","time":3.5,"reason":null,"timestamp":1700000000}"#
         );
         let failed: Event<'_> =
             serde_json::from_str(r#"{"type":"PrintFailed","payload":{"reason":"cancelled"}}"#)
                 .unwrap();
-        assert!(
-            text(print(&failed, at(), None).unwrap()).contains(r#""event_type":"print_cancelled""#)
-        );
+        assert!(text(of(&failed, None).unwrap()).contains(r#""event_type":"print_cancelled""#));
         let failed: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintFailed","payload":{"reason":"error","error":"Too hot"}}"#,
         )
         .unwrap();
-        assert!(text(print(&failed, at(), Some("x")).unwrap()).contains(r#""reason":"Too hot""#));
+        assert!(text(of(&failed, Some("x")).unwrap()).contains(r#""reason":"Too hot""#));
         let failed: Event<'_> = serde_json::from_str(
             r#"{"type":"PrintFailed","payload":{"reason":"error","error":"unknown"}}"#,
         )
         .unwrap();
-        let reason = |cause| text(print(&failed, at(), cause).unwrap());
+        let reason = |cause| text(of(&failed, cause).unwrap());
         assert!(reason(Some("Too \"hot\"")).contains(r#""reason":"Too \"hot\"""#));
         assert!(reason(None).contains(r#""reason":"unknown""#));
     }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use self::plugin_topics::OctoPrintMqtt;
-use crate::bridge::printer::snapshot::{NotAnObject, Now, Snapshot, StateChange, StateTopic};
+use crate::bridge::printer::snapshot::{
+    EventFields, NotAnObject, Now, Snapshot, StateChange, StateTopic,
+};
 use crate::causes;
 use crate::config::{Printer, Publish};
 use crate::heater::Heater;
@@ -104,7 +106,11 @@ impl Mapping {
         let mut batch = self.batch(now, receipt);
         let mapped = match message.kind() {
             MessageKind::Event => match message.json() {
-                Ok(event) => return (self.map_event(message, &event, receipt), None),
+                Ok(event) => {
+                    let event: Event<'_> = event;
+                    let fields = EventFields::read(&event.kind, event.payload);
+                    return (self.map_event(message, &event, &fields, receipt), None);
+                }
                 Err(error) => Err(error.into()),
             },
             MessageKind::Plugin => self.map_plugin(message, &mut batch),
@@ -121,16 +127,17 @@ impl Mapping {
         (batch.publications, mapped.err())
     }
 
-    /// Returns the publications of `event`, which was decoded from `message`.
+    /// Returns the publications of `event`, which was decoded from `message`, and its fields.
     pub fn map_event(
         &mut self,
         message: &Message,
         event: &Event<'_>,
+        fields: &EventFields<'_>,
         receipt: &Receipt,
     ) -> Vec<Publication> {
         let now = received(message);
         let mut batch = self.batch(now, receipt);
-        self.add_event(event, now.wall, &mut batch);
+        self.add_event(event, fields, now.wall, &mut batch);
         batch.publications
     }
 
@@ -198,7 +205,13 @@ impl Mapping {
         outcome
     }
 
-    fn add_event(&mut self, event: &Event<'_>, at: SystemTime, batch: &mut Batch<'_>) {
+    fn add_event(
+        &mut self,
+        event: &Event<'_>,
+        fields: &EventFields<'_>,
+        at: SystemTime,
+        batch: &mut Batch<'_>,
+    ) {
         let (kind, name) = (event::event_kind(&event.kind), event.kind.as_str());
         if self.publish.events.allows(name) {
             let payload = event::payload(event, at);
@@ -207,20 +220,21 @@ impl Mapping {
             }
             batch.push(self.topics.event(name), payload, kind);
         }
-        let progress = self.plugin_topics.as_mut().and_then(|p| p.progress_of(event, at));
+        let progress =
+            self.plugin_topics.as_mut().and_then(|p| p.progress_of(&event.kind, fields, at));
         if let Some((topic, payload)) = progress {
             batch.push(topic, payload, Kind::State);
         }
-        if let Some(print) = event::print(event, at, self.snapshot.cause()) {
+        if let Some(print) = event::print(&event.kind, fields, at, self.snapshot.cause()) {
             batch.push(self.topics.print.clone(), print, event::PRINT);
         }
         // OctoPrint 2.0 repeats `FileSelected` after the print has started.
         let is_repeated =
-            event.kind == EventKind::FileSelected && self.snapshot.is_selected_again(event.payload);
+            event.kind == EventKind::FileSelected && self.snapshot.is_selected_again(fields);
         if let Some(last) = event::last_event(&event.kind, at).filter(|_| !is_repeated) {
             batch.push(self.topics.last_event.clone(), last, Kind::State);
         }
-        for change in self.snapshot.event(&event.kind, event.payload) {
+        for change in self.snapshot.event(&event.kind, fields) {
             batch.push(self.state_topic(change.topic), change.payload, Kind::State);
         }
     }

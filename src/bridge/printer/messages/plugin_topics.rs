@@ -10,7 +10,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::octoprint::{Event, EventKind};
+use crate::bridge::printer::snapshot::EventFields;
+use crate::bridge::printer::snapshot::json::member;
+use crate::octoprint::EventKind;
 use crate::timestamp;
 use crate::topics::{Topic, segment};
 
@@ -104,14 +106,22 @@ impl OctoPrintMqtt {
     }
 
     /// Returns the progress that an event changes: the plugin starts at 0, and ends at 100.
-    pub fn progress_of(&mut self, event: &Event<'_>, at: SystemTime) -> Option<(Topic, Bytes)> {
-        let percent = match event.kind {
+    pub fn progress_of(
+        &mut self,
+        kind: &EventKind,
+        fields: &EventFields<'_>,
+        at: SystemTime,
+    ) -> Option<(Topic, Bytes)> {
+        let percent = match kind {
             EventKind::PrintStarted | EventKind::FileSelected => 0,
             EventKind::PrintDone => 100,
             _ => return None,
         };
-        let file: PluginFile = serde_json::from_str(event.payload?.get()).ok()?;
-        if event.kind == EventKind::PrintStarted {
+        let file = PluginFile {
+            origin: member(fields.origin).unwrap_or_default(),
+            path: member(fields.path)?,
+        };
+        if *kind == EventKind::PrintStarted {
             // A new print publishes 0 again.
             self.progress = None;
         }
@@ -145,6 +155,7 @@ impl OctoPrintMqtt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::octoprint::Event;
 
     #[test]
     fn topics_are_those_of_the_plugin_and_only_changes_are_published() {
@@ -196,7 +207,9 @@ mod tests {
         let event = |plugin: &mut OctoPrintMqtt, kind: &str| {
             let text = json!({"type": kind, "payload": {"origin": "local", "path": "a.gcode"}});
             let text = text.to_string();
-            plugin.progress_of(&serde_json::from_str(&text).unwrap(), at).into_iter().collect()
+            let event: Event<'_> = serde_json::from_str(&text).unwrap();
+            let fields = EventFields::read(&event.kind, event.payload);
+            plugin.progress_of(&event.kind, &fields, at).into_iter().collect()
         };
         note(event(&mut plugin, "PrintStarted"));
         for tenths in 0..31 {

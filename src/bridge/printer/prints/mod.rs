@@ -25,7 +25,8 @@ pub use self::inferred_event::InferredEvent;
 pub use self::replay::{Judgement, judge};
 use self::silence::PauseTracker;
 pub use self::tracker::{Observation, Tracker};
-use super::snapshot::{PrinterState, Snapshot};
+use super::snapshot::json::member;
+use super::snapshot::{EventFields, PrinterState, Snapshot};
 use crate::bridge::hub::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
@@ -160,18 +161,16 @@ impl Prints {
     pub fn event(
         &mut self,
         kind: &EventKind,
-        payload: Option<&str>,
+        fields: &EventFields<'_>,
         now: Instant,
         rest: &Rest,
     ) -> EventEffect {
-        let print = || payload.and_then(print_of).unwrap_or_default();
+        let print = || print_of(fields);
         match kind {
             EventKind::PrintStarted => {
                 let print = print();
                 // The serial connector sends it only when a print starts.
-                if payload.is_some_and(is_of_another_connector)
-                    && self.tracker.is_repeated_start(&print)
-                {
+                if is_of_another_connector(fields) && self.tracker.is_repeated_start(&print) {
                     self.tracker.goes_on(now);
                     return EventEffect { along: None, repeated: true };
                 }
@@ -374,25 +373,22 @@ async fn file_history(rest: &Rest, print: &Print) -> Option<Result<FileHistory, 
     }
 }
 
-/// Parses the print that an event is about, each field independently.
-fn print_of(payload: &str) -> Option<Print> {
-    let job: serde_json::Value = serde_json::from_str(payload).ok()?;
-    let text = |name: &str| job[name].as_str().map(str::to_owned);
+/// Reads the print that an event is about, each field independently.
+fn print_of(fields: &EventFields<'_>) -> Print {
     let print = Print {
-        name: text("name"),
-        path: text("path"),
-        origin: text("origin"),
-        size: job["size"].as_u64(),
-        user: text("user").or_else(|| text("owner")),
+        name: member(fields.name),
+        path: member(fields.path),
+        origin: member(fields.origin),
+        size: member(fields.size),
+        user: member(fields.user).or_else(|| member(fields.owner)),
     };
-    Some(print.known())
+    print.known()
 }
 
 /// Whether an event comes from another connector than the serial one. OctoPrint before 2.0 does not
 /// name the connector.
-fn is_of_another_connector(payload: &str) -> bool {
-    let event: serde_json::Value = serde_json::from_str(payload).unwrap_or_default();
-    event["connector"].as_str().is_some_and(|connector| connector != SERIAL)
+fn is_of_another_connector(fields: &EventFields<'_>) -> bool {
+    member(fields.connector).is_some_and(|connector: String| connector != SERIAL)
 }
 
 #[cfg(test)]

@@ -116,7 +116,9 @@ fn a_file_transfer_to_the_card_is_no_print() {
 fn a_repeated_start_is_of_the_same_print_even_when_its_file_becomes_known() {
     let mut connected = Connected::at(&["connected"], PrinterState::Operational);
     assert!(!connected.tracker.is_repeated_start(&print("cube.gcode")), "none is running");
-    let unknown = print_of(r#"{"name":"???","path":"???","origin":"printer"}"#).unwrap();
+    let unknown = print_of(
+        &serde_json::from_str(r#"{"name":"???","path":"???","origin":"printer"}"#).unwrap(),
+    );
     assert_eq!((&unknown.path, &unknown.name), (&None, &None));
     assert_eq!(connected.tracker.started(unknown, connected.now), None);
     assert!(connected.tracker.is_repeated_start(&print("cube.gcode")));

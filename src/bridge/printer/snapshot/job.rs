@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::event_fields::EventFields;
 use super::json::{
     LastPayload, LastRaw, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
     StateTopic, member, object, raw_number, raw_object, raw_text,
@@ -103,11 +104,11 @@ impl SelectedFile {
     pub(super) fn event(
         &mut self,
         kind: &EventKind,
-        payload: Option<&RawValue>,
+        fields: &EventFields<'_>,
     ) -> Option<StateChange> {
         match kind {
             EventKind::FileSelected => {
-                self.selected = selection(payload);
+                self.selected = selection(fields);
                 self.change()
             }
             EventKind::FileDeselected => {
@@ -117,7 +118,7 @@ impl SelectedFile {
             // The file's statistics are written just before.
             EventKind::MetadataStatisticsUpdated => {
                 let job: JobMember<'_> = object(self.raw.as_deref());
-                let file = self.file.clone().filter(|file| written(payload).as_ref() == Some(file));
+                let file = self.file.clone().filter(|file| written(fields).as_ref() == Some(file));
                 self.unasked = file.filter(|_| !job.last_print_time.is_present());
                 None
             }
@@ -126,8 +127,8 @@ impl SelectedFile {
     }
 
     /// Whether a `FileSelected` repeats the last one, as OctoPrint 2.0 does.
-    pub(super) fn is_selected_again(&self, payload: Option<&RawValue>) -> bool {
-        let (now, before) = (selection(payload), self.selected.as_ref());
+    pub(super) fn is_selected_again(&self, fields: &EventFields<'_>) -> bool {
+        let (now, before) = (selection(fields), self.selected.as_ref());
         now.zip(before).is_some_and(|((now, _), (before, _))| now == *before)
     }
 
@@ -187,28 +188,12 @@ fn id(file: &FileMember<'_>) -> Option<FileId> {
 }
 
 /// Reads the file of a `FileSelected`, and the user who selected or owns it.
-fn selection(payload: Option<&RawValue>) -> Option<(FileId, Option<String>)> {
-    #[derive(Deserialize, Default)]
-    struct Selected<'a> {
-        #[serde(borrow, default)]
-        user: Raw<'a>,
-        #[serde(borrow, default)]
-        owner: Raw<'a>,
-    }
-    let file = id(&object(payload))?;
-    let Selected { user, owner } = object(payload);
-    Some((file, member(user).or(member(owner))))
+fn selection(fields: &EventFields<'_>) -> Option<(FileId, Option<String>)> {
+    let file = FileId { origin: member(fields.origin)?, path: member(fields.path)? };
+    Some((file, member(fields.user).or(member(fields.owner))))
 }
 
 /// Reads the file of a `MetadataStatisticsUpdated`.
-fn written(payload: Option<&RawValue>) -> Option<FileId> {
-    #[derive(Deserialize, Default)]
-    struct Written<'a> {
-        #[serde(borrow, default)]
-        storage: Raw<'a>,
-        #[serde(borrow, default)]
-        path: Raw<'a>,
-    }
-    let Written { storage, path } = object(payload);
-    Some(FileId { origin: member(storage)?, path: member(path)? })
+fn written(fields: &EventFields<'_>) -> Option<FileId> {
+    Some(FileId { origin: member(fields.storage)?, path: member(fields.path)? })
 }

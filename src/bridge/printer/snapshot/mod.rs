@@ -2,6 +2,7 @@
 //!
 //! Every field is decoded separately: one of an unexpected form does not affect the others.
 
+mod event_fields;
 mod heaters;
 mod job;
 pub(crate) mod json;
@@ -15,8 +16,8 @@ mod surroundings;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
+pub use self::event_fields::EventFields;
 use self::heaters::Heaters;
 use self::job::SelectedFile;
 pub use self::job::{FileId, LastPrintTimes};
@@ -152,10 +153,10 @@ impl Snapshot {
     }
 
     /// Folds in an event, for what `current` does not carry.
-    pub fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> Vec<StateChange> {
+    pub fn event(&mut self, kind: &EventKind, fields: &EventFields<'_>) -> Vec<StateChange> {
         if matches!(kind, EventKind::Connecting | EventKind::FileSelected | EventKind::PrintStarted)
         {
-            self.apply_connector(payload);
+            self.note_connector(member(fields.connector));
         }
         if *kind == EventKind::PrintStarted {
             self.progress.print_started();
@@ -167,8 +168,8 @@ impl Snapshot {
         };
         let gone = *kind == EventKind::Disconnected;
         let connection = gone.then(|| self.set_connection(PrinterConnection::default())).flatten();
-        let condition = self.condition.event(kind, payload);
-        let (job, position) = (self.job.event(kind, payload), self.position.event(kind, payload));
+        let condition = self.condition.event(kind, fields);
+        let (job, position) = (self.job.event(kind, fields), self.position.event(kind, fields));
         [condition, job, position, factors, connection].into_iter().flatten().collect()
     }
 
@@ -184,15 +185,6 @@ impl Snapshot {
         self.connector.as_deref().is_none_or(|connector| connector == SERIAL)
     }
 
-    fn apply_connector(&mut self, payload: Option<&RawValue>) {
-        #[derive(Deserialize, Default)]
-        struct OfConnector<'a> {
-            #[serde(borrow, default)]
-            connector: Raw<'a>,
-        }
-        self.note_connector(member(object::<OfConnector<'_>>(payload).connector));
-    }
-
     /// Remembers the last known connector, over disconnects too.
     fn note_connector(&mut self, connector: Option<String>) {
         let known = connector.filter(|connector| connector != "unknown");
@@ -205,8 +197,8 @@ impl Snapshot {
     }
 
     /// Whether a `FileSelected` repeats the one before it.
-    pub fn is_selected_again(&self, payload: Option<&RawValue>) -> bool {
-        self.job.is_selected_again(payload)
+    pub fn is_selected_again(&self, fields: &EventFields<'_>) -> bool {
+        self.job.is_selected_again(fields)
     }
 
     /// Returns the file whose last print times must be asked for, once.

@@ -1,9 +1,9 @@
 //! The nozzle's height and the current tool (pure).
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
-use super::json::{LastPayload, Present, Raw, StateChange, StateTopic, member, number, object};
+use super::event_fields::EventFields;
+use super::json::{LastPayload, Present, Raw, StateChange, StateTopic, member, number};
 use super::printer_state::PrinterState;
 use crate::octoprint::EventKind;
 
@@ -61,20 +61,15 @@ impl Position {
     pub(super) fn event(
         &mut self,
         kind: &EventKind,
-        payload: Option<&RawValue>,
+        fields: &EventFields<'_>,
     ) -> Option<StateChange> {
-        #[derive(Deserialize, Default)]
-        struct New<'a> {
-            #[serde(borrow, default)]
-            new: Raw<'a>,
-        }
         match kind {
             EventKind::ToolChange if !self.has_tool => {
-                self.tool = member(object::<New<'_>>(payload).new).filter(is_tool);
+                self.tool = member(fields.new).filter(is_tool);
             }
             EventKind::ZChange => {
                 self.stale = None;
-                self.from_event = number(object::<New<'_>>(payload).new, HEIGHTS);
+                self.from_event = number(fields.new, HEIGHTS);
             }
             // The firmware starts with its default tool.
             EventKind::Connected | EventKind::PrinterReset => {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::event_fields::EventFields;
 use super::json::{
     LastPayload, LastRaw, Raw, ReceivedOr, StateChange, StateTopic, member, object, raw_object,
     raw_text,
@@ -214,9 +215,9 @@ impl Condition {
     pub(super) fn event(
         &mut self,
         kind: &EventKind,
-        payload: Option<&RawValue>,
+        fields: &EventFields<'_>,
     ) -> Option<StateChange> {
-        if self.cause.event(kind, payload) { self.change() } else { None }
+        if self.cause.event(kind, fields) { self.change() } else { None }
     }
 
     /// Returns why the printer failed or was disconnected, if an event reported it.
@@ -258,15 +259,10 @@ struct FailureCause {
 
 impl FailureCause {
     /// Folds in an event. Returns whether it is relevant.
-    fn event(&mut self, kind: &EventKind, payload: Option<&RawValue>) -> bool {
-        #[derive(Deserialize, Default)]
-        struct ErrorEvent<'a> {
-            #[serde(borrow, default)]
-            error: Raw<'a>,
-        }
+    fn event(&mut self, kind: &EventKind, fields: &EventFields<'_>) -> bool {
         match kind {
             EventKind::Error => {
-                let text: Option<String> = member(object::<ErrorEvent<'_>>(payload).error);
+                let text: Option<String> = member(fields.error);
                 self.error = text.filter(|text| !text.is_empty()).or(self.error.take());
             }
             EventKind::EStop => self.stopped = true,
@@ -362,7 +358,8 @@ mod tests {
         let mut cause = FailureCause::default();
         for (kind, payload) in events {
             let payload = RawValue::from_string((*payload).to_owned()).unwrap();
-            cause.event(&(*kind).into(), Some(&payload));
+            let kind = (*kind).into();
+            cause.event(&kind, &EventFields::read(&kind, Some(&payload)));
         }
         cause.text().map(str::to_owned)
     }

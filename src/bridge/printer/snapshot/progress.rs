@@ -263,6 +263,7 @@ mod tests {
 
     use super::super::Snapshot;
     use super::*;
+    use crate::bridge::printer::snapshot::EventFields;
     use crate::octoprint::EventKind;
 
     /// The last published progress, and the clocks of both sides.
@@ -347,14 +348,14 @@ mod tests {
         world.printing(3.0, 3.0, &Value::Null);
         assert!(world.off("started", 0.0) < 1.0);
         // The next one follows at once, and is first seen with a longer print time.
-        world.snapshot.event(&EventKind::PrintStarted, None);
+        world.snapshot.event(&EventKind::PrintStarted, &EventFields::default());
         world.printing(20.0, 5.0, &Value::Null);
         assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
         world.printing(30.0, 15.0, &Value::Null);
         assert!(world.off("started", 15.0) < 1.0, "{}", world.published);
         // With markings, those decide.
         world.printing(100.0, 90.0, &print_at(5_010.0));
-        world.snapshot.event(&EventKind::PrintStarted, None);
+        world.snapshot.event(&EventKind::PrintStarted, &EventFields::default());
         world.printing(110.0, 100.0, &print_at(5_010.0));
         assert!(world.off("started", 10.0) < 1.0, "{}", world.published);
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use serde_json::value::RawValue;
+
 use super::*;
 
 fn captured(name: &str) -> Vec<(f64, String, String)> {
@@ -349,11 +351,12 @@ fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
     let mut snapshot = Snapshot::new();
     snapshot.unknown();
     let payload = RawValue::from_string(r#"{"old":0,"new":1}"#.to_owned()).unwrap();
-    let changes = snapshot.event(&EventKind::ToolChange, Some(&payload));
+    let changes = snapshot
+        .event(&EventKind::ToolChange, &EventFields::read(&EventKind::ToolChange, Some(&payload)));
     assert_eq!(&changes[0].payload[..], br#"{"z":null,"tool":1}"#);
     snapshot.factors(Some(120), None);
     let topics: Vec<StateTopic> = snapshot
-        .event(&EventKind::Connected, None)
+        .event(&EventKind::Connected, &EventFields::default())
         .into_iter()
         .map(|change| change.topic)
         .collect();
@@ -399,7 +402,7 @@ fn the_connector_is_known_from_the_connection_and_over_a_disconnect() {
     };
     assert!(snapshot.set_connection(connection("moonraker")).is_some());
     assert!(!snapshot.is_serial());
-    let changes = snapshot.event(&EventKind::Disconnected, None);
+    let changes = snapshot.event(&EventKind::Disconnected, &EventFields::default());
     let change = changes.iter().find(|change| change.topic == StateTopic::Connection).unwrap();
     let payload: Value = serde_json::from_slice(&change.payload).unwrap();
     assert_eq!(payload["connector"], Value::Null);
