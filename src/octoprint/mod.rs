@@ -72,6 +72,7 @@ pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
 pub use rest::error::{BuildError, LoginError, RestError, RestErrorKind};
 pub use rest::login::{Credentials, Login};
 pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};
+pub use rest::webcam::{PictureError, PictureFormat, PictureSource, Webcam};
 pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS, Turns};
 pub use socket::dispatcher::Messages;
 pub use socket::handle::Socket;

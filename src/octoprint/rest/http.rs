@@ -107,6 +107,26 @@ impl HttpClient {
         })
     }
 
+    /// Returns a client for `url`: with the configured headers if that is OctoPrint's own origin,
+    /// without them for any other.
+    pub(in crate::octoprint) fn client_for(
+        &self,
+        url: &Url,
+    ) -> Result<reqwest::Client, BuildError> {
+        if url.origin() == self.base().origin() {
+            return Ok(self.client.clone());
+        }
+        let Endpoint { base, tls, proxy, connect_timeout, .. } = &*self.endpoint;
+        let foreign = Endpoint {
+            base: base.clone(),
+            tls: Arc::clone(tls),
+            headers: HeaderMap::new(),
+            proxy: proxy.clone(),
+            connect_timeout: *connect_timeout,
+        };
+        foreign.client(|builder| builder)
+    }
+
     fn with_client(
         &self,
         cookies: Cookies,

@@ -10,3 +10,4 @@ pub(super) mod http;
 pub(super) mod login;
 pub(super) mod printer;
 pub(super) mod reach;
+pub(super) mod webcam;
