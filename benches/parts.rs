@@ -221,9 +221,11 @@ fn discovery(c: &mut Criterion) {
             heaters: Heater::assumed(),
             files: Some((0..50).map(|n| format!("local/part{n}.gcode")).collect()),
             system_commands: Vec::new(),
+            webcams: Vec::new(),
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
+        own_camera: false,
         groups: Groups {
             bridge: true,
             job: true,

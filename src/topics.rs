@@ -97,6 +97,8 @@ pub struct PrinterTopics {
     pub print: Topic,
     /// The last event that is not chatty.
     pub last_event: Topic,
+    /// The last picture of the camera.
+    pub snapshot: Topic,
     /// Rendered timelapses.
     pub timelapse: Topic,
     /// Answers to commands.
@@ -130,6 +132,7 @@ impl PrinterTopics {
             socket: topic("socket"),
             print: topic("print"),
             last_event: topic("last_event"),
+            snapshot: topic("snapshot"),
             timelapse: topic("timelapse"),
             result: topic("result"),
             last_command: topic("last_command"),
@@ -138,6 +141,11 @@ impl PrinterTopics {
             connected: topic("message/connected"),
             prefix,
         }
+    }
+
+    /// Topic of the last picture of the further webcam `name`.
+    pub fn snapshot_of(&self, name: &str) -> Topic {
+        Topic::from(format!("{}/snapshot/{}", self.prefix, segment(name)))
     }
 
     /// Topic of events of type `kind`.

@@ -50,9 +50,11 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
                 vec!["local/a \"b\" {{ %} ü.gcode".to_owned(), "local/fast.gcode".to_owned()]
             }),
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
+            webcams: ["front", "ü top"].map(str::to_owned).to_vec(),
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
+        own_camera: false,
         groups: Groups {
             bridge: on,
             job: true,

@@ -187,6 +187,7 @@ const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::PrinterProfileAdded,
     EventKind::PrinterProfileModified,
     EventKind::PrinterReset,
+    EventKind::SettingsUpdated,
     EventKind::ToolChange,
     EventKind::UpdatedFiles,
 ];

@@ -94,24 +94,19 @@ async fn profile(rest: &Rest, system: bool) -> Profile {
         tokio::time::timeout(limit, answer(&question, rest)).await.ok().and_then(Result::ok)
     };
     let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
-    let (of_printer, files, commands, version) = tokio::join!(
+    let (of_printer, files, commands, webcams, version) = tokio::join!(
         ask(Question::Profile),
         ask(Question::Files { all: true }),
         commands,
+        ask(Question::Webcams),
         tokio::time::timeout(PROFILE_WAIT, rest.server_version()),
     );
     let mut profile = Profile { heaters: Heater::assumed(), ..Profile::default() };
-    for fact in [of_printer, files, commands].into_iter().flatten() {
-        match fact {
-            Fact::Profile(Some(found)) => {
-                profile.heaters = found.heaters;
-                profile.manufacturer = found.manufacturer;
-                profile.model = found.model;
-            }
-            Fact::Profile(None) | Fact::LastPrintTimes(..) | Fact::Connection(_) => {}
-            Fact::Files(files) => profile.files = files.paths,
-            Fact::SystemCommands(commands) => profile.system_commands = commands,
-        }
+    if let Some(Fact::Profile(Some(found))) = &of_printer {
+        profile.heaters.clone_from(&found.heaters);
+    }
+    for fact in [of_printer, files, commands, webcams].into_iter().flatten() {
+        fact.apply_to(&mut profile);
     }
     profile.octoprint_version = version.ok().and_then(Result::ok);
     profile

@@ -4,10 +4,12 @@
 //! `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
 
 mod address;
+mod camera;
 mod headers;
 mod log_filter;
 mod printer;
 mod read;
+mod shown;
 mod source;
 mod types;
 mod values;
@@ -22,8 +24,8 @@ use source::Sources;
 pub use source::{ConfigErrors, Mistake};
 pub(crate) use types::STATUS_TOPIC;
 pub use types::{
-    Commands, Config, Filter, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds, Printer,
-    Publish, Socket, Tls,
+    Camera, Commands, Config, Filter, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds,
+    PictureMoment, Printer, Publish, Socket, Tls,
 };
 
 /// A configuration with warnings.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::address::{OctoPrintAddress, octoprint_address};
+use super::camera::camera;
 use super::headers::headers;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
@@ -29,6 +30,7 @@ const KEYS: &[&str] = &[
     "publish",
     "socket",
     "commands",
+    "camera",
 ];
 
 const AUTHORIZATION: &str = "authorization";
@@ -36,7 +38,11 @@ const AUTHORIZATION: &str = "authorization";
 /// Default timeouts in seconds, as documented by OctoPrint.
 const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
 
-pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Printer> {
+pub(super) fn printers(
+    root: &Section<'_>,
+    max_packet_size: usize,
+    warnings: &mut Vec<String>,
+) -> Vec<Printer> {
     let section = root.section("printers");
     let mut ids = section.file_keys();
     // A variable's name has no hyphen: `my_mk3` in a variable is `my-mk3` if the file has that.
@@ -58,7 +64,7 @@ pub(super) fn printers(root: &Section<'_>, warnings: &mut Vec<String>) -> Vec<Pr
         }
     }
     let printers: Vec<Printer> =
-        ids.iter().filter_map(|id| printer(&section, id, warnings)).collect();
+        ids.iter().filter_map(|id| printer(&section, id, max_packet_size, warnings)).collect();
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for printer in &printers {
         if let Some(other) = seen.insert(printer.url.as_str(), &printer.id) {
@@ -91,7 +97,12 @@ fn is_id(id: &str) -> bool {
         && !id.starts_with("bridge")
 }
 
-fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Option<Printer> {
+fn printer(
+    printers: &Section<'_>,
+    id: &str,
+    max_packet_size: usize,
+    warnings: &mut Vec<String>,
+) -> Option<Printer> {
     let section = printers.section(id);
     if !is_id(id) {
         let expected = "an id of at most 64 letters, of a-z, 0-9, _ and - that begins and ends with a letter or digit, without __, not beginning with bridge";
@@ -112,6 +123,7 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
             values::is_topic(topic, values::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
+    let camera = camera(&section.section("camera"), max_packet_size, warnings);
     let access = access?;
     Some(Printer {
         id: id.to_owned(),
@@ -123,6 +135,7 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
         octoprint_mqtt_topic,
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
+        camera,
         socket: socket(&section.section("socket"), access.headers),
         commands: commands(&section.section("commands")),
     })

@@ -15,6 +15,8 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Smallest `mqtt.max_packet_size`, in bytes. Discovery messages are larger and are then skipped
 /// with an error in the log; brokers with such a limit accept no larger ones either.
 const MIN_PACKET: usize = 1_000;
+/// Default of `mqtt.max_packet_size`, in bytes.
+const DEFAULT_PACKET: usize = 1_900_000;
 /// Largest `mqtt.max_packet_size`, in bytes: MQTT has no larger packets.
 const MAX_PACKET: usize = 268_435_455;
 /// Longest `base_topic`, in bytes: the rest of a topic has at most 274 more.
@@ -31,7 +33,8 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
     let log = log(&root.section("log"));
     let outbox = outbox(&root.section("outbox"));
     let shard = shard(&root.section("shard"));
-    let mut printers = printer::printers(&root, warnings);
+    let max_packet_size = mqtt.as_ref().map_or(DEFAULT_PACKET, |mqtt| mqtt.max_packet_size);
+    let mut printers = printer::printers(&root, max_packet_size, warnings);
     if let (Some(mqtt), prefix) = (&mqtt, &homeassistant.discovery_prefix)
         && mqtt.base_topic == *prefix
     {
@@ -91,7 +94,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
         )
         .unwrap_or_else(|| "octoprint2mqtt".to_owned());
     let base_topic = values::topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
-    let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, 1_900_000);
+    let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, DEFAULT_PACKET);
     let keep_alive = section.duration(
         "keep_alive",
         Duration::from_secs(1)..=Duration::from_secs(60 * 60),

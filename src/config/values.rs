@@ -124,6 +124,19 @@ impl Section<'_> {
         })
     }
 
+    /// Reads a list of some of `words`, separated by commas in a variable; all of them by default.
+    pub(super) fn words<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Vec<T> {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let all = words.iter().map(|(_, word)| *word).collect();
+        self.read(key, &format!("a list of some of {}", names.join(", ")), all, |value| {
+            let find = |item: &Value| {
+                let text = strict_text(item)?;
+                words.iter().find(|(name, _)| *name == text.trim()).map(|(_, word)| *word)
+            };
+            items(value)?.iter().map(find).collect()
+        })
+    }
+
     /// Reads a list of texts, separated by commas in a variable.
     pub(super) fn texts(&self, key: &str, default: &[&str]) -> Vec<String> {
         let default = default.iter().map(|text| (*text).to_owned()).collect();

@@ -42,6 +42,8 @@ pub struct PrinterDevice {
     pub limits: Limits,
     /// Slowest push rate, in steps of 500 ms.
     pub max_rate_factor: u32,
+    /// Whether pictures come from a camera of the configuration instead of OctoPrint's webcams.
+    pub own_camera: bool,
     /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
 }
@@ -63,6 +65,8 @@ pub struct Profile {
     pub files: Option<Vec<String>>,
     /// Those of `restart`, `reboot` and `shutdown` that OctoPrint supports.
     pub system_commands: Vec<String>,
+    /// Names of the webcams that take pictures, the default one first.
+    pub webcams: Vec<String>,
 }
 
 /// Groups of commands.

@@ -6,6 +6,7 @@
 //! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not contain the base topic, so
 //! printers of two bridges that share one Home Assistant need different ids.
 
+mod camera;
 mod component;
 mod controls;
 mod device;
@@ -67,8 +68,8 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let context = EntityContext { settings, topics, printer };
-    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 2] =
-        [sensors::components, controls::components];
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 3] =
+        [sensors::components, controls::components, camera::components];
     let topic = printer_topic(settings, &printer.id);
     let components = tables.into_iter().flat_map(|components| components(&context));
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)

@@ -51,9 +51,11 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
             heaters: heaters.iter().filter_map(|name| Heater::read(name)).collect(),
             files: Some(vec!["local/a \"quoted\" %}.gcode".to_owned()]),
             system_commands: vec!["restart".to_owned(), "shutdown".to_owned()],
+            webcams: vec!["front".to_owned(), "top".to_owned()],
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
+        own_camera: false,
         groups,
     }
 }

@@ -64,10 +64,12 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
             heaters: [HEATER, SENSOR].into_iter().filter_map(Heater::read).collect(),
             files,
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
+            webcams: ["front", "top"].map(str::to_owned).to_vec(),
             ..Profile::default()
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
+        own_camera: false,
         groups,
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");

@@ -6,6 +6,7 @@ pub mod features;
 pub mod memory;
 pub mod messages;
 pub mod persisted;
+pub mod pictures;
 pub mod prints;
 pub mod snapshot;
 pub mod socket_report;
@@ -80,6 +81,7 @@ impl Printer {
     ) -> Self {
         let latency = memory.latency.clone();
         socket.on_measured(move |measured| latency.observe(measured));
+        let camera = printer.camera.clone();
         let rules = Rules {
             groups: printer.commands,
             limits: printer.limits,
@@ -91,12 +93,17 @@ impl Printer {
             lane,
             topics.clone(),
             broker.clone(),
-            socket.clone(),
+            (socket.clone(), camera.clone()),
             watch.clone(),
         );
         Self {
             lane,
-            questions: Questions::new(socket.rest(), watch, memory.discovery.is_some()),
+            questions: Questions::new(
+                socket.rest(),
+                watch,
+                memory.discovery.is_some(),
+                camera.enabled && camera.source.is_none(),
+            ),
             availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),
             effects,
@@ -254,6 +261,7 @@ impl Printer {
         let change = match effect {
             Effect::Feedrate(percent) => self.mapping.snapshot.set_feedrate(*percent),
             Effect::Flowrate(percent) => self.mapping.snapshot.set_flowrate(*percent),
+            Effect::Picture(_) => None,
         };
         self.publish_states(change);
         self.visit(present(), |feature, scene| feature.effect(effect, scene));
@@ -341,7 +349,7 @@ impl Printer {
             }
             Fact::Files(files) => snapshot.set_storages(&files.storages),
             Fact::Connection(connection) => snapshot.set_connection(connection.clone()),
-            Fact::SystemCommands(_) => None,
+            Fact::SystemCommands(_) | Fact::Webcams(_) => None,
         };
         self.publish_states(change);
         self.visit(present(), |feature, scene| feature.learn(&fact, scene));

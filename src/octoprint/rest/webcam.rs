@@ -106,6 +106,13 @@ pub struct PictureSource {
     pub login: Option<(String, Secret)>,
 }
 
+impl PictureSource {
+    /// Returns the address without what may be secret in it: user, password and query.
+    pub fn public_url(&self) -> String {
+        public_url(&without_query(&self.url))
+    }
+}
+
 impl Rest {
     /// Returns OctoPrint's webcams that take pictures, the default one first. Needs the permission
     /// SETTINGS_READ.
@@ -129,10 +136,11 @@ impl Rest {
 
 async fn fetch(
     http: &HttpClient,
-    PictureSource { url, login }: &PictureSource,
+    from: &PictureSource,
     limit: usize,
 ) -> Result<Bytes, PictureError> {
-    let shown = || public_url(&without_query(url));
+    let PictureSource { url, login } = from;
+    let shown = || from.public_url();
     let failed = |error| PictureError::Request { url: shown(), source: HttpFault::from(error) };
     let mut request = http.client_for(url)?.get(url.clone()).timeout(TIMEOUT);
     if let Some((user, password)) = login {
@@ -237,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    fn of(webcam: &serde_json::Value) -> Vec<(String, Vec<String>)> {
+    fn of(webcam: &Value) -> Vec<(String, Vec<String>)> {
         let base = "http://octopi.local/".parse().unwrap();
         let settings = json!({ "webcam": webcam, "api": {} }).to_string();
         let webcams = webcams(settings.as_bytes(), &base).into_iter();

@@ -82,7 +82,7 @@ names! {
     MetadataAnalysisStarted, MetadataStatisticsUpdated, MovieDone, MovieFailed, MovieRendering,
     PositionUpdate, PrintCancelled, PrintDone, PrintFailed, PrintPaused, PrintResumed, PrintStarted,
     PrinterControlsChanged, PrinterProfileAdded, PrinterProfileModified, PrinterReset, PrinterStateChanged,
-    RegisteredMessageReceived, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
+    RegisteredMessageReceived, SettingsUpdated, ToolChange, UpdatedFiles, UserLoggedIn, UserLoggedOut, ZChange,
 }
 
 /// Deserializes a name without allocating a string.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::bridge::printer::pictures::WebcamChoice;
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
@@ -24,6 +25,8 @@ pub enum Command {
     },
     /// Show a text on the printer's display; one line without control characters.
     Message(String),
+    /// Take pictures.
+    Snapshot(WebcamChoice),
     /// Send M112 immediately.
     EmergencyStop,
     /// Set a heater's target.

@@ -9,6 +9,8 @@ use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
 use super::{Command, CommandRequest, RateSetting, execution};
 use crate::bridge::hub::watch::{Watch, caught};
+use crate::bridge::printer::pictures::WebcamPicture;
+use crate::config;
 use crate::heater::Heater;
 use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
 
@@ -22,6 +24,8 @@ pub enum Effect {
     Feedrate(u32),
     /// The flow rate was set, in percent.
     Flowrate(u32),
+    /// A picture was taken.
+    Picture(WebcamPicture),
 }
 
 struct Queued {
@@ -48,7 +52,7 @@ impl Executor {
     /// Starts the worker, watched by `watch`; it ends with the last handle. What OctoPrint does not
     /// report of what commands have done goes to `effects`.
     pub fn start(
-        socket: Socket,
+        (socket, camera): (Socket, config::Camera),
         answers: Answers,
         effects: mpsc::UnboundedSender<Effect>,
         watch: Watch,
@@ -57,6 +61,7 @@ impl Executor {
         let stops = Arc::new(AtomicU64::new(0));
         let worker = Worker {
             socket: socket.clone(),
+            camera,
             effects,
             answers: answers.clone(),
             stops: stops.clone(),
@@ -122,6 +127,7 @@ impl Executor {
 
 struct Worker {
     socket: Socket,
+    camera: config::Camera,
     effects: mpsc::UnboundedSender<Effect>,
     answers: Answers,
     stops: Arc<AtomicU64>,
@@ -195,6 +201,11 @@ impl Worker {
                 execution::connection::check_rate(&rest, &format!("M221 S{percent}")).await?;
                 rest.set_flowrate(percent).await?;
                 self.report(Effect::Flowrate(percent));
+            }
+            Command::Snapshot(choice) => {
+                for picture in execution::take_pictures(&rest, &self.camera, &choice).await? {
+                    self.report(Effect::Picture(picture));
+                }
             }
             Command::Home(axes) => execution::moves::home(&rest, &axes).await?,
             Command::Jog(jog) => execution::moves::jog(&rest, jog).await?,

@@ -10,6 +10,7 @@ use super::{Rules, check, empty_is_a_command, read_request};
 use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::Snapshot;
 use crate::clock;
+use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{Socket, SocketState};
 use crate::topics::{PrinterTopics, Topic};
@@ -35,7 +36,7 @@ impl Intake {
         lane: usize,
         topics: PrinterTopics,
         broker: Broker,
-        socket: Socket,
+        (socket, camera): (Socket, config::Camera),
         watch: Watch,
     ) -> (Self, mpsc::UnboundedReceiver<Effect>) {
         let (accepted, effects) = mpsc::unbounded_channel();
@@ -44,7 +45,7 @@ impl Intake {
         let intake = Self {
             topics,
             admission: Admission::new(rules, clock::now()),
-            executor: Executor::start(socket.clone(), answers.clone(), accepted, watch),
+            executor: Executor::start((socket.clone(), camera), answers.clone(), accepted, watch),
             socket,
             answers,
             current: None,

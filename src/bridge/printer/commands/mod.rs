@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 /// Commands whose value is a text: a payload such as `5` or `1e3` is not a number there.
-const TEXT_COMMANDS: &[&str] = &["message", "select", "print", "gcode"];
+const TEXT_COMMANDS: &[&str] = &["message", "select", "print", "gcode", "snapshot"];
 
 /// Parses a payload: JSON, a wrapper `{"value":…,"id":…}`, or else a text.
 pub fn read_request(command: &str, payload: &[u8]) -> CommandRequest {
@@ -89,6 +89,7 @@ const GROUPS: &[Group] = &[
         commands: &[
             ("reconnect", |_| Ok(Command::Reconnect)),
             ("rate", |input| values::rate(input.request, input.rules.max_rate_factor)),
+            ("snapshot", |input| values::snapshot(input.request)),
         ],
     },
     Group {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::command::{Command, CommandRequest, RateSetting, Refusal};
+use crate::bridge::printer::pictures::WebcamChoice;
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
 
@@ -171,6 +172,16 @@ pub(super) fn select(request: &CommandRequest, print: bool) -> Result<Command, R
 }
 
 /// The text in the form that one G-code command allows: `;` would start a comment.
+pub(super) fn snapshot(request: &CommandRequest) -> Result<Command, Refusal> {
+    let choice = match &request.value {
+        Value::String(name) if name == "default" => WebcamChoice::Default,
+        Value::String(name) if name == "all" => WebcamChoice::All,
+        Value::String(name) if !name.is_empty() => WebcamChoice::Named(name.clone()),
+        _ => return Err(no_value(request, "default, all, or the name of a webcam")),
+    };
+    Ok(Command::Snapshot(choice))
+}
+
 pub(super) fn message(request: &CommandRequest) -> Result<Command, Refusal> {
     let text = match &request.value {
         Value::String(text) => text.clone(),

@@ -14,7 +14,8 @@ use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
 use crate::causes;
 use crate::heater::Heater;
-use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError, RestErrorKind};
+use crate::homeassistant::Profile;
+use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError, RestErrorKind, Webcam};
 
 /// How long changes of the files are collected before asking again: they come in bursts.
 const BURST: Duration = Duration::from_secs(1);
@@ -36,6 +37,26 @@ pub enum Fact {
     LastPrintTimes(FileId, LastPrintTimes),
     /// How OctoPrint is connected to the printer.
     Connection(PrinterConnection),
+    /// The webcams that take pictures.
+    Webcams(Vec<Webcam>),
+}
+
+impl Fact {
+    /// Applies what the entities depend on, but for the heaters.
+    pub fn apply_to(self, profile: &mut Profile) {
+        match self {
+            Self::Profile(Some(found)) => {
+                profile.manufacturer = found.manufacturer;
+                profile.model = found.model;
+            }
+            Self::Profile(None) | Self::LastPrintTimes(..) | Self::Connection(_) => {}
+            Self::Files(files) => profile.files = files.paths,
+            Self::SystemCommands(commands) => profile.system_commands = commands,
+            Self::Webcams(webcams) => {
+                profile.webcams = webcams.into_iter().map(|webcam| webcam.name).collect();
+            }
+        }
+    }
 }
 
 /// A question.
@@ -54,6 +75,8 @@ pub enum Question {
     Connection,
     /// The last print times of a file.
     LastPrintTimes(FileId),
+    /// The webcams.
+    Webcams,
 }
 
 impl Question {
@@ -62,6 +85,7 @@ impl Question {
         match event {
             // Connecting may select another profile.
             EventKind::Connected => &[Self::Profile, Self::Connection],
+            EventKind::SettingsUpdated => &[Self::Webcams],
             EventKind::PrinterProfileAdded | EventKind::PrinterProfileModified => &[Self::Profile],
             _ => &[],
         }
@@ -82,15 +106,17 @@ pub struct Questions {
     /// Changes whenever an earlier answer about the connection to the printer becomes outdated.
     generation: u64,
     discovery: bool,
+    /// Whether OctoPrint's webcams matter.
+    webcams: bool,
     files_due: Option<Instant>,
 }
 
 impl Questions {
     /// Asks nothing yet. Without `discovery`, system commands and the list of files are never asked
-    /// for.
-    pub fn new(rest: Rest, watch: Watch, discovery: bool) -> Self {
+    /// for; without `webcams`, neither are those.
+    pub fn new(rest: Rest, watch: Watch, discovery: bool, webcams: bool) -> Self {
         let answers = mpsc::channel(4);
-        Self { rest, watch, answers, generation: 0, discovery, files_due: None }
+        Self { rest, watch, answers, generation: 0, discovery, webcams, files_due: None }
     }
 
     /// Asks `question`. A failed request yields no fact, so what was known stays.
@@ -111,6 +137,9 @@ impl Questions {
         self.generation += 1;
         self.ask(Question::Profile);
         self.ask(Question::Connection);
+        if self.webcams {
+            self.ask(Question::Webcams);
+        }
         self.ask(Question::Files { all: self.discovery });
         if self.discovery && system {
             self.ask(Question::SystemCommands);
@@ -127,7 +156,9 @@ impl Questions {
             EventKind::Connected | EventKind::Disconnected => self.generation += 1,
             _ => {}
         }
-        Question::after(event).iter().for_each(|question| self.ask(question.clone()));
+        let wanted = |question: &&Question| self.webcams || **question != Question::Webcams;
+        let questions = Question::after(event).iter().filter(wanted);
+        questions.for_each(|question| self.ask(question.clone()));
     }
 
     /// Returns when [`Questions::flush`] has something to do.
@@ -180,6 +211,7 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
             let connection = seen(rest.printer_connection().await)?;
             Fact::Connection(connection.unwrap_or_default())
         }
+        Question::Webcams => Fact::Webcams(seen(rest.webcams().await)?.unwrap_or_default()),
         Question::SystemCommands => {
             let body = get("api/system/commands/core").await?;
             Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
@@ -295,7 +327,7 @@ mod tests {
     }
 
     fn questions(discovery: bool) -> Questions {
-        Questions::new(unreachable_socket().rest(), Watch::new().0, discovery)
+        Questions::new(unreachable_socket().rest(), Watch::new().0, discovery, true)
     }
 
     #[tokio::test]

@@ -152,6 +152,7 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
         profile,
         limits: printer.limits,
         max_rate_factor: printer.socket.max_rate_factor,
+        own_camera: printer.camera.enabled && printer.camera.source.is_some(),
         groups: Groups {
             bridge: groups.bridge,
             job: groups.job,

@@ -71,16 +71,8 @@ impl DiscoverySchedule {
     /// Applies an answer of OctoPrint.
     pub fn learn(&mut self, fact: Fact) {
         let before = self.device.profile.clone();
-        match fact {
-            Fact::Profile(Some(profile)) => {
-                self.ready = true;
-                self.device.profile.manufacturer = profile.manufacturer;
-                self.device.profile.model = profile.model;
-            }
-            Fact::Profile(None) | Fact::LastPrintTimes(..) | Fact::Connection(_) => {}
-            Fact::Files(files) => self.device.profile.files = files.paths,
-            Fact::SystemCommands(commands) => self.device.profile.system_commands = commands,
-        }
+        self.ready |= matches!(fact, Fact::Profile(Some(_)));
+        fact.apply_to(&mut self.device.profile);
         self.note_change(&before);
     }
 
@@ -198,6 +190,7 @@ mod tests {
             profile: Profile { heaters, ..Profile::default() },
             limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
             max_rate_factor: 20,
+            own_camera: false,
             groups,
         };
         let settings = Settings {

@@ -1,6 +1,7 @@
 //! What a printer offers beyond its state and its prints. Each [`Feature`] follows the printer's
 //! messages, owns its state, and publishes on topics of its own.
 
+mod camera;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
@@ -10,9 +11,11 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::camera::CameraPictures;
 use self::timelapse::TimelapseEvents;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
+use super::pictures::WebcamPicture;
 use super::snapshot::{Now, Snapshot};
 use crate::bridge::hub::watch::Watch;
 use crate::clock;
@@ -75,7 +78,10 @@ pub fn present() -> Now {
 
 /// What a feature's work in the background found out.
 #[derive(Debug)]
-pub enum FeatureFinding {}
+pub enum FeatureFinding {
+    /// Pictures of the camera, or why there are none.
+    Pictures(Result<Vec<WebcamPicture>, String>),
+}
 
 /// Runs work of features in the background; cheap to clone.
 #[derive(Clone)]
@@ -172,7 +178,8 @@ impl Features {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };
         let parts = FeatureParts { printer, known, store, background };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = &[TimelapseEvents::make];
+        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] =
+            &[TimelapseEvents::make, CameraPictures::make];
         let features = make.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }

@@ -10,14 +10,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::answers::CommandError;
+use crate::bridge::printer::pictures::{self, WebcamChoice, WebcamPicture};
 use crate::bridge::printer::snapshot::PrinterState;
+use crate::causes;
 use crate::clock;
+use crate::config;
 use crate::octoprint::{JobStatus, Rest};
 
 /// Error of the commands that an emergency stop drops.
 const DROPPED: &str = "dropped by an emergency stop";
 /// Interval between observations of the job.
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Takes pictures; the webcams are asked for anew.
+pub(super) async fn take_pictures(
+    rest: &Rest,
+    camera: &config::Camera,
+    choice: &WebcamChoice,
+) -> Result<Vec<WebcamPicture>, CommandError> {
+    if !camera.enabled {
+        let off = "pictures are switched off; set camera.enabled = true for this printer";
+        return Err(CommandError::new(off));
+    }
+    let taken = pictures::take(rest, camera, choice, None).await;
+    taken.map_err(|error| CommandError::new(causes::text(&error)))
+}
 
 /// Detects an emergency stop since a command was queued.
 pub(super) struct StopGuard {
