@@ -79,6 +79,8 @@ fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_default
         config["mqtt"]["username"].take();
         config["printers"]["mk3"]["name"].take();
         config["printers"]["mk3"]["octoprint_mqtt_topic"].take();
+        config["printers"]["mk3"]["camera"]["url"].take();
+        config["printers"]["mk3"]["camera"]["every"].take();
     }
     assert_eq!(shown, plain);
 }
@@ -237,6 +239,14 @@ fn each_mistake_is_found() {
         (&printer("[homeassistant]\nstatus_topic = \"ha/#\""), "homeassistant.status_topic"),
         (&printer("[homeassistant]\nonline = \"\""), "homeassistant.online"),
         (&printer("[homeassistant]\nonline = \"x\"\noffline = \"x\""), "homeassistant.offline"),
+        (&printer("[printers.mk3.camera]\nurl = \"http://u:p@cam/x.jpg\""), "mk3.camera.url"),
+        (&printer("[printers.mk3.camera]\nurl = \"rtsp://cam\""), "mk3.camera.url"),
+        (&printer("[printers.mk3.camera]\nusername = \"u\"\npassword = \"p\""), "camera.url"),
+        (&printer("[printers.mk3.camera]\nurl = \"http://c\"\npassword = \"p\""), "username"),
+        (&printer("[printers.mk3.camera]\nat = [\"dawn\"]"), "some of start, end, failure"),
+        (&printer("[printers.mk3.camera]\nevery = \"10ms\""), "mk3.camera.every"),
+        (&printer("[printers.mk3.camera]\nevery_layers = 0"), "mk3.camera.every_layers"),
+        (&printer("[printers.mk3.camera]\nmax_size = \"2MB\""), "at most 1899000 bytes"),
         (&printer("[printers.mk3.socket]\ntimeouts = []"), "socket.timeouts"),
         (&printer("[printers.mk3.socket]\ntransport = \"pigeon\""), "one of auto, websocket"),
         (&printer("[printers.mk3.limits]\ntool = 5000"), "limits.tool"),

@@ -15,6 +15,8 @@ const CHAPTER: &str = "reference/entities";
 /// A heater and a sensor with names that nothing else has.
 const HEATER: &str = "tool77";
 const SENSOR: &str = "ZZZ";
+/// A webcam.
+const WEBCAM: &str = "www";
 
 const ALL: Groups = Groups {
     bridge: true,
@@ -64,7 +66,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
             heaters: [HEATER, SENSOR].into_iter().filter_map(Heater::read).collect(),
             files,
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
-            webcams: ["front", "top"].map(str::to_owned).to_vec(),
+            webcams: ["front", WEBCAM].map(str::to_owned).to_vec(),
             ..Profile::default()
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
@@ -87,6 +89,7 @@ fn of_both(groups: Groups) -> BTreeMap<String, Value> {
 fn general(text: &str) -> String {
     text.replace(HEATER, "<heater>")
         .replace(SENSOR, "<name>")
+        .replace(WEBCAM, "<webcam>")
         .replace("octoprint2mqtt/mk3/", "")
         .replace("octoprint2mqtt/bridge/", "")
 }
@@ -96,7 +99,8 @@ type Row = [String; 6];
 
 fn row(key: &str, component: &Value, group: &str) -> Row {
     let name = component["name"].as_str().unwrap_or_default();
-    let name = name.replace("Nozzle", "*Heater*").replace(SENSOR, "*name*");
+    let name =
+        name.replace("Nozzle", "*Heater*").replace(SENSOR, "*name*").replace(WEBCAM, "*webcam*");
     let members = component.as_object().unwrap().iter();
     let topics: BTreeSet<String> = members
         .filter(|(member, _)| member.ends_with("topic"))

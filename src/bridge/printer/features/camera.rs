@@ -143,3 +143,98 @@ impl Feature for CameraPictures {
         (self.is_busy, self.due) = (false, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bridge::hub::watch::Watch;
+    use crate::bridge::printer::features::stage::Stage;
+
+    fn feature(more: &str) -> (CameraPictures, mpsc::Receiver<Box<FeatureFinding>>) {
+        let text = format!(
+            "[printers.mk3]\nurl = \"http://h\"\napi_key = \"k\"\n[printers.mk3.camera]\nurl = \"http://127.0.0.1:1/\"\n{more}\n"
+        );
+        let camera = config::from_toml(&text).unwrap().printers.remove(0).camera;
+        let (findings, found) = mpsc::channel(4);
+        let background = Background { watch: Watch::new().0, findings };
+        let feature = CameraPictures {
+            camera,
+            background,
+            webcams: None,
+            is_busy: false,
+            due: None,
+            logged: None,
+        };
+        (feature, found)
+    }
+
+    fn picture(webcam: Option<&str>) -> WebcamPicture {
+        let data = Bytes::from_static(b"\xff\xd8\xff\xff\xd9");
+        WebcamPicture { webcam: webcam.map(str::to_owned), data }
+    }
+
+    #[tokio::test]
+    async fn pictures_are_taken_at_the_configured_moments_one_at_a_time() {
+        let (mut feature, mut found) = feature("at = [\"end\", \"failure\"]");
+        let mut stage = Stage::new();
+        for other in ["PrintStarted", "PrintPaused", "PrintCancelled", "ZChange"] {
+            stage.event(&mut feature, other, &json!({}));
+            assert!(!feature.is_busy, "{other}");
+        }
+        for moment in ["PrintDone", "PrintFailed"] {
+            stage.event(&mut feature, moment, &json!({}));
+            assert!(feature.is_busy, "{moment}");
+            // A second one while the camera is busy is left out.
+            stage.event(&mut feature, moment, &json!({}));
+            let finding = found.recv().await.unwrap();
+            assert!(matches!(*finding, FeatureFinding::Pictures(Err(_))));
+            assert!(stage.run(|scene| feature.find(&finding, scene)).is_empty());
+            assert!(!feature.is_busy && found.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_default_webcam_and_others_have_topics_of_their_own() {
+        let (mut feature, _found) = feature("");
+        let mut stage = Stage::new();
+        let taken = FeatureFinding::Pictures(Ok(vec![picture(None), picture(Some("a/b"))]));
+        let published = stage.run(|scene| feature.find(&taken, scene));
+        let topics: Vec<&str> = published.iter().map(|(topic, _)| topic.as_str()).collect();
+        assert_eq!(topics, ["snapshot", "snapshot/a_b"]);
+        let effect = Effect::Picture(picture(None));
+        assert_eq!(stage.run(|scene| feature.effect(&effect, scene)).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_interval_runs_only_during_a_print() {
+        let (mut feature, _found) = feature("every = \"30s\"");
+        let mut stage = Stage::new();
+        let message = |text: &str| stage_message(text);
+        let printing = json!({"state": {"text": "Printing", "flags": {"printing": true}}});
+        let idle = json!({"state": {"text": "Operational", "flags": {"operational": true}}});
+        for (state, due) in [(&idle, false), (&printing, true), (&idle, false), (&printing, true)] {
+            stage.snapshot.apply(&state.to_string(), stage.now).unwrap();
+            let message = message(&state.to_string());
+            stage.run(|scene| feature.message(&message, scene));
+            assert_eq!(feature.due().is_some(), due, "{state}");
+        }
+        let at = feature.due().unwrap();
+        assert_eq!(at, stage.now.instant + Duration::from_secs(30));
+        stage.now.instant = at;
+        stage.run(|scene| feature.flush(scene));
+        assert!(feature.is_busy);
+        assert_eq!(feature.due(), Some(at + Duration::from_secs(30)));
+    }
+
+    fn stage_message(payload: &str) -> Message {
+        let now = tokio::time::Instant::now();
+        Message::new("current", payload.to_owned().into(), now, std::time::SystemTime::now(), 1)
+            .unwrap()
+    }
+}
