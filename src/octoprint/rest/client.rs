@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cookies::Cookies;
-use super::error::{CallError, LoginError, RestError, RestErrorKind, shared};
+use super::error::{BuildError, CallError, LoginError, RestError, RestErrorKind, shared};
 use super::http::{HttpClient, invalid_argument, sensitive_value, success};
 use super::login::{self, Credentials, Login, LoginMethod};
+use super::options::RestOptions;
 
 /// API version of the calls that OctoPrint 2.0 added.
 pub(in crate::octoprint) const API_VERSION: &str = "2.0.0";
@@ -66,13 +67,18 @@ pub struct CurrentUser {
 }
 
 impl Rest {
-    pub(in crate::octoprint) fn new(
-        http: HttpClient,
-        credentials: Credentials,
-        refused_pause: Duration,
-    ) -> Self {
+    /// Creates a client that has not logged in yet.
+    ///
+    /// # Errors
+    /// [`BuildError`] if an option is invalid.
+    pub fn new(options: RestOptions) -> Result<Self, BuildError> {
+        options.check()?;
+        let RestOptions { url, credentials, tls, headers, proxy, connect_timeout, refused_pause } =
+            options;
+        let http = HttpClient::new(url, &tls, &headers, proxy.as_ref(), connect_timeout)?;
         let (session, last_cookies) = Default::default();
-        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, last_cookies }) }
+        let inner = Inner { http, credentials, refused_pause, session, last_cookies };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub(in crate::octoprint) fn http(&self) -> &HttpClient {

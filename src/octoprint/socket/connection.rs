@@ -86,7 +86,7 @@ impl<'a> Connection<'a> {
             stage: Stage::Opening,
             proven: false,
             stable: false,
-            stage_ends: Some(now + options.connect_timeout),
+            stage_ends: Some(now + options.rest.connect_timeout),
             last_received: now,
             pinged: false,
             stable_at: None,
@@ -196,7 +196,7 @@ impl<'a> Connection<'a> {
 
     fn skip(&mut self, what: &dyn std::fmt::Display) {
         self.dispatcher.count_decode_error();
-        self.unreadable.log_once(what, &self.options.url);
+        self.unreadable.log_once(what, &self.options.rest.url);
     }
 
     async fn message(&mut self, message: Message) -> Result<(), ConnectionEnd> {
@@ -243,7 +243,7 @@ impl<'a> Connection<'a> {
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
         self.link.send(frame::auth(&self.login.name, &self.login.session)).await?;
         if self.stage == Stage::Authenticating {
-            self.stage_ends = Some(Instant::now() + self.options.connect_timeout * 2);
+            self.stage_ends = Some(Instant::now() + self.options.rest.connect_timeout * 2);
         }
         Ok(())
     }
@@ -310,7 +310,7 @@ impl<'a> Connection<'a> {
             (status.state, status.transport) = (SocketState::Connected, Some(transport));
             (status.error, status.gone) = (None, false);
         });
-        let url = public_url(&self.options.url);
+        let url = public_url(&self.options.rest.url);
         tracing::info!(url, transport = transport.as_str(), "connected to OctoPrint");
     }
 
@@ -327,7 +327,7 @@ impl<'a> Connection<'a> {
             // A large message is arriving: the connection stays while there is progress.
             (self.last_received, self.pinged) = (now, false);
             if due(self.stage_ends) {
-                self.stage_ends = Some(now + self.options.connect_timeout);
+                self.stage_ends = Some(now + self.options.rest.connect_timeout);
             }
         }
         if due(self.stage_ends) {
@@ -373,9 +373,9 @@ impl<'a> Connection<'a> {
         }
         // The login has its own timeout.
         self.stage_ends = None;
-        let url = public_url(&self.options.url);
+        let url = public_url(&self.options.rest.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
-        self.background.log_in(self.rest.clone(), reason, self.options.connect_timeout);
+        self.background.log_in(self.rest.clone(), reason, self.options.rest.connect_timeout);
         Ok(())
     }
 
