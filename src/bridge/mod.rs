@@ -8,6 +8,7 @@ pub mod hub;
 mod oversize;
 pub mod printer;
 pub mod setup;
+pub mod watch;
 
 pub use hub::{Hub, RunError, Vitals};
 pub use setup::{SetLogLevel, SetupError};

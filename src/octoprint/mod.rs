@@ -62,6 +62,8 @@
 //! # }
 //! ```
 
+mod large;
+mod lenient;
 mod rest;
 mod socket;
 mod wire;

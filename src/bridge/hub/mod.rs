@@ -6,7 +6,6 @@ pub mod identity;
 mod presence;
 pub mod request;
 mod supervisor;
-pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -26,7 +25,7 @@ use self::identity::Identity;
 use self::presence::HomeAssistantAttendance;
 use self::request::Request;
 use self::supervisor::Supervisor;
-use self::watch::{Failures, Restarts, Watch};
+use super::watch::{self, Failures, Restarts, Watch};
 use super::oversize;
 use super::printer::discovery::PrinterDiscovery;
 use super::printer::memory::Memory;

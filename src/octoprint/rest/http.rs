@@ -15,7 +15,7 @@ use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind};
 use super::login::proxy_login;
 use super::reach::{Reach, Resolver};
 use crate::causes::HttpFault;
-use crate::octoprint::wire::lenient;
+use crate::octoprint::lenient;
 use crate::secret::Secret;
 
 /// The largest body that is read, in bytes.
@@ -274,7 +274,7 @@ mod tests {
     use crate::dead_address::DeadAddress;
     use crate::octoprint::rest::client::Rest;
     use crate::octoprint::rest::login::Credentials;
-    use crate::octoprint::wire::large::Sizes;
+    use crate::octoprint::large::Sizes;
     use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
     use crate::simulator::{Simulator, SimulatorOptions};
 

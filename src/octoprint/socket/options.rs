@@ -11,7 +11,7 @@ use super::backoff::{DEFAULT_TIMEOUTS, Turns};
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::rest::options::RestOptions;
-use crate::octoprint::wire::large::Sizes;
+use crate::octoprint::large::Sizes;
 
 /// Which transport the socket may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::lenient;
+use crate::octoprint::lenient;
 use super::message::MessageKind;
 use crate::secret::Secret;
 

@@ -7,7 +7,7 @@ use reqwest::Method;
 use tokio::time::timeout;
 
 use super::frame::{self, Frame, FrameError};
-use super::large::Sizes;
+use crate::octoprint::large::Sizes;
 use super::received::{Received, TransportError};
 use super::websocket::WebSocket;
 use super::xhr::Xhr;

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
-use super::large::Sizes;
+use crate::octoprint::large::Sizes;
 use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
 use crate::octoprint::rest::answer::one_line;

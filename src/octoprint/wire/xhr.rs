@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::large::{self, LargeTurn, Sizes};
+use crate::octoprint::large::{self, LargeTurn, Sizes};
 use super::received::{Received, TransportError, session_path};
 use crate::octoprint::rest::client::Rest;
 

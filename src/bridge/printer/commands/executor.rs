@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
 use super::{Command, CommandRequest, RateSetting, execution};
-use crate::bridge::hub::watch::{Watch, caught};
+use crate::bridge::watch::{Watch, caught};
 use crate::heater::Heater;
 use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
 

@@ -7,7 +7,7 @@ use super::answers::{Answers, CommandError};
 use super::command::Command;
 use super::executor::{Effect, Executor};
 use super::{Rules, check, empty_is_a_command, read_request};
-use crate::bridge::hub::watch::Watch;
+use crate::bridge::watch::Watch;
 use crate::bridge::printer::snapshot::Snapshot;
 use crate::clock;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};

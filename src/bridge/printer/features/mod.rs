@@ -14,7 +14,7 @@ use self::timelapse::TimelapseEvents;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::snapshot::{Now, Snapshot};
-use crate::bridge::hub::watch::Watch;
+use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Kind, Publication};

@@ -26,7 +26,7 @@ pub use self::replay::{Judgement, judge};
 use self::silence::PauseTracker;
 pub use self::tracker::{Observation, Tracker};
 use super::snapshot::{PrinterState, Snapshot};
-use crate::bridge::hub::watch::Watch;
+use crate::bridge::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;
