@@ -18,7 +18,7 @@ use crate::mqtt::outbox::Outbox;
 use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
 use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
 use crate::mqtt::outbox::quarantine::{
-    ConnectionEnd, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
+    EndCause, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
 };
 use crate::mqtt::publication::{Audience, Incoming};
 use crate::topic::Topic;
@@ -90,7 +90,7 @@ impl Actor {
                 Next::Retry(lost) => lost,
             };
             self.asks_uptime &= !matches!(lost, Lost::NoUptime(_));
-            if lost.connection_end() == ConnectionEnd::Unreachable && !lost.refused() {
+            if lost.end_cause() == EndCause::Unreachable && !lost.refused() {
                 // From the first such attempt on, the broker is away.
                 self.last_heard.get_or_insert(started);
             }
@@ -147,7 +147,7 @@ impl Actor {
                 opened = &mut connecting => match opened {
                     Ok(connection) => break connection,
                     Err(lost) => {
-                        self.cause = self.quarantine.ended(lost.connection_end(), &[], clock::now());
+                        self.cause = self.quarantine.ended(lost.end_cause(), &[], clock::now());
                         return Next::Retry(lost);
                     }
                 },
@@ -179,7 +179,7 @@ impl Actor {
         self.last_heard = Some(connection.last_heard());
         if let Next::Retry(lost) = &next {
             let in_flight = connection.in_flight();
-            self.cause = self.quarantine.ended(lost.connection_end(), &in_flight, clock::now());
+            self.cause = self.quarantine.ended(lost.end_cause(), &in_flight, clock::now());
         }
         next
     }

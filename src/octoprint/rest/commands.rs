@@ -148,11 +148,11 @@ impl Rest {
     /// [`RestError`]; status 409 when the printer is not connected.
     pub async fn heaters(&self) -> Result<Vec<Heater>, RestError> {
         #[derive(serde::Deserialize)]
-        struct Printer {
+        struct PrinterBody {
             #[serde(default)]
             temperature: serde_json::Map<String, Value>,
         }
-        let printer: Printer = self.get_json("api/printer?exclude=sd,state").await?;
+        let printer: PrinterBody = self.get_json("api/printer?exclude=sd,state").await?;
         Ok(printer.temperature.keys().filter_map(|name| Heater::read(name)).collect())
     }
 

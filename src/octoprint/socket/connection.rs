@@ -40,7 +40,7 @@ enum ConnectionEvent {
     Tick,
 }
 
-pub(super) struct Connection<'a> {
+pub(super) struct SocketConnection<'a> {
     options: &'a SocketOptions,
     rest: &'a Rest,
     dispatcher: &'a mut Dispatcher,
@@ -64,7 +64,7 @@ pub(super) struct Connection<'a> {
     factor: u32,
 }
 
-impl<'a> Connection<'a> {
+impl<'a> SocketConnection<'a> {
     pub(super) fn new(
         link: Link,
         login: Login,
@@ -249,7 +249,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Requests proof of a renewed login. OctoPrint does not answer a second `auth`, but it does
-    /// answer [`Connection::request_history`].
+    /// answer [`SocketConnection::request_history`].
     async fn request_proof(&mut self) -> Result<(), ConnectionEnd> {
         if self.stage == Stage::Authenticating {
             // OctoPrint sends a `history` after the first login by itself.

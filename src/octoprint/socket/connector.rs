@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
-use super::connection::{Connection, Stage};
+use super::connection::{SocketConnection, Stage};
 use super::dispatcher::{Dispatcher, Order};
 use super::failure::{ConnectionEnd, Outage, SocketError};
 use super::fallback::Fallback;
@@ -123,7 +123,7 @@ impl Connector {
         self.outage.opened();
         self.connections += 1;
         let (transport, number) = (link.transport(), self.connections);
-        let mut connection = Connection::new(
+        let mut connection = SocketConnection::new(
             link,
             login,
             number,
@@ -133,7 +133,7 @@ impl Connector {
             self.connected_before,
         );
         let end = connection.run().await;
-        let Connection { stage, proven, stable, .. } = connection;
+        let SocketConnection { stage, proven, stable, .. } = connection;
         if let ConnectionEnd::Ordered(_) = end {
             connection.close().await;
         }

@@ -123,8 +123,8 @@ struct LastElement<'a>(Raw<'a>);
 
 impl<'de> Deserialize<'de> for LastElement<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-        impl<'de> Visitor<'de> for Elements {
+        struct LastOf;
+        impl<'de> Visitor<'de> for LastOf {
             type Value = LastElement<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for LastElement<'de> {
                 Ok(LastElement(last))
             }
         }
-        deserializer.deserialize_seq(Elements)
+        deserializer.deserialize_seq(LastOf)
     }
 }
 

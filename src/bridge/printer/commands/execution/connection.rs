@@ -65,8 +65,8 @@ pub(crate) async fn check_offset(rest: &Rest) -> Result<(), CommandError> {
 }
 
 /// Refuses a feed or flow rate that the connector would ignore; `gcode` would set it.
-pub(crate) async fn check_rate(rest: &Rest, gcode: &str) -> Result<(), CommandError> {
-    refusal_of_rate(&connection(rest).await?, gcode)
+pub(crate) async fn check_feed_or_flow(rest: &Rest, gcode: &str) -> Result<(), CommandError> {
+    refusal_of_feed_or_flow(&connection(rest).await?, gcode)
 }
 
 /// How OctoPrint is connected. If it does not say, the command is not refused.
@@ -89,7 +89,7 @@ fn refusal_of_offset(connection: &PrinterConnection) -> Result<(), CommandError>
 }
 
 /// No connector reports whether it supports rates; only the serial one is known to.
-fn refusal_of_rate(connection: &PrinterConnection, gcode: &str) -> Result<(), CommandError> {
+fn refusal_of_feed_or_flow(connection: &PrinterConnection, gcode: &str) -> Result<(), CommandError> {
     match &connection.connector {
         Some(connector) if connector != SERIAL => Err(CommandError::with_status(
             format!(
@@ -112,7 +112,7 @@ mod tests {
             temperature_offsets,
             job_on_hold: None,
         };
-        for (connection, offset, rate) in [
+        for (connection, offset, feed_or_flow) in [
             // Before 2.0, or not connected: OctoPrint itself refuses then.
             (connection(None, None), true, true),
             (connection(Some("serial"), Some(true)), true, true),
@@ -120,8 +120,8 @@ mod tests {
             (connection(Some("other"), Some(true)), true, false),
         ] {
             assert_eq!(refusal_of_offset(&connection).is_ok(), offset, "{connection:?}");
-            let refused = refusal_of_rate(&connection, "M220 S110");
-            assert_eq!(refused.is_ok(), rate, "{connection:?}");
+            let refused = refusal_of_feed_or_flow(&connection, "M220 S110");
+            assert_eq!(refused.is_ok(), feed_or_flow, "{connection:?}");
         }
     }
 }
