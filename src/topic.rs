@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_segment_is_cut_at_a_character_and_carries_its_hash() {
+    fn an_oversize_segment_is_cut_at_a_character_and_carries_its_hash() {
         let fits = "x".repeat(MAX_SEGMENT);
         assert_eq!(segment(&fits), fits);
         let long = segment(&"x".repeat(70_000));

@@ -22,12 +22,13 @@ use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
 use self::features::{Feature, Scene, present};
 use self::memory::Memory;
-use self::messages::{Malformed, MalformedKinds, Mapping, received};
+use self::messages::{Malformed, Mapping, received};
 use self::persisted::JsonPayload;
 use self::prints::InferredEvent;
 use self::snapshot::{Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
+use crate::causes;
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
@@ -64,8 +65,8 @@ pub struct Printer {
     availability: Availability,
     /// The connection of the last `history`.
     connection: u64,
-    /// Those that were logged on this connection.
-    malformed: MalformedKinds,
+    /// The kinds of malformed messages that were logged on this connection.
+    malformed: Vec<MessageKind>,
 }
 
 impl Printer {
@@ -108,7 +109,7 @@ impl Printer {
             socket_report: SocketReport::default(),
             memory,
             connection: 0,
-            malformed: MalformedKinds::default(),
+            malformed: Vec::new(),
         }
     }
 
@@ -360,14 +361,18 @@ impl Printer {
         }
         if self.connection != connection {
             self.connection = connection;
-            self.malformed = MalformedKinds::default();
+            self.malformed.clear();
             self.questions.ask_all(self.commands.allows_system());
         }
     }
 
     fn report_malformed(&mut self, kind: &MessageKind, error: &Malformed) {
         self.socket.count_decode_error();
-        self.malformed.report(kind, error);
+        if !self.malformed.contains(kind) {
+            let error = causes::text(error);
+            tracing::warn!(%kind, "skipped a malformed message: {error}");
+            self.malformed.push(kind.clone());
+        }
     }
 
     fn handle_status(&mut self, status: &mut watch::Receiver<Status>) {
