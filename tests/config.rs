@@ -170,7 +170,7 @@ fn a_secret_that_others_can_read_is_warned_of() {
 }
 
 #[test]
-fn several_mistakes_are_told_together_with_source_key_found_and_expected() {
+fn several_mistakes_are_reported_together_with_source_key_found_and_expected() {
     let text = "[mqtt]\nurl = \"http://broker\"\nkeep_alive = 20\n[printers.mk3]\nulr = \"x\"\napi_key = 5\n";
     let error = load(text, &[("OCTOPRINT2MQTT__OUTBOX__MAX_EVENTS", "many")]).unwrap_err();
     assert!(error.mistakes().len() >= 6, "{error}");

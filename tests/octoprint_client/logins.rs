@@ -21,7 +21,7 @@ async fn refusal(answer: String) -> (LoginError, Server) {
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart() {
+async fn each_refusal_is_an_error_of_its_own() {
     let csrf = r#"{"error":"CSRF validation failed"}"#;
     assert!(matches!(refusal(http(400, "", csrf)).await.0, LoginError::KeyRefused));
     assert!(matches!(refusal(http(429, "", "")).await.0, LoginError::RateLimited));
@@ -112,7 +112,7 @@ async fn questions_leave_their_connection_open_until_they_are_answered() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn nothing_listens_there() {
     let refused = Rest::new(options("http://127.0.0.1:1/").rest).unwrap();
     let error = refused.login().await.unwrap_err();
     assert_eq!(text(&error), "OctoPrint is not up (connection refused)");

@@ -150,7 +150,7 @@ impl Worker {
         self.answers.answer(request, &Err(CommandError::new(failure)));
         waiting.close();
         while let Ok(queued) = waiting.try_recv() {
-            let failure = "dropped, for the bridge failed at the command before it";
+            let failure = "not sent, because the bridge failed at the command before it";
             self.answers.answer(&queued.request, &Err(CommandError::new(failure)));
         }
     }

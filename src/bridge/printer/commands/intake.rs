@@ -80,7 +80,7 @@ impl Intake {
             return;
         }
         if incoming.retained {
-            let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
+            let refusal = "a retained command is refused, because it may be an old one, and is cleared from the broker; publish commands without the retain flag";
             self.answers.answer(&request, &Err(CommandError::new(refusal)));
             return;
         }
@@ -138,7 +138,7 @@ impl Intake {
             }
             _ => {
                 let failure = CommandError::new(
-                    "a task of this printer failed and will be restarted soon; commands are not kept for later",
+                    "a task of this printer failed and will be restarted soon; commands are not queued meanwhile",
                 );
                 self.answers.answer(&request, &Err(failure));
             }

@@ -49,9 +49,9 @@ fn connect_error(error: RestError, with: &ConnectWith) -> CommandError {
         Some(412) => CommandError::with_status(
             match &with.connector {
                 Some(connector) => format!(
-                    "OctoPrint does not know enough of the connector {connector} to connect: save it as the preferred one in OctoPrint, with what it needs"
+                    "OctoPrint lacks settings of the connector {connector}: enter them in OctoPrint's connection panel and save it as the preferred connection"
                 ),
-                None => "OctoPrint cannot connect with what it prefers: look at its connection settings (is the serial port there, and the host?)".to_owned(),
+                None => "OctoPrint cannot connect with its preferred connection: check its settings (does the serial port, or the host, exist?)".to_owned(),
             },
             412,
         ),
