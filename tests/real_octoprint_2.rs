@@ -121,7 +121,7 @@ async fn octoprint_connects_with_its_preferred_connection_and_logs_no_key() {
     octoprint.until("Operational").await;
     world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.watcher.refused("connection", other, json!(412), "does not know enough").await;
+    world.watcher.refused("connection", other, json!(412), "lacks settings of the connector").await;
 
     let told = |seen: &real::watcher::Seen| {
         seen.payload.contains(SECRET) && !seen.topic.ends_with("/set/connection")
