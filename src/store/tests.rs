@@ -1,3 +1,5 @@
+//! What is stored is there after a restart, whatever the files hold (property tests).
+
 use std::fs;
 use std::time::SystemTime;
 

@@ -1,3 +1,5 @@
+//! The prints of one printer as its messages follow each other, with silences and set clocks.
+
 use std::time::{Duration, Instant, SystemTime};
 
 use super::tests::{log, print};
