@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{BrokerRequest, BrokerStatus, Held, Options, PersistEvents};
+use super::api::{BrokerRequest, BrokerStatus, Held, Options};
 use super::connection::{Connection, Uptime};
 use super::log::{self, BrokerLog};
 use super::lost::{Lost, Retry};
+use super::persister::Persister;
 use crate::causes;
-use crate::clock;
+use crate::clock::{self, sleep_until};
 use crate::mqtt::outbox::Outbox;
 use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
 use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
@@ -40,8 +39,7 @@ pub(super) struct Actor {
     pub(super) options: Arc<Options>,
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
-    pub(super) persist_events: Option<PersistEvents>,
-    pub(super) unwritten: FuturesUnordered<BoxFuture<'static, (usize, u64)>>,
+    pub(super) persister: Persister,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) status: watch::Sender<BrokerStatus>,
@@ -83,7 +81,7 @@ impl Actor {
             let started = clock::now();
             let next = self.run_connection().await;
             self.outbox.disconnected(clock::now());
-            self.persist();
+            self.persister.persist(&mut self.outbox);
             self.publish_counts();
             let lost = match next {
                 Next::End { flushed } => break flushed,
@@ -125,7 +123,7 @@ impl Actor {
                 () = &mut until => return std::ops::ControlFlow::Continue(()),
                 request = self.queue.recv() => {
                     self.take(request)?;
-                    self.persist();
+                    self.persister.persist(&mut self.outbox);
                     // Without a connection nothing can be flushed.
                     if self.closing.is_some() {
                         return std::ops::ControlFlow::Break(());
@@ -153,7 +151,7 @@ impl Actor {
                 },
                 request = self.queue.recv() => {
                     let ended = self.take(request).is_break();
-                    self.persist();
+                    self.persister.persist(&mut self.outbox);
                     if ended || self.closing.is_some() {
                         return Next::End { flushed: false };
                     }
@@ -209,7 +207,7 @@ impl Actor {
             self.quarantine.opened(now);
         }
         // At the end, events that are not persisted are published, even if held back.
-        let end = self.closing.is_some() && self.persist_events.is_none();
+        let end = self.closing.is_some() && !self.persister.is_on();
         self.outbox.open_to(if end { Audience::HomeAssistant } else { open });
     }
 
@@ -221,20 +219,20 @@ impl Actor {
         let mut requests = Vec::new();
         loop {
             self.admit(connection);
-            self.persist();
+            self.persister.persist(&mut self.outbox);
             if let Err(lost) = self.publish_ready(connection) {
                 return Next::Retry(lost);
             }
             self.publish_counts();
             if let Some(closing) = &self.closing {
-                let flushed = self.outbox.is_flushed() && self.unwritten.is_empty();
+                let flushed = self.outbox.is_flushed() && self.persister.has_written();
                 if flushed || clock::now() >= closing.deadline {
                     connection.disconnect().await;
                     return Next::End { flushed };
                 }
             }
-            let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
-            let due = self.gate.due(clock::now()).map(Into::into);
+            let deadline = self.closing.as_ref().map(|closing| closing.deadline);
+            let due = self.gate.due(clock::now());
             tokio::select! {
                 count = self.queue.recv_many(&mut requests, 64) => {
                     if count == 0 {
@@ -259,28 +257,12 @@ impl Actor {
                 _ = watch.tick() => if let Some(lost) = connection.stalled(clock::now()) {
                     return Next::Retry(lost);
                 },
-                Some((lane, sequence)) = self.unwritten.next() => self.outbox.release(lane, sequence),
-                _ = persist.tick(), if self.persist_events.is_some() => {
+                Some((lane, sequence)) = self.persister.next() => self.outbox.release(lane, sequence),
+                _ = persist.tick(), if self.persister.is_on() => {
                     self.outbox.persist_late(clock::now());
                 }
                 () = sleep_until(deadline), if deadline.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
-            }
-        }
-    }
-
-    /// Persists events that need it, and removes those that no longer do.
-    fn persist(&mut self) {
-        let Some(persist) = &mut self.persist_events else { return };
-        for change in self.outbox.take_unpersisted() {
-            let place = (change.lane, change.sequence);
-            match persist(change) {
-                Some(written) => self.unwritten.push(Box::pin(async move {
-                    // If the store has failed, the event is still published.
-                    let _ = written.await;
-                    place
-                })),
-                None => self.outbox.release(place.0, place.1),
             }
         }
     }
@@ -431,10 +413,4 @@ fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
         *known = value;
         changed
     });
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline).await;
-    }
 }

@@ -119,6 +119,28 @@ impl LastRaw {
     }
 }
 
+/// A copy of the last text of a member, for what arrives separately.
+#[derive(Debug, Default)]
+pub(super) struct LastMember {
+    raw: Option<Box<RawValue>>,
+    received: bool,
+}
+
+impl LastMember {
+    /// Stores `raw`; returns whether it differs from the last one. Does not allocate otherwise.
+    pub(super) fn update(&mut self, raw: Raw<'_>) -> bool {
+        if self.received && raw.map(RawValue::get) == self.raw().map(RawValue::get) {
+            return false;
+        }
+        *self = Self { raw: raw.map(ToOwned::to_owned), received: true };
+        true
+    }
+
+    pub(super) fn raw(&self) -> Raw<'_> {
+        self.raw.as_deref()
+    }
+}
+
 struct LastElement<'a>(Raw<'a>);
 
 impl<'de> Deserialize<'de> for LastElement<'de> {
