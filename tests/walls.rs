@@ -112,7 +112,7 @@ fn no_files_import_each_other_in_a_circle() {
     let needs = Sources::read().needs();
     assert!(needs.values().map(BTreeSet::len).sum::<usize>() > 300, "imports were found");
     let circles = circles(&needs);
-    let told = circles.iter().map(|circle| {
+    let shown = circles.iter().map(|circle| {
         let steps = circle.iter().map(|module| {
             let within = needs[module].iter().filter(|needed| circle.contains(needed));
             let within: Vec<String> = within.map(|needed| needed.join("::")).collect();
@@ -120,8 +120,8 @@ fn no_files_import_each_other_in_a_circle() {
         });
         steps.collect::<String>()
     });
-    let told: Vec<String> = told.collect();
-    assert!(told.is_empty(), "{} circles:\n{}", told.len(), told.join("\n"));
+    let shown: Vec<String> = shown.collect();
+    assert!(shown.is_empty(), "{} circles:\n{}", shown.len(), shown.join("\n"));
 }
 
 /// The same between the rooms of each folder, which are its folders and its files.

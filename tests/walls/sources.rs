@@ -30,14 +30,14 @@ pub struct Module {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
-        let condition = list.tokens.to_string();
-        list.path.is_ident("cfg") && (condition == "test" || condition.starts_with("all (test"))
+        let condition = list.tokens.to_string().replace(' ', "");
+        list.path.is_ident("cfg") && (condition == "test" || condition.starts_with("all(test,"))
     })
 }
 
 /// The paths in the arguments of a macro, of two segments at least.
 fn paths_in(tokens: &str) -> Vec<Vec<String>> {
-    let code = without_texts(tokens).replace(" :: ", "::");
+    let code = without_texts(tokens).replace(" ::", "::").replace(":: ", "::");
     let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let words = code.split(|c| !is_of_path(c)).filter(|word| word.contains("::"));
     words.map(|word| word.trim_matches(':').split("::").map(str::to_owned).collect()).collect()
