@@ -491,7 +491,10 @@ fn discovery_reports_a_printer_that_cannot_be_set_up() {
     let output = program.arg("discovery").arg("--config").arg(file.path()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("printers.mk3.tls: ") && stderr.contains("/nowhere/ca.pem"), "{stderr}");
+    assert!(
+        stderr.contains("printers.mk3.tls: ") && stderr.contains("/nowhere/ca.pem"),
+        "{stderr}"
+    );
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(stdout.lines().count(), 2, "the bridge and the printer: {stdout}");
 }

@@ -78,8 +78,14 @@ const PURE: &[&str] =
 
 /// Names that stand for two types, as the module's own name makes plain.
 const TWICE: &[(&str, &str)] = &[
-    ("Printer", "config::Printer is what the user writes of one, bridge::printer::Printer its task"),
-    ("Socket", "config::Socket is what the user writes of one, octoprint::Socket the socket itself"),
+    (
+        "Printer",
+        "config::Printer is what the user writes of one, bridge::printer::Printer its task",
+    ),
+    (
+        "Socket",
+        "config::Socket is what the user writes of one, octoprint::Socket the socket itself",
+    ),
 ];
 
 /// What `tests/run` leaves out by the beginning of its name. `cargo test` looks for it anywhere in

@@ -8,9 +8,7 @@ use crate::bridge::setup::{self, SetupError};
 use crate::causes;
 use crate::config::{Config, Loaded, Mqtt, Printer};
 use crate::mqtt::{self, Lost};
-use crate::octoprint::{
-    Credentials, CurrentUser, LoginError, Rest, RestError, Socket, SocketState,
-};
+use crate::octoprint::{Credentials, CurrentUser, LoginError, Rest, RestError, SocketState};
 use crate::store::Known;
 use crate::topics::BridgeTopics;
 

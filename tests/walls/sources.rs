@@ -134,8 +134,10 @@ impl<'ast> Visit<'ast> for Module {
         if let Some(name) = name {
             self.define(name);
         }
-        if let syn::Item::Enum(_) | syn::Item::Struct(_) | syn::Item::Trait(_) | syn::Item::Type(_) =
-            item
+        if let syn::Item::Enum(_)
+        | syn::Item::Struct(_)
+        | syn::Item::Trait(_)
+        | syn::Item::Type(_) = item
         {
             self.types.extend(name.map(ToString::to_string));
         }
@@ -195,7 +197,7 @@ impl Sources {
         }
         // Tests may import what they like.
         let tests = modules.iter().flat_map(|(path, module)| {
-            module.tests.iter().map(|name| [&path[..], &[name.clone()]].concat())
+            module.tests.iter().map(|name| [&path[..], std::slice::from_ref(name)].concat())
         });
         let tests: Vec<ModulePath> = tests.collect();
         modules.retain(|path, _| !tests.iter().any(|test| path.starts_with(test)));

@@ -183,7 +183,7 @@ impl Printer {
     pub async fn leave(&mut self, delay: Duration) {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
-        let payload = self.socket_report.restarting(status, delay, clock::now());
+        let payload = self.socket_report.restarting(&status, delay, clock::now());
         self.publish_socket(payload);
         self.commands.fail();
         // If it does not close in time, it is dropped with the task.

@@ -76,9 +76,16 @@ impl Rest {
         let RestOptions { url, credentials, tls, headers, proxy, connect_timeout, refused_pause } =
             options;
         let http = HttpClient::new(url, &tls, &headers, proxy.as_ref(), connect_timeout)?;
+        Ok(Self::with_http(http, credentials, refused_pause))
+    }
+
+    pub(super) fn with_http(
+        http: HttpClient,
+        credentials: Credentials,
+        refused_pause: Duration,
+    ) -> Self {
         let (session, last_cookies) = Default::default();
-        let inner = Inner { http, credentials, refused_pause, session, last_cookies };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(Inner { http, credentials, refused_pause, session, last_cookies }) }
     }
 
     pub(in crate::octoprint) fn http(&self) -> &HttpClient {

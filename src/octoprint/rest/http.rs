@@ -272,9 +272,9 @@ mod tests {
 
     use super::*;
     use crate::dead_address::DeadAddress;
+    use crate::octoprint::large::Sizes;
     use crate::octoprint::rest::client::Rest;
     use crate::octoprint::rest::login::Credentials;
-    use crate::octoprint::large::Sizes;
     use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
     use crate::simulator::{Simulator, SimulatorOptions};
 
@@ -322,7 +322,7 @@ mod tests {
         let both = http(&[dead.v6(), living], CONNECT_TIMEOUT);
         assert_eq!(get(&both).await.ok().unwrap().status, 200);
         let key = Credentials::ApiKey(Secret::new("KEY"));
-        let rest = Rest::new(both, key, Duration::ZERO);
+        let rest = Rest::with_http(both, key, Duration::ZERO);
         let link = open_xhr(&rest, CONNECT_TIMEOUT, SIZES).await.unwrap();
         assert_eq!(link.transport(), Transport::XhrStreaming);
     }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::backoff::{DEFAULT_TIMEOUTS, Turns};
+use crate::octoprint::large::Sizes;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::rest::options::RestOptions;
-use crate::octoprint::large::Sizes;
 
 /// Which transport the socket may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,7 +114,9 @@ impl From<RestOptions> for SocketOptions {
 impl fmt::Debug for SocketOptions {
     /// Shows only the address, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketOptions").field("url", &public_url(&self.rest.url)).finish_non_exhaustive()
+        f.debug_struct("SocketOptions")
+            .field("url", &public_url(&self.rest.url))
+            .finish_non_exhaustive()
     }
 }
 

@@ -36,9 +36,7 @@ impl CommandError {
 
     /// OctoPrint cannot be reached, so nothing was sent.
     pub fn unreached(reason: &str) -> Self {
-        Self::new(format!(
-            "OctoPrint cannot be reached ({reason}); commands are not queued"
-        ))
+        Self::new(format!("OctoPrint cannot be reached ({reason}); commands are not queued"))
     }
 
     /// The printer has no such heater.

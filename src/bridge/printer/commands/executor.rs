@@ -187,12 +187,14 @@ impl Worker {
                 rest.set_offset(heater.as_str(), offset).await?;
             }
             Command::Feedrate(percent) => {
-                execution::connection::check_feed_or_flow(&rest, &format!("M220 S{percent}")).await?;
+                execution::connection::check_feed_or_flow(&rest, &format!("M220 S{percent}"))
+                    .await?;
                 rest.set_feedrate(percent).await?;
                 self.report(Effect::Feedrate(percent));
             }
             Command::Flowrate(percent) => {
-                execution::connection::check_feed_or_flow(&rest, &format!("M221 S{percent}")).await?;
+                execution::connection::check_feed_or_flow(&rest, &format!("M221 S{percent}"))
+                    .await?;
                 rest.set_flowrate(percent).await?;
                 self.report(Effect::Flowrate(percent));
             }

@@ -168,6 +168,7 @@ pub struct FeatureParts<'a> {
 
 impl Features {
     /// The features of a printer; `watch` reports panics of their work in the background.
+    #[allow(clippy::type_complexity, reason = "a name for the type would say no more than it does")]
     pub fn new(printer: &config::Printer, known: &Known, store: &Store, watch: Watch) -> Self {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };

@@ -78,7 +78,8 @@ impl History {
         if !payload.trim_start().starts_with('{') {
             return None;
         }
-        let HistoryPayload { server_time, markings, state, job } = serde_json::from_str(payload).ok()?;
+        let HistoryPayload { server_time, markings, state, job } =
+            serde_json::from_str(payload).ok()?;
         Some(Self {
             markings: markings::read(markings),
             server_time: server_time.as_f64(),

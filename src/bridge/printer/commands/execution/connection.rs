@@ -89,7 +89,10 @@ fn refusal_of_offset(connection: &PrinterConnection) -> Result<(), CommandError>
 }
 
 /// No connector reports whether it supports rates; only the serial one is known to.
-fn refusal_of_feed_or_flow(connection: &PrinterConnection, gcode: &str) -> Result<(), CommandError> {
+fn refusal_of_feed_or_flow(
+    connection: &PrinterConnection,
+    gcode: &str,
+) -> Result<(), CommandError> {
     match &connection.connector {
         Some(connector) if connector != SERIAL => Err(CommandError::with_status(
             format!(
