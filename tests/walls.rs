@@ -16,6 +16,7 @@
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use sources::{Module, ModulePath, Sources, files_below};
 use syn::visit::{self, Visit};
@@ -92,6 +93,11 @@ const TWICE: &[(&str, &str)] = &[
 /// the name, with the modules' names.
 const SKIPPED: &[&str] = &["long_", "pictures_"];
 
+fn sources() -> &'static Sources {
+    static SOURCES: LazyLock<Sources> = LazyLock::new(Sources::read);
+    &SOURCES
+}
+
 /// Files that need each other, directly or by others.
 fn circles(needs: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<ModulePath>> {
     let reach = |from: &ModulePath| {
@@ -115,7 +121,7 @@ fn circles(needs: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<Module
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let needs = Sources::read().needs();
+    let needs = sources().needs();
     assert!(needs.values().map(BTreeSet::len).sum::<usize>() > 300, "imports were found");
     let circles = circles(&needs);
     let shown = circles.iter().map(|circle| {
@@ -133,7 +139,7 @@ fn no_files_import_each_other_in_a_circle() {
 /// The same between the rooms of each folder, which are its folders and its files.
 #[test]
 fn no_folders_import_each_other_in_a_circle() {
-    let needs = Sources::read().needs();
+    let needs = sources().needs();
     let folders: BTreeSet<&[String]> =
         needs.keys().flat_map(|module| (0..module.len()).map(|depth| &module[..depth])).collect();
     assert!(folders.len() > 15, "folders were found");
@@ -175,7 +181,7 @@ fn is_below(module: &[String], part: &str) -> bool {
 #[test]
 fn no_part_imports_what_is_behind_a_wall() {
     let mut breaches = Vec::new();
-    for (module, needed) in Sources::read().needs() {
+    for (module, needed) in sources().needs() {
         for (_, forbidden) in WALLS.iter().filter(|(part, _)| is_below(&module, part)) {
             for needed in needed.iter().filter(|it| forbidden.iter().any(|f| is_below(it, f))) {
                 breaches.push(format!("{} imports {}", module.join("::"), needed.join("::")));
@@ -187,7 +193,7 @@ fn no_part_imports_what_is_behind_a_wall() {
 
 #[test]
 fn what_calls_itself_pure_is() {
-    let sources = Sources::read();
+    let sources = sources();
     let pure: Vec<&Module> = sources.0.values().filter(|module| module.is_pure).collect();
     assert!(pure.len() > 10, "pure modules were found");
     let mut breaches = Vec::new();
@@ -208,8 +214,8 @@ fn what_calls_itself_pure_is() {
 
 #[test]
 fn what_decides_is_pure() {
-    for (path, module) in Sources::read().0 {
-        let demanded = PURE.iter().any(|part| is_below(&path, part));
+    for (path, module) in &sources().0 {
+        let demanded = PURE.iter().any(|part| is_below(path, part));
         assert!(module.is_pure || !demanded, "{} lacks (pure)", module.file.display());
     }
 }
@@ -217,9 +223,9 @@ fn what_decides_is_pure() {
 #[test]
 fn a_type_has_a_name_of_its_own() {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, module) in Sources::read().0 {
-        for name in module.types {
-            found.entry(name).or_default().push(path.join("::"));
+    for (path, module) in &sources().0 {
+        for name in &module.types {
+            found.entry(name.clone()).or_default().push(path.join("::"));
         }
     }
     assert!(found.len() > 300, "types were found");
