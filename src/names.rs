@@ -62,11 +62,11 @@ pub struct NameError {
 
 #[derive(Debug, thiserror::Error)]
 enum NoMulticast {
-    #[error("it cannot be asked for by multicast ({0})")]
+    #[error("the multicast query could not be sent ({0})")]
     NotAsked(#[from] mdns_sd::Error),
-    #[error("it cannot be asked for by multicast ({0})")]
+    #[error("the multicast query could not be sent ({0})")]
     NoTurn(#[from] AcquireError),
-    #[error("nobody answered to it by multicast (mDNS)")]
+    #[error("no device answered to it by multicast (mDNS)")]
     NoAnswer,
 }
 

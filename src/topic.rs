@@ -2,6 +2,15 @@
 //!
 //! A broker ends the connection at an invalid topic, and the message would be sent again first on
 //! the next one. So a [`Topic`] is checked when it is made, and nowhere else.
+//!
+//! ```
+//! use octoprint2mqtt::topic::{Topic, segment};
+//!
+//! let topic = Topic::read(&format!("octoprint2mqtt/mk3/event/{}", segment("a/b#")))?;
+//! assert_eq!(topic.as_str(), "octoprint2mqtt/mk3/event/a_b_");
+//! assert!(Topic::read("octoprint2mqtt/+/event").is_err());
+//! # Ok::<(), octoprint2mqtt::topic::NotCarried>(())
+//! ```
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -166,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_segment_is_cut_at_a_character_and_carries_its_hash() {
+    fn an_oversize_segment_is_cut_at_a_character_and_carries_its_hash() {
         let fits = "x".repeat(MAX_SEGMENT);
         assert_eq!(segment(&fits), fits);
         let long = segment(&"x".repeat(70_000));

@@ -70,7 +70,7 @@ async fn the_broker_comes_from_the_supervisor_and_the_printers_from_the_options(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_of_ones_own_asks_nobody_and_none_at_all_is_said() {
+async fn a_configured_broker_is_used_and_a_missing_one_is_reported() {
     let options = format!("{{\"mqtt\": {{\"url\": \"mqtt://127.0.0.1:8\"}}, {PRINTERS}}}");
     let (code, text) = check(&options, "http://127.0.0.1:1").await;
     assert_eq!(code, Some(1));

@@ -160,7 +160,7 @@ impl World {
     }
 
     /// Names of other programs' making: some brokers do not take what MQTT allows.
-    async fn names_harm_nobody(&self) {
+    async fn names_harm_no_message(&self) {
         let mark = self.watcher.mark();
         self.simulator.event("Filament Change v1.5", json!({"n": 1}));
         self.simulator.event("Home", json!({"after": "blanks"}));
@@ -300,7 +300,7 @@ impl World {
         assert!(arrived.payload.len() > 1_800_000, "{:.100}", arrived.payload);
     }
 
-    async fn the_last_will_is_told(&mut self) {
+    async fn the_last_will_is_published(&mut self) {
         let mark = self.watcher.mark();
         self.bridge = None;
         self.watcher.wait_from(mark, "the last will", is(STATE, "offline")).await;
@@ -357,9 +357,9 @@ async fn everything_works(name: &str, make: Make, broker: Option<Broker>) {
     world.a_stale_command_does_not_run().await;
     let log = world.log();
     assert!(!log.contains("ERROR"), "{log}");
-    world.names_harm_nobody().await;
+    world.names_harm_no_message().await;
     world.large_messages_stop_no_other().await;
-    world.the_last_will_is_told().await;
+    world.the_last_will_is_published().await;
     world.printers_leave().await;
     world.the_commands_of_the_program_work().await;
 }

@@ -172,7 +172,7 @@ fn a_secret_that_others_can_read_is_warned_of() {
 }
 
 #[test]
-fn several_mistakes_are_told_together_with_source_key_found_and_expected() {
+fn several_mistakes_are_reported_together_with_source_key_found_and_expected() {
     let text = "[mqtt]\nurl = \"http://broker\"\nkeep_alive = 20\n[printers.mk3]\nulr = \"x\"\napi_key = 5\n";
     let error = load(text, &[("OCTOPRINT2MQTT__OUTBOX__MAX_EVENTS", "many")]).unwrap_err();
     assert!(error.mistakes().len() >= 6, "{error}");
@@ -490,4 +490,21 @@ fn a_shard_serves_its_printers_under_names_of_its_own() {
         let mistakes = config::from_toml(&format!("{base}[shard]\n{wrong}\n")).unwrap_err();
         assert!(mistakes.to_string().contains(telling), "{mistakes}");
     }
+}
+
+/// What only shows when the printer is set up: `discovery` reports it, and goes on without asking.
+#[test]
+fn discovery_reports_a_printer_that_cannot_be_set_up() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{GOOD}tls.ca_file = \"/nowhere/ca.pem\"\n")).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_octoprint2mqtt"));
+    let output = program.arg("discovery").arg("--config").arg(file.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr.contains("printers.mk3.tls: ") && stderr.contains("/nowhere/ca.pem"),
+        "{stderr}"
+    );
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.lines().count(), 2, "the bridge and the printer: {stdout}");
 }

@@ -21,6 +21,8 @@ mod entities;
 mod extending;
 #[path = "docs/links.rs"]
 mod links;
+#[path = "docs/map.rs"]
+mod map;
 #[path = "docs/program.rs"]
 mod program;
 // It talks to the broker that the demo embeds.

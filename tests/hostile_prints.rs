@@ -19,7 +19,7 @@ use hostile::prints::run;
 const SESSIONS: u64 = 120;
 
 #[test]
-fn what_is_told_of_prints_is_true() {
+fn what_is_published_of_prints_is_true() {
     let (first, count) = match std::env::var("HOSTILE_SEEDS") {
         // Others than the fixed ones: `from+count`.
         Ok(seeds) => {

@@ -96,7 +96,7 @@ const MOONRAKER: &str = include_str!("captures/octoprint2_moonraker.jsonl");
 const CARD: &str = include_str!("captures/octoprint2_printer_storage.jsonl");
 
 #[test]
-fn the_text_of_an_error_is_kept() {
+fn the_text_of_an_error_is_unchanged() {
     let session = Session::of(ERRORS);
     let ends: Vec<(&str, &str)> = session
         .on("print")
@@ -302,7 +302,7 @@ fn a_heater_without_a_name_is_none() {
 }
 
 #[test]
-fn an_emergency_stop_that_is_told_late_is_still_the_cause() {
+fn an_emergency_stop_that_is_reported_late_is_still_the_cause() {
     let mut session = Session::new();
     let gone = json!({"state": {"text": "Offline after error", "error": "", "flags": {}}});
     session.event(0.0, "Disconnected", &json!({"connector": "serial"}));

@@ -34,7 +34,7 @@ use script::options;
 use tokio::time::sleep;
 
 #[tokio::test]
-async fn nothing_runs_without_being_told() {
+async fn nothing_runs_before_it_is_started() {
     let socket = Socket::new(options("http://127.0.0.1:1/")).unwrap();
     sleep(Duration::from_millis(50)).await;
     assert_eq!(socket.status().borrow().state, SocketState::Disconnected);

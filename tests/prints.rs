@@ -98,7 +98,7 @@ async fn each_start_has_one_end_and_raw_events_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_forgot_the_last_event_is_told_again_by_a_new_bridge() {
+async fn a_broker_that_lost_the_last_event_gets_it_again_from_a_new_bridge() {
     let data = tempfile::tempdir().unwrap();
     let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
     let (port, watcher) = broker().await;

@@ -147,7 +147,7 @@ const IDLE: Duration = Duration::from_secs(8);
 const PING_AFTER: Duration = Duration::from_secs(2);
 
 /// A printer that is off, of which OctoPrint has nothing to say.
-async fn an_idle_connection_is_kept(program: Program) {
+async fn an_idle_connection_stays_open(program: Program) {
     if !is_there(program) {
         return;
     }
@@ -207,7 +207,7 @@ async fn haproxy_swallows_the_websocket() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs HAProxy, Mosquitto and OctoPrint: ./tests/run proxies"]
 async fn haproxy_keeps_an_idle_connection() {
-    an_idle_connection_is_kept(Program::HaProxy).await;
+    an_idle_connection_stays_open(Program::HaProxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn long_nginx_refuses_the_upgrade() {
 /// nginx with its default configuration also buffers what is streamed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx, Mosquitto and OctoPrint: ./tests/run --long proxies"]
-async fn long_nginx_lets_nothing_through_and_the_remedy_is_told() {
+async fn long_nginx_lets_nothing_through_and_the_remedy_is_logged() {
     if !is_there(Program::Nginx) {
         return;
     }
@@ -245,7 +245,7 @@ async fn long_nginx_swallows_the_websocket() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx, Mosquitto and OctoPrint: ./tests/run --long proxies"]
 async fn long_nginx_keeps_an_idle_connection() {
-    an_idle_connection_is_kept(Program::Nginx).await;
+    an_idle_connection_stays_open(Program::Nginx).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

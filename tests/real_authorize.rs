@@ -93,7 +93,7 @@ async fn a_key_is_asked_for_allowed_denied_or_not_decided() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs OctoPrint: ./tests/run real"]
-async fn what_cannot_be_asked_is_told_apart() {
+async fn each_reason_not_to_ask_is_reported() {
     let octoprint =
         OctoPrint::start_with(|config| config.replace("_disabled: [", "_disabled: [appkeys, "))
             .await;
@@ -174,7 +174,7 @@ async fn behind_a_proxy_that_asks_for_a_login_and_a_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_on_the_command_line_is_told_without_secrets() {
+async fn mistakes_on_the_command_line_are_reported_without_secrets() {
     for (arguments, telling) in [
         (&["--url", "http://user:MARKER@host?x"][..], "--url: expected"),
         (&["--url", "http://host", "--header", "MARKER"], "--header: expected"),

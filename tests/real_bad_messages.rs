@@ -183,7 +183,7 @@ async fn names(broker: Mosquitto) {
 }
 
 /// An event that the broker would not take, of which the bridge knows that: `_oversize` instead.
-async fn oversize_is_told(broker: Mosquitto, more: &str, size: usize) {
+async fn oversize_is_reported(broker: Mosquitto, more: &str, size: usize) {
     let mut scene = Scene::at(broker, more).await;
     scene.count();
     let padding = "x".repeat(size);
@@ -260,15 +260,15 @@ const SMALL: &str = "allow_anonymous true\nmax_packet_size 100000\nsys_interval 
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto: ./tests/run real"]
-async fn names_that_no_topic_can_carry_stop_nobody() {
+async fn names_that_no_topic_can_carry_stop_no_message() {
     names(Mosquitto::start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto: ./tests/run real"]
-async fn an_oversize_message_is_told_of_instead() {
+async fn an_oversize_message_is_replaced_by_a_report() {
     let broker = Mosquitto::with_options(SMALL).await;
-    oversize_is_told(broker, "max_packet_size = \"95KB\"", 150_000).await;
+    oversize_is_reported(broker, "max_packet_size = \"95KB\"", 150_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,7 +298,7 @@ async fn long_names_that_no_topic_can_carry_with_mosquitto_2_1() {
 #[ignore = "needs Mosquitto 2.1: ./tests/run --long real"]
 async fn long_oversize_messages_with_mosquitto_2_1_as_shipped() {
     if let Some(broker) = mosquitto_2_1("oversize messages").await {
-        oversize_is_told(broker, "", 2_100_000).await;
+        oversize_is_reported(broker, "", 2_100_000).await;
     }
 }
 

@@ -281,7 +281,7 @@ async fn every_event_of_a_broker_that_was_away_during_a_print_arrives() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
-async fn ends_that_nobody_saw_are_told_once() {
+async fn missed_ends_are_published_once() {
     let (broker, mut octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
     let line = Proxy::start(octoprint.port).await;
     let data = tempfile::tempdir().unwrap();

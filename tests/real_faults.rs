@@ -45,7 +45,7 @@ async fn a_restart_of_octoprint_in_a_print_is_seen_and_survived() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
-async fn a_broker_that_forgot_everything_is_told_again() {
+async fn a_broker_that_lost_everything_gets_everything_again() {
     let (mut broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
     let watcher = Watcher::start(broker.port).await;
     let _bridge = Bridge::start(&config(&broker.url(), &octoprint.url(), ""));

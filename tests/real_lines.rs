@@ -131,7 +131,7 @@ async fn addresses_that_swallow_packets_and_names_that_do_not_exist_are_tried_ag
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto: ./tests/run real"]
-async fn a_broker_that_says_no_is_told_apart_with_the_remedy() {
+async fn each_refusal_of_a_broker_is_logged_with_the_remedy() {
     let simulator = simulator().await;
     let broker = Mosquitto::with_password("bridge", "s3cret").await;
     let bridge = Bridge::start(&config(

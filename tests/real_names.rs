@@ -77,7 +77,7 @@ async fn a_name_in_local_is_found_for_octoprint_and_broker() {
     assert_eq!(code, Some(1), "{output}");
     for line in output.lines() {
         assert!(
-            line.contains("nobody answered") && line.contains("write the IP address"),
+            line.contains("no device answered") && line.contains("write the IP address"),
             "{line}"
         );
     }

@@ -81,7 +81,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
-async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
+async fn octoprint_connects_with_its_preferred_connection_and_logs_no_key() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
     assert_eq!(world.connector().await, "standin");
@@ -121,7 +121,7 @@ async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
     octoprint.until("Operational").await;
     world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
-    world.watcher.refused("connection", other, json!(412), "does not know enough").await;
+    world.watcher.refused("connection", other, json!(412), "lacks settings of the connector").await;
 
     let told = |seen: &real::watcher::Seen| {
         seen.payload.contains(SECRET) && !seen.topic.ends_with("/set/connection")
@@ -133,7 +133,7 @@ async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
-async fn a_paused_print_does_what_it_is_told() {
+async fn a_paused_print_obeys_commands() {
     let world = World::serial().await;
     let octoprint = &world.octoprint;
     octoprint.upload("long.gcode", 600).await;
@@ -267,7 +267,7 @@ async fn prints_have_their_user_duration_and_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
-async fn a_print_begun_at_the_printer_is_told() {
+async fn a_print_started_at_the_printer_is_published() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
     world.watcher.done("print", "printer/cube.gcode").await;
@@ -311,7 +311,7 @@ async fn a_print_begun_at_the_printer_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
-async fn a_start_that_is_told_again_and_again_is_told_once_and_pauses_are_told() {
+async fn a_repeated_start_is_published_once_and_pauses_are_published() {
     let world = World::stand_in().await;
     let octoprint = &world.octoprint;
     let mark = world.watcher.mark();

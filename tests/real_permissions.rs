@@ -90,7 +90,7 @@ async fn the_right_to_see_the_state_is_taken_and_given_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint: ./tests/run real"]
-async fn a_wrong_key_and_a_deactivated_user_are_told_as_what_they_may_be() {
+async fn a_wrong_key_and_a_deactivated_user_are_reported_as_what_they_may_be() {
     let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start());
     let key = user(&octoprint).await;
     let config = config(&broker.url(), &octoprint.url(), "");

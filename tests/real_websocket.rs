@@ -86,7 +86,7 @@ async fn everything_passes_and_a_restart_of_the_broker_is_survived() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto: ./tests/run real"]
-async fn what_is_no_websocket_is_told() {
+async fn an_address_without_websocket_is_reported() {
     let (broker, port) = broker("").await;
     let simulator = simulator().await;
     let wrong = config(&format!("ws://127.0.0.1:{}/mqtt", broker.port), &simulator.url());
@@ -102,5 +102,5 @@ async fn what_is_no_websocket_is_told() {
     );
     let wrong = config(&format!("mqtt://127.0.0.1:{port}"), &simulator.url());
     let (_, output) = run(&wrong, &["check"]).await;
-    assert!(output.contains("no MQTT broker"), "{output}");
+    assert!(output.contains("is not an MQTT broker"), "{output}");
 }

@@ -1,5 +1,6 @@
-//! Who may import whom in `src`: no circles, not even between two files, and the walls between its
-//! parts. Reads the sources; what is compiled for tests alone is left out.
+//! How `src` is built: who may import whom, with no circles, not even between two files or folders;
+//! what is pure; one name for one thing; and the names of tests that `tests/run` goes by. Reads the
+//! sources; what is compiled for tests alone is left out.
 
 #![allow(
     clippy::expect_used,
@@ -11,9 +12,13 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+#[path = "walls/sources.rs"]
+mod sources;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use sources::{Module, ModulePath, Sources, files_below};
 use syn::visit::{self, Visit};
 
 /// What a part of `src` must not import. Parts are paths of modules.
@@ -60,211 +65,37 @@ const WALLS: &[(&str, &[&str])] = &[
     ("config", &["bridge", "cli", "http", "mqtt", "homeassistant", "store", "journal", "metrics"]),
     ("bridge", &["http", "cli"]),
     ("http", &["cli"]),
+    ("octoprint::rest", &["octoprint::socket", "octoprint::wire"]),
+    ("octoprint::wire", &["octoprint::socket"]),
 ];
 
 /// What a file that calls itself pure must not name.
-const IMPURE: &[&str] = &["tokio", "Client", "fs", "net", "now", "spawn", "sleep"];
+const IMPURE: &[&str] =
+    &["tokio", "Client", "Store", "env", "fs", "net", "now", "sleep", "spawn", "tracing"];
 
-type ModulePath = Vec<String>;
+/// What does no I/O, reads no clock and spawns nothing, and calls itself so: files and folders.
+const PURE: &[&str] =
+    &["topic", "topics", "mqtt::outbox", "bridge::printer::snapshot", "homeassistant"];
 
-/// One file of `src`.
-#[derive(Default)]
-struct Module {
-    file: PathBuf,
-    /// What it defines.
-    items: BTreeSet<String>,
-    /// What it imports, by the name that it has there.
-    imports: BTreeMap<String, Vec<String>>,
-    globs: Vec<Vec<String>>,
-    /// All paths that it names.
-    paths: Vec<Vec<String>>,
-    is_pure: bool,
-}
+/// Names that stand for two types, as the module's own name makes plain.
+const TWICE: &[(&str, &str)] = &[
+    (
+        "Printer",
+        "config::Printer is what the user writes of one, bridge::printer::Printer its task",
+    ),
+    (
+        "Socket",
+        "config::Socket is what the user writes of one, octoprint::Socket the socket itself",
+    ),
+];
 
-fn is_test(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        let syn::Meta::List(list) = &attribute.meta else { return false };
-        list.path.is_ident("cfg") && list.tokens.to_string() == "test"
-    })
-}
+/// What `tests/run` leaves out by the beginning of its name. `cargo test` looks for it anywhere in
+/// the name, with the modules' names.
+const SKIPPED: &[&str] = &["long_", "pictures_"];
 
-impl Module {
-    fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).unwrap();
-        let parsed = syn::parse_file(&text).unwrap();
-        let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        let mut module =
-            Self { file: file.to_owned(), is_pure: header.contains("(pure)"), ..Self::default() };
-        module.visit_file(&parsed);
-        module
-    }
-
-    fn import(&mut self, tree: &syn::UseTree, mut path: Vec<String>) {
-        match tree {
-            syn::UseTree::Path(part) => {
-                path.push(part.ident.to_string());
-                self.import(&part.tree, path);
-            }
-            syn::UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.import(tree, path.clone()));
-            }
-            syn::UseTree::Glob(_) => self.globs.push(path),
-            syn::UseTree::Name(name) => {
-                if name.ident != "self" {
-                    path.push(name.ident.to_string());
-                }
-                self.imports.insert(path.last().unwrap().clone(), path);
-            }
-            syn::UseTree::Rename(rename) => {
-                if rename.ident != "self" {
-                    path.push(rename.ident.to_string());
-                }
-                self.imports.insert(rename.rename.to_string(), path);
-            }
-        }
-    }
-
-    fn define(&mut self, name: &syn::Ident) {
-        self.items.insert(name.to_string());
-    }
-}
-
-impl<'ast> Visit<'ast> for Module {
-    fn visit_item(&mut self, item: &'ast syn::Item) {
-        let (attributes, name) = match item {
-            syn::Item::Const(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Enum(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Fn(item) => (&item.attrs, Some(&item.sig.ident)),
-            syn::Item::Macro(item) => (&item.attrs, item.ident.as_ref()),
-            syn::Item::Static(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Struct(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Trait(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Type(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Impl(item) => (&item.attrs, None),
-            syn::Item::Mod(item) => (&item.attrs, None),
-            syn::Item::Use(item) => (&item.attrs, None),
-            _ => return visit::visit_item(self, item),
-        };
-        if is_test(attributes) {
-            return;
-        }
-        if let Some(name) = name {
-            self.define(name);
-        }
-        if let syn::Item::Use(item) = item {
-            self.import(&item.tree, Vec::new());
-        }
-        visit::visit_item(self, item);
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
-        visit::visit_path(self, path);
-    }
-}
-
-struct Sources(BTreeMap<ModulePath, Module>);
-
-impl Sources {
-    fn read() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let mut folders = vec![root.clone()];
-        let mut modules = BTreeMap::new();
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let file = entry.unwrap().path();
-                if file.is_dir() {
-                    folders.push(file);
-                    continue;
-                }
-                let name = file.file_stem().unwrap().to_str().unwrap();
-                // The program is a crate of its own; tests may import what they like.
-                if file == root.join("main.rs") || name == "tests" || name.ends_with("_tests") {
-                    continue;
-                }
-                let inside = file.strip_prefix(&root).unwrap().with_extension("");
-                let mut path: ModulePath =
-                    inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
-                if matches!(path.last().map(String::as_str), Some("mod" | "lib")) {
-                    path.pop();
-                }
-                modules.insert(path, Module::read(&file));
-            }
-        }
-        Self(modules)
-    }
-
-    /// The path from the crate's root, where `path`, as `module` names it, is one of this crate.
-    fn absolute(&self, module: &[String], path: &[String]) -> Option<Vec<String>> {
-        let (first, rest) = path.split_first()?;
-        let mut from = module.to_vec();
-        match first.as_str() {
-            "crate" => return Some(rest.to_vec()),
-            "self" => {}
-            "super" => {
-                from.pop();
-            }
-            name => {
-                let mut child = module.to_vec();
-                child.push(name.to_owned());
-                if self.0.contains_key(&child) {
-                    return Some([&child, rest].concat());
-                }
-                let imported = self.0[module].imports.get(name)?;
-                // A path that begins with its own name is one of another crate.
-                if imported.first() == Some(first) {
-                    return None;
-                }
-                return self.absolute(module, &[imported, rest].concat());
-            }
-        }
-        let supers = rest.iter().take_while(|segment| *segment == "super").count();
-        from.truncate(from.len().saturating_sub(supers));
-        Some([&from[..], &rest[supers..]].concat())
-    }
-
-    /// The file in which what is at this path is defined, through re-exports; `None` where the path
-    /// names a whole module.
-    fn definition(&self, path: &[String]) -> Option<ModulePath> {
-        let mut module = ModulePath::new();
-        for (at, segment) in path.iter().enumerate() {
-            let mut child = module.clone();
-            child.push(segment.clone());
-            if self.0.contains_key(&child) {
-                module = child;
-                continue;
-            }
-            let here = &self.0[&module];
-            if here.items.contains(segment) {
-                return Some(module);
-            }
-            let rest = &path[at + 1..];
-            let import = here.imports.get(segment).map(|import| [import, rest].concat());
-            let globs = here.globs.iter().map(|glob| [&glob[..], &path[at..]].concat());
-            for import in import.into_iter().chain(globs) {
-                if let Some(path) = self.absolute(&module, &import)
-                    && let Some(definition) = self.definition(&path)
-                {
-                    return Some(definition);
-                }
-            }
-            return None;
-        }
-        None
-    }
-
-    /// Which files each file needs.
-    fn needs(&self) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
-        let needs = |(path, module): (&ModulePath, &Module)| {
-            // A re-export, as of a folder's `mod.rs`, needs nothing; its use is counted.
-            let named = module.paths.iter();
-            let files = named
-                .filter_map(|named| self.definition(&self.absolute(path, named)?))
-                .filter(|needed| needed != path);
-            (path.clone(), files.collect())
-        };
-        self.0.iter().map(needs).collect()
-    }
+fn sources() -> &'static Sources {
+    static SOURCES: LazyLock<Sources> = LazyLock::new(Sources::read);
+    &SOURCES
 }
 
 /// Files that need each other, directly or by others.
@@ -290,10 +121,10 @@ fn circles(needs: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<Module
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let needs = Sources::read().needs();
+    let needs = sources().needs();
     assert!(needs.values().map(BTreeSet::len).sum::<usize>() > 300, "imports were found");
     let circles = circles(&needs);
-    let told = circles.iter().map(|circle| {
+    let shown = circles.iter().map(|circle| {
         let steps = circle.iter().map(|module| {
             let within = needs[module].iter().filter(|needed| circle.contains(needed));
             let within: Vec<String> = within.map(|needed| needed.join("::")).collect();
@@ -301,18 +132,58 @@ fn no_files_import_each_other_in_a_circle() {
         });
         steps.collect::<String>()
     });
-    let told: Vec<String> = told.collect();
-    assert!(told.is_empty(), "{} circles:\n{}", told.len(), told.join("\n"));
+    let shown: Vec<String> = shown.collect();
+    assert!(shown.is_empty(), "{} circles:\n{}", shown.len(), shown.join("\n"));
+}
+
+/// The same between the rooms of each folder, which are its folders and its files.
+#[test]
+fn no_folders_import_each_other_in_a_circle() {
+    let needs = sources().needs();
+    let folders: BTreeSet<&[String]> =
+        needs.keys().flat_map(|module| (0..module.len()).map(|depth| &module[..depth])).collect();
+    assert!(folders.len() > 15, "folders were found");
+    for folder in folders {
+        let room = |module: &ModulePath| {
+            let is_inside = module.starts_with(folder) && module.len() > folder.len();
+            is_inside.then(|| module[..=folder.len()].to_vec())
+        };
+        let mut rooms: BTreeMap<ModulePath, BTreeSet<ModulePath>> = BTreeMap::new();
+        for (module, needed) in &needs {
+            let Some(here) = room(module) else { continue };
+            let others = needed.iter().filter_map(room).filter(|other| *other != here);
+            rooms.entry(here.clone()).or_default().extend(others);
+        }
+        let circles = circles(&rooms);
+        let found: Vec<String> = circles
+            .iter()
+            .flatten()
+            .flat_map(|from| {
+                let within = needs.iter().filter(move |(module, _)| module.starts_with(from));
+                within.flat_map(move |(module, needed)| needed.iter().map(move |n| (module, n)))
+            })
+            .filter(|(module, needed)| {
+                let is_between = room(needed).is_some_and(|to| Some(to) != room(module));
+                is_between && circles.iter().flatten().any(|to| needed.starts_with(to))
+            })
+            .map(|(module, needed)| format!("{} -> {}", module.join("::"), needed.join("::")))
+            .collect();
+        assert!(found.is_empty(), "in {folder:?}: {found:#?}");
+    }
+}
+
+/// Whether a module is `part`, such as `octoprint::rest`, or inside of it.
+fn is_below(module: &[String], part: &str) -> bool {
+    let part: Vec<String> = part.split("::").map(str::to_owned).collect();
+    module.starts_with(&part)
 }
 
 #[test]
 fn no_part_imports_what_is_behind_a_wall() {
     let mut breaches = Vec::new();
-    for (module, needed) in Sources::read().needs() {
-        let wall = WALLS.iter().find(|(part, _)| module.first().is_some_and(|first| first == part));
-        let Some((_, forbidden)) = wall else { continue };
-        for needed in needed {
-            if needed.first().is_some_and(|part| forbidden.contains(&part.as_str())) {
+    for (module, needed) in sources().needs() {
+        for (_, forbidden) in WALLS.iter().filter(|(part, _)| is_below(&module, part)) {
+            for needed in needed.iter().filter(|it| forbidden.iter().any(|f| is_below(it, f))) {
                 breaches.push(format!("{} imports {}", module.join("::"), needed.join("::")));
             }
         }
@@ -322,7 +193,7 @@ fn no_part_imports_what_is_behind_a_wall() {
 
 #[test]
 fn what_calls_itself_pure_is() {
-    let sources = Sources::read();
+    let sources = sources();
     let pure: Vec<&Module> = sources.0.values().filter(|module| module.is_pure).collect();
     assert!(pure.len() > 10, "pure modules were found");
     let mut breaches = Vec::new();
@@ -339,4 +210,61 @@ fn what_calls_itself_pure_is() {
         }
     }
     assert!(breaches.is_empty(), "{breaches:#?}");
+}
+
+#[test]
+fn what_decides_is_pure() {
+    for (path, module) in &sources().0 {
+        let demanded = PURE.iter().any(|part| is_below(path, part));
+        assert!(module.is_pure || !demanded, "{} lacks (pure)", module.file.display());
+    }
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, module) in &sources().0 {
+        for name in &module.types {
+            found.entry(name.clone()).or_default().push(path.join("::"));
+        }
+    }
+    assert!(found.len() > 300, "types were found");
+    found.retain(|_, places| places.len() > 1);
+    for (name, reason) in TWICE {
+        let places = found.remove(*name);
+        assert_eq!(places.map_or(0, |places| places.len()), 2, "{name} is excepted: {reason}");
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The tests of a file, those of its modules too.
+#[derive(Default)]
+struct Tests(Vec<String>);
+
+impl<'ast> Visit<'ast> for Tests {
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        let is_test = function.attrs.iter().any(|attribute| {
+            attribute.path().segments.last().is_some_and(|segment| segment.ident == "test")
+        });
+        self.0.extend(is_test.then(|| function.sig.ident.to_string()));
+        visit::visit_item_fn(self, function);
+    }
+
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        // A module would be left out with all its tests.
+        self.0.push(format!("mod_{}", module.ident));
+        visit::visit_item_mod(self, module);
+    }
+}
+
+#[test]
+fn what_is_left_out_by_its_name_begins_with_it() {
+    let mut tests = Tests::default();
+    for file in [files_below("src"), files_below("tests")].concat() {
+        tests.visit_file(&syn::parse_file(&std::fs::read_to_string(file).unwrap()).unwrap());
+    }
+    assert!(tests.0.len() > 500, "tests were found");
+    assert!(tests.0.iter().any(|name| name.starts_with("long_")), "and those that take long");
+    tests.0.retain(|name| SKIPPED.iter().any(|text| name.get(1..).unwrap().contains(text)));
+    assert!(tests.0.is_empty(), "{:#?}", tests.0);
 }

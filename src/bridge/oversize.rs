@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_is_truncated() {
+    fn an_oversize_name_is_truncated() {
         let payload = json!({"_event": large(), "_timestamp": 5}).to_string();
         let (value, _) = fitted(Publication::new(1, topics().event(&large()), payload, STAMPED));
         let name = value["_event"].as_str().unwrap();

@@ -10,7 +10,7 @@ use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
 use crate::octoprint::{
-    BuildError, EventKind, Selection, Socket, SocketOptions, Subscription, Turns,
+    BuildError, EventKind, Rest, RestOptions, Selection, Socket, SocketOptions, Subscription, Turns,
 };
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
@@ -32,9 +32,9 @@ pub enum SetupError {
         /// The reason.
         source: TlsError,
     },
-    /// The socket of a printer cannot be built.
+    /// The socket or the REST client of a printer cannot be built.
     #[error("printers.{id}")]
-    Socket {
+    Printer {
         /// The printer's id.
         id: String,
         /// The reason.
@@ -87,6 +87,15 @@ pub fn discovery_settings(config: &Config) -> Settings {
 /// If the TLS settings or the options are invalid.
 pub fn socket(printer: &Printer) -> Result<Socket, SetupError> {
     socket_with(printer, &mut SharedBySockets::default())
+}
+
+/// Builds the REST client of one printer, without a socket.
+///
+/// # Errors
+/// If the TLS settings or the options are invalid.
+pub fn rest(printer: &Printer) -> Result<Rest, SetupError> {
+    Rest::new(rest_options(printer, &mut TrustSettings::default())?)
+        .map_err(|source| SetupError::Printer { id: printer.id.clone(), source })
 }
 
 /// The span of one printer's tasks, which adds the printer's id to their log lines.
@@ -142,26 +151,31 @@ impl TrustSettings {
     }
 }
 
-fn socket_with(printer: &Printer, shared: &mut SharedBySockets) -> Result<Socket, SetupError> {
+fn rest_options(printer: &Printer, trust: &mut TrustSettings) -> Result<RestOptions, SetupError> {
     let wanted = printer.url.scheme() == "https";
-    let tls = shared
-        .trust
+    let tls = trust
         .get(&printer.tls, wanted)
         .map_err(|source| SetupError::PrinterTls { id: printer.id.clone(), source })?;
-    let mut options = SocketOptions::new(printer.url.clone(), printer.credentials.clone(), tls);
+    let mut options = RestOptions::new(printer.url.clone(), printer.credentials.clone(), tls);
+    let socket = &printer.socket;
+    options.connect_timeout = socket.connect_timeout;
+    options.headers =
+        socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(options)
+}
+
+fn socket_with(printer: &Printer, shared: &mut SharedBySockets) -> Result<Socket, SetupError> {
+    let mut options = SocketOptions::from(rest_options(printer, &mut shared.trust)?);
     let socket = &printer.socket;
     options.timeouts = socket.timeouts.clone();
     options.give_up = socket.give_up;
     options.rate_sliding_window_size = socket.rate_sliding_window_size;
     options.max_rate_factor = socket.max_rate_factor;
-    options.connect_timeout = socket.connect_timeout;
     options.knock = socket.knock;
     options.turns = shared.turns.clone();
     options.transport = socket.transport;
-    options.headers =
-        socket.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     options.subscription = subscription(printer);
-    Socket::new(options).map_err(|source| SetupError::Socket { id: printer.id.clone(), source })
+    Socket::new(options).map_err(|source| SetupError::Printer { id: printer.id.clone(), source })
 }
 
 /// Events that the bridge itself needs, whether or not they are published.

@@ -8,9 +8,7 @@ use crate::bridge::setup::{self, SetupError};
 use crate::causes;
 use crate::config::{Config, Loaded, Mqtt, Printer};
 use crate::mqtt::{self, Lost};
-use crate::octoprint::{
-    Credentials, CurrentUser, LoginError, Rest, RestError, Socket, SocketState,
-};
+use crate::octoprint::{Credentials, CurrentUser, LoginError, Rest, RestError, SocketState};
 use crate::store::Known;
 use crate::topics::BridgeTopics;
 
@@ -139,21 +137,19 @@ async fn try_broker(mqtt: &Mqtt) -> Result<(), Wrong> {
 
 async fn check_printer(printer: &Printer) -> Vec<Finding> {
     let what = |part: &str| format!("{} {} {part}", printer.id, printer.url);
-    let socket = match setup::socket(printer) {
-        Ok(socket) => socket,
+    let rest = match setup::rest(printer) {
+        Ok(rest) => rest,
         Err(error) => {
             return vec![Finding { what: what("set-up"), outcome: Err(error.into()) }];
         }
     };
-    let login = check_login(&socket.rest(), &printer.credentials).await;
+    let login = check_login(&rest, &printer.credentials).await;
     let logged_in = login.is_ok();
     let mut findings = vec![Finding { what: what("login"), outcome: login }];
     if logged_in {
-        let outcome = check_socket(&socket).await;
+        let outcome = check_socket(printer).await;
         findings.push(Finding { what: what("push socket"), outcome });
     }
-    // The socket's task ends with the program.
-    socket.disconnect();
     findings
 }
 
@@ -179,7 +175,9 @@ async fn check_login(rest: &Rest, credentials: &Credentials) -> Result<String, W
     })
 }
 
-async fn check_socket(socket: &Socket) -> Result<String, Wrong> {
+async fn check_socket(printer: &Printer) -> Result<String, Wrong> {
+    // Dropped at the end, which ends its task.
+    let socket = setup::socket(printer)?;
     let mut status = socket.status();
     socket.connect();
     let opened = status.wait_for(|status| {

@@ -10,7 +10,7 @@ use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::device;
 use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
 use crate::bridge::printer::discovery::schedule::PROFILE_WAIT;
-use crate::bridge::setup;
+use crate::bridge::setup::{self, SetupError};
 use crate::causes;
 use crate::config::{Config, Printer};
 use crate::heater::Heater;
@@ -23,7 +23,8 @@ use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 pub(super) fn command(config: &Config, remove: bool) -> Result<(), CommandFailure> {
     block_on(async {
         if !remove {
-            lines(config).await.iter().for_each(|line| println!("{line}"));
+            let lines = lines(config, |error| eprintln!("{}", causes::text(error))).await;
+            lines.iter().for_each(|line| println!("{line}"));
             return Ok(());
         }
         let removed = self::remove(config).await?;
@@ -41,7 +42,7 @@ pub(super) fn command(config: &Config, remove: bool) -> Result<(), CommandFailur
 pub enum DiscoverError {
     /// The settings of the broker.
     #[error(transparent)]
-    SetUp(#[from] setup::SetupError),
+    SetUp(#[from] SetupError),
     /// The broker.
     #[error("the broker {address}")]
     Broker {
@@ -54,13 +55,15 @@ pub enum DiscoverError {
 
 /// Returns the messages that the bridge publishes for `config`, as JSON lines with `topic` and
 /// `payload`. Queries each printer for the facts its entities depend on; one that does not answer
-/// within two seconds gets the entities that nearly every printer has.
-pub async fn lines(config: &Config) -> Vec<String> {
+/// within two seconds gets the entities that nearly every printer has, as does one whose settings
+/// are wrong, which `report` gets.
+pub async fn lines(config: &Config, mut report: impl FnMut(&SetupError)) -> Vec<String> {
     let settings = setup::discovery_settings(config);
     let mut tasks = tokio::task::JoinSet::new();
     for (index, printer) in config.printers.iter().cloned().enumerate() {
         let (settings, base) = (settings.clone(), config.mqtt.base_topic.clone());
-        tasks.spawn(async move { (index, of_printer(&settings, &base, &printer).await) });
+        let rest = setup::rest(&printer).inspect_err(&mut report).ok();
+        tasks.spawn(async move { (index, of_printer(&settings, &base, &printer, rest).await) });
     }
     // Propagates panics.
     let mut messages = tasks.join_all().await;
@@ -75,13 +78,15 @@ fn line(message: &DiscoveryMessage) -> String {
     json!({"topic": message.topic, "payload": payload}).to_string()
 }
 
-async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> DiscoveryMessage {
-    let profile = match setup::socket(printer) {
-        Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
-        Err(error) => {
-            tracing::warn!(printer = printer.id, "{}", causes::text(&error));
-            Profile { heaters: Heater::assumed(), ..Profile::default() }
-        }
+async fn of_printer(
+    settings: &Settings,
+    base: &str,
+    printer: &Printer,
+    rest: Option<Rest>,
+) -> DiscoveryMessage {
+    let profile = match rest {
+        Some(rest) => profile(&rest, printer.commands.system).await,
+        None => Profile { heaters: Heater::assumed(), ..Profile::default() },
     };
     let topics = PrinterTopics::new(base, &printer.id);
     let device = device(printer, profile);

@@ -42,7 +42,7 @@ enum CliCommand {
     Check,
     /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
     Authorize(authorize::AuthorizeArguments),
-    /// Ask the running bridge how it is, at http.listen; for Docker's HEALTHCHECK
+    /// Query the health of the running bridge, at http.listen; for Docker's HEALTHCHECK
     Health,
     /// Print Home Assistant's discovery messages as JSON lines, without publishing them
     Discovery {
@@ -60,7 +60,7 @@ enum CliCommand {
         #[arg(long, default_value = "SIMULATOR-KEY")]
         api_key: String,
     },
-    /// The whole job with nothing to install: a broker, a simulated OctoPrint, the bridge between
+    /// Run everything in one process, with nothing to install: a broker, a simulated OctoPrint, the bridge
     #[cfg(feature = "demo")]
     Demo {
         /// Port of the embedded broker on 127.0.0.1

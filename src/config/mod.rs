@@ -2,6 +2,23 @@
 //!
 //! TOML, overridden by environment variables named after the key with `__` between levels, such as
 //! `OCTOPRINT2MQTT__MQTT__URL`. All mistakes are reported together.
+//!
+//! ```
+//! let text = r#"
+//!     [mqtt]
+//!     url = "mqtt://broker.local"
+//!     [printers.mk3]
+//!     url = "http://octopi.local"
+//!     api_key = "0123456789ABCDEF"
+//! "#;
+//! let config = octoprint2mqtt::config::from_toml(text)?;
+//! assert_eq!((config.mqtt.host.as_str(), config.mqtt.port), ("broker.local", 1883));
+//! assert_eq!(config.printers[0].url.as_str(), "http://octopi.local/");
+//!
+//! let error = octoprint2mqtt::config::from_toml("[mqtt]\nport = 1883\n").unwrap_err();
+//! assert!(error.to_string().contains("mqtt.port"));
+//! # Ok::<(), octoprint2mqtt::config::ConfigErrors>(())
+//! ```
 
 mod address;
 mod camera;

@@ -1,4 +1,4 @@
-//! Entities to control: numbers, the switch, the choice of a file, texts, climate, and buttons.
+//! Entities to control: numbers, the switch, the choice of a file, texts, climate, and buttons (pure).
 
 use serde_json::{Value, json};
 

@@ -5,6 +5,21 @@
 //!
 //! Unique ids are `octoprint2mqtt_<printer>__<key>`. They do not contain the base topic, so
 //! printers of two bridges that share one Home Assistant need different ids.
+//!
+//! ```
+//! use octoprint2mqtt::homeassistant::{self, Components, Settings};
+//! use octoprint2mqtt::topics::BridgeTopics;
+//!
+//! let settings = Settings {
+//!     prefix: "homeassistant".to_owned(),
+//!     climate: false,
+//!     topics: BridgeTopics::new("octoprint2mqtt"),
+//!     identity: "octoprint2mqtt".to_owned(),
+//! };
+//! let message = homeassistant::bridge(&settings, &Components::new());
+//! assert!(message.topic.starts_with("homeassistant/device/"));
+//! assert!(message.gone.is_empty(), "no component of an earlier message is missing");
+//! ```
 
 mod camera;
 mod component;

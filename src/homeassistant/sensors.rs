@@ -1,4 +1,4 @@
-//! Entities to read: sensors, binary sensors, the event entity, and device triggers.
+//! Entities to read: sensors, binary sensors, the event entity, and device triggers (pure).
 
 use serde_json::json;
 

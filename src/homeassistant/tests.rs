@@ -1,3 +1,5 @@
+//! The discovery messages of every kind of device: ids, groups, removals, and what is read back.
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -171,7 +171,7 @@ impl Incoming {
     /// brokers differ in the topics they accept.
     pub fn own_topic(&self) -> Option<Topic> {
         let topic = Topic::read(&self.topic);
-        topic.inspect_err(|error| tracing::warn!(topic = self.topic, "left as it is: {error}")).ok()
+        topic.inspect_err(|error| tracing::warn!(topic = self.topic, "not cleared: {error}")).ok()
     }
 }
 

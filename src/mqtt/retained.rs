@@ -129,7 +129,7 @@ async fn read(
     tokio::time::timeout(READ_TIMEOUT, reader.finish()).await.unwrap_or(Err(Lost::NotReadBack))?;
     if reader.has_gap {
         tracing::warn!(
-            "the broker dropped messages to the bridge, so it may not have sent all that is retained, and what is gone may stay in Home Assistant; raise its limit of queued messages (max_queued_messages of Mosquitto)"
+            "the broker dropped messages to the bridge, so it may not have sent all retained messages, and removed entities may stay in Home Assistant; raise its limit of queued messages (max_queued_messages of Mosquitto)"
         );
     }
     Ok(reader.read)
@@ -162,7 +162,7 @@ impl RetainedReader<'_> {
             }
         }
         if !seen {
-            tracing::warn!(topic = %self.topic, "the broker does not send the bridge what it publishes here, so the bridge waits for ten seconds of silence before it takes the retained messages for complete; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic");
+            tracing::warn!(topic = %self.topic, "the broker does not send the bridge what it publishes here, so the bridge assumes that it has all retained messages after ten seconds of silence; check the broker's access rules for this user, who must write and read everything below mqtt.base_topic");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! An OctoPrint client, the counterpart of OctoPrint's JavaScript client.
 //!
 //! [`Socket`] is the push socket: it logs in, stays connected, and passes OctoPrint's messages to
-//! streams and handlers. [`Rest`] is the REST client.
+//! streams and handlers. [`Rest`] is the REST client, which needs no socket.
 //!
 //! # With an API key
 //!
@@ -62,6 +62,8 @@
 //! # }
 //! ```
 
+mod large;
+mod lenient;
 mod rest;
 mod socket;
 mod wire;
@@ -71,6 +73,7 @@ pub use rest::client::{CurrentUser, Rest};
 pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
 pub use rest::error::{BuildError, LoginError, RestError, RestErrorKind};
 pub use rest::login::{Credentials, Login};
+pub use rest::options::RestOptions;
 pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};
 pub use rest::webcam::{PictureError, PictureFormat, PictureSource, Webcam};
 pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS, Turns};

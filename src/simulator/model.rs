@@ -47,7 +47,7 @@ impl State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Heater {
+struct SimulatedHeater {
     actual: f64,
     target: f64,
 }
@@ -57,7 +57,7 @@ struct Heater {
 pub(super) struct Model {
     pub(super) state: State,
     error: String,
-    heaters: BTreeMap<String, Heater>,
+    heaters: BTreeMap<String, SimulatedHeater>,
     extruders: usize,
     pub(super) file: Option<String>,
     /// Seconds of printing done; `None` if nothing was printed since the selection.
@@ -91,13 +91,13 @@ impl Model {
     pub(super) fn set_extruders(&mut self, extruders: usize) {
         self.extruders = extruders;
         for index in 0..extruders {
-            let cold = Heater { actual: ROOM, target: 0.0 };
+            let cold = SimulatedHeater { actual: ROOM, target: 0.0 };
             self.heaters.entry(format!("tool{index}")).or_insert(cold);
         }
     }
 
     pub(super) fn new(extruders: usize, print_loop: bool) -> Self {
-        let cold = Heater { actual: ROOM, target: 0.0 };
+        let cold = SimulatedHeater { actual: ROOM, target: 0.0 };
         let tools = (0..extruders).map(|index| (format!("tool{index}"), cold));
         let mut model = Self {
             state: State::Operational,

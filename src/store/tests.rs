@@ -1,3 +1,5 @@
+//! What is stored is there after a restart, whatever the files hold (property tests).
+
 use std::fs;
 use std::time::SystemTime;
 
@@ -88,7 +90,7 @@ fn a_place_that_cannot_be_written_is_no_reason_not_to_start() {
 }
 
 #[tokio::test]
-async fn without_a_directory_nothing_is_stored_and_nobody_waits() {
+async fn without_a_directory_nothing_is_stored_and_nothing_waits() {
     let (store, known) = Store::open(None);
     store.persist(&"mk3".into(), "rate", &4);
     store.close(SOON).await;

@@ -59,7 +59,7 @@ fn cargo(directory: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "compiles the program anew: ./tests/run docs"]
+#[ignore = "compiles the program again: ./tests/run docs"]
 fn what_is_added_as_the_chapter_says_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let there = directory.path();

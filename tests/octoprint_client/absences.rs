@@ -114,7 +114,7 @@ async fn one_slow_upgrade_is_no_reason_to_leave_websocket() {
     })
     .await;
     let mut options = options(&server.url);
-    options.connect_timeout = Duration::from_millis(200);
+    options.rest.connect_timeout = Duration::from_millis(200);
     let socket = Socket::new(options).unwrap();
     socket.connect();
     let mut peer = server.socket().await;
@@ -144,7 +144,7 @@ async fn two_that_carry_nothing_and_a_refused_one_move_to_xhr_streaming() {
         })
         .await;
         let mut options = options(&server.url);
-        options.connect_timeout = Duration::from_millis(200);
+        options.rest.connect_timeout = Duration::from_millis(200);
         let socket = Socket::new(options).unwrap();
         socket.connect();
         let mut upgrades = 0;

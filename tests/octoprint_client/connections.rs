@@ -189,7 +189,7 @@ async fn a_missing_permission_is_named() {
     })
     .await;
     let mut options = options(&server.url);
-    options.connect_timeout = Duration::from_millis(200);
+    options.rest.connect_timeout = Duration::from_millis(200);
     let socket = Socket::new(options).unwrap();
     socket.connect();
     let mut peer = server.socket().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use octoprint2mqtt::octoprint::{Credentials, LoginError, Rest, Socket};
+use octoprint2mqtt::octoprint::{Credentials, LoginError, Rest};
 use octoprint2mqtt::secret::Secret;
 use tokio::time::{sleep, timeout};
 
@@ -16,8 +16,8 @@ const LOGIN_PAGE: &str = "Set-Cookie: csrf_token_P80=TOKEN; Path=/\r\n";
 fn password(url: &str) -> Rest {
     let mut options = options(url);
     let password = Secret::new("hunter2");
-    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
-    Socket::new(options).unwrap().rest()
+    options.rest.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    Rest::new(options.rest).unwrap()
 }
 
 /// An OctoPrint with user and password: `login` says what becomes of each login, by its number
@@ -183,13 +183,13 @@ async fn with_a_key_it_is_one_call() {
         _ => Reply::Text(403, "", String::new()),
     })
     .await;
-    let rest = Socket::new(options(&server.url)).unwrap().rest();
+    let rest = Rest::new(options(&server.url).rest).unwrap();
     stops(&rest).await;
     assert_eq!(server.count(""), 1);
     // What is lost on the way is unknown, what is not sent is refused.
-    let error = Socket::new(options("http://127.0.0.1:1/")).unwrap().rest().emergency_stop().await;
+    let error = Rest::new(options("http://127.0.0.1:1/").rest).unwrap().emergency_stop().await;
     assert!(!error.unwrap_err().outcome_unknown());
     let hung_up = crate::script::serve(|_| Some(String::new())).await;
-    let rest = Arc::new(Socket::new(options(&hung_up.url)).unwrap().rest());
+    let rest = Arc::new(Rest::new(options(&hung_up.url).rest).unwrap());
     assert!(rest.emergency_stop().await.unwrap_err().outcome_unknown());
 }

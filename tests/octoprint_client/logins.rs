@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use octoprint2mqtt::causes::text;
 use octoprint2mqtt::octoprint::{
-    AppKeys, Credentials, LoginError, RestErrorKind, Socket, SocketState, TransportChoice,
+    AppKeys, Credentials, LoginError, Rest, RestErrorKind, Socket, SocketState, TransportChoice,
 };
 use octoprint2mqtt::secret::Secret;
 use tokio::time::sleep;
@@ -21,7 +21,7 @@ async fn refusal(answer: String) -> (LoginError, Server) {
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart() {
+async fn each_refusal_is_an_error_of_its_own() {
     let csrf = r#"{"error":"CSRF validation failed"}"#;
     assert!(matches!(refusal(http(400, "", csrf)).await.0, LoginError::KeyRefused));
     assert!(matches!(refusal(http(429, "", "")).await.0, LoginError::RateLimited));
@@ -58,7 +58,7 @@ async fn proxies_and_faults_are_recognised_in_every_call() {
             Some(answer.replace("{path}", path))
         })
         .await;
-        let error = Socket::new(options(&server.url)).unwrap().rest().login().await.unwrap_err();
+        let error = Rest::new(options(&server.url).rest).unwrap().login().await.unwrap_err();
         assert!(error.to_string().contains(told), "{told}: {error}");
         let (url, tls) = (server.url.parse().unwrap(), tls());
         let plugin = AppKeys::new(url, &tls, &[], Duration::from_secs(5)).unwrap();
@@ -102,7 +102,7 @@ async fn a_call_tells_of_a_proxy_that_wants_a_login() {
 #[tokio::test]
 async fn questions_leave_their_connection_open_until_they_are_answered() {
     let mut server = serve(|_| Some(http(200, "", LOGIN))).await;
-    let rest = Socket::new(options(&server.url)).unwrap().rest();
+    let rest = Rest::new(options(&server.url).rest).unwrap();
     rest.login().await.unwrap();
     rest.current_user().await.unwrap();
     for start in ["POST ", "GET "] {
@@ -112,15 +112,15 @@ async fn questions_leave_their_connection_open_until_they_are_answered() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
-    let refused = Socket::new(options("http://127.0.0.1:1/")).unwrap().rest();
+async fn nothing_listens_there() {
+    let refused = Rest::new(options("http://127.0.0.1:1/").rest).unwrap();
     let error = refused.login().await.unwrap_err();
     assert_eq!(text(&error), "OctoPrint is not up (connection refused)");
     let error = refused.set_target("bed", 60.0).await.unwrap_err();
     assert_eq!(*error.kind(), RestErrorKind::NotSent);
     assert!(!error.outcome_unknown(), "{error:?}");
     assert_eq!(text(&error), "api/printer/bed: not sent: connection refused");
-    let unknown = Socket::new(options("http://nowhere.invalid/")).unwrap().rest();
+    let unknown = Rest::new(options("http://nowhere.invalid/").rest).unwrap();
     let error = unknown.login().await.unwrap_err();
     assert!(matches!(error, LoginError::Dns { .. }), "{error:?}");
 }
@@ -141,9 +141,9 @@ async fn tls_failures_are_named() {
             sleep(Duration::from_secs(1)).await;
         }
     });
-    let error = Socket::new(options(&plain)).unwrap().rest().login().await.unwrap_err();
+    let error = Rest::new(options(&plain).rest).unwrap().login().await.unwrap_err();
     assert!(matches!(error, LoginError::Tls { .. }), "{error:?}");
-    let error = Socket::new(options(&url)).unwrap().rest().login().await.unwrap_err();
+    let error = Rest::new(options(&url).rest).unwrap().login().await.unwrap_err();
     assert!(!error.refused(), "{error:?}");
 }
 
@@ -196,8 +196,8 @@ async fn user_and_password_with_csrf_and_a_session_that_ends() {
     .await;
     let mut options = options(&server.url);
     let password = Secret::new("hunter2");
-    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
-    let rest = Socket::new(options).unwrap().rest();
+    options.rest.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    let rest = Rest::new(options.rest).unwrap();
     rest.set_target("bed", 60.0).await.unwrap();
     assert_eq!(server.logins(), 1);
     rest.set_target("tool0", 0.0).await.unwrap();
@@ -216,8 +216,8 @@ async fn user_and_password_without_csrf() {
     .await;
     let mut options = options(&server.url);
     let password = Secret::new("hunter2");
-    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
-    Socket::new(options).unwrap().rest().login().await.unwrap();
+    options.rest.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    Rest::new(options.rest).unwrap().login().await.unwrap();
     assert!(server.request().await.is("GET /login/"));
     let login = server.request().await;
     assert!(login.is("POST /api/login") && login.header("x-csrf-token").is_none(), "{login:?}");
@@ -234,8 +234,8 @@ async fn a_wrong_password_is_tried_once() {
     .await;
     let mut options = options(&server.url);
     let password = Secret::new("wrong");
-    options.credentials = Credentials::Password { username: "admin".to_owned(), password };
-    let rest = Socket::new(options).unwrap().rest();
+    options.rest.credentials = Credentials::Password { username: "admin".to_owned(), password };
+    let rest = Rest::new(options.rest).unwrap();
     for _ in 0..5 {
         let error = rest.get("api/job").await.unwrap_err();
         assert!(matches!(error.login(), Some(LoginError::WrongPassword)), "{error:?}");
@@ -254,7 +254,7 @@ async fn errors_of_calls() {
         })
     })
     .await;
-    let rest = Socket::new(options(&server.url)).unwrap().rest();
+    let rest = Rest::new(options(&server.url).rest).unwrap();
     let error = rest.job(octoprint2mqtt::octoprint::JobAction::Cancel).await.unwrap_err();
     assert_eq!(error.to_string(), "api/job: Printer is not operational (409)");
     assert_eq!((error.status(), error.outcome_unknown()), (Some(409), false));

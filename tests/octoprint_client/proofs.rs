@@ -85,7 +85,7 @@ async fn sessions_that_are_all_stale_are_a_refusal() {
 async fn all_stale(proven: bool) {
     let mut server = octoprint().await;
     let options = options(&server.url);
-    let pause = options.refused_pause;
+    let pause = options.rest.refused_pause;
     let (socket, mut peer) = connected(options, &mut server).await;
     peer.send(STALE).await;
     while let Some(text) = peer.receive().await {
@@ -203,7 +203,7 @@ async fn one_large_message_is_read_at_a_time() {
 async fn a_message_beyond_all_bounds_is_a_refusal_that_names_the_setting() {
     let mut server = octoprint().await;
     let options = sized(&server.url);
-    let pause = options.refused_pause;
+    let pause = options.rest.refused_pause;
     let socket = Socket::new(options).unwrap();
     socket.connect();
     let mut peer = server.socket().await;
@@ -225,7 +225,7 @@ async fn a_message_beyond_all_bounds_is_a_refusal_that_names_the_setting() {
 async fn a_message_that_comes_slowly_is_waited_for() {
     let mut server = octoprint().await;
     let mut options = options(&server.url);
-    options.connect_timeout = Duration::from_secs(1);
+    options.rest.connect_timeout = Duration::from_secs(1);
     options.ping_after = Duration::from_millis(500);
     options.dead_after = Duration::from_millis(1500);
     options.timeouts = vec![LONG];
@@ -267,7 +267,7 @@ async fn large_lines_of_xhr_streaming() {
         .await;
         let mut options = sized(&server.url);
         options.transport = TransportChoice::XhrStreaming;
-        let pause = options.refused_pause;
+        let pause = options.rest.refused_pause;
         let socket = Socket::new(options).unwrap();
         let (seen, mut arrived) = tokio::sync::mpsc::unbounded_channel();
         socket.on_message("history", move |message| {

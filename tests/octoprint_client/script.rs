@@ -27,7 +27,7 @@ pub fn tls() -> Arc<rustls::ClientConfig> {
 pub fn options(url: &str) -> SocketOptions {
     let key = Credentials::ApiKey(Secret::new("TEST-KEY"));
     let mut options = SocketOptions::new(url.parse().unwrap(), key, tls());
-    options.connect_timeout = Duration::from_millis(800);
+    options.rest.connect_timeout = Duration::from_millis(800);
     options.timeouts = vec![Duration::from_millis(50)];
     options
 }

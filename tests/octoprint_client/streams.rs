@@ -79,7 +79,7 @@ async fn connected(url: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn an_idle_stream_is_kept_by_what_is_asked_for_on_it() {
+async fn an_idle_stream_stays_open_by_what_is_requested_on_it() {
     let idle = Idle::default();
     let socket = connected(&idle.start("1.11.8").await).await;
     let mut asked = idle.asked.subscribe();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::watch::Restarts;
+use crate::bridge::watch::Restarts;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Queues;

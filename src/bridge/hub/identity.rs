@@ -1,4 +1,4 @@
-//! The bridge's identity, and other bridges below the same base topic (pure).
+//! The bridge's identity, and other bridges below the same base topic.
 //!
 //! A bridge is identified by its `mqtt.client_id` without the suffix of a shard: shards are one
 //! bridge. The identity is in `B/bridge/info` and in each discovery message. A printer's topics

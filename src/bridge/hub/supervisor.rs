@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::watch::{RestartBackoff, Restarts, caught};
 use crate::bridge::printer::memory::Memory;
 use crate::bridge::printer::{Ended, Printer};
 use crate::bridge::setup::SocketMaker;
+use crate::bridge::watch::{RestartBackoff, Restarts, caught};
 use crate::causes;
 use crate::config::{self, Config};
 use crate::metrics::Sockets;

@@ -10,7 +10,7 @@ use super::features::Features;
 use super::persisted::{JsonPayload, Persisted};
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
-use crate::bridge::hub::watch::{Failures, Watch};
+use crate::bridge::watch::{Failures, Watch};
 use crate::config;
 use crate::heater::Heater;
 use crate::metrics::Latency;

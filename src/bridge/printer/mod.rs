@@ -23,12 +23,13 @@ use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
 use self::features::{Feature, Scene, present};
 use self::memory::Memory;
-use self::messages::{Malformed, MalformedKinds, Mapping, received};
+use self::messages::{Malformed, Mapping, received};
 use self::persisted::JsonPayload;
 use self::prints::InferredEvent;
 use self::snapshot::{EventFields, Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
+use crate::causes;
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
@@ -65,8 +66,8 @@ pub struct Printer {
     availability: Availability,
     /// The connection of the last `history`.
     connection: u64,
-    /// Those that were logged on this connection.
-    malformed: MalformedKinds,
+    /// The kinds of malformed messages that were logged on this connection.
+    malformed: Vec<MessageKind>,
 }
 
 impl Printer {
@@ -115,7 +116,7 @@ impl Printer {
             socket_report: SocketReport::default(),
             memory,
             connection: 0,
-            malformed: MalformedKinds::default(),
+            malformed: Vec::new(),
         }
     }
 
@@ -187,7 +188,7 @@ impl Printer {
     pub async fn leave(&mut self, delay: Duration) {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
-        let payload = self.socket_report.restarting(status, delay, clock::now());
+        let payload = self.socket_report.restarting(&status, delay, clock::now());
         self.publish_state(&self.topics.socket, payload);
         self.commands.fail();
         // If it does not close in time, it is dropped with the task.
@@ -366,14 +367,18 @@ impl Printer {
         }
         if self.connection != connection {
             self.connection = connection;
-            self.malformed = MalformedKinds::default();
+            self.malformed.clear();
             self.questions.ask_all(self.commands.allows_system());
         }
     }
 
     fn report_malformed(&mut self, kind: &MessageKind, error: &Malformed) {
         self.socket.count_decode_error();
-        self.malformed.report(kind, error);
+        if !self.malformed.contains(kind) {
+            let error = causes::text(error);
+            tracing::warn!(%kind, "skipped a malformed message: {error}");
+            self.malformed.push(kind.clone());
+        }
     }
 
     fn handle_status(&mut self, status: &mut watch::Receiver<Status>) {

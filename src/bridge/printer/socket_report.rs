@@ -66,13 +66,13 @@ impl SocketReport {
     }
 
     /// Applies that the printer's tasks restart after `delay`, with `status` from before.
-    pub fn restarting(&mut self, status: Status, delay: Duration, now: Instant) -> Option<Bytes> {
+    pub fn restarting(&mut self, status: &Status, delay: Duration, now: Instant) -> Option<Bytes> {
         let waiting = Status {
             state: SocketState::Waiting,
             transport: None,
             next_attempt_in: Some(delay),
             error: Some("a task of this printer failed; see the bridge's log".to_owned()),
-            ..status
+            ..*status
         };
         self.update(&waiting, now)
     }

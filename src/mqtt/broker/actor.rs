@@ -4,21 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::api::{BrokerRequest, BrokerStatus, Held, Options, PersistEvents};
+use super::api::{BrokerRequest, BrokerStatus, Held, Options};
 use super::connection::{Connection, Uptime};
 use super::log::{self, BrokerLog};
 use super::lost::{Lost, Retry};
+use super::persister::Persister;
 use crate::causes;
-use crate::clock;
+use crate::clock::{self, sleep_until};
 use crate::mqtt::outbox::Outbox;
-use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot, Unpersisted};
+use crate::mqtt::outbox::entry::{Counts, Outgoing, Slot};
 use crate::mqtt::outbox::gate::{self, AudienceGate, BrokerAbsence};
 use crate::mqtt::outbox::quarantine::{
-    ConnectionEnd, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
+    EndCause, Quarantine, RejectAction, Rejection, Suspect, SuspectedCause,
 };
 use crate::mqtt::publication::{Audience, Incoming};
 use crate::topic::Topic;
@@ -40,8 +39,7 @@ pub(super) struct Actor {
     pub(super) options: Arc<Options>,
     pub(super) filters: BTreeSet<String>,
     pub(super) outbox: Outbox,
-    pub(super) persist_events: Option<PersistEvents>,
-    pub(super) unwritten: FuturesUnordered<BoxFuture<'static, Vec<(usize, u64)>>>,
+    pub(super) persister: Persister,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) status: watch::Sender<BrokerStatus>,
@@ -83,14 +81,14 @@ impl Actor {
             let started = clock::now();
             let next = self.run_connection().await;
             self.outbox.disconnected(clock::now());
-            self.persist();
+            self.persister.persist(&mut self.outbox);
             self.publish_counts();
             let lost = match next {
                 Next::End { flushed } => break flushed,
                 Next::Retry(lost) => lost,
             };
             self.asks_uptime &= !matches!(lost, Lost::NoUptime(_));
-            if lost.connection_end() == ConnectionEnd::Unreachable && !lost.refused() {
+            if lost.end_cause() == EndCause::Unreachable && !lost.refused() {
                 // From the first such attempt on, the broker is away.
                 self.last_heard.get_or_insert(started);
             }
@@ -125,7 +123,7 @@ impl Actor {
                 () = &mut until => return std::ops::ControlFlow::Continue(()),
                 request = self.queue.recv() => {
                     self.take(request)?;
-                    self.persist();
+                    self.persister.persist(&mut self.outbox);
                     // Without a connection nothing can be flushed.
                     if self.closing.is_some() {
                         return std::ops::ControlFlow::Break(());
@@ -147,13 +145,13 @@ impl Actor {
                 opened = &mut connecting => match opened {
                     Ok(connection) => break connection,
                     Err(lost) => {
-                        self.cause = self.quarantine.ended(lost.connection_end(), &[], clock::now());
+                        self.cause = self.quarantine.ended(lost.end_cause(), &[], clock::now());
                         return Next::Retry(lost);
                     }
                 },
                 request = self.queue.recv() => {
                     let ended = self.take(request).is_break();
-                    self.persist();
+                    self.persister.persist(&mut self.outbox);
                     if ended || self.closing.is_some() {
                         return Next::End { flushed: false };
                     }
@@ -179,7 +177,7 @@ impl Actor {
         self.last_heard = Some(connection.last_heard());
         if let Next::Retry(lost) = &next {
             let in_flight = connection.in_flight();
-            self.cause = self.quarantine.ended(lost.connection_end(), &in_flight, clock::now());
+            self.cause = self.quarantine.ended(lost.end_cause(), &in_flight, clock::now());
         }
         next
     }
@@ -209,7 +207,7 @@ impl Actor {
             self.quarantine.opened(now);
         }
         // At the end, events that are not persisted are published, even if held back.
-        let end = self.closing.is_some() && self.persist_events.is_none();
+        let end = self.closing.is_some() && !self.persister.is_on();
         self.outbox.open_to(if end { Audience::HomeAssistant } else { open });
     }
 
@@ -221,20 +219,20 @@ impl Actor {
         let mut requests = Vec::new();
         loop {
             self.admit(connection);
-            self.persist();
+            self.persister.persist(&mut self.outbox);
             if let Err(lost) = self.publish_ready(connection) {
                 return Next::Retry(lost);
             }
             self.publish_counts();
             if let Some(closing) = &self.closing {
-                let flushed = self.outbox.is_flushed() && self.unwritten.is_empty();
+                let flushed = self.outbox.is_flushed() && self.persister.has_written();
                 if flushed || clock::now() >= closing.deadline {
                     connection.disconnect().await;
                     return Next::End { flushed };
                 }
             }
-            let deadline = self.closing.as_ref().map(|closing| closing.deadline.into());
-            let due = self.gate.due(clock::now()).map(Into::into);
+            let deadline = self.closing.as_ref().map(|closing| closing.deadline);
+            let due = self.gate.due(clock::now());
             tokio::select! {
                 count = self.queue.recv_many(&mut requests, 64) => {
                     if count == 0 {
@@ -259,39 +257,14 @@ impl Actor {
                 _ = watch.tick() => if let Some(lost) = connection.stalled(clock::now()) {
                     return Next::Retry(lost);
                 },
-                Some(written) = self.unwritten.next() => {
+                Some(written) = self.persister.next() => {
                     written.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence));
                 }
-                _ = persist.tick(), if self.persist_events.is_some() => {
+                _ = persist.tick(), if self.persister.is_on() => {
                     self.outbox.persist_late(clock::now());
                 }
                 () = sleep_until(deadline), if deadline.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
-            }
-        }
-    }
-
-    /// Persists events that need it, and removes those that no longer do.
-    fn persist(&mut self) {
-        let Some(persist) = &mut self.persist_events else { return };
-        let changes = self.outbox.take_unpersisted();
-        if changes.is_empty() {
-            return;
-        }
-        let place = |change: &Unpersisted| (change.lane, change.sequence);
-        let (waiting, others): (Vec<_>, Vec<_>) =
-            changes.iter().partition(|change| change.along.is_some());
-        let waiting: Vec<_> = waiting.into_iter().map(place).collect();
-        let others: Vec<_> = others.into_iter().map(place).collect();
-        others.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence));
-        match persist(changes) {
-            Some(written) => self.unwritten.push(Box::pin(async move {
-                // If the store has failed, the events are still published.
-                let _ = written.await;
-                waiting
-            })),
-            None => {
-                waiting.into_iter().for_each(|(lane, sequence)| self.outbox.release(lane, sequence))
             }
         }
     }
@@ -444,10 +417,4 @@ fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
         *known = value;
         changed
     });
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline).await;
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
 
 use crate::causes::{Cause, text};
-use crate::mqtt::outbox::quarantine::ConnectionEnd;
+use crate::mqtt::outbox::quarantine::EndCause;
 
 /// Lifetime below which a connection hints at a second client with the same id.
 const SOON: Duration = Duration::from_secs(5);
@@ -112,11 +112,11 @@ impl Lost {
         matches!(self, Self::Closed { .. } | Self::NoUptime(_) | Self::Silent)
     }
 
-    pub(in crate::mqtt) fn connection_end(&self) -> ConnectionEnd {
+    pub(in crate::mqtt) fn end_cause(&self) -> EndCause {
         match self {
-            Self::Closed { by_peer: true, soon, .. } => ConnectionEnd::ByBroker { soon: *soon },
-            lost if lost.was_connected() => ConnectionEnd::Otherwise,
-            _ => ConnectionEnd::Unreachable,
+            Self::Closed { by_peer: true, soon, .. } => EndCause::ByBroker { soon: *soon },
+            lost if lost.was_connected() => EndCause::Otherwise,
+            _ => EndCause::Unreachable,
         }
     }
 

@@ -10,12 +10,12 @@ pub(super) mod connection;
 mod dial;
 mod log;
 pub(super) mod lost;
+mod persister;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
@@ -23,6 +23,7 @@ use self::actor::{Actor, ProgramStart};
 pub use self::api::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
 use self::api::{BrokerRequest, Options};
 use self::log::BrokerLog;
+use self::persister::Persister;
 use super::outbox::Outbox;
 use super::outbox::entry::{Bounds, Counts};
 use super::outbox::gate::AudienceGate;
@@ -73,8 +74,7 @@ impl Broker {
             options: Arc::new(options),
             filters,
             outbox,
-            persist_events,
-            unwritten: FuturesUnordered::new(),
+            persister: Persister::new(persist_events),
             queue,
             incoming,
             status: status_out,

@@ -66,7 +66,7 @@ pub(in crate::mqtt) struct Rejection {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::mqtt) enum ConnectionEnd {
+pub(in crate::mqtt) enum EndCause {
     /// The broker closed or reset it; `soon`: within seconds of CONNACK.
     ByBroker { soon: bool },
     /// By a timeout, the network, or the bridge itself.
@@ -183,7 +183,7 @@ impl Quarantine {
 
     pub(in crate::mqtt) fn ended(
         &mut self,
-        end: ConnectionEnd,
+        end: EndCause,
         in_flight: &[InFlightMessage],
         now: Instant,
     ) -> SuspectedCause {
@@ -192,7 +192,7 @@ impl Quarantine {
             .filter(|one| now.saturating_duration_since(one.at) <= SOON)
             .map(InFlightMessage::suspect)
             .collect();
-        let ConnectionEnd::ByBroker { soon } = end else {
+        let EndCause::ByBroker { soon } = end else {
             // Not two in a row. An attempt that finds no broker means that it was restarted.
             self.broker_restarted();
             self.idle_ends = 0;

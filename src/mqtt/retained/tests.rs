@@ -76,7 +76,7 @@ async fn a_busy_broker_is_awaited() {
 }
 
 #[tokio::test]
-async fn messages_after_the_marker_are_read_as_long_as_more_arrive() {
+async fn messages_after_the_marker_are_read_while_more_arrive() {
     let read = read(async |peer| {
         peer.retained("h/0/config", "x").await;
         for number in 1..=3 {

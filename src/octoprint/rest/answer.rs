@@ -26,10 +26,10 @@ impl Answer {
     /// Returns the text of OctoPrint's `{"error": text}` on one line.
     pub(in crate::octoprint) fn error_text(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Body {
+        struct ErrorBody {
             error: String,
         }
-        serde_json::from_slice::<Body>(&self.body).ok().map(|body| one_line(&body.error))
+        serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|body| one_line(&body.error))
     }
 
     /// Whether the body is a JSON object, as OctoPrint's are.

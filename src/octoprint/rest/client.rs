@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::cookies::Cookies;
-use super::error::{CallError, LoginError, RestError, RestErrorKind, shared};
+use super::error::{BuildError, CallError, LoginError, RestError, RestErrorKind, shared};
 use super::http::{HttpClient, invalid_argument, sensitive_value, success};
 use super::login::{self, Credentials, Login, LoginMethod};
+use super::options::RestOptions;
 
 /// API version of the calls that OctoPrint 2.0 added.
 pub(in crate::octoprint) const API_VERSION: &str = "2.0.0";
@@ -66,7 +67,19 @@ pub struct CurrentUser {
 }
 
 impl Rest {
-    pub(in crate::octoprint) fn new(
+    /// Creates a client that has not logged in yet.
+    ///
+    /// # Errors
+    /// [`BuildError`] if an option is invalid.
+    pub fn new(options: RestOptions) -> Result<Self, BuildError> {
+        options.check()?;
+        let RestOptions { url, credentials, tls, headers, proxy, connect_timeout, refused_pause } =
+            options;
+        let http = HttpClient::new(url, &tls, &headers, proxy.as_ref(), connect_timeout)?;
+        Ok(Self::with_http(http, credentials, refused_pause))
+    }
+
+    pub(super) fn with_http(
         http: HttpClient,
         credentials: Credentials,
         refused_pause: Duration,

@@ -1,10 +1,10 @@
 //! REST calls that control OctoPrint, its printer and its host, the emergency stop among them.
 
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::answer::Answer;
 use super::client::{Caller, Rest};
@@ -14,7 +14,6 @@ use super::login::Credentials;
 use crate::heater::{Heater, HeaterKind};
 
 const COMMAND_PATH: &str = "api/printer/command";
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An action on the print job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +83,17 @@ impl FilePath {
         Some(Self { origin, path: self.path.clone() })
     }
 
-    fn call(&self) -> String {
-        let parts: Vec<String> = self
-            .path
-            .split('/')
-            .map(|part| utf8_percent_encode(part, SEGMENT).to_string())
-            .collect();
-        format!("api/files/{}/{}", self.origin, parts.join("/"))
+    /// Returns the path of its calls below `base`, which ends with `/`, with each segment escaped.
+    fn call(&self, base: &Url) -> Result<String, RestError> {
+        let mut url = base.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments
+                .pop_if_empty()
+                .extend(["api", "files", self.origin])
+                .extend(self.path.split('/')),
+            Err(()) => return Err(invalid_argument("api/files", "the base address has no path")),
+        };
+        Ok(url.path().get(base.path().len()..).unwrap_or_default().to_owned())
     }
 }
 
@@ -148,11 +151,11 @@ impl Rest {
     /// [`RestError`]; status 409 when the printer is not connected.
     pub async fn heaters(&self) -> Result<Vec<Heater>, RestError> {
         #[derive(serde::Deserialize)]
-        struct Printer {
+        struct PrinterBody {
             #[serde(default)]
             temperature: serde_json::Map<String, Value>,
         }
-        let printer: Printer = self.get_json("api/printer?exclude=sd,state").await?;
+        let printer: PrinterBody = self.get_json("api/printer?exclude=sd,state").await?;
         Ok(printer.temperature.keys().filter_map(|name| Heater::read(name)).collect())
     }
 
@@ -213,9 +216,12 @@ impl Rest {
     /// is not connected.
     pub async fn select_file(&self, file: &FilePath, print: bool) -> Result<(), RestError> {
         let body = json!({"command": "select", "print": print});
-        let selected = self.post(&file.call(), &body).await.map(drop);
+        let base = self.http().base();
+        let selected = self.post(&file.call(base)?, &body).await.map(drop);
         match file.by_other_name() {
-            Some(file) if is_missing(&selected) => self.post(&file.call(), &body).await.map(drop),
+            Some(file) if is_missing(&selected) => {
+                self.post(&file.call(base)?, &body).await.map(drop)
+            }
             _ => selected,
         }
     }
@@ -225,9 +231,10 @@ impl Rest {
     /// # Errors
     /// [`RestError`]; status 404 if there is no such file.
     pub async fn file_info(&self, file: &FilePath) -> Result<Bytes, RestError> {
-        let info = self.get(&file.call()).await;
+        let base = self.http().base();
+        let info = self.get(&file.call(base)?).await;
         match file.by_other_name() {
-            Some(file) if is_missing(&info) => self.get(&file.call()).await,
+            Some(file) if is_missing(&info) => self.get(&file.call(base)?).await,
             _ => info,
         }
     }
@@ -371,10 +378,21 @@ mod tests {
             ("local/%2e%2e/a", "local/%252e%252e/a"),
             ("local/why?.gcode", "local/why%3F.gcode"),
             ("local/#1 \\ 2.gcode", "local/%231%20%5C%202.gcode"),
-            ("sdcard/A+B;C=&D.GCO", "sdcard/A%2BB%3BC%3D%26D.GCO"),
+            ("local/a/...b/..c", "local/a/...b/..c"),
+            ("local/ a ", "local/%20a%20"),
+            ("sdcard/A+B;C=&D.GCO", "sdcard/A+B;C=&D.GCO"),
         ] {
             let file = FilePath::parse(name).unwrap();
-            assert_eq!(file.call(), format!("api/files/{path}"), "{name}");
+            for base in ["http://h/", "https://user:word@h:1/mk%203/octoprint/"] {
+                let base = Url::parse(base).unwrap();
+                let call = file.call(&base).unwrap();
+                assert_eq!(call, format!("api/files/{path}"), "{name}");
+                // What is sent is this path, and OctoPrint reads the name from it.
+                let sent = Url::parse(&format!("{base}{call}")).unwrap();
+                assert!(sent.path().ends_with(&call) && sent.query().is_none(), "{sent}");
+                let read = percent_encoding::percent_decode_str(&call).decode_utf8().unwrap();
+                assert_eq!(read, format!("api/files/{name}"));
+            }
         }
         for name in ["local", "local/", "local/../x", "local/a//b", "usb/a", "local/a\nb"] {
             assert_eq!(FilePath::parse(name), None, "{name}");
@@ -387,6 +405,7 @@ mod tests {
         assert_eq!(file("sdcard/A B.GCO").by_other_name(), Some(file("printer/A B.GCO")));
         assert_eq!(file("printer/d/a.gcode").by_other_name(), Some(file("sdcard/d/a.gcode")));
         assert_eq!(file("local/a.gcode").by_other_name(), None);
-        assert_eq!(file("printer/d/A B.GCO").call(), "api/files/printer/d/A%20B.GCO");
+        let base = Url::parse("http://h/").unwrap();
+        assert_eq!(file("printer/d/A B.GCO").call(&base).unwrap(), "api/files/printer/d/A%20B.GCO");
     }
 }

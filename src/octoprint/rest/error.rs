@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use crate::causes::{Cause, HttpFault, chain, of_tls};
 
-/// Why a socket could not be created.
+/// Why a socket or a REST client could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {

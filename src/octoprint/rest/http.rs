@@ -15,7 +15,7 @@ use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind};
 use super::login::proxy_login;
 use super::reach::{Reach, Resolver};
 use crate::causes::HttpFault;
-use crate::octoprint::wire::lenient;
+use crate::octoprint::lenient;
 use crate::secret::Secret;
 
 /// The largest body that is read, in bytes.
@@ -292,9 +292,9 @@ mod tests {
 
     use super::*;
     use crate::dead_address::DeadAddress;
+    use crate::octoprint::large::Sizes;
     use crate::octoprint::rest::client::Rest;
     use crate::octoprint::rest::login::Credentials;
-    use crate::octoprint::wire::large::Sizes;
     use crate::octoprint::wire::transport::{Transport, open_websocket, open_xhr};
     use crate::simulator::{Simulator, SimulatorOptions};
 
@@ -342,7 +342,7 @@ mod tests {
         let both = http(&[dead.v6(), living], CONNECT_TIMEOUT);
         assert_eq!(get(&both).await.ok().unwrap().status, 200);
         let key = Credentials::ApiKey(Secret::new("KEY"));
-        let rest = Rest::new(both, key, Duration::ZERO);
+        let rest = Rest::with_http(both, key, Duration::ZERO);
         let link = open_xhr(&rest, CONNECT_TIMEOUT, SIZES).await.unwrap();
         assert_eq!(link.transport(), Transport::XhrStreaming);
     }

@@ -85,7 +85,7 @@ pub(in crate::octoprint) fn proxy_login(answer: &Answer) -> Option<LoginError> {
 
 fn logged_in(attempt: LoginMethod, answer: &Answer) -> Result<Login, LoginError> {
     #[derive(Deserialize)]
-    struct Body {
+    struct LoginBody {
         name: Option<String>,
         session: Option<String>,
         #[serde(default)]
@@ -98,7 +98,7 @@ fn logged_in(attempt: LoginMethod, answer: &Answer) -> Result<Login, LoginError>
             None => "its answer to a login is not OctoPrint's".to_owned(),
         },
     };
-    let body: Body = serde_json::from_slice(&answer.body).map_err(|_| not_octoprint())?;
+    let body: LoginBody = serde_json::from_slice(&answer.body).map_err(|_| not_octoprint())?;
     match (body.name, body.session) {
         (Some(name), Some(session)) if !name.is_empty() && !session.is_empty() => {
             Ok(Login { name, session: Secret::new(session), groups: body.groups })
@@ -115,19 +115,19 @@ fn logged_in(attempt: LoginMethod, answer: &Answer) -> Result<Login, LoginError>
 
 fn refusal(attempt: LoginMethod, answer: &Answer) -> LoginError {
     #[derive(Deserialize)]
-    struct Body {
+    struct RefusalBody {
         error: Option<String>,
         mfa: Option<serde::de::IgnoredAny>,
     }
-    let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
+    let body: Option<RefusalBody> = serde_json::from_slice(&answer.body).ok();
     let status = answer.status.as_u16();
     match (status, body) {
         (429, _) => LoginError::RateLimited,
-        (_, Some(Body { mfa: Some(_), .. })) => LoginError::SecondFactor,
-        (400 | 401 | 403, Some(Body { error: Some(error), .. })) => {
+        (_, Some(RefusalBody { mfa: Some(_), .. })) => LoginError::SecondFactor,
+        (400 | 401 | 403, Some(RefusalBody { error: Some(error), .. })) => {
             credentials_refused(attempt, status, &error)
         }
-        (_, Some(Body { error: Some(error), .. })) if status != 404 => {
+        (_, Some(RefusalBody { error: Some(error), .. })) if status != 404 => {
             LoginError::Unexpected { status, text: one_line(&error) }
         }
         _ => {

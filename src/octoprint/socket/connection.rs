@@ -40,7 +40,7 @@ enum ConnectionEvent {
     Tick,
 }
 
-pub(super) struct Connection<'a> {
+pub(super) struct SocketConnection<'a> {
     options: &'a SocketOptions,
     rest: &'a Rest,
     dispatcher: &'a mut Dispatcher,
@@ -64,7 +64,7 @@ pub(super) struct Connection<'a> {
     factor: u32,
 }
 
-impl<'a> Connection<'a> {
+impl<'a> SocketConnection<'a> {
     pub(super) fn new(
         link: Link,
         login: Login,
@@ -86,7 +86,7 @@ impl<'a> Connection<'a> {
             stage: Stage::Opening,
             proven: false,
             stable: false,
-            stage_ends: Some(now + options.connect_timeout),
+            stage_ends: Some(now + options.rest.connect_timeout),
             last_received: now,
             pinged: false,
             stable_at: None,
@@ -196,7 +196,7 @@ impl<'a> Connection<'a> {
 
     fn skip(&mut self, what: &dyn std::fmt::Display) {
         self.dispatcher.count_decode_error();
-        self.unreadable.log_once(what, &self.options.url);
+        self.unreadable.log_once(what, &self.options.rest.url);
     }
 
     async fn message(&mut self, message: Message) -> Result<(), ConnectionEnd> {
@@ -243,13 +243,13 @@ impl<'a> Connection<'a> {
     async fn authenticate(&mut self) -> Result<(), ConnectionEnd> {
         self.link.send(frame::auth(&self.login.name, &self.login.session)).await?;
         if self.stage == Stage::Authenticating {
-            self.stage_ends = Some(Instant::now() + self.options.connect_timeout * 2);
+            self.stage_ends = Some(Instant::now() + self.options.rest.connect_timeout * 2);
         }
         Ok(())
     }
 
     /// Requests proof of a renewed login. OctoPrint does not answer a second `auth`, but it does
-    /// answer [`Connection::request_history`].
+    /// answer [`SocketConnection::request_history`].
     async fn request_proof(&mut self) -> Result<(), ConnectionEnd> {
         if self.stage == Stage::Authenticating {
             // OctoPrint sends a `history` after the first login by itself.
@@ -310,7 +310,7 @@ impl<'a> Connection<'a> {
             (status.state, status.transport) = (SocketState::Connected, Some(transport));
             (status.error, status.gone) = (None, false);
         });
-        let url = public_url(&self.options.url);
+        let url = public_url(&self.options.rest.url);
         tracing::info!(url, transport = transport.as_str(), "connected to OctoPrint");
     }
 
@@ -327,7 +327,7 @@ impl<'a> Connection<'a> {
             // A large message is arriving: the connection stays while there is progress.
             (self.last_received, self.pinged) = (now, false);
             if due(self.stage_ends) {
-                self.stage_ends = Some(now + self.options.connect_timeout);
+                self.stage_ends = Some(now + self.options.rest.connect_timeout);
             }
         }
         if due(self.stage_ends) {
@@ -373,9 +373,9 @@ impl<'a> Connection<'a> {
         }
         // The login has its own timeout.
         self.stage_ends = None;
-        let url = public_url(&self.options.url);
+        let url = public_url(&self.options.rest.url);
         tracing::info!(url, ?reason, "OctoPrint asks for the login again");
-        self.background.log_in(self.rest.clone(), reason, self.options.connect_timeout);
+        self.background.log_in(self.rest.clone(), reason, self.options.rest.connect_timeout);
         Ok(())
     }
 

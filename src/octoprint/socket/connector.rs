@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
-use super::connection::{Connection, Stage};
+use super::connection::{SocketConnection, Stage};
 use super::dispatcher::{Dispatcher, Order};
 use super::failure::{ConnectionEnd, Outage, SocketError};
 use super::fallback::Fallback;
@@ -36,11 +36,11 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(options: SocketOptions, rest: Rest, dispatcher: Dispatcher) -> Self {
         Self {
-            url: public_url(&options.url),
+            url: public_url(&options.rest.url),
             dispatcher,
             backoff: Backoff::new(options.timeouts.clone(), options.give_up),
             fallback: Fallback::new(options.transport),
-            outage: Outage::new(rest.clone(), options.connect_timeout, options.knock),
+            outage: Outage::new(rest.clone(), options.rest.connect_timeout, options.knock),
             connections: 0,
             connected_before: false,
             last_failure: None,
@@ -123,7 +123,7 @@ impl Connector {
         self.outage.opened();
         self.connections += 1;
         let (transport, number) = (link.transport(), self.connections);
-        let mut connection = Connection::new(
+        let mut connection = SocketConnection::new(
             link,
             login,
             number,
@@ -133,7 +133,7 @@ impl Connector {
             self.connected_before,
         );
         let end = connection.run().await;
-        let Connection { stage, proven, stable, .. } = connection;
+        let SocketConnection { stage, proven, stable, .. } = connection;
         if let ConnectionEnd::Ordered(_) = end {
             connection.close().await;
         }
@@ -162,7 +162,7 @@ impl Connector {
     }
 
     async fn open(&mut self) -> Result<(Link, Login), ConnectionEnd> {
-        let (limit, rest) = (self.options.connect_timeout, self.rest.clone());
+        let (limit, rest) = (self.options.rest.connect_timeout, self.rest.clone());
         if let Some(turns) = &self.options.turns {
             self.dispatcher.run_unless_ordered(true, turns.take()).await?;
         }
@@ -181,7 +181,7 @@ impl Connector {
             let opened = self.open_xhr().await?;
             return Ok(opened.inspect_err(|_| self.fallback.xhr_failed())?);
         }
-        let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
+        let (limit, sizes) = (self.options.rest.connect_timeout, self.options.sizes());
         let open = open_websocket(self.rest.http(), limit, sizes);
         let failed = match self.dispatcher.run_unless_ordered(true, open).await? {
             Ok(link) => return Ok(link),
@@ -200,12 +200,12 @@ impl Connector {
     }
 
     async fn open_xhr(&mut self) -> Result<Result<Link, TransportError>, Order> {
-        let (limit, sizes) = (self.options.connect_timeout, self.options.sizes());
+        let (limit, sizes) = (self.options.rest.connect_timeout, self.options.sizes());
         self.dispatcher.run_unless_ordered(true, open_xhr(&self.rest, limit, sizes)).await
     }
 
     async fn websocket_failed(&mut self, failure: WebSocketFailure) -> Result<bool, Order> {
-        let asked = sockjs_is_there(self.rest.http(), self.options.connect_timeout);
+        let asked = sockjs_is_there(self.rest.http(), self.options.rest.connect_timeout);
         let there = self.fallback.needs_sockjs_check(failure)
             && self.dispatcher.run_unless_ordered(true, asked).await?;
         Ok(self.fallback.websocket_failed(failure, there, Instant::now()))
@@ -234,10 +234,10 @@ impl Connector {
     /// Logs and publishes a failure. Returns the delay before the next attempt; `None` to give up.
     fn failed(&mut self, failure: &SocketError) -> Option<std::time::Duration> {
         let text = match failure {
-            SocketError::Login(error) => self.options.credentials.describe_failure(error),
+            SocketError::Login(error) => self.options.rest.credentials.describe_failure(error),
             other => causes::text(other),
         };
-        let pause = failure.pause(self.options.refused_pause);
+        let pause = failure.pause(self.options.rest.refused_pause);
         let pause = pause.or_else(|| self.backoff.next_timeout());
         self.outage.begin_wait(failure, pause.is_some());
         let next = match pause {

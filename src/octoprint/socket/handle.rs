@@ -21,8 +21,6 @@ use super::rate::{RateChange, RateHook};
 use super::status::{AtomicCounters, Counters, RateMode, SocketState, Status};
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::BuildError;
-use crate::octoprint::rest::http::{self, HttpClient};
-use crate::octoprint::rest::login::Credentials;
 use crate::octoprint::wire::frame;
 use crate::octoprint::wire::message::Message;
 use crate::secret::Secret;
@@ -57,16 +55,8 @@ impl Socket {
     /// # Errors
     /// [`BuildError`] if an option is invalid or there is no runtime.
     pub fn new(options: SocketOptions) -> Result<Self, BuildError> {
-        check(&options)?;
+        let rest = Rest::new(options.rest.clone())?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let http = HttpClient::new(
-            options.url.clone(),
-            &options.tls,
-            &options.headers,
-            options.proxy.as_ref(),
-            options.connect_timeout,
-        )?;
-        let rest = Rest::new(http, options.credentials.clone(), options.refused_pause);
         let (commands, inbox) = mpsc::unbounded_channel();
         let (status, counts) =
             (watch::Sender::new(Status::default()), Arc::<AtomicCounters>::default());
@@ -95,9 +85,8 @@ impl Socket {
     /// itself: see [`SocketOptions::timeouts`].
     ///
     /// OctoPrint's JavaScript client accepts options of SockJS here. Their counterparts,
-    /// [`SocketOptions::transport`], [`SocketOptions::connect_timeout`],
-    /// [`SocketOptions::headers`], [`SocketOptions::proxy`] and [`SocketOptions::tls`], apply to REST
-    /// calls too, so they belong to the socket and not to one attempt.
+    /// [`SocketOptions::transport`] and [`SocketOptions::rest`], apply to REST calls too, so they
+    /// belong to the socket and not to one attempt.
     pub fn connect(&self) {
         self.command(SocketCommand::Order(Order::Connect));
     }
@@ -294,27 +283,10 @@ async fn watched(status: watch::Sender<Status>, task: impl Future<Output = ()>) 
     }
 }
 
-fn check(options: &SocketOptions) -> Result<(), BuildError> {
-    let url = &options.url;
-    let web = matches!(url.scheme(), "http" | "https");
-    let plain = url.query().is_none() && url.fragment().is_none();
-    if !(web && plain && url.path().ends_with('/')) {
-        return Err(BuildError::Url { url: http::public_url(url) });
-    }
-    let not_sendable = |name: &str| Err(BuildError::NotSendable { name: name.to_owned() });
-    match &options.credentials {
-        Credentials::ApiKey(key) if http::sensitive_value(key).is_none() => not_sendable("API key"),
-        // OctoPrint's `auth` message has a colon between user and session.
-        Credentials::Password { username, .. } if username.contains(':') => {
-            not_sendable("user name")
-        }
-        Credentials::ApiKey(_) | Credentials::Password { .. } => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::octoprint::rest::login::Credentials;
 
     #[tokio::test]
     async fn a_panicked_task_has_failed() {

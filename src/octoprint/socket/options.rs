@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::backoff::{DEFAULT_TIMEOUTS, Turns};
+use crate::octoprint::large::Sizes;
 use crate::octoprint::rest::http::public_url;
 use crate::octoprint::rest::login::Credentials;
-use crate::octoprint::wire::large::Sizes;
-use crate::secret::Secret;
+use crate::octoprint::rest::options::RestOptions;
 
 /// Which transport the socket may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,12 +28,8 @@ pub enum TransportChoice {
 /// Options of a [`Socket`](super::handle::Socket).
 #[derive(Clone)]
 pub struct SocketOptions {
-    /// The base address of OctoPrint, `http` or `https`; its path ends with `/`.
-    pub url: Url,
-    /// How to log in.
-    pub credentials: Credentials,
-    /// TLS for `https` and `wss`.
-    pub tls: Arc<rustls::ClientConfig>,
+    /// Where OctoPrint is, and how to log in: the same for the socket and its REST calls.
+    pub rest: RestOptions,
     /// Delays before consecutive attempts to reconnect. A stable connection restarts the list.
     pub timeouts: Vec<Duration>,
     /// After the last of the timeouts: `true` gives up (state `failed`), `false` repeats the last
@@ -43,17 +39,10 @@ pub struct SocketOptions {
     pub rate_sliding_window_size: usize,
     /// The largest throttle factor.
     pub max_rate_factor: u32,
-    /// Timeout of each step of connecting: TCP and TLS, the WebSocket upgrade, the first message.
-    /// The proof of the login may take twice as long.
-    pub connect_timeout: Duration,
     /// Spreads the connection attempts of the sockets that share it.
     pub turns: Option<Turns>,
     /// Which transport to use.
     pub transport: TransportChoice,
-    /// Extra headers for REST calls and the socket.
-    pub headers: Vec<(String, Secret)>,
-    /// HTTP proxy for REST calls and the socket.
-    pub proxy: Option<Url>,
     /// The messages that OctoPrint pushes.
     pub subscription: Subscription,
     /// Size of a large message, in bytes. Larger ones are read one at a time in the process.
@@ -64,8 +53,6 @@ pub struct SocketOptions {
     /// Whether to check if OctoPrint is up again while it is unreachable and the next attempt is not
     /// near: every 2 s, after ten minutes every 5 s, without logging in.
     pub knock: bool,
-    /// Delay after refused credentials.
-    pub refused_pause: Duration,
     /// Silence after which OctoPrint is asked for a sign of life.
     pub ping_after: Duration,
     /// Silence after which the connection is dropped.
@@ -77,7 +64,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// Creates options with these defaults:
+    /// Creates options with the defaults of [`RestOptions::new`] and these:
     ///
     /// | option | default |
     /// | --- | --- |
@@ -85,40 +72,15 @@ impl SocketOptions {
     /// | `give_up` | `false` |
     /// | `rate_sliding_window_size` | 20 |
     /// | `max_rate_factor` | 20 |
-    /// | `connect_timeout` | 5 s |
     /// | `turns` | none |
     /// | `transport` | [`TransportChoice::Auto`] |
-    /// | `headers`, `proxy` | none; the environment is ignored |
     /// | `subscription` | everything |
     /// | `large_message_bytes`, `max_message_bytes` | 16 MiB, 256 MiB |
     /// | `knock` | `true` |
-    /// | `refused_pause` | 10 min |
     /// | `ping_after`, `dead_after`, `stable_after` | 15 s, 40 s, 10 s |
     /// | `proof_timeout` | 5 s |
     pub fn new(url: Url, credentials: Credentials, tls: Arc<rustls::ClientConfig>) -> Self {
-        Self {
-            url,
-            credentials,
-            tls,
-            timeouts: DEFAULT_TIMEOUTS.to_vec(),
-            give_up: false,
-            rate_sliding_window_size: 20,
-            max_rate_factor: 20,
-            connect_timeout: Duration::from_secs(5),
-            turns: None,
-            transport: TransportChoice::Auto,
-            headers: Vec::new(),
-            proxy: None,
-            subscription: Subscription::default(),
-            large_message_bytes: 16 * 1024 * 1024,
-            max_message_bytes: 256 * 1024 * 1024,
-            knock: true,
-            refused_pause: Duration::from_secs(600),
-            ping_after: Duration::from_secs(15),
-            dead_after: Duration::from_secs(40),
-            stable_after: Duration::from_secs(10),
-            proof_timeout: Duration::from_secs(5),
-        }
+        RestOptions::new(url, credentials, tls).into()
     }
 
     pub(super) fn sizes(&self) -> Sizes {
@@ -126,10 +88,35 @@ impl SocketOptions {
     }
 }
 
+impl From<RestOptions> for SocketOptions {
+    /// Adds the defaults of [`SocketOptions::new`].
+    fn from(rest: RestOptions) -> Self {
+        Self {
+            rest,
+            timeouts: DEFAULT_TIMEOUTS.to_vec(),
+            give_up: false,
+            rate_sliding_window_size: 20,
+            max_rate_factor: 20,
+            turns: None,
+            transport: TransportChoice::Auto,
+            subscription: Subscription::default(),
+            large_message_bytes: 16 * 1024 * 1024,
+            max_message_bytes: 256 * 1024 * 1024,
+            knock: true,
+            ping_after: Duration::from_secs(15),
+            dead_after: Duration::from_secs(40),
+            stable_after: Duration::from_secs(10),
+            proof_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 impl fmt::Debug for SocketOptions {
     /// Shows only the address, without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketOptions").field("url", &public_url(&self.url)).finish_non_exhaustive()
+        f.debug_struct("SocketOptions")
+            .field("url", &public_url(&self.rest.url))
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::lenient;
 use super::message::MessageKind;
+use crate::octoprint::lenient;
 use crate::secret::Secret;
 
 /// One SockJS frame.

@@ -215,11 +215,11 @@ impl ReauthReason {
     /// Parses a `reauthRequired` message. An unreadable payload needs a full login.
     pub fn of(message: &Message) -> Self {
         #[derive(Deserialize)]
-        struct Payload<'a> {
+        struct ReauthPayload<'a> {
             #[serde(borrow)]
             reason: Cow<'a, str>,
         }
-        match message.json::<Payload<'_>>() {
+        match message.json::<ReauthPayload<'_>>() {
             Ok(payload) if payload.reason == "modified" => Self::Modified,
             _ => Self::LoginNeeded,
         }

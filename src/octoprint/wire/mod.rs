@@ -1,8 +1,6 @@
 //! The wire protocol: SockJS frames, the messages in them, and the transports.
 
 pub(super) mod frame;
-pub(super) mod large;
-pub(super) mod lenient;
 pub(super) mod message;
 pub(super) mod received;
 pub(super) mod transport;

@@ -7,10 +7,10 @@ use reqwest::Method;
 use tokio::time::timeout;
 
 use super::frame::{self, Frame, FrameError};
-use super::large::Sizes;
 use super::received::{Received, TransportError};
 use super::websocket::WebSocket;
 use super::xhr::Xhr;
+use crate::octoprint::large::Sizes;
 use crate::octoprint::rest::client::Rest;
 use crate::octoprint::rest::error::RestError;
 use crate::octoprint::rest::http::HttpClient;

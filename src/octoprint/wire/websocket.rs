@@ -14,9 +14,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 
-use super::large::Sizes;
 use super::received::{Received, TransportError, session_path};
 use super::ws_text::TextAsBinary;
+use crate::octoprint::large::Sizes;
 use crate::octoprint::rest::answer::one_line;
 use crate::octoprint::rest::http::HttpClient;
 

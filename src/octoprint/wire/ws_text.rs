@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::large::{self, LargeTurn, Sizes};
+use crate::octoprint::large::{self, LargeTurn, Sizes};
 
 const FIN: u8 = 0x80;
 const OPCODE: u8 = 0x0f;

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 
-use super::large::{self, LargeTurn, Sizes};
 use super::received::{Received, TransportError, session_path};
+use crate::octoprint::large::{self, LargeTurn, Sizes};
 use crate::octoprint::rest::client::Rest;
 
 /// Timeout of a sent message, after which the connection counts as dead.

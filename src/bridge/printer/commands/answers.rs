@@ -36,9 +36,7 @@ impl CommandError {
 
     /// OctoPrint cannot be reached, so nothing was sent.
     pub fn unreached(reason: &str) -> Self {
-        Self::new(format!(
-            "OctoPrint cannot be reached ({reason}); commands are not kept for later"
-        ))
+        Self::new(format!("OctoPrint cannot be reached ({reason}); commands are not queued"))
     }
 
     /// The printer has no such heater.
@@ -50,7 +48,7 @@ impl CommandError {
     pub fn not_sent(error: &RestError) -> Self {
         let status = error.status();
         let error = causes::text(error);
-        Self { error: format!("not sent, for its check failed: {error}"), status }
+        Self { error: format!("not sent, because the check before it failed: {error}"), status }
     }
 
     /// The check after the command failed, so its effect is unknown.

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
 use super::{Command, CommandRequest, RateSetting, execution};
-use crate::bridge::hub::watch::{Watch, caught};
 use crate::bridge::printer::pictures::WebcamPicture;
+use crate::bridge::watch::{Watch, caught};
 use crate::config;
 use crate::heater::Heater;
 use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
@@ -156,7 +156,7 @@ impl Worker {
         self.answers.answer(request, &Err(CommandError::new(failure)));
         waiting.close();
         while let Ok(queued) = waiting.try_recv() {
-            let failure = "dropped, for the bridge failed at the command before it";
+            let failure = "not sent, because the bridge failed at the command before it";
             self.answers.answer(&queued.request, &Err(CommandError::new(failure)));
         }
     }
@@ -193,12 +193,14 @@ impl Worker {
                 rest.set_offset(heater.as_str(), offset).await?;
             }
             Command::Feedrate(percent) => {
-                execution::connection::check_rate(&rest, &format!("M220 S{percent}")).await?;
+                execution::connection::check_feed_or_flow(&rest, &format!("M220 S{percent}"))
+                    .await?;
                 rest.set_feedrate(percent).await?;
                 self.report(Effect::Feedrate(percent));
             }
             Command::Flowrate(percent) => {
-                execution::connection::check_rate(&rest, &format!("M221 S{percent}")).await?;
+                execution::connection::check_feed_or_flow(&rest, &format!("M221 S{percent}"))
+                    .await?;
                 rest.set_flowrate(percent).await?;
                 self.report(Effect::Flowrate(percent));
             }

@@ -7,8 +7,8 @@ use super::answers::{Answers, CommandError};
 use super::command::Command;
 use super::executor::{Effect, Executor};
 use super::{Rules, check, empty_is_a_command, read_request};
-use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::Snapshot;
+use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
@@ -81,7 +81,7 @@ impl Intake {
             return;
         }
         if incoming.retained {
-            let refusal = "a retained command is refused, for it may be an old one; it is cleared from the broker; publish commands without the retain flag";
+            let refusal = "a retained command is refused, because it may be an old one, and is cleared from the broker; publish commands without the retain flag";
             self.answers.answer(&request, &Err(CommandError::new(refusal)));
             return;
         }
@@ -139,7 +139,7 @@ impl Intake {
             }
             _ => {
                 let failure = CommandError::new(
-                    "a task of this printer failed and will be restarted soon; commands are not kept for later",
+                    "a task of this printer failed and will be restarted soon; commands are not queued meanwhile",
                 );
                 self.answers.answer(&request, &Err(failure));
             }

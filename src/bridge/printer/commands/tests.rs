@@ -1,3 +1,5 @@
+//! Which values each command accepts, which groups are off, and any text at all (property tests).
+
 use proptest::prelude::*;
 
 use super::*;

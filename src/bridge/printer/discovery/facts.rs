@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::files::Listing;
-use crate::bridge::hub::watch::Watch;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
 use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
+use crate::bridge::watch::Watch;
 use crate::causes;
 use crate::heater::Heater;
 use crate::homeassistant::Profile;

@@ -15,7 +15,7 @@ use crate::homeassistant::MOST_FILES;
 pub struct Listing {
     /// Printable files, such as `local/part.gcode`; `None` if too many or not visible to this user.
     pub paths: Option<Vec<String>>,
-    /// Space of each storage.
+    /// Space of the storages.
     pub storages: Storages,
 }
 
@@ -72,17 +72,18 @@ impl Listing {
     pub fn read(body: &[u8], all: bool) -> Option<Self> {
         let whole: &RawValue = serde_json::from_slice(body).ok()?;
         let old_format: StorageMember<'_> = object(Some(whole));
-        let storages = match old_format.files {
+        let members = match old_format.files {
             Some(_) => vec![("local".to_owned(), old_format)],
             None => {
                 let members: BTreeMap<String, &RawValue> = member(Some(whole))?;
                 members.into_iter().map(|(name, raw)| (name, object(Some(raw)))).collect()
             }
         };
-        let files = storages.iter().filter_map(|(_, of)| member::<Vec<&RawValue>>(of.files));
+        let files = members.iter().filter_map(|(_, of)| member::<Vec<&RawValue>>(of.files));
         let paths = if all { paths(files.flatten().collect()) } else { None };
-        let spaces = storages.iter().filter_map(|(name, of)| Some((name.clone(), of.space()?)));
-        Some(Self { paths, storages: spaces.collect() })
+        let space = |name: &str| members.iter().find(|(of, _)| of == name)?.1.space();
+        let storages = Storages { local: space("local"), printer: space("printer") };
+        Some(Self { paths, storages })
     }
 }
 
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!(files(body).unwrap(), ["local/a/two.gcode", "sdcard/ONE.GCO"]);
         let listing = Listing::read(body, false).unwrap();
         assert_eq!(listing.paths, None);
-        assert_eq!(listing.storages["local"], space(1, 5));
+        assert_eq!(listing.storages.local, Some(space(1, 5)));
         let entry = |n| format!(r#"{{"type":"machinecode","origin":"local","path":"{n}"}}"#);
         let many: Vec<String> = (0..=MOST_FILES).map(entry).collect();
         assert_eq!(files(format!("{{\"files\":[{}]}}", many.join(",")).as_bytes()), None);
@@ -142,7 +143,7 @@ mod tests {
                 "files":[{"type":"machinecode","origin":"printer","path":"b.gco"}]},"odd":5}"#;
         let listing = Listing::read(body, true).unwrap();
         assert_eq!(listing.paths.unwrap(), ["local/a.gcode", "printer/b.gco"]);
-        assert_eq!(listing.storages, [("local".to_owned(), space(7, 9))].into());
+        assert_eq!(listing.storages, Storages { local: Some(space(7, 9)), printer: None });
         // As it was recorded.
         let lines = include_str!("../../../../tests/captures/octoprint2_rest.jsonl").lines();
         let recorded = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -152,7 +153,8 @@ mod tests {
             Listing::read(answer["response"].to_string().as_bytes(), true).unwrap()
         };
         let (old, new) = (read(&old), read(&new));
-        assert_eq!((&old.paths, old.storages.len()), (&new.paths, new.storages.len()));
+        let known = |Storages { local, printer }: Storages| (local.is_some(), printer.is_some());
+        assert_eq!((&old.paths, known(old.storages)), (&new.paths, known(new.storages)));
         assert!(new.paths.unwrap().contains(&"local/part.gcode".to_owned()));
     }
 
@@ -160,7 +162,7 @@ mod tests {
     fn a_malformed_size_does_not_affect_the_other() {
         let read = |usage: &str| {
             let body = format!(r#"{{"local":{{"usage":{usage},"files":[]}}}}"#);
-            Listing::read(body.as_bytes(), false).unwrap().storages.get("local").copied()
+            Listing::read(body.as_bytes(), false).unwrap().storages.local
         };
         let free = Some(Space { free: Some(5), total: None });
         for usage in [r#"{"free":5,"total":null}"#, r#"{"free":5}"#, r#"{"free":5,"total":-1}"#] {

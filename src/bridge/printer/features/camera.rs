@@ -153,8 +153,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::bridge::hub::watch::Watch;
     use crate::bridge::printer::features::stage::Stage;
+    use crate::bridge::watch::Watch;
 
     fn feature(more: &str) -> (CameraPictures, mpsc::Receiver<Box<FeatureFinding>>) {
         let text = format!(

@@ -2,6 +2,7 @@
 //! messages, owns its state, and publishes on topics of its own.
 
 mod camera;
+mod list;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
@@ -11,13 +12,12 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use self::camera::CameraPictures;
-use self::timelapse::TimelapseEvents;
+pub use self::list::Features;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::pictures::WebcamPicture;
 use super::snapshot::{Now, Snapshot};
-use crate::bridge::hub::watch::Watch;
+use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Kind, Publication};
@@ -91,6 +91,11 @@ pub struct Background {
 }
 
 impl Background {
+    fn new(watch: Watch) -> (Self, mpsc::Receiver<Box<FeatureFinding>>) {
+        let (findings, found) = mpsc::channel(MAX_FINDINGS);
+        (Self { watch, findings }, found)
+    }
+
     /// Spawns `work`, which reports a panic as `name`. What it finds out goes to all features.
     pub fn spawn(
         &self,
@@ -154,12 +159,6 @@ pub trait Feature: Send + Sync {
     fn restart(&mut self, background: &Background);
 }
 
-/// The features of one printer.
-pub struct Features {
-    features: Vec<Box<dyn Feature>>,
-    findings: mpsc::Receiver<Box<FeatureFinding>>,
-}
-
 /// What features are made of.
 pub struct FeatureParts<'a> {
     /// The printer's configuration.
@@ -170,40 +169,4 @@ pub struct FeatureParts<'a> {
     pub store: &'a Store,
     /// Runs work in the background.
     pub background: Background,
-}
-
-impl Features {
-    /// The features of a printer; `watch` reports panics of their work in the background.
-    pub fn new(printer: &config::Printer, known: &Known, store: &Store, watch: Watch) -> Self {
-        let (sender, findings) = mpsc::channel(MAX_FINDINGS);
-        let background = Background { watch, findings: sender };
-        let parts = FeatureParts { printer, known, store, background };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] =
-            &[TimelapseEvents::make, CameraPictures::make];
-        let features = make.iter().filter_map(|make| make(&parts)).collect();
-        Self { features, findings }
-    }
-
-    /// The state for the next task of the printer, after a failure of this one.
-    pub fn restarted(mut self, watch: Watch) -> Self {
-        let (sender, findings) = mpsc::channel(MAX_FINDINGS);
-        let background = Background { watch, findings: sender };
-        self.each(|feature| feature.restart(&background));
-        Self { findings, ..self }
-    }
-
-    /// Calls `visit` with each feature.
-    pub fn each(&mut self, mut visit: impl FnMut(&mut dyn Feature)) {
-        self.features.iter_mut().for_each(|feature| visit(feature.as_mut()));
-    }
-
-    /// Returns when a feature has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        self.features.iter().filter_map(|feature| feature.due()).min()
-    }
-
-    /// Waits for what work in the background finds out. Cancel safe.
-    pub async fn finding(&mut self) -> Option<Box<FeatureFinding>> {
-        self.findings.recv().await
-    }
 }

@@ -13,7 +13,6 @@ use self::plugin_topics::OctoPrintMqtt;
 use crate::bridge::printer::snapshot::{
     EventFields, NotAnObject, Now, Snapshot, StateChange, StateTopic,
 };
-use crate::causes;
 use crate::config::{Printer, Publish};
 use crate::heater::Heater;
 use crate::mqtt::{Kind, Publication};
@@ -33,21 +32,6 @@ pub enum Malformed {
     /// An `event` or `plugin`.
     #[error("the message has no readable type")]
     NoType(#[from] serde_json::Error),
-}
-
-/// The kinds of malformed messages that were logged.
-#[derive(Debug, Default)]
-pub struct MalformedKinds(Vec<MessageKind>);
-
-impl MalformedKinds {
-    /// Logs a malformed message, once for each kind.
-    pub fn report(&mut self, kind: &MessageKind, error: &Malformed) {
-        if !self.0.contains(kind) {
-            let error = causes::text(error);
-            tracing::warn!(%kind, "skipped a malformed message: {error}");
-            self.0.push(kind.clone());
-        }
-    }
 }
 
 /// Maps the messages of one printer.

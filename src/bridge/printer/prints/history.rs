@@ -65,7 +65,7 @@ impl History {
     pub fn read(payload: &str) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Payload<'a> {
+        struct HistoryPayload<'a> {
             #[serde(default)]
             server_time: Value,
             #[serde(borrow, default)]
@@ -78,7 +78,8 @@ impl History {
         if !payload.trim_start().starts_with('{') {
             return None;
         }
-        let Payload { server_time, markings, state, job } = serde_json::from_str(payload).ok()?;
+        let HistoryPayload { server_time, markings, state, job } =
+            serde_json::from_str(payload).ok()?;
         Some(Self {
             markings: markings::read(markings),
             server_time: server_time.as_f64(),

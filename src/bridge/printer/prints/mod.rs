@@ -27,7 +27,7 @@ use self::silence::PauseTracker;
 pub use self::tracker::{Observation, Tracker};
 use super::snapshot::json::member;
 use super::snapshot::{EventFields, PrinterState, Snapshot};
-use crate::bridge::hub::watch::Watch;
+use crate::bridge::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
 use crate::mqtt::Publication;

@@ -192,7 +192,7 @@ pub(super) fn end_in_log(
     Some(end_of(print.clone(), standing.end.as_ref()?, &history))
 }
 
-/// Names the last print, if it both started and ended unseen, by the file that is still selected.
+/// Names the last print, if its start and its end were both missed, by the file that is still selected.
 fn name_last(ends: &mut [PrintEnd], history: &History) {
     if let Some(last) = ends.last_mut()
         && last.print == Print::default()

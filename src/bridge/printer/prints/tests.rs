@@ -1,3 +1,5 @@
+//! How prints ended that no event reported, judged from recorded and from written logs and files.
+
 use std::time::{Instant, SystemTime};
 
 use proptest::prelude::*;

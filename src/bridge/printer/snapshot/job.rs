@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::event_fields::EventFields;
 use super::json::{
-    LastPayload, LastRaw, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
+    LastMember, LastPayload, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
     StateTopic, member, object, raw_number, raw_object, raw_text,
 };
 use crate::octoprint::{EventKind, FilePath};
@@ -33,9 +32,8 @@ pub type LastPrintTimes = BTreeMap<String, f64>;
 
 #[derive(Debug, Default)]
 pub(super) struct SelectedFile {
-    last: LastRaw,
     /// The last `job`, for what arrives separately.
-    raw: Option<Box<RawValue>>,
+    last: LastMember,
     file: Option<FileId>,
     /// File and user of the last `FileSelected`.
     selected: Option<(FileId, Option<String>)>,
@@ -88,10 +86,9 @@ struct JobPayload<'a> {
 
 impl SelectedFile {
     pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
-        if !self.last.differs(raw) {
+        if !self.last.update(raw) {
             return None;
         }
-        self.raw = raw.map(ToOwned::to_owned);
         let job: JobMember<'_> = object(raw);
         let file = id(&object(job.file));
         if file != self.file {
@@ -117,7 +114,7 @@ impl SelectedFile {
             }
             // The file's statistics are written just before.
             EventKind::MetadataStatisticsUpdated => {
-                let job: JobMember<'_> = object(self.raw.as_deref());
+                let job: JobMember<'_> = object(self.last.raw());
                 let file = self.file.clone().filter(|file| written(fields).as_ref() == Some(file));
                 self.unasked = file.filter(|_| !job.last_print_time.is_present());
                 None
@@ -159,7 +156,7 @@ impl SelectedFile {
     }
 
     fn change(&mut self) -> Option<StateChange> {
-        let job: JobMember<'_> = object(self.raw.as_deref());
+        let job: JobMember<'_> = object(self.last.raw());
         let FileMember { name, path, origin, size } = object(job.file);
         let seconds = |raw| raw_number(raw, (0.0, MAX_SECONDS));
         let selected = self.selected.as_ref().filter(|(of, _)| self.file.as_ref() == Some(of));

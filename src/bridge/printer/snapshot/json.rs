@@ -119,12 +119,34 @@ impl LastRaw {
     }
 }
 
+/// A copy of the last text of a member, for what arrives separately.
+#[derive(Debug, Default)]
+pub(super) struct LastMember {
+    raw: Option<Box<RawValue>>,
+    received: bool,
+}
+
+impl LastMember {
+    /// Stores `raw`; returns whether it differs from the last one. Does not allocate otherwise.
+    pub(super) fn update(&mut self, raw: Raw<'_>) -> bool {
+        if self.received && raw.map(RawValue::get) == self.raw().map(RawValue::get) {
+            return false;
+        }
+        *self = Self { raw: raw.map(ToOwned::to_owned), received: true };
+        true
+    }
+
+    pub(super) fn raw(&self) -> Raw<'_> {
+        self.raw.as_deref()
+    }
+}
+
 struct LastElement<'a>(Raw<'a>);
 
 impl<'de> Deserialize<'de> for LastElement<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-        impl<'de> Visitor<'de> for Elements {
+        struct LastOf;
+        impl<'de> Visitor<'de> for LastOf {
             type Value = LastElement<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +161,7 @@ impl<'de> Deserialize<'de> for LastElement<'de> {
                 Ok(LastElement(last))
             }
         }
-        deserializer.deserialize_seq(Elements)
+        deserializer.deserialize_seq(LastOf)
     }
 }
 

@@ -104,7 +104,7 @@ impl Snapshot {
         changes.extend(self.factors(None, None));
         changes.extend(self.apply_server("{}").ok().flatten());
         changes.extend(self.set_connection(PrinterConnection::default()));
-        changes.extend(self.set_storages(&Storages::new()));
+        changes.extend(self.set_storages(&Storages::default()));
         changes
     }
 

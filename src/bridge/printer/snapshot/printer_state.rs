@@ -1,11 +1,10 @@
 //! The printer's state, and why it is in an error or disconnected (pure).
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::event_fields::EventFields;
 use super::json::{
-    LastPayload, LastRaw, Raw, ReceivedOr, StateChange, StateTopic, member, object, raw_object,
+    LastMember, LastPayload, Raw, ReceivedOr, StateChange, StateTopic, member, object, raw_object,
     raw_text,
 };
 use crate::octoprint::EventKind;
@@ -177,9 +176,8 @@ pub(crate) fn error_in_text(text: &str) -> Option<&str> {
 #[derive(Debug, Default)]
 pub(super) struct Condition {
     pub(super) state: PrinterState,
-    last: LastRaw,
     /// The last `state`, for a cause that arrives after it.
-    raw: Option<Box<RawValue>>,
+    last: LastMember,
     cause: FailureCause,
     published: LastPayload,
 }
@@ -204,10 +202,9 @@ struct PrinterPayload<'a> {
 
 impl Condition {
     pub(super) fn apply(&mut self, raw: Raw<'_>) -> Option<StateChange> {
-        if !self.last.differs(raw) {
+        if !self.last.update(raw) {
             return None;
         }
-        self.raw = raw.map(ToOwned::to_owned);
         self.change()
     }
 
@@ -226,7 +223,7 @@ impl Condition {
     }
 
     fn change(&mut self) -> Option<StateChange> {
-        let StateMember { text, error, flags } = object(self.raw.as_deref());
+        let StateMember { text, error, flags } = object(self.last.raw());
         let decoded: Option<String> = member(text);
         self.state = PrinterState::of(decoded.as_deref(), object(flags));
         let error = raw_text(error);
@@ -293,6 +290,8 @@ pub(in crate::bridge::printer) const LOST: &str = "the connection to the printer
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]

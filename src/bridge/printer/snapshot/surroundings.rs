@@ -1,7 +1,5 @@
 //! OctoPrint's connector to the printer, and the free space of its storages (pure).
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::json::{LastPayload, StateChange, StateTopic};
@@ -16,9 +14,14 @@ pub struct Space {
     pub total: Option<u64>,
 }
 
-/// Space of each storage that reports it, by the storage's name. Only `local` and `printer` are
-/// published.
-pub type Storages = BTreeMap<String, Space>;
+/// Space of OctoPrint's storages, as it is published; `None` for one that does not report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Storages {
+    /// OctoPrint's own storage.
+    pub local: Option<Space>,
+    /// The printer's storage.
+    pub printer: Option<Space>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
@@ -43,13 +46,6 @@ impl Surroundings {
     }
 
     pub(super) fn set_storages(&mut self, storages: &Storages) -> Option<StateChange> {
-        #[derive(Serialize)]
-        struct StoragePayload {
-            local: Option<Space>,
-            printer: Option<Space>,
-        }
-        let of = |name: &str| storages.get(name).copied();
-        let payload = StoragePayload { local: of("local"), printer: of("printer") };
-        self.storage.change(StateTopic::Storage, &payload)
+        self.storage.change(StateTopic::Storage, storages)
     }
 }

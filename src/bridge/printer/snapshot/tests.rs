@@ -347,7 +347,7 @@ fn every_topic_has_every_key_before_anything_is_known() {
 }
 
 #[test]
-fn the_tool_and_the_factors_belong_to_one_connection_of_the_printer() {
+fn the_tool_and_the_factors_are_of_one_connection_of_the_printer() {
     let mut snapshot = Snapshot::new();
     snapshot.unknown();
     let payload = RawValue::from_string(r#"{"old":0,"new":1}"#.to_owned()).unwrap();

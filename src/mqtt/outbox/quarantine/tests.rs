@@ -14,7 +14,7 @@ fn state(version: u64, at: Instant) -> InFlightMessage {
     InFlightMessage { token, topic: "o/bridge/info".into(), bytes: 100, at }
 }
 
-const BY_BROKER: ConnectionEnd = ConnectionEnd::ByBroker { soon: true };
+const BY_BROKER: EndCause = EndCause::ByBroker { soon: true };
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -48,7 +48,7 @@ impl Bench {
 
     fn life_with(
         &mut self,
-        end: ConnectionEnd,
+        end: EndCause,
         before: Duration,
         after: Duration,
         in_flight: impl Fn(Instant) -> Vec<InFlightMessage>,
@@ -143,10 +143,10 @@ fn inconclusive_ends_reject_nothing() {
             b.life_with(BY_BROKER, FRESH + ms(1), ms(10), |at| vec![event(1, at)]);
         }),
         ("not by the broker", |b| {
-            b.life_with(ConnectionEnd::Otherwise, ms(10), ms(10), |at| vec![event(1, at)]);
+            b.life_with(EndCause::Otherwise, ms(10), ms(10), |at| vec![event(1, at)]);
         }),
         ("the broker was away", |b| {
-            b.quarantine.ended(ConnectionEnd::Unreachable, &[], b.now);
+            b.quarantine.ended(EndCause::Unreachable, &[], b.now);
         }),
         ("the broker was restarted", |b| b.quarantine.broker_restarted()),
     ];
@@ -203,7 +203,7 @@ fn another_client_is_likely_only_after_two_ends_with_nothing_in_flight() {
     assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::AnotherClient);
     assert_eq!(bench.life(|at| vec![event(1, at)]), SuspectedCause::Unknown);
     assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::Unknown);
-    let late = ConnectionEnd::ByBroker { soon: false };
+    let late = EndCause::ByBroker { soon: false };
     assert_eq!(bench.life_with(late, ms(10), ms(10), |_| Vec::new()), SuspectedCause::Unknown);
     assert_eq!(bench.life(|_| Vec::new()), SuspectedCause::Unknown);
 }
@@ -284,18 +284,18 @@ impl Simulation {
     fn live(&mut self, life: Life) {
         let (most, end, after) = match life {
             Life::Stops(most) | Life::Restarts(most) => (most, BY_BROKER, ms(1)),
-            Life::Freezes(most) => (most, ConnectionEnd::Otherwise, Duration::from_secs(30)),
+            Life::Freezes(most) => (most, EndCause::Otherwise, Duration::from_secs(30)),
             Life::FreezesAndIsKilled(most, seconds) => {
                 (most, BY_BROKER, SOON + Duration::from_secs(seconds))
             }
-            Life::Breaks(most) => (most, ConnectionEnd::Otherwise, ms(1)),
+            Life::Breaks(most) => (most, EndCause::Otherwise, ms(1)),
         };
         let in_flight = self.serve(most, |_, _| false);
         self.bench.now += after;
         self.bench.quarantine.ended(end, &in_flight, self.bench.now);
         match life {
             Life::Stops(_) => {
-                self.bench.quarantine.ended(ConnectionEnd::Unreachable, &[], self.bench.now);
+                self.bench.quarantine.ended(EndCause::Unreachable, &[], self.bench.now);
             }
             Life::Restarts(_) => self.bench.quarantine.broker_restarted(),
             _ => {}

@@ -49,9 +49,9 @@ fn connect_error(error: RestError, with: &ConnectWith) -> CommandError {
         Some(412) => CommandError::with_status(
             match &with.connector {
                 Some(connector) => format!(
-                    "OctoPrint does not know enough of the connector {connector} to connect: save it as the preferred one in OctoPrint, with what it needs"
+                    "OctoPrint lacks settings of the connector {connector}: enter them in OctoPrint's connection panel and save it as the preferred connection"
                 ),
-                None => "OctoPrint cannot connect with what it prefers: look at its connection settings (is the serial port there, and the host?)".to_owned(),
+                None => "OctoPrint cannot connect with its preferred connection: check its settings (does the serial port, or the host, exist?)".to_owned(),
             },
             412,
         ),
@@ -65,8 +65,8 @@ pub(crate) async fn check_offset(rest: &Rest) -> Result<(), CommandError> {
 }
 
 /// Refuses a feed or flow rate that the connector would ignore; `gcode` would set it.
-pub(crate) async fn check_rate(rest: &Rest, gcode: &str) -> Result<(), CommandError> {
-    refusal_of_rate(&connection(rest).await?, gcode)
+pub(crate) async fn check_feed_or_flow(rest: &Rest, gcode: &str) -> Result<(), CommandError> {
+    refusal_of_feed_or_flow(&connection(rest).await?, gcode)
 }
 
 /// How OctoPrint is connected. If it does not say, the command is not refused.
@@ -89,7 +89,10 @@ fn refusal_of_offset(connection: &PrinterConnection) -> Result<(), CommandError>
 }
 
 /// No connector reports whether it supports rates; only the serial one is known to.
-fn refusal_of_rate(connection: &PrinterConnection, gcode: &str) -> Result<(), CommandError> {
+fn refusal_of_feed_or_flow(
+    connection: &PrinterConnection,
+    gcode: &str,
+) -> Result<(), CommandError> {
     match &connection.connector {
         Some(connector) if connector != SERIAL => Err(CommandError::with_status(
             format!(
@@ -112,7 +115,7 @@ mod tests {
             temperature_offsets,
             job_on_hold: None,
         };
-        for (connection, offset, rate) in [
+        for (connection, offset, feed_or_flow) in [
             // Before 2.0, or not connected: OctoPrint itself refuses then.
             (connection(None, None), true, true),
             (connection(Some("serial"), Some(true)), true, true),
@@ -120,8 +123,8 @@ mod tests {
             (connection(Some("other"), Some(true)), true, false),
         ] {
             assert_eq!(refusal_of_offset(&connection).is_ok(), offset, "{connection:?}");
-            let refused = refusal_of_rate(&connection, "M220 S110");
-            assert_eq!(refused.is_ok(), rate, "{connection:?}");
+            let refused = refusal_of_feed_or_flow(&connection, "M220 S110");
+            assert_eq!(refused.is_ok(), feed_or_flow, "{connection:?}");
         }
     }
 }

@@ -401,7 +401,7 @@ impl World {
         let fits = |print: &Truth| {
             print.over && print.reported == 0 && path.is_none_or(|path| path == print.file)
         };
-        // A print without a name both started and ended unseen.
+        // The start and the end of a print without a name were both missed.
         let far = |print: &Truth| {
             (print.named != path.is_some(), (print.ended_at - end.at).abs().round() as u64)
         };

@@ -15,7 +15,7 @@ const REPLACEMENT: &str = "\\ufffd";
 const ESCAPE: usize = 6;
 
 /// Replaces Python's extensions in `text`; `None` if there are none. Other syntax errors remain.
-pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
+pub(super) fn repaired(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
     let mut in_string = false;
@@ -62,7 +62,7 @@ pub(in crate::octoprint) fn repaired(text: &str) -> Option<String> {
 }
 
 /// Whether `text` may have a lone surrogate, which [`serde_json::value::RawValue`] does not detect.
-pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
+pub(super) fn may_have_lone_surrogate(text: &[u8]) -> bool {
     memmem::find_iter(text, b"\\u").any(|at| {
         matches!(
             text.get(at + 2..at + 4),
@@ -72,7 +72,7 @@ pub(in crate::octoprint) fn may_have_lone_surrogate(text: &[u8]) -> bool {
 }
 
 /// Repairs the body of an answer if that makes it valid JSON, and returns it unchanged otherwise.
-pub(in crate::octoprint) fn repaired_body(body: Bytes) -> Bytes {
+pub(super) fn repaired_body(body: Bytes) -> Bytes {
     let has = |token: &[u8]| memmem::find(&body, token).is_some();
     if !has(b"NaN") && !has(b"Infinity") && !may_have_lone_surrogate(&body) {
         return body;

@@ -12,21 +12,21 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Sizes of messages, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::octoprint) struct Sizes {
+pub(super) struct Sizes {
     /// Larger messages wait for their turn.
-    pub(in crate::octoprint) large: usize,
+    pub(super) large: usize,
     /// Larger messages are refused.
-    pub(in crate::octoprint) max: usize,
+    pub(super) max: usize,
 }
 
 /// Maximum size of a buffer that the allocator may retain after use, in bytes.
-pub(in crate::octoprint) const SMALL: usize = 64 * 1024;
+pub(super) const SMALL: usize = 64 * 1024;
 /// glibc may retain freed buffers of up to 32 MiB. Larger ones are always mapped, and unmapped when
 /// freed; pages that are never written take no memory.
 const MMAP_SIZE: usize = 33 * 1024 * 1024;
 
 /// Returns the capacity to allocate for `bytes`, so that the buffer is returned to the system.
-pub(in crate::octoprint) fn capacity(bytes: usize) -> usize {
+pub(super) fn capacity(bytes: usize) -> usize {
     if bytes > SMALL { bytes.max(MMAP_SIZE) } else { bytes }
 }
 
@@ -36,7 +36,7 @@ type Permit = SemaphorePermit<'static>;
 
 /// A connection's turn to read a large message.
 #[derive(Default)]
-pub(in crate::octoprint) enum LargeTurn {
+pub(super) enum LargeTurn {
     #[default]
     Idle,
     Waiting(BoxFuture<'static, Option<Permit>>),
@@ -45,7 +45,7 @@ pub(in crate::octoprint) enum LargeTurn {
 
 impl LargeTurn {
     /// Requests the turn; ready once this connection holds it.
-    pub(in crate::octoprint) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self {
                 // Fails only for a closed semaphore, and this one is never closed.
@@ -61,12 +61,12 @@ impl LargeTurn {
         }
     }
 
-    pub(in crate::octoprint) fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting(_))
     }
 
     /// Moves the turn to a message, so that it ends when the last part of the message is dropped.
-    pub(in crate::octoprint) fn attach(&mut self, bytes: Bytes) -> Bytes {
+    pub(super) fn attach(&mut self, bytes: Bytes) -> Bytes {
         match std::mem::take(self) {
             Self::Held(Some(permit)) => Bytes::from_owner(Large { bytes, _permit: permit }),
             Self::Idle | Self::Waiting(_) | Self::Held(None) => bytes,
