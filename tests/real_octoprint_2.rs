@@ -95,6 +95,12 @@ async fn octoprint_connects_with_what_it_prefers_and_no_key_is_told() {
 
     world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
+    // A port without a connector is of the serial one.
+    world.watcher.done("connection", r#"{"port":"VIRTUAL"}"#).await;
+    octoprint.until("Operational").await;
+    assert_eq!(world.connector().await, "serial");
+    world.watcher.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
     let serial = r#"{"connector":"serial","port":"VIRTUAL"}"#;
     world.watcher.done("connection", serial).await;
     octoprint.until("Operational").await;

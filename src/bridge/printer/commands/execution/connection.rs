@@ -47,7 +47,7 @@ fn is_open(state: PrinterState) -> bool {
 fn connect_error(error: RestError, with: &ConnectWith) -> CommandError {
     match error.status() {
         Some(412) => CommandError::with_status(
-            match &with.connector {
+            match with.asked_connector() {
                 Some(connector) => format!(
                     "OctoPrint does not know enough of the connector {connector} to connect: save it as the preferred one in OctoPrint, with what it needs"
                 ),
