@@ -225,6 +225,15 @@ async fn what_a_connector_ignores_is_refused() {
     octoprint.command("@quiet off").await;
     world.watcher.done("job", "toggle").await;
     octoprint.until("Paused").await;
+    world.watcher.done("job", "cancel").await;
+    octoprint.until("Operational").await;
+    octoprint.command("@quiet on").await;
+    let none = "no print has begun, and the printer is Operational";
+    world.watcher.refused("job", "start", json!(409), none).await;
+    world.watcher.refused("print", "printer/cube.gcode", json!(409), none).await;
+    octoprint.command("@quiet off").await;
+    world.watcher.done("job", "start").await;
+    octoprint.until("Printing").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

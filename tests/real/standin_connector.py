@@ -152,7 +152,7 @@ def make_connector(base, event_bus):
             self.error_info = ErrorInformation(error=rest, reason="firmware")
 
         def tell_quiet(self, rest):
-            """From now on jobs are neither paused nor resumed when OctoPrint says so."""
+            """From now on jobs are neither started nor paused nor resumed when OctoPrint says so."""
             self._quiet = rest == "on"
 
         # Jobs
@@ -161,6 +161,8 @@ def make_connector(base, event_bus):
             return job.storage == "printer"
 
         def start_print(self, pos=None, user=None, tags=None, params=None, *args, **kwargs):
+            if self._quiet:
+                return
             with open(os.path.join(base, "standin.params"), "w") as file:
                 json.dump(params or self.current_job.params, file)
             self.state = ConnectedPrinterState.STARTING

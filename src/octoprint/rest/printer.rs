@@ -167,6 +167,8 @@ pub struct JobStatus {
     pub path: Option<String>,
     /// The name of the selected file.
     pub name: Option<String>,
+    /// How far the print is, in OctoPrint's form: `printTime` is null before the first print.
+    pub progress: Value,
 }
 
 impl JobStatus {
@@ -180,6 +182,7 @@ impl JobStatus {
             origin: text(&file["origin"]),
             path: text(&file["path"]),
             name: text(&file["name"]),
+            progress: answer["progress"].clone(),
         }
     }
 
@@ -261,11 +264,7 @@ mod tests {
         let port = ConnectWith { port: Some("/dev/ttyUSB0".to_owned()), ..ConnectWith::default() };
         let baudrate = ConnectWith { baudrate: Some(115_200), ..ConnectWith::default() };
         for (with, of_serial, of_other) in [
-            (
-                port,
-                json!({"port": "/dev/ttyUSB0", "baudrate": 0}),
-                json!({"port": "/dev/ttyUSB0"}),
-            ),
+            (port, json!({"port": "/dev/ttyUSB0", "baudrate": 0}), json!({"port": "/dev/ttyUSB0"})),
             (
                 baudrate,
                 json!({"port": "VIRTUAL", "baudrate": 115_200}),

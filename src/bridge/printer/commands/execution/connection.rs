@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{job_before, wait_until};
+use super::{JobSnapshot, ignored, job_before, wait_until};
 use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::clock;
@@ -37,6 +37,30 @@ pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Comma
     }
     let why = job.status.error.map(|error| format!(": {error}")).unwrap_or_default();
     Err(CommandError::new(format!("OctoPrint could not connect to the printer{why}")))
+}
+
+/// Time that OctoPrint may take to close the connection.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Disconnects, and waits until the connection is closed.
+pub(crate) async fn disconnect(rest: &Rest) -> Result<(), CommandError> {
+    let before = job_before(rest).await?.state;
+    rest.disconnect().await?;
+    let closed = |job: &JobSnapshot| has_closed(before, job.state);
+    match wait_until(rest, DISCONNECT_TIMEOUT, closed).await? {
+        (_, true) => Ok(()),
+        (job, false) => Err(ignored(job.text())),
+    }
+}
+
+/// Whether the connection was closed since `before`. A plugin may be connecting again already.
+fn has_closed(before: PrinterState, now: PrinterState) -> bool {
+    match now {
+        PrinterState::Connecting => before != PrinterState::Connecting,
+        // Nothing speaks against it.
+        PrinterState::Unknown => true,
+        now => now.is_closed(),
+    }
 }
 
 fn is_open(state: PrinterState) -> bool {
@@ -104,6 +128,23 @@ fn refusal_of_rate(connection: &PrinterConnection, gcode: &str) -> Result<(), Co
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_has_closed_even_if_a_new_one_is_begun() {
+        use PrinterState::{Connecting, Error, Offline, Operational, Printing, Unknown};
+        for (before, now, closed) in [
+            (Operational, Offline, true),
+            (Operational, Error, true),
+            (Offline, Offline, true),
+            (Operational, Connecting, true),
+            (Operational, Unknown, true),
+            (Connecting, Connecting, false),
+            (Operational, Operational, false),
+            (Printing, Printing, false),
+        ] {
+            assert_eq!(has_closed(before, now), closed, "{before:?} {now:?}");
+        }
+    }
 
     #[test]
     fn only_values_that_the_connector_ignores_are_refused() {
