@@ -238,6 +238,31 @@ async fn what_a_connector_ignores_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn files_of_any_storage_are_offered_and_printed() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    octoprint.write("usb/folder/part.gcode", "G28\n");
+    // OctoPrint tells that its files have changed.
+    octoprint.upload("other.gcode", 1).await;
+    let offered = |seen: &real::watcher::Seen| {
+        seen.topic == "homeassistant/device/octoprint2mqtt_mk3/config"
+            && seen.payload.contains("\"usb/folder/part.gcode\"")
+    };
+    world.watcher.wait("the file to be offered", offered).await;
+    world.watcher.done("select", "usb/folder/part.gcode").await;
+    let file = octoprint.get("api/job").await["job"]["file"].clone();
+    assert_eq!((&file["origin"], &file["path"]), (&json!("usb"), &json!("folder/part.gcode")));
+    world.watcher.done("print", "usb/folder/part.gcode").await;
+    octoprint.until("Printing").await;
+    world.watcher.done("job", "cancel").await;
+    octoprint.until("Operational").await;
+    for missing in ["usb/missing.gcode", "nowhere/part.gcode"] {
+        world.watcher.refused("select", missing, json!(404), "no such file").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
 async fn prints_have_their_user_duration_and_reason() {
     let world = World::serial().await;
     let octoprint = &world.octoprint;

@@ -16,9 +16,13 @@ __plugin_pythoncompat__ = ">=3.9,<4"
 class StandInPlugin(octoprint.plugin.OctoPrintPlugin):
     def initialize(self):
         from octoprint.events import eventManager
+        from octoprint.filemanager.storage.local import LocalFileStorage
         from octoprint.settings import settings
 
-        make_connector(settings().getBaseFolder("base"), eventManager())
+        base = settings().getBaseFolder("base")
+        make_connector(base, eventManager())
+        # A storage of a plugin's, beside those of OctoPrint and of the printer.
+        self._file_manager.add_storage("usb", LocalFileStorage(os.path.join(base, "usb"), create=True))
 
 
 __plugin_implementation__ = StandInPlugin()
@@ -158,7 +162,7 @@ def make_connector(base, event_bus):
         # Jobs
 
         def supports_job(self, job):
-            return job.storage == "printer"
+            return job.storage in ("printer", "usb")
 
         def start_print(self, pos=None, user=None, tags=None, params=None, *args, **kwargs):
             if self._quiet:

@@ -52,25 +52,29 @@ const CARD: [&str; 2] = ["sdcard", "printer"];
 /// A file by its storage and its path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
-    origin: &'static str,
+    origin: String,
     path: String,
 }
 
 impl FilePath {
     /// Parses `local/folder/part.gcode`, or `sdcard/PART.GCO` or `printer/PART.GCO`, which both name
-    /// the printer's own storage in any version. `None` if the text names no storage or a path
-    /// outside of it.
+    /// the printer's own storage in any version. Since OctoPrint 2.0 plugins may add storages, so any
+    /// name is accepted: OctoPrint knows which there are. `None` if the text names no storage or a
+    /// path outside of it.
     pub fn parse(text: &str) -> Option<Self> {
         let (origin, path) = text.split_once('/')?;
-        let mut known = ["local"].into_iter().chain(CARD);
-        let origin = known.find(|known| *known == origin)?;
         let bad = |part: &str| {
             part.is_empty() || part == "." || part == ".." || part.chars().any(char::is_control)
         };
-        if path.split('/').any(bad) {
+        if bad(origin) || path.split('/').any(bad) {
             return None;
         }
-        Some(Self { origin, path: path.to_owned() })
+        Some(Self { origin: origin.to_owned(), path: path.to_owned() })
+    }
+
+    /// Returns the name of its storage.
+    pub fn storage(&self) -> &str {
+        &self.origin
     }
 
     /// Returns the path in its storage.
@@ -79,9 +83,9 @@ impl FilePath {
     }
 
     fn by_other_name(&self) -> Option<Self> {
-        CARD.contains(&self.origin).then_some(())?;
+        CARD.contains(&self.origin.as_str()).then_some(())?;
         let origin = CARD.into_iter().find(|name| *name != self.origin)?;
-        Some(Self { origin, path: self.path.clone() })
+        Some(Self { origin: origin.to_owned(), path: self.path.clone() })
     }
 
     fn call(&self) -> String {
@@ -90,7 +94,8 @@ impl FilePath {
             .split('/')
             .map(|part| utf8_percent_encode(part, SEGMENT).to_string())
             .collect();
-        format!("api/files/{}/{}", self.origin, parts.join("/"))
+        let origin = utf8_percent_encode(&self.origin, SEGMENT);
+        format!("api/files/{origin}/{}", parts.join("/"))
     }
 }
 
@@ -372,11 +377,23 @@ mod tests {
             ("local/why?.gcode", "local/why%3F.gcode"),
             ("local/#1 \\ 2.gcode", "local/%231%20%5C%202.gcode"),
             ("sdcard/A+B;C=&D.GCO", "sdcard/A%2BB%3BC%3D%26D.GCO"),
+            ("usb/a.gcode", "usb/a.gcode"),
+            ("my usb?/a.gcode", "my%20usb%3F/a.gcode"),
         ] {
             let file = FilePath::parse(name).unwrap();
             assert_eq!(file.call(), format!("api/files/{path}"), "{name}");
         }
-        for name in ["local", "local/", "local/../x", "local/a//b", "usb/a", "local/a\nb"] {
+        for name in [
+            "local",
+            "local/",
+            "local/../x",
+            "local/a//b",
+            "local/a\nb",
+            "/a",
+            "./a",
+            "../a",
+            "u\nb/a",
+        ] {
             assert_eq!(FilePath::parse(name), None, "{name}");
         }
     }
@@ -386,7 +403,9 @@ mod tests {
         let file = |text| FilePath::parse(text).unwrap();
         assert_eq!(file("sdcard/A B.GCO").by_other_name(), Some(file("printer/A B.GCO")));
         assert_eq!(file("printer/d/a.gcode").by_other_name(), Some(file("sdcard/d/a.gcode")));
-        assert_eq!(file("local/a.gcode").by_other_name(), None);
+        for other in ["local/a.gcode", "usb/a.gcode"] {
+            assert_eq!(file(other).by_other_name(), None);
+        }
         assert_eq!(file("printer/d/A B.GCO").call(), "api/files/printer/d/A%20B.GCO");
     }
 }

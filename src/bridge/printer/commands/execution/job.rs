@@ -152,7 +152,7 @@ pub(crate) async fn select(
 ) -> Result<(), CommandError> {
     let before = job_before(rest).await?;
     let before_start = BeforeStart::new(starts, before.clone());
-    rest.select_file(file, print).await.map_err(select_error)?;
+    rest.select_file(file, print).await.map_err(|error| select_error(error, file))?;
     // The printer may report the file under another name; any change counts then.
     let selected = |job: &JobSnapshot| {
         is_selected(file, job) || has_changed(&before, job) || print && before_start.has_begun(job)
@@ -179,13 +179,19 @@ fn has_changed(before: &JobSnapshot, now: &JobSnapshot) -> bool {
 }
 
 /// OctoPrint's answer does not distinguish a printer that is printing from one that is offline.
-fn select_error(error: RestError) -> CommandError {
+fn select_error(error: RestError, file: &FilePath) -> CommandError {
     match error.status() {
         Some(409) => CommandError::with_status(
             "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected",
             409,
         ),
-        Some(404) => CommandError::with_status("there is no such file", 404),
+        Some(404) => {
+            let storage = file.storage();
+            CommandError::with_status(
+                format!("there is no such file in the storage {storage}"),
+                404,
+            )
+        }
         _ => error.into(),
     }
 }
