@@ -12,14 +12,13 @@
 
 mod real;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use octoprint2mqtt::timestamp;
 use real::bridge::{Bridge, config};
-use real::eventually;
 use real::mosquitto::Mosquitto;
 use real::octoprint::OctoPrint;
 use real::watcher::Watcher;
+use real::{another_second, eventually};
 use serde_json::{Value, json};
 
 /// A key of the stand-in for a connector, which must be seen nowhere.
@@ -277,6 +276,7 @@ async fn prints_have_their_user_duration_and_reason() {
     let resends = world.watcher.wait_json(0, &topic("resends"), |r| r["critical"] == false).await;
     assert!(resends["transmitted"].is_number(), "{resends}");
     world.watcher.wait_json(0, &topic("position"), |p| p["tool"] == 0 && p["z"] == 0.2).await;
+    assert_eq!(world.watcher.print_events(0), ["print_started", "print_done"]);
 
     let mark = world.watcher.mark();
     world.watcher.done("print", "local/long.gcode").await;
@@ -291,6 +291,7 @@ async fn prints_have_their_user_duration_and_reason() {
     };
     world.watcher.wait_json(mark, &topic("printer"), in_error).await;
     world.watcher.wait_json(mark, &topic("position"), |p| p["z"].is_null()).await;
+    assert_eq!(world.watcher.print_events(mark), ["print_started", "error", "print_failed"]);
 
     world.watcher.done("connection", "connect").await;
     octoprint.until("Operational").await;
@@ -303,6 +304,14 @@ async fn prints_have_their_user_duration_and_reason() {
     world.watcher.done("connection", "disconnect").await;
     let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
     assert_eq!(print["reason"], "the printer was disconnected");
+    // Whatever else were told of that print would be so before the next one.
+    world.watcher.done("connection", "connect").await;
+    octoprint.until("Operational").await;
+    world.watcher.done("print", "local/short.gcode").await;
+    let done = |print: &Value| print["event_type"] == "print_done";
+    world.watcher.wait_json(mark, &topic("print"), done).await;
+    let expected = ["print_started", "print_paused", "print_failed", "print_started", "print_done"];
+    assert_eq!(world.watcher.print_events(mark), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -320,10 +329,7 @@ async fn a_print_begun_at_the_printer_is_told() {
     let has_started = |progress: &Value| progress["started"].is_string();
     let progress = world.watcher.wait_json(0, &topic("progress"), has_started).await;
     let before = progress["started"].clone();
-    // Starts are reported in whole seconds: the next one must be in another second.
-    let shown = before.as_str().unwrap();
-    let a_second_ago = || timestamp::rfc3339(SystemTime::now() - Duration::from_secs(1)).unwrap();
-    eventually("another second", || async { (*a_second_ago() > *shown).then_some(()) }).await;
+    another_second(before.as_str().unwrap()).await;
 
     // As Klipper's connector does: no event for the start.
     let mark = world.watcher.mark();

@@ -264,6 +264,11 @@ impl OctoPrint {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Removes a file from its base directory.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join(name)).unwrap();
+    }
+
     /// Sends a line of G-code.
     pub async fn command(&self, line: &str) {
         assert_eq!(self.post("api/printer/command", json!({"command": line})).await, 204);
