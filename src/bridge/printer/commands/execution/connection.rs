@@ -10,25 +10,32 @@ use crate::octoprint::{ConnectWith, PrinterConnection, Rest, RestError, SERIAL};
 
 /// Time after which a connection that is being set up counts as success.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which a closed connection may still be about to start; after that it has failed.
+/// Time for which a connection that has failed may be tried again, as at another serial port.
 const CLOSED: Duration = Duration::from_secs(2);
 
 /// Connects. Succeeds once the printer is connected, or the attempt has lasted a while, as it does if
 /// OctoPrint searches for the serial port.
 pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), CommandError> {
+    let before = job_before(rest).await?;
     // While it is connected, OctoPrint ignores what it is asked to connect with.
-    if *with != ConnectWith::default() && is_open(job_before(rest).await?.state) {
+    if *with != ConnectWith::default() && is_open(before.state) {
         let error = "the printer is connected already: disconnect it first";
         return Err(CommandError::with_status(error, 409));
     }
     rest.connect(with).await.map_err(|error| connect_error(error, with))?;
     let mut under_way_at = clock::now();
+    // A slow OctoPrint stays for a while as it was.
+    let mut is_tried = false;
     let (job, _) = wait_until(rest, TIMEOUT, |job| match job.state {
         PrinterState::Connecting => {
             under_way_at = clock::now();
+            is_tried = true;
             false
         }
-        state if state.is_closed() => clock::now() >= under_way_at + CLOSED,
+        state if state.is_closed() => {
+            is_tried |= job.text() != before.text();
+            is_tried && clock::now() >= under_way_at + CLOSED
+        }
         _ => true,
     })
     .await?;

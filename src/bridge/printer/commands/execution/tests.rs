@@ -105,3 +105,23 @@ async fn a_print_that_is_over_already_is_confirmed_by_its_start() {
     let (started, ()) = tokio::join!(world.job(JobAction::Start), reported);
     started.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_connect_is_not_called_a_failure() {
+    let world = World::start().await;
+    connection::disconnect(&world.rest).await.unwrap();
+    world.idle(true);
+    let by_default = ConnectWith::default();
+    let slow = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.idle(false);
+        world.rest.connect(&ConnectWith::default()).await.unwrap();
+    };
+    let (connected, ()) = tokio::join!(connection::connect(&world.rest, &by_default), slow);
+    connected.unwrap();
+    // What never begins has failed.
+    connection::disconnect(&world.rest).await.unwrap();
+    world.idle(true);
+    let error = connection::connect(&world.rest, &by_default).await.unwrap_err().error;
+    assert!(error.contains("could not connect"), "{error}");
+}
