@@ -262,8 +262,10 @@ impl World {
     async fn files_on_the_card(&self) {
         let (watcher, octoprint) = (&self.watcher, &self.octoprint);
         octoprint.write("virtualSd/part.gco", &"G1 X1 E0.1\nG4 P100\n".repeat(600));
-        assert_eq!(octoprint.post("api/printer/sd", json!({"command": "refresh"})).await, 204);
         eventually("the file on the card", || async {
+            // Ignored until OctoPrint knows that there is a card.
+            let refresh = json!({"command": "refresh"});
+            assert_eq!(octoprint.post("api/printer/sd", refresh).await, 204);
             let files = octoprint.get("api/files").await;
             let mut files = files["files"].as_array()?.iter();
             files.any(|file| file["origin"] != "local").then_some(())
