@@ -261,27 +261,30 @@ impl World {
     /// Files on the card have both names in each version.
     async fn files_on_the_card(&self) {
         let (watcher, octoprint) = (&self.watcher, &self.octoprint);
-        octoprint.write("virtualSd/part.gco", &"G1 X1 E0.1\nG4 P100\n".repeat(600));
-        eventually("the file on the card", || async {
+        // The virtual printer of 1.11 loses files whose names are short enough for a card.
+        let name = "virtualSd/part-of-the-card.gcode";
+        octoprint.write(name, &"G1 X1 E0.1\nG4 P100\n".repeat(600));
+        let path = eventually("the file on the card", || async {
             // Ignored until OctoPrint knows that there is a card.
             let refresh = json!({"command": "refresh"});
             assert_eq!(octoprint.post("api/printer/sd", refresh).await, 204);
             let files = octoprint.get("api/files").await;
             let mut files = files["files"].as_array()?.iter();
-            files.any(|file| file["origin"] != "local").then_some(())
+            let file = files.find(|file| file["origin"] != "local")?;
+            Some(file["path"].as_str()?.to_owned())
         })
         .await;
         for storage in ["sdcard", "printer"] {
             watcher.done("select", "local/short.gcode").await;
-            watcher.done("select", &format!("{storage}/part.gco")).await;
+            watcher.done("select", &format!("{storage}/{path}")).await;
             let file = octoprint.get("api/job").await["job"]["file"].clone();
             assert_ne!(file["origin"], "local", "{file}");
-            assert_eq!(file["path"], "part.gco");
+            assert_eq!(file["path"], *path);
         }
         // It is still selected, and the printer no longer opens it.
-        octoprint.remove("virtualSd/part.gco");
+        octoprint.remove(name);
         let refused = "no print has begun, and the printer is Operational";
-        watcher.refused("print", "sdcard/part.gco", json!(409), refused).await;
+        watcher.refused("print", &format!("sdcard/{path}"), json!(409), refused).await;
         watcher.done("select", "local/short.gcode").await;
     }
 
