@@ -21,8 +21,13 @@ class StandInPlugin(octoprint.plugin.OctoPrintPlugin):
 
         base = settings().getBaseFolder("base")
         make_connector(base, eventManager())
-        # A storage of a plugin's, beside those of OctoPrint and of the printer.
-        self._file_manager.add_storage("usb", LocalFileStorage(os.path.join(base, "usb"), create=True))
+
+        class UsbStorage(LocalFileStorage):
+            """A storage of a plugin's, beside those of OctoPrint and of the printer."""
+
+            storage = "usb"
+
+        self._file_manager.add_storage("usb", UsbStorage(os.path.join(base, "usb"), create=True))
 
 
 __plugin_implementation__ = StandInPlugin()
