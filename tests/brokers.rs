@@ -34,16 +34,23 @@ const RETAINED: &[&str] = &[
     "octoprint2mqtt/bridge/info",
     STATE,
     "octoprint2mqtt/mk3/availability",
+    "octoprint2mqtt/mk3/connection",
+    "octoprint2mqtt/mk3/factors",
     "octoprint2mqtt/mk3/job",
     "octoprint2mqtt/mk3/message/connected",
     "octoprint2mqtt/mk3/position",
     "octoprint2mqtt/mk3/printer",
     "octoprint2mqtt/mk3/progress",
+    "octoprint2mqtt/mk3/resends",
     "octoprint2mqtt/mk3/server",
     "octoprint2mqtt/mk3/socket",
+    "octoprint2mqtt/mk3/storage",
     "octoprint2mqtt/mk3/temperature/bed",
     "octoprint2mqtt/mk3/temperature/tool0",
 ];
+/// What is retained beside that, once something has happened.
+const RETAINED_LATER: &[&str] =
+    &["octoprint2mqtt/mk3/last_command", "octoprint2mqtt/mk3/last_event"];
 
 /// What the makes of brokers differ in.
 #[derive(Clone, Copy)]
@@ -180,14 +187,15 @@ impl World {
 
     /// Whoever comes later has the state at once.
     async fn a_late_subscriber_has_the_state(&self) {
+        let retained_topics = || RETAINED.iter().chain(RETAINED_LATER);
         if self.make.retains_for_wildcards {
             let late = Watcher::start(self.broker.port).await;
-            for topic in RETAINED {
+            for topic in retained_topics() {
                 late.wait(topic, |seen| seen.topic == **topic && seen.retained).await;
             }
             return;
         }
-        for topic in RETAINED {
+        for topic in retained_topics() {
             let late = Watcher::of(self.broker.port, topic).await;
             late.wait(topic, |seen| seen.topic == **topic && seen.retained).await;
         }
@@ -349,9 +357,9 @@ async fn everything_works(name: &str, make: Make, broker: Option<Broker>) {
     };
     let mut world = World::start(make, broker).await;
     world.messages_arrive().await;
+    world.commands_are_answered().await;
     world.a_late_subscriber_has_the_state().await;
     world.a_birth_is_answered().await;
-    world.commands_are_answered().await;
     world.nothing_is_lost_with_the_line().await;
     world.nothing_is_lost_with_the_broker().await;
     world.a_stale_command_does_not_run().await;

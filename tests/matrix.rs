@@ -19,7 +19,7 @@ use real::proxy::Proxy;
 use real::sockjs::unpack;
 use real::verbatim::assert_verbatim;
 use real::watcher::{Seen, Watcher};
-use real::{eventually, left_out};
+use real::{another_second, eventually, left_out};
 use serde_json::{Value, json};
 
 /// How often `check` and pairs of calls are repeated: a connection that OctoPrint closes without
@@ -176,6 +176,17 @@ impl World {
         octoprint.until("Operational").await;
     }
 
+    /// When the print began whose progress is told after `mark`, if that is not `before`.
+    async fn started(&self, mark: usize, before: Option<&str>) -> String {
+        let anew = |progress: &Value| {
+            progress["started"].as_str().is_some_and(|started| Some(started) != before)
+        };
+        let progress = self.watcher.wait_json(mark, &topic("progress"), anew).await;
+        let started = progress["started"].as_str().unwrap().to_owned();
+        another_second(&started).await;
+        started
+    }
+
     /// A print that is paused, resumed and cancelled, and one that is done.
     async fn prints_and_files(&self) {
         let (watcher, octoprint) = (&self.watcher, &self.octoprint);
@@ -185,8 +196,7 @@ impl World {
         let mark = watcher.mark();
         watcher.done("select", "local/long.gcode").await;
         watcher.done("job", "start").await;
-        let started = |progress: &Value| progress["started"].is_string();
-        watcher.wait_json(mark, &topic("progress"), started).await;
+        let first = self.started(mark, None).await;
         watcher.done("job", "pause").await;
         octoprint.until("Paused").await;
         watcher.done("job", "resume").await;
@@ -209,19 +219,92 @@ impl World {
         ];
         assert_eq!(self.watcher.print_events(mark), expected);
 
+        let second = self.started(mark, Some(&first)).await;
+        let mark = watcher.mark();
         watcher.done("print", "local/long.gcode").await;
         octoprint.until("Printing").await;
+        let third = self.started(mark, Some(&second)).await;
         watcher.done("job", "toggle").await;
         octoprint.until("Paused").await;
         watcher.done("job", "toggle").await;
         octoprint.until("Printing").await;
         watcher.done("job", "toggle").await;
         octoprint.until("Paused").await;
+        let mark = watcher.mark();
         watcher.done("job", "restart").await;
         octoprint.until("Printing").await;
+        self.started(mark, Some(&third)).await;
         let mark = watcher.mark();
         watcher.done("job", "cancel").await;
         self.is_idle(mark).await;
+    }
+
+    /// Whatever is answered ok has happened, and prints that are over at once have.
+    async fn starts_are_confirmed(&self) {
+        let (watcher, octoprint) = (&self.watcher, &self.octoprint);
+        octoprint.upload("tiny.gcode", 0).await;
+        for _ in 0..3 {
+            for (command, payload) in [("print", "local/tiny.gcode"), ("job", "start")] {
+                watcher.done(command, payload).await;
+                octoprint.until("Operational").await;
+            }
+        }
+        // OctoPrint does not look at the file before it has answered.
+        octoprint.upload("gone.gcode", 3).await;
+        watcher.done("select", "local/gone.gcode").await;
+        octoprint.remove("uploads/gone.gcode");
+        watcher.refused("job", "start", json!(409), "no print has begun").await;
+        watcher.done("connection", "connect").await;
+        octoprint.until("Operational").await;
+    }
+
+    /// Files on the card have both names in each version.
+    async fn files_on_the_card(&self) {
+        let (watcher, octoprint) = (&self.watcher, &self.octoprint);
+        // The virtual printer of 1.11 loses files whose names are short enough for a card.
+        let name = "virtualSd/part-of-the-card.gcode";
+        octoprint.write(name, &"G1 X1 E0.1\nG4 P100\n".repeat(600));
+        let path = eventually("the file on the card", || async {
+            // Ignored until OctoPrint knows that there is a card.
+            let refresh = json!({"command": "refresh"});
+            assert_eq!(octoprint.post("api/printer/sd", refresh).await, 204);
+            let files = octoprint.get("api/files").await;
+            let mut files = files["files"].as_array()?.iter();
+            let file = files.find(|file| file["origin"] != "local")?;
+            Some(file["path"].as_str()?.to_owned())
+        })
+        .await;
+        for storage in ["sdcard", "printer"] {
+            watcher.done("select", "local/short.gcode").await;
+            watcher.done("select", &format!("{storage}/{path}")).await;
+            let file = octoprint.get("api/job").await["job"]["file"].clone();
+            assert_ne!(file["origin"], "local", "{file}");
+            assert_eq!(file["path"], *path);
+        }
+        // It is still selected, and the printer no longer opens it.
+        octoprint.remove(name);
+        let refused = "no print has begun, and the printer is Operational";
+        watcher.refused("print", &format!("sdcard/{path}"), json!(409), refused).await;
+        watcher.done("select", "local/short.gcode").await;
+    }
+
+    /// The printer's own words are why a print failed, and why the printer is in an error.
+    async fn a_fatal_error(&self) {
+        let mark = self.watcher.mark();
+        self.watcher.done("print", "local/long.gcode").await;
+        self.octoprint.until("Printing").await;
+        self.octoprint.command("!!DEBUG:trigger_fatal_error_marlin").await;
+        let failed = self.until_published(mark, "print_failed").await;
+        let is_told = |text: &Value| text.as_str().unwrap_or_default().contains("Thermal Runaway");
+        assert!(is_told(&failed["reason"]), "{failed}");
+        let in_error = |printer: &Value| printer["state"] == "error" && is_told(&printer["error"]);
+        self.watcher.wait_json(mark, &topic("printer"), in_error).await;
+        let mark = self.watcher.mark();
+        self.watcher.done("connection", "connect").await;
+        let healthy = |printer: &Value| {
+            printer["state"] == "operational" && printer["error"].as_str().unwrap_or_default() == ""
+        };
+        self.watcher.wait_json(mark, &topic("printer"), healthy).await;
     }
 
     /// A print that runs when OctoPrint is killed has failed, once.
@@ -269,6 +352,9 @@ async fn works(octoprint: OctoPrint) {
     world.state().await;
     world.commands().await;
     world.prints_and_files().await;
+    world.starts_are_confirmed().await;
+    world.files_on_the_card().await;
+    world.a_fatal_error().await;
     let frames = world.proxy.websocket_texts();
     let own: Vec<_> = frames[frames_before..].iter().flat_map(|frame| unpack(frame)).collect();
     assert_verbatim(&world.watcher.seen()[mark..], &own);

@@ -80,6 +80,11 @@ impl Session {
         self.said.iter().filter(move |said| said.topic == topic).map(|said| &said.payload)
     }
 
+    /// What `B/P/last_event` told, in order.
+    fn last_events(&self) -> Vec<&str> {
+        self.on("last_event").map(|last| last["event"].as_str().unwrap()).collect()
+    }
+
     /// What was said on `topic` last, at `at` or before.
     fn last(&self, topic: &str, at: f64) -> &Value {
         let mut until = self.said.iter().filter(|said| said.topic == topic && said.at <= at);
@@ -94,6 +99,8 @@ const RECONNECT: &str = include_str!("captures/octoprint2_disconnect_connect.jso
 const CANCEL: &str = include_str!("captures/octoprint2_cancel.jsonl");
 const MOONRAKER: &str = include_str!("captures/octoprint2_moonraker.jsonl");
 const CARD: &str = include_str!("captures/octoprint2_printer_storage.jsonl");
+const TIMELAPSE: &str = include_str!("captures/octoprint2_timelapse.jsonl");
+const UPLOAD: &str = include_str!("captures/octoprint2_upload_analysis.jsonl");
 
 #[test]
 fn the_text_of_an_error_is_unchanged() {
@@ -317,4 +324,60 @@ fn an_emergency_stop_that_is_reported_late_is_still_the_cause() {
     let of_1_5 = json!({"state": {"text": "Offline (Error: Too hot)", "flags": {}}});
     session.hear(3.0, "current", &of_1_5);
     assert_eq!(session.last("printer", 3.0)["error"], "Too hot");
+}
+
+#[test]
+fn a_timelapse_is_told_beside_the_print_and_ends_after_it() {
+    let session = Session::of(TIMELAPSE);
+    let kinds: Vec<&Value> = session.on("print").map(|print| &print["event_type"]).collect();
+    assert_eq!(kinds, ["print_started", "print_done"]);
+    // Frames are too many to be the last event.
+    assert_eq!(
+        session.last_events(),
+        ["FileSelected", "PrintStarted", "Home", "PrintDone", "MovieRendering", "MovieDone"]
+    );
+    assert_eq!(session.on("event/CaptureDone").count(), 4);
+    let movie = session.last("event/MovieDone", 20.0);
+    assert_eq!(
+        (&movie["gcode"], &movie["movie_basename"], &movie["_event"]),
+        (&json!("part.gcode"), &json!("part_20261125083602.mp4"), &json!("MovieDone"))
+    );
+    // Messages of these types are as OctoPrint sends them, with null for no timelapse.
+    let rendered: Vec<&Value> = session.on("message/renderProgress").collect();
+    assert_eq!(rendered, [&json!({"progress": 50.0}), &json!({"progress": 100.0})]);
+    let configured: Vec<&Value> = session.on("message/timelapse").collect();
+    assert_eq!((configured[0], configured[2]), (&Value::Null, &Value::Null));
+    assert_eq!((configured.len(), &configured[1]["type"]), (3, &json!("timed")));
+    // Rendering is no state of the printer, and the print's end is that of the print.
+    let states: Vec<&Value> = session.on("printer").map(|printer| &printer["state"]).collect();
+    assert_eq!(states, ["operational", "printing", "finishing", "operational"]);
+    let progress = session.last("progress", 20.0);
+    assert_eq!((&progress["completion"], &progress["eta"]), (&json!(100.0), &Value::Null));
+    assert_eq!(session.last("job", 5.0)["user"], "admin", "OctoPrint loses it with the start");
+}
+
+#[test]
+fn an_upload_and_its_analysis_leave_the_job_alone() {
+    let session = Session::of(UPLOAD);
+    let paths: Vec<&Value> = session.on("event/Upload").map(|upload| &upload["path"]).collect();
+    assert_eq!(paths, ["part.gcode", "parts/thumb.gcode"]);
+    let analysis = session.last("event/MetadataAnalysisFinished", 2.0);
+    assert_eq!(analysis["result"]["filament"]["tool0"]["length"], 40.0, "{analysis}");
+    assert_eq!(session.last("event/FileAdded", 2.0)["storage"], "local");
+    // What OctoPrint does by itself is no last event, and a selection is told once.
+    assert_eq!(
+        session.last_events(),
+        ["FileAdded", "Upload", "FileAdded", "Upload", "FileSelected"]
+    );
+    assert_eq!(session.on("event/FileSelected").count(), 2, "events are passed on as they come");
+    assert_eq!(session.on("print").count(), 0);
+    // There was no job before, and nothing to tell of it.
+    assert!(session.on("job").all(|job| job["path"] == "part.gcode"));
+    let selected = session.last("job", 9.0);
+    assert_eq!(
+        (&selected["path"], &selected["origin"], &selected["user"], &selected["size"]),
+        (&json!("part.gcode"), &json!("local"), &json!("admin"), &json!(2105))
+    );
+    assert!(selected["estimated_print_time"].as_f64() > Some(96.0), "{selected}");
+    assert_eq!(selected["filament"]["tool0"]["length"], 40.0, "{selected}");
 }

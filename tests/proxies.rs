@@ -26,6 +26,7 @@ use real::bridge::{Bridge, run};
 use real::left_out;
 use real::octoprint::KEY;
 use real::reverse_proxy::Program;
+use real::watcher::Seen;
 use scene::{NO_UPGRADE, Scene, changed, is, topic, without};
 use serde_json::json;
 
@@ -141,24 +142,65 @@ async fn the_websocket_is_swallowed(program: Program) {
     scene.works("mk3", &scene.octoprints[0], 40.0).await;
 }
 
-/// How long the proxy lets a connection be idle. Proxies have half a minute, and the bridge asks for
-/// a sign of life after a quarter of that; here it is some seconds.
+/// How long proxies let a connection be idle that were not told otherwise.
+const USUAL_IDLE: Duration = Duration::from_secs(30);
+/// How long the proxy lets a connection be idle here, and when a sign of life is asked for.
 const IDLE: Duration = Duration::from_secs(8);
 const PING_AFTER: Duration = Duration::from_secs(2);
+/// The same for the bridge itself, which asks when it always does: before OctoPrint says anything by
+/// itself, every 25 s.
+const IDLE_OF_BRIDGE: Duration = Duration::from_secs(20);
+
+/// The guide's configuration, with less patience for idle connections.
+fn impatient(program: Program, config: &str, idle: Duration) -> String {
+    let seconds = idle.as_secs();
+    match program {
+        Program::HaProxy => {
+            let config =
+                changed(config, "timeout client  1h", &format!("timeout client {seconds}s"));
+            changed(&config, "timeout server  1h", &format!("timeout server {seconds}s"))
+        }
+        Program::Nginx => {
+            changed(config, "proxy_read_timeout 1h", &format!("proxy_read_timeout {seconds}s"))
+        }
+        Program::Caddy => unreachable!("Caddy ends no idle connection"),
+    }
+}
+
+/// Printers that are off, of which OctoPrint has nothing to say.
+async fn the_bridge_keeps_idle_connections(program: Program) {
+    if !is_there(program) {
+        return;
+    }
+    let change = |config: String| impatient(program, &config, IDLE_OF_BRIDGE);
+    let scene = Scene::start(program, 2, change).await;
+    for octoprint in &scene.octoprints {
+        let body = json!({"command": "disconnect"});
+        assert_eq!(octoprint.post("api/connection", body).await, 204);
+        octoprint.until("Offline").await;
+    }
+    let config = scene.config(&["mk3", "mini"]) + "transport = \"xhr-streaming\"\n";
+    let _bridge = Bridge::start(&config);
+    scene.connected(0, "mk3", "websocket").await;
+    scene.connected(0, "mini", "xhr-streaming").await;
+    let mark = scene.watcher.mark();
+    // Nothing else happens in this time, which is what is tested.
+    tokio::time::sleep(IDLE_OF_BRIDGE * 5 / 2).await;
+    let lost = |seen: &Seen| {
+        seen.topic.ends_with("/socket") && seen.json()["state"] != "connected"
+            || seen.topic.ends_with("/availability") && seen.payload == "offline"
+    };
+    let lost: Vec<_> =
+        scene.watcher.seen()[mark..].iter().filter(|seen| lost(seen)).cloned().collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
 
 /// A printer that is off, of which OctoPrint has nothing to say.
 async fn an_idle_connection_stays_open(program: Program) {
     if !is_there(program) {
         return;
     }
-    let change = |config: String| match program {
-        Program::HaProxy => {
-            let config = changed(&config, "timeout client  1h", "timeout client  8s");
-            changed(&config, "timeout server  1h", "timeout server  8s")
-        }
-        Program::Nginx => changed(&config, "proxy_read_timeout 1h", "proxy_read_timeout 8s"),
-        Program::Caddy => unreachable!("Caddy ends no idle connection"),
-    };
+    let change = |config: String| impatient(program, &config, IDLE);
     let scene = Scene::start(program, 1, change).await;
     let octoprint = &scene.octoprints[0];
     assert_eq!(octoprint.post("api/connection", json!({"command": "disconnect"})).await, 204);
@@ -170,6 +212,7 @@ async fn an_idle_connection_stays_open(program: Program) {
     for transport in [TransportChoice::WebSocket, TransportChoice::XhrStreaming] {
         let key = Credentials::ApiKey(Secret::new(KEY));
         let mut options = SocketOptions::new(url.parse().unwrap(), key, tls.clone());
+        assert!(options.ping_after * 2 <= USUAL_IDLE, "{:?}", options.ping_after);
         options.transport = transport;
         options.ping_after = PING_AFTER;
         let socket = Socket::new(options).unwrap();
@@ -208,6 +251,18 @@ async fn haproxy_swallows_the_websocket() {
 #[ignore = "needs HAProxy, Mosquitto and OctoPrint: ./tests/run proxies"]
 async fn haproxy_keeps_an_idle_connection() {
     an_idle_connection_stays_open(Program::HaProxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs HAProxy, Mosquitto and OctoPrint: ./tests/run proxies"]
+async fn haproxy_and_the_bridge_keep_idle_connections() {
+    the_bridge_keeps_idle_connections(Program::HaProxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx, Mosquitto and OctoPrint: ./tests/run --long proxies"]
+async fn long_nginx_and_the_bridge_keep_idle_connections() {
+    the_bridge_keeps_idle_connections(Program::Nginx).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

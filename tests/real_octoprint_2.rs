@@ -12,14 +12,13 @@
 
 mod real;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use octoprint2mqtt::timestamp;
 use real::bridge::{Bridge, config};
-use real::eventually;
 use real::mosquitto::Mosquitto;
 use real::octoprint::OctoPrint;
 use real::watcher::Watcher;
+use real::{another_second, eventually};
 use serde_json::{Value, json};
 
 /// A key of the stand-in for a connector, which must be seen nowhere.
@@ -93,6 +92,12 @@ async fn octoprint_connects_with_its_preferred_connection_and_logs_no_key() {
     let given: Value = serde_json::from_str(&octoprint.read("standin.json")).unwrap();
     assert_eq!(given, json!({"host": "192.0.2.7", "apikey": SECRET}));
 
+    world.watcher.done("connection", "disconnect").await;
+    octoprint.until("Offline").await;
+    // A port without a connector is of the serial one.
+    world.watcher.done("connection", r#"{"port":"VIRTUAL"}"#).await;
+    octoprint.until("Operational").await;
+    assert_eq!(world.connector().await, "serial");
     world.watcher.done("connection", "disconnect").await;
     octoprint.until("Offline").await;
     let serial = r#"{"connector":"serial","port":"VIRTUAL"}"#;
@@ -219,6 +224,40 @@ async fn what_a_connector_ignores_is_refused() {
     octoprint.command("@quiet off").await;
     world.watcher.done("job", "toggle").await;
     octoprint.until("Paused").await;
+    world.watcher.done("job", "cancel").await;
+    octoprint.until("Operational").await;
+    octoprint.command("@quiet on").await;
+    let none = "no print has begun, and the printer is Operational";
+    world.watcher.refused("job", "start", json!(409), none).await;
+    world.watcher.refused("print", "printer/cube.gcode", json!(409), none).await;
+    octoprint.command("@quiet off").await;
+    world.watcher.done("job", "start").await;
+    octoprint.until("Printing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto and OctoPrint 2.0: ./tests/run real"]
+async fn files_of_any_storage_are_offered_and_printed() {
+    let world = World::stand_in().await;
+    let octoprint = &world.octoprint;
+    octoprint.write("usb/folder/part.gcode", "G28\n");
+    // OctoPrint tells that its files have changed.
+    octoprint.upload("other.gcode", 1).await;
+    let offered = |seen: &real::watcher::Seen| {
+        seen.topic == "homeassistant/device/octoprint2mqtt_mk3/config"
+            && seen.payload.contains("\"usb/folder/part.gcode\"")
+    };
+    world.watcher.wait("the file to be offered", offered).await;
+    world.watcher.done("select", "usb/folder/part.gcode").await;
+    let file = octoprint.get("api/job").await["job"]["file"].clone();
+    assert_eq!((&file["origin"], &file["path"]), (&json!("usb"), &json!("folder/part.gcode")));
+    world.watcher.done("print", "usb/folder/part.gcode").await;
+    octoprint.until("Printing").await;
+    world.watcher.done("job", "cancel").await;
+    octoprint.until("Operational").await;
+    for missing in ["usb/missing.gcode", "nowhere/part.gcode"] {
+        world.watcher.refused("select", missing, json!(404), "no such file").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,6 +276,7 @@ async fn prints_have_their_user_duration_and_reason() {
     let resends = world.watcher.wait_json(0, &topic("resends"), |r| r["critical"] == false).await;
     assert!(resends["transmitted"].is_number(), "{resends}");
     world.watcher.wait_json(0, &topic("position"), |p| p["tool"] == 0 && p["z"] == 0.2).await;
+    assert_eq!(world.watcher.print_events(0), ["print_started", "print_done"]);
 
     let mark = world.watcher.mark();
     world.watcher.done("print", "local/long.gcode").await;
@@ -251,6 +291,7 @@ async fn prints_have_their_user_duration_and_reason() {
     };
     world.watcher.wait_json(mark, &topic("printer"), in_error).await;
     world.watcher.wait_json(mark, &topic("position"), |p| p["z"].is_null()).await;
+    assert_eq!(world.watcher.print_events(mark), ["print_started", "error", "print_failed"]);
 
     world.watcher.done("connection", "connect").await;
     octoprint.until("Operational").await;
@@ -263,6 +304,14 @@ async fn prints_have_their_user_duration_and_reason() {
     world.watcher.done("connection", "disconnect").await;
     let print = world.watcher.wait_json(mark, &topic("print"), failed).await;
     assert_eq!(print["reason"], "the printer was disconnected");
+    // Whatever else were told of that print would be so before the next one.
+    world.watcher.done("connection", "connect").await;
+    octoprint.until("Operational").await;
+    world.watcher.done("print", "local/short.gcode").await;
+    let done = |print: &Value| print["event_type"] == "print_done";
+    world.watcher.wait_json(mark, &topic("print"), done).await;
+    let expected = ["print_started", "print_paused", "print_failed", "print_started", "print_done"];
+    assert_eq!(world.watcher.print_events(mark), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,10 +329,7 @@ async fn a_print_started_at_the_printer_is_published() {
     let has_started = |progress: &Value| progress["started"].is_string();
     let progress = world.watcher.wait_json(0, &topic("progress"), has_started).await;
     let before = progress["started"].clone();
-    // Starts are reported in whole seconds: the next one must be in another second.
-    let shown = before.as_str().unwrap();
-    let a_second_ago = || timestamp::rfc3339(SystemTime::now() - Duration::from_secs(1)).unwrap();
-    eventually("another second", || async { (*a_second_ago() > *shown).then_some(()) }).await;
+    another_second(before.as_str().unwrap()).await;
 
     // As Klipper's connector does: no event for the start.
     let mark = world.watcher.mark();

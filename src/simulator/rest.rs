@@ -123,6 +123,9 @@ async fn guard(State(shared): Here, request: Request, next: Next) -> Response {
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let command = serde_json::from_slice(&body).unwrap_or(Value::Null);
     locked(&shared.observed).commands.push((parts.uri.path().to_owned(), command));
+    if faults.rest_idle {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     next.run(Request::from_parts(parts, body.into())).await
 }
 

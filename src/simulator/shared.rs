@@ -61,6 +61,8 @@ pub struct Faults {
     pub rest_delay: Duration,
     /// Every REST call but the login is answered with this status.
     pub rest_status: Option<u16>,
+    /// Every REST command is answered with success, and not carried out.
+    pub rest_idle: bool,
 }
 
 /// The requests that the simulated OctoPrint received.

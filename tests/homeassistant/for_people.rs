@@ -173,7 +173,7 @@ async fn the_dashboard_names_entities_that_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Chromium too, and writes docs/src/pictures: ./tests/run pictures"]
+#[ignore = "needs Chromium too, and a directory for them: ./tests/run pictures"]
 async fn pictures_of_the_device_page_and_the_dashboard() {
     let world = World::start_named("MK3", "").await;
     let (home, octoprint) = (&world.home, &world.octoprint);
@@ -185,11 +185,13 @@ async fn pictures_of_the_device_page_and_the_dashboard() {
     let far = |s: &Value| s["state"].as_str().and_then(|s| s.parse().ok()) > Some(20.0);
     home.wait("sensor.mk3_progress", far).await;
     let device = home.device("octoprint2mqtt_mk3").await.unwrap()["id"].clone();
+    let directory = std::env::var("OCTOPRINT2MQTT_TEST_PICTURES").expect("a directory");
+    let directory = std::path::absolute(directory).unwrap();
     let pages = json!({
         "url": format!("http://127.0.0.1:{}", home.port),
         "token": home.token,
         "client_id": real::homeassistant::CLIENT_ID,
-        "directory": concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/pictures"),
+        "directory": directory,
         "pages": {
             "dashboard": "/printers-3d/mk3",
             "device": format!("/config/devices/device/{}", device.as_str().unwrap()),
@@ -201,4 +203,8 @@ async fn pictures_of_the_device_page_and_the_dashboard() {
         std::process::Command::new(python).arg(script).arg(pages.to_string()).status().unwrap()
     });
     assert!(done.await.unwrap().success());
+    for picture in ["dashboard.png", "device.png"] {
+        let bytes = std::fs::metadata(directory.join(picture)).unwrap().len();
+        assert!(bytes > 30_000, "{picture} is empty: {bytes} bytes");
+    }
 }

@@ -14,7 +14,7 @@ pub mod sockjs;
 pub mod verbatim;
 pub mod watcher;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a test waits for a condition before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,6 +53,13 @@ pub async fn within<T, F: Future<Output = Option<T>>>(
         assert!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until now is in a later second than `shown`: starts of prints are told in whole seconds.
+pub async fn another_second(shown: &str) {
+    let a_second_ago =
+        || octoprint2mqtt::timestamp::rfc3339(SystemTime::now() - Duration::from_secs(1)).unwrap();
+    eventually("another second", || async { (*a_second_ago() > *shown).then_some(()) }).await;
 }
 
 /// A child process that does not outlive its test.

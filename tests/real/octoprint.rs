@@ -1,6 +1,6 @@
 //! A real OctoPrint with its virtual printer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -50,6 +50,20 @@ fn program_of(version: &str) -> Option<PathBuf> {
     let environments = program().ancestors().nth(3)?.to_owned();
     let program = environments.join(format!("octoprint-{version}/bin/octoprint"));
     program.exists().then_some(program)
+}
+
+/// The version that is installed beside `program`: its directory may be called `latest`.
+fn installed_version(program: &Path) -> String {
+    let environment = program.ancestors().nth(2).unwrap();
+    let pythons = std::fs::read_dir(environment.join("lib")).expect("OctoPrint is installed");
+    let packages = pythons.map(|python| python.unwrap().path().join("site-packages"));
+    let names = packages.flat_map(|packages| std::fs::read_dir(packages).unwrap());
+    let mut names = names.map(|name| name.unwrap().file_name().to_string_lossy().to_lowercase());
+    let of = |name: String| {
+        let version = name.strip_prefix("octoprint-")?.strip_suffix(".dist-info")?;
+        Some(version.to_owned())
+    };
+    names.find_map(of).expect("OctoPrint's package says its version")
 }
 
 impl OctoPrint {
@@ -115,7 +129,7 @@ impl OctoPrint {
         command.args(serve.then_some("serve"));
         command.arg("--basedir").arg(self.dir.path());
         // Since 2.0 only `serve` asks who starts it.
-        let asks = serve || !self.program.to_string_lossy().contains("octoprint-2.");
+        let asks = serve || installed_version(&self.program).starts_with("1.");
         command.args(asks.then_some("--iknowwhatimdoing"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
@@ -248,6 +262,11 @@ impl OctoPrint {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// Removes a file from its base directory.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join(name)).unwrap();
     }
 
     /// Sends a line of G-code.

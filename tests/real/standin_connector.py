@@ -16,9 +16,18 @@ __plugin_pythoncompat__ = ">=3.9,<4"
 class StandInPlugin(octoprint.plugin.OctoPrintPlugin):
     def initialize(self):
         from octoprint.events import eventManager
+        from octoprint.filemanager.storage.local import LocalFileStorage
         from octoprint.settings import settings
 
-        make_connector(settings().getBaseFolder("base"), eventManager())
+        base = settings().getBaseFolder("base")
+        make_connector(base, eventManager())
+
+        class UsbStorage(LocalFileStorage):
+            """A storage of a plugin's, beside those of OctoPrint and of the printer."""
+
+            storage = "usb"
+
+        self._file_manager.add_storage("usb", UsbStorage(os.path.join(base, "usb"), create=True))
 
 
 __plugin_implementation__ = StandInPlugin()
@@ -152,15 +161,17 @@ def make_connector(base, event_bus):
             self.error_info = ErrorInformation(error=rest, reason="firmware")
 
         def tell_quiet(self, rest):
-            """From now on jobs are neither paused nor resumed when OctoPrint says so."""
+            """From now on jobs are neither started nor paused nor resumed when OctoPrint says so."""
             self._quiet = rest == "on"
 
         # Jobs
 
         def supports_job(self, job):
-            return job.storage == "printer"
+            return job.storage in ("printer", "usb")
 
         def start_print(self, pos=None, user=None, tags=None, params=None, *args, **kwargs):
+            if self._quiet:
+                return
             with open(os.path.join(base, "standin.params"), "w") as file:
                 json.dump(params or self.current_job.params, file)
             self.state = ConnectedPrinterState.STARTING

@@ -34,7 +34,7 @@ use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
-use crate::octoprint::{Event, Message, MessageKind, Messages, Socket, Status};
+use crate::octoprint::{Event, EventKind, Message, MessageKind, Messages, Socket, Status};
 use crate::receipt::Receipt;
 use crate::topics::{PrinterTopics, Topic};
 
@@ -294,6 +294,9 @@ impl Printer {
     }
 
     fn handle_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
+        if event.kind == EventKind::PrintStarted {
+            self.commands.print_started();
+        }
         let fields = EventFields::read(&event.kind, event.payload);
         let mut publications = self.mapping.map_event(message, event, &fields, &receipt);
         // The publications carry clones: the last one that is settled notifies the socket.

@@ -51,25 +51,29 @@ const CARD: [&str; 2] = ["sdcard", "printer"];
 /// A file by its storage and its path there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath {
-    origin: &'static str,
+    origin: String,
     path: String,
 }
 
 impl FilePath {
     /// Parses `local/folder/part.gcode`, or `sdcard/PART.GCO` or `printer/PART.GCO`, which both name
-    /// the printer's own storage in any version. `None` if the text names no storage or a path
-    /// outside of it.
+    /// the printer's own storage in any version. Since OctoPrint 2.0 plugins may add storages, so any
+    /// name is accepted: OctoPrint knows which there are. `None` if the text names no storage or a
+    /// path outside of it.
     pub fn parse(text: &str) -> Option<Self> {
         let (origin, path) = text.split_once('/')?;
-        let mut known = ["local"].into_iter().chain(CARD);
-        let origin = known.find(|known| *known == origin)?;
         let bad = |part: &str| {
             part.is_empty() || part == "." || part == ".." || part.chars().any(char::is_control)
         };
-        if path.split('/').any(bad) {
+        if bad(origin) || path.split('/').any(bad) {
             return None;
         }
-        Some(Self { origin, path: path.to_owned() })
+        Some(Self { origin: origin.to_owned(), path: path.to_owned() })
+    }
+
+    /// Returns the name of its storage.
+    pub fn storage(&self) -> &str {
+        &self.origin
     }
 
     /// Returns the path in its storage.
@@ -78,9 +82,9 @@ impl FilePath {
     }
 
     fn by_other_name(&self) -> Option<Self> {
-        CARD.contains(&self.origin).then_some(())?;
+        CARD.contains(&self.origin.as_str()).then_some(())?;
         let origin = CARD.into_iter().find(|name| *name != self.origin)?;
-        Some(Self { origin, path: self.path.clone() })
+        Some(Self { origin: origin.to_owned(), path: self.path.clone() })
     }
 
     /// Returns the path of its calls below `base`, which ends with `/`, with each segment escaped.
@@ -89,7 +93,7 @@ impl FilePath {
         match url.path_segments_mut() {
             Ok(mut segments) => segments
                 .pop_if_empty()
-                .extend(["api", "files", self.origin])
+                .extend(["api", "files", self.origin.as_str()])
                 .extend(self.path.split('/')),
             Err(()) => return Err(invalid_argument("api/files", "the base address has no path")),
         };
@@ -381,6 +385,8 @@ mod tests {
             ("local/a/...b/..c", "local/a/...b/..c"),
             ("local/ a ", "local/%20a%20"),
             ("sdcard/A+B;C=&D.GCO", "sdcard/A+B;C=&D.GCO"),
+            ("usb/a.gcode", "usb/a.gcode"),
+            ("my usb?/a.gcode", "my%20usb%3F/a.gcode"),
         ] {
             let file = FilePath::parse(name).unwrap();
             for base in ["http://h/", "https://user:word@h:1/mk%203/octoprint/"] {
@@ -394,7 +400,17 @@ mod tests {
                 assert_eq!(read, format!("api/files/{name}"));
             }
         }
-        for name in ["local", "local/", "local/../x", "local/a//b", "usb/a", "local/a\nb"] {
+        for name in [
+            "local",
+            "local/",
+            "local/../x",
+            "local/a//b",
+            "local/a\nb",
+            "/a",
+            "./a",
+            "../a",
+            "u\nb/a",
+        ] {
             assert_eq!(FilePath::parse(name), None, "{name}");
         }
     }
@@ -404,7 +420,9 @@ mod tests {
         let file = |text| FilePath::parse(text).unwrap();
         assert_eq!(file("sdcard/A B.GCO").by_other_name(), Some(file("printer/A B.GCO")));
         assert_eq!(file("printer/d/a.gcode").by_other_name(), Some(file("sdcard/d/a.gcode")));
-        assert_eq!(file("local/a.gcode").by_other_name(), None);
+        for other in ["local/a.gcode", "usb/a.gcode"] {
+            assert_eq!(file(other).by_other_name(), None);
+        }
         let base = Url::parse("http://h/").unwrap();
         assert_eq!(file("printer/d/A B.GCO").call(&base).unwrap(), "api/files/printer/d/A%20B.GCO");
     }

@@ -36,7 +36,8 @@ pub struct PrinterConnection {
 /// How to connect to the printer; by default as OctoPrint prefers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConnectWith {
-    /// The connector; `None` for the preferred one.
+    /// The connector; `None` for the serial one if port or baudrate are given, otherwise for the
+    /// preferred one.
     pub connector: Option<String>,
     /// The serial port; `None` for the preferred one.
     pub port: Option<String>,
@@ -45,6 +46,13 @@ pub struct ConnectWith {
 }
 
 impl ConnectWith {
+    /// Returns the connector that is asked for: only the serial one has a port and a baudrate. `None`
+    /// for the preferred one.
+    pub fn asked_connector(&self) -> Option<&str> {
+        let is_serial = self.port.is_some() || self.baudrate.is_some();
+        self.connector.as_deref().or(is_serial.then_some(SERIAL))
+    }
+
     fn serial_parameters(&self) -> Map<String, Value> {
         let port = self.port.as_ref().map(|port| ("port", json!(port)));
         let baudrate = self.baudrate.map(|baudrate| ("baudrate", json!(baudrate)));
@@ -124,7 +132,7 @@ impl Rest {
 fn choose(answer: &Value, with: &ConnectWith) -> Result<ConnectorChoice, RestError> {
     let preferred = &answer["options"]["preferredConnector"];
     let name = preferred["connector"].as_str();
-    let Some(connector) = with.connector.as_deref().or(name) else {
+    let Some(connector) = with.asked_connector().or(name) else {
         return Err(invalid_argument(PATH, "OctoPrint prefers no connector, and none is named"));
     };
     let known = (name == Some(connector)).then(|| preferred["parameters"].as_object()).flatten();
@@ -159,6 +167,8 @@ pub struct JobStatus {
     pub path: Option<String>,
     /// The name of the selected file.
     pub name: Option<String>,
+    /// How far the print is, in OctoPrint's form: `printTime` is null before the first print.
+    pub progress: Value,
 }
 
 impl JobStatus {
@@ -172,6 +182,7 @@ impl JobStatus {
             origin: text(&file["origin"]),
             path: text(&file["path"]),
             name: text(&file["name"]),
+            progress: answer["progress"].clone(),
         }
     }
 
@@ -246,6 +257,28 @@ mod tests {
         let chosen = choose(&answer(), &with).unwrap();
         let expected = json!({"port": "VIRTUAL", "baudrate": 115_200});
         assert_eq!(Value::from(chosen.parameters), expected);
+    }
+
+    #[test]
+    fn a_port_without_a_connector_means_the_serial_one() {
+        let port = ConnectWith { port: Some("/dev/ttyUSB0".to_owned()), ..ConnectWith::default() };
+        let baudrate = ConnectWith { baudrate: Some(115_200), ..ConnectWith::default() };
+        for (with, of_serial, of_other) in [
+            (port, json!({"port": "/dev/ttyUSB0", "baudrate": 0}), json!({"port": "/dev/ttyUSB0"})),
+            (
+                baudrate,
+                json!({"port": "VIRTUAL", "baudrate": 115_200}),
+                json!({"baudrate": 115_200}),
+            ),
+        ] {
+            for (answer, expected) in [(answer(), of_serial), (moonraker(), of_other)] {
+                let chosen = choose(&answer, &with).unwrap();
+                assert_eq!(
+                    (chosen.connector.as_str(), Value::from(chosen.parameters)),
+                    ("serial", expected)
+                );
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
+use super::execution::start::PrintStarts;
 use super::{Command, CommandRequest, RateSetting, execution};
 use crate::bridge::printer::pictures::WebcamPicture;
 use crate::bridge::watch::{Watch, caught};
@@ -45,6 +46,7 @@ pub struct Executor {
     // Boxed: a channel allocates room for 32 at once, and is mostly empty.
     queue: mpsc::Sender<Box<Queued>>,
     stops: Arc<AtomicU64>,
+    starts: PrintStarts,
     watch: Watch,
 }
 
@@ -59,15 +61,22 @@ impl Executor {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let stops = Arc::new(AtomicU64::new(0));
+        let starts = PrintStarts::default();
         let worker = Worker {
             socket: socket.clone(),
             camera,
             effects,
             answers: answers.clone(),
             stops: stops.clone(),
+            starts: starts.clone(),
         };
         watch.spawn("commands", worker.run(waiting));
-        Self { socket, answers, queue, stops, watch }
+        Self { socket, answers, queue, stops, starts, watch }
+    }
+
+    /// Notes that OctoPrint has reported the start of a print, by which a command is confirmed.
+    pub fn print_started(&self) {
+        self.starts.add();
     }
 
     /// Runs `command`: immediately if it is urgent, otherwise after the previous ones. `known`: the
@@ -131,6 +140,7 @@ struct Worker {
     effects: mpsc::UnboundedSender<Effect>,
     answers: Answers,
     stops: Arc<AtomicU64>,
+    starts: PrintStarts,
 }
 
 impl Worker {
@@ -179,9 +189,11 @@ impl Worker {
             false => check_heaters(&rest, command).await?,
         };
         match command {
-            Command::Job(action) => execution::job::run(&rest, action, stop_guard).await?,
+            Command::Job(action) => {
+                execution::job::run(&rest, action, stop_guard, &self.starts).await?;
+            }
             Command::Select { file, print } => {
-                execution::job::select(&rest, &file, print).await?;
+                execution::job::select(&rest, &file, print, &self.starts).await?;
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => {
@@ -213,7 +225,7 @@ impl Worker {
             Command::Jog(jog) => execution::moves::jog(&rest, jog).await?,
             Command::Extrude(millimetres) => execution::moves::extrude(&rest, millimetres).await?,
             Command::Connect(with) => execution::connection::connect(&rest, &with).await?,
-            Command::Disconnect => rest.disconnect().await?,
+            Command::Disconnect => execution::connection::disconnect(&rest).await?,
             Command::Gcode(lines) => {
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 rest.printer_command(&lines).await?;

@@ -59,6 +59,11 @@ impl Intake {
         self.admission.rules.groups.system
     }
 
+    /// Notes that OctoPrint has reported the start of a print.
+    pub fn print_started(&self) {
+        self.executor.print_started();
+    }
+
     /// Runs a command, or answers why it is refused. `snapshot` is the known state of the printer.
     pub fn take(&mut self, incoming: Incoming, snapshot: &Snapshot) {
         let incoming = self.current.insert(incoming).clone();

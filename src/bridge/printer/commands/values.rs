@@ -167,7 +167,7 @@ pub(super) fn job(request: &CommandRequest) -> Result<Command, Refusal> {
 pub(super) fn select(request: &CommandRequest, print: bool) -> Result<Command, Refusal> {
     let path = request.value.as_str().and_then(FilePath::parse);
     path.map(|file| Command::Select { file, print }).ok_or_else(|| {
-        no_value(request, "the path of a file such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
+        no_value(request, "the storage and the path of a file, such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
     })
 }
 

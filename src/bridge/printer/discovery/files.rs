@@ -72,32 +72,42 @@ impl Listing {
     pub fn read(body: &[u8], all: bool) -> Option<Self> {
         let whole: &RawValue = serde_json::from_slice(body).ok()?;
         let old_format: StorageMember<'_> = object(Some(whole));
-        let members = match old_format.files {
-            Some(_) => vec![("local".to_owned(), old_format)],
-            None => {
+        let is_old = old_format.files.is_some();
+        let members = match is_old {
+            true => vec![("local".to_owned(), old_format)],
+            false => {
                 let members: BTreeMap<String, &RawValue> = member(Some(whole))?;
                 members.into_iter().map(|(name, raw)| (name, object(Some(raw)))).collect()
             }
         };
-        let files = members.iter().filter_map(|(_, of)| member::<Vec<&RawValue>>(of.files));
-        let paths = if all { paths(files.flatten().collect()) } else { None };
+        let mut entries = Vec::new();
+        for (name, of) in members.iter().filter(|_| all) {
+            // OctoPrint's own kind of storage gives its files the origin `local`, whatever its name is.
+            let storage = (!is_old).then_some(name.as_str());
+            let files = member::<Vec<&RawValue>>(of.files).into_iter().flatten();
+            entries.extend(files.map(|entry| (storage, entry)));
+        }
+        let paths = if all { paths(entries) } else { None };
         let space = |name: &str| members.iter().find(|(of, _)| of == name)?.1.space();
         let storages = Storages { local: space("local"), printer: space("printer") };
         Some(Self { paths, storages })
     }
 }
 
-/// Returns the sorted paths; `None` for more than [`MOST_FILES`].
-fn paths(mut entries: Vec<&RawValue>) -> Option<Vec<String>> {
+/// Returns the sorted paths of entries, each with its storage if that is known; `None` for more than
+/// [`MOST_FILES`].
+fn paths(mut entries: Vec<(Option<&str>, &RawValue)>) -> Option<Vec<String>> {
     let mut paths = Vec::new();
-    while let Some(entry) = entries.pop() {
+    while let Some((storage, entry)) = entries.pop() {
         let FileEntry { r#type, origin, path, children } = object(Some(entry));
         let is_printable = member::<Cow<'_, str>>(r#type).is_some_and(|kind| kind == "machinecode");
-        let location = member::<Cow<'_, str>>(origin).zip(member::<Cow<'_, str>>(path));
+        let origin = storage.map(Cow::Borrowed).or_else(|| member::<Cow<'_, str>>(origin));
+        let location = origin.zip(member::<Cow<'_, str>>(path));
         if let (true, Some((origin, path))) = (is_printable, location) {
             paths.push(format!("{origin}/{path}"));
         }
-        entries.extend(member::<Vec<&RawValue>>(children).into_iter().flatten());
+        let children = member::<Vec<&RawValue>>(children).into_iter().flatten();
+        entries.extend(children.map(|entry| (storage, entry)));
     }
     paths.sort();
     paths.dedup();
@@ -140,9 +150,11 @@ mod tests {
             "local":{"key":"local","usage":{"free":7,"total":9},
                 "files":[{"type":"machinecode","origin":"local","path":"a.gcode"}]},
             "printer":{"key":"printer","usage":null,
-                "files":[{"type":"machinecode","origin":"printer","path":"b.gco"}]},"odd":5}"#;
+                "files":[{"type":"machinecode","origin":"printer","path":"b.gco"}]},
+            "usb":{"key":"usb","files":[{"type":"folder","origin":"local","path":"d","children":
+                [{"type":"machinecode","origin":"local","path":"d/c.gcode"}]}]},"odd":5}"#;
         let listing = Listing::read(body, true).unwrap();
-        assert_eq!(listing.paths.unwrap(), ["local/a.gcode", "printer/b.gco"]);
+        assert_eq!(listing.paths.unwrap(), ["local/a.gcode", "printer/b.gco", "usb/d/c.gcode"]);
         assert_eq!(listing.storages, Storages { local: Some(space(7, 9)), printer: None });
         // As it was recorded.
         let lines = include_str!("../../../../tests/captures/octoprint2_rest.jsonl").lines();

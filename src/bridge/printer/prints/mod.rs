@@ -360,11 +360,14 @@ async fn written(
     None
 }
 
+/// The storages whose files have a history; in others it is unknown what its dates are.
+const WITH_HISTORY: [&str; 2] = ["local", "printer"];
+
 /// Requests a file's history. `None` if there is none: only some connectors of OctoPrint 2.0 have
 /// one for files on the printer.
 async fn file_history(rest: &Rest, print: &Print) -> Option<Result<FileHistory, RestError>> {
     let path = print.path.as_ref()?;
-    let origin = print.origin.as_deref().filter(|origin| *origin != "sdcard")?;
+    let origin = print.origin.as_deref().filter(|origin| WITH_HISTORY.contains(origin))?;
     let file = FilePath::parse(&format!("{origin}/{path}"))?;
     match rest.file_info(&file).await {
         Ok(answer) if origin == "local" => Some(Ok(FileHistory::read(&answer).unwrap_or_default())),

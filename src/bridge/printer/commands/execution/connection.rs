@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{job_before, wait_until};
+use super::{JobSnapshot, ignored, job_before, wait_until};
 use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::clock;
@@ -10,25 +10,32 @@ use crate::octoprint::{ConnectWith, PrinterConnection, Rest, RestError, SERIAL};
 
 /// Time after which a connection that is being set up counts as success.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which a closed connection may still be about to start; after that it has failed.
+/// Time for which a connection that has failed may be tried again, as at another serial port.
 const CLOSED: Duration = Duration::from_secs(2);
 
 /// Connects. Succeeds once the printer is connected, or the attempt has lasted a while, as it does if
 /// OctoPrint searches for the serial port.
 pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), CommandError> {
+    let before = job_before(rest).await?;
     // While it is connected, OctoPrint ignores what it is asked to connect with.
-    if *with != ConnectWith::default() && is_open(job_before(rest).await?.state) {
+    if *with != ConnectWith::default() && is_open(before.state) {
         let error = "the printer is connected already: disconnect it first";
         return Err(CommandError::with_status(error, 409));
     }
     rest.connect(with).await.map_err(|error| connect_error(error, with))?;
     let mut under_way_at = clock::now();
+    // A slow OctoPrint stays for a while as it was.
+    let mut is_tried = false;
     let (job, _) = wait_until(rest, TIMEOUT, |job| match job.state {
         PrinterState::Connecting => {
             under_way_at = clock::now();
+            is_tried = true;
             false
         }
-        state if state.is_closed() => clock::now() >= under_way_at + CLOSED,
+        state if state.is_closed() => {
+            is_tried |= job.text() != before.text();
+            is_tried && clock::now() >= under_way_at + CLOSED
+        }
         _ => true,
     })
     .await?;
@@ -39,6 +46,30 @@ pub(crate) async fn connect(rest: &Rest, with: &ConnectWith) -> Result<(), Comma
     Err(CommandError::new(format!("OctoPrint could not connect to the printer{why}")))
 }
 
+/// Time that OctoPrint may take to close the connection.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Disconnects, and waits until the connection is closed.
+pub(crate) async fn disconnect(rest: &Rest) -> Result<(), CommandError> {
+    let before = job_before(rest).await?.state;
+    rest.disconnect().await?;
+    let closed = |job: &JobSnapshot| has_closed(before, job.state);
+    match wait_until(rest, DISCONNECT_TIMEOUT, closed).await? {
+        (_, true) => Ok(()),
+        (job, false) => Err(ignored(job.text())),
+    }
+}
+
+/// Whether the connection was closed since `before`. A plugin may be connecting again already.
+fn has_closed(before: PrinterState, now: PrinterState) -> bool {
+    match now {
+        PrinterState::Connecting => before != PrinterState::Connecting,
+        // Nothing speaks against it.
+        PrinterState::Unknown => true,
+        now => now.is_closed(),
+    }
+}
+
 fn is_open(state: PrinterState) -> bool {
     !state.is_closed() && state != PrinterState::Unknown
 }
@@ -47,7 +78,7 @@ fn is_open(state: PrinterState) -> bool {
 fn connect_error(error: RestError, with: &ConnectWith) -> CommandError {
     match error.status() {
         Some(412) => CommandError::with_status(
-            match &with.connector {
+            match with.asked_connector() {
                 Some(connector) => format!(
                     "OctoPrint lacks settings of the connector {connector}: enter them in OctoPrint's connection panel and save it as the preferred connection"
                 ),
@@ -107,6 +138,23 @@ fn refusal_of_feed_or_flow(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_has_closed_even_if_a_new_one_is_begun() {
+        use PrinterState::{Connecting, Error, Offline, Operational, Printing, Unknown};
+        for (before, now, closed) in [
+            (Operational, Offline, true),
+            (Operational, Error, true),
+            (Offline, Offline, true),
+            (Operational, Connecting, true),
+            (Operational, Unknown, true),
+            (Connecting, Connecting, false),
+            (Operational, Operational, false),
+            (Printing, Printing, false),
+        ] {
+            assert_eq!(has_closed(before, now), closed, "{before:?} {now:?}");
+        }
+    }
 
     #[test]
     fn only_values_that_the_connector_ignores_are_refused() {

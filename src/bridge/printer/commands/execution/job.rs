@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{JobSnapshot, StopGuard, job_before, wait_until};
+use super::start::{BeforeStart, PrintStarts};
+use super::{JobSnapshot, StopGuard, ignored, job_before, wait_until};
 use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::octoprint::{FilePath, JobAction, Rest, RestError};
@@ -19,19 +20,19 @@ pub(crate) async fn run(
     rest: &Rest,
     action: JobAction,
     stop_guard: &StopGuard,
+    starts: &PrintStarts,
 ) -> Result<(), CommandError> {
     let before = job_before(rest).await?;
     if let Some(why) = refusal(action, &before) {
         return Err(CommandError::with_status(why, 409));
     }
-    match decide(action, before.state) {
-        JobAction::Restart if before.state == PrinterState::Paused => {
-            restart(rest, stop_guard).await
+    match (decide(action, before.state), before.state) {
+        (JobAction::Start, _) => start(rest, &BeforeStart::new(starts, before)).await,
+        (JobAction::Restart, PrinterState::Paused) => {
+            restart(rest, stop_guard, starts, before).await
         }
-        JobAction::Resume if before.state == PrinterState::Pausing => {
-            resume_once_paused(rest, stop_guard).await
-        }
-        action => obeyed(rest, action).await,
+        (JobAction::Resume, PrinterState::Pausing) => resume_once_paused(rest, stop_guard).await,
+        (action, _) => obeyed(rest, action).await,
     }
 }
 
@@ -74,7 +75,7 @@ fn is_undone(action: JobAction, state: PrinterState) -> bool {
         JobAction::Pause => matches!(state, Starting | Printing | Resuming),
         JobAction::Resume => matches!(state, Paused),
         JobAction::Cancel => matches!(state, Starting | Printing | Pausing | Paused | Resuming),
-        // A print that was started may be over already; a toggle of an unknown state has no target.
+        // A start is confirmed in another way; a toggle of an unknown state has no target.
         JobAction::Start | JobAction::Toggle | JobAction::Restart => false,
     }
 }
@@ -91,9 +92,9 @@ async fn obeyed(rest: &Rest, action: JobAction) -> Result<(), CommandError> {
     }
 }
 
-fn ignored(state: &str) -> CommandError {
-    let error = format!("OctoPrint answered with success, but the printer is still {state}");
-    CommandError::with_status(error, 409)
+async fn start(rest: &Rest, before: &BeforeStart<'_>) -> Result<(), CommandError> {
+    rest.job(JobAction::Start).await?;
+    before.confirm(rest).await
 }
 
 /// OctoPrint resumes only a paused print, and silently ignores a resume while it is pausing.
@@ -110,11 +111,17 @@ async fn resume_once_paused(rest: &Rest, stop_guard: &StopGuard) -> Result<(), C
 
 /// Restarts a paused print: with OctoPrint's own restart or, if that has no effect, by cancel and
 /// start.
-async fn restart(rest: &Rest, stop_guard: &StopGuard) -> Result<(), CommandError> {
+async fn restart(
+    rest: &Rest,
+    stop_guard: &StopGuard,
+    starts: &PrintStarts,
+    before: JobSnapshot,
+) -> Result<(), CommandError> {
+    let before = BeforeStart::new(starts, before);
     rest.job(JobAction::Restart).await?;
     let restarted = |job: &JobSnapshot| job.state != PrinterState::Paused;
     if let (_, true) = wait_until(rest, RESTART_TIMEOUT, restarted).await? {
-        return Ok(());
+        return before.confirm(rest).await;
     }
     stop_guard.check()?;
     obeyed(rest, JobAction::Cancel).await?;
@@ -129,7 +136,7 @@ async fn restart(rest: &Rest, stop_guard: &StopGuard) -> Result<(), CommandError
         );
         return Err(CommandError::with_status(error, 409));
     }
-    Ok(rest.job(JobAction::Start).await?)
+    start(rest, &BeforeStart::new(starts, job)).await
 }
 
 /// Time that a printer may take to open a file on its own storage.
@@ -137,12 +144,21 @@ const SELECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Selects `file`, and prints it if `print`. OctoPrint answers with success even if its connector does
 /// not support such files, or the firmware does not open this one.
-pub(crate) async fn select(rest: &Rest, file: &FilePath, print: bool) -> Result<(), CommandError> {
+pub(crate) async fn select(
+    rest: &Rest,
+    file: &FilePath,
+    print: bool,
+    starts: &PrintStarts,
+) -> Result<(), CommandError> {
     let before = job_before(rest).await?;
-    rest.select_file(file, print).await.map_err(select_error)?;
+    let before_start = BeforeStart::new(starts, before.clone());
+    rest.select_file(file, print).await.map_err(|error| select_error(error, file))?;
     // The printer may report the file under another name; any change counts then.
-    let selected = |job: &JobSnapshot| is_selected(file, job) || has_changed(&before, job);
+    let selected = |job: &JobSnapshot| {
+        is_selected(file, job) || has_changed(&before, job) || print && before_start.has_begun(job)
+    };
     match wait_until(rest, SELECT_TIMEOUT, selected).await? {
+        (_, true) if print => before_start.confirm(rest).await,
         (_, true) => Ok(()),
         (_, false) => Err(CommandError::with_status(
             "OctoPrint answered with success, but did not select the file: the printer does not open it, or its connector takes no files of this storage",
@@ -163,13 +179,19 @@ fn has_changed(before: &JobSnapshot, now: &JobSnapshot) -> bool {
 }
 
 /// OctoPrint's answer does not distinguish a printer that is printing from one that is offline.
-fn select_error(error: RestError) -> CommandError {
+fn select_error(error: RestError, file: &FilePath) -> CommandError {
     match error.status() {
         Some(409) => CommandError::with_status(
             "OctoPrint selects no file while it prints, while it is paused, or while the printer is not connected",
             409,
         ),
-        Some(404) => CommandError::with_status("there is no such file", 404),
+        Some(404) => {
+            let storage = file.storage();
+            CommandError::with_status(
+                format!("there is no such file in the storage {storage}"),
+                404,
+            )
+        }
         _ => error.into(),
     }
 }

@@ -4,6 +4,7 @@
 pub(super) mod connection;
 pub(super) mod job;
 pub(super) mod moves;
+pub(super) mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +77,12 @@ impl JobSnapshot {
     }
 }
 
+/// The error of a command that OctoPrint took and did not carry out.
+fn ignored(state: &str) -> CommandError {
+    let error = format!("OctoPrint answered with success, but the printer is still {state}");
+    CommandError::with_status(error, 409)
+}
+
 /// The job before a command. If this fails, the command is not sent.
 async fn job_before(rest: &Rest) -> Result<JobSnapshot, CommandError> {
     rest.job_status().await.map(JobSnapshot::of).map_err(|error| CommandError::not_sent(&error))
@@ -99,3 +106,6 @@ async fn wait_until(
         tokio::time::sleep(INTERVAL).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
