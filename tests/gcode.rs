@@ -118,7 +118,9 @@ fn a_position_has_its_layer() {
 
 #[test]
 fn without_comments_moves_have_the_same_layers() {
-    for (name, data, expected) in files() {
+    // KISSlicer extrudes by relative amounts without a command that says so.
+    for (name, data, expected) in files().into_iter().filter(|(name, ..)| !name.starts_with("kiss"))
+    {
         let text = String::from_utf8(data).unwrap();
         let bare: String = text
             .lines()

@@ -85,10 +85,6 @@ impl LayerIndex {
             *height = micrometres(z);
         }
     }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 fn micrometres(z: f64) -> i32 {

@@ -84,39 +84,41 @@ fn run(command: &mut Command, output: &Path) -> String {
     String::from_utf8(data).unwrap()
 }
 
-/// Where lines are that begin a layer, and the heights that `height` finds in the lines from there.
+/// Where lines are that begin a layer, and the heights that `height` finds in all lines for the one at a
+/// position.
 fn marked(
     text: &str,
     is_begin: impl Fn(&str) -> bool,
-    height: impl Fn(&[&str]) -> Option<f64>,
+    height: impl Fn(&[&str], usize) -> Option<f64>,
 ) -> Vec<(u64, Option<f64>)> {
     let lines: Vec<&str> = text.lines().collect();
     let (mut offset, mut layers) = (0, Vec::new());
     for (at, line) in lines.iter().enumerate() {
         if is_begin(line) {
-            layers.push((offset, height(&lines[at..])));
+            layers.push((offset, height(&lines, at)));
         }
         offset += line.len() as u64 + 1;
     }
     layers
 }
 
-/// The last height that is set before something is extruded.
-fn first_height(lines: &[&str]) -> Option<f64> {
+/// The last height that is set before something is extruded from the line at this position on.
+fn first_height(lines: &[&str], begin: usize) -> Option<f64> {
     let word = |line: &str, letter: char| -> Option<f64> {
         line.split(';').next()?.split(' ').find_map(|word| word.strip_prefix(letter)?.parse().ok())
     };
     let mut z = None;
-    let mut last = f64::INFINITY;
-    for line in lines {
+    let (mut last, mut is_relative) = (0.0, false);
+    for (at, line) in lines.iter().enumerate() {
         z = word(line, 'Z').or(z);
+        is_relative |= line.starts_with("M83");
         if line.starts_with("G92 E") {
             last = 0.0;
         } else if let Some(e) = word(line, 'E') {
-            if e > last && word(line, 'X').is_some() {
+            if at >= begin && e > last && word(line, 'X').is_some() {
                 break;
             }
-            last = e;
+            last = if is_relative { 0.0 } else { e };
         }
     }
     z
@@ -166,7 +168,7 @@ fn prusaslicer_is_understood() {
         ("prusa_raft", FUNNEL, &["--support-material", "--raft-layers", "3"], 0),
         ("prusa_verbose", CUBE, &["--gcode-comments", "--layer-height", "0.1"], 0),
         ("prusa_objects", CUBE, &["--complete-objects", "--duplicate", "2"], 0),
-        ("prusa_klipper", CONE, &["--gcode-flavor", "klipper", "--skirts", "0"], 0),
+        ("prusa_marlin_2", CONE, &["--gcode-flavor", "marlin2", "--skirts", "0"], 0),
     ] {
         let (stl, output) = (part.write(dir.path()), dir.path().join(format!("{name}.gcode")));
         let mut command = Command::new(&slicer);
@@ -186,7 +188,7 @@ fn prusaslicer_is_understood() {
             "20",
         ]);
         let text = run(command.args(settings).arg("--output").arg(&output).arg(&stl), &output);
-        let z = |lines: &[&str]| lines[1].strip_prefix(";Z:")?.parse().ok();
+        let z = |lines: &[&str], at: usize| lines[at + 1].strip_prefix(";Z:")?.parse().ok();
         let layers = marked(&text, |line| line == ";LAYER_CHANGE", z);
         let info = compare(name, &text, &layers, slack);
         assert_eq!(info.slicer.as_deref(), Some("PrusaSlicer"));
