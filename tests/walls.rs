@@ -59,6 +59,22 @@ const WALLS: &[(&str, &[&str])] = &[
     ),
     ("config", &["bridge", "cli", "http", "mqtt", "homeassistant", "store", "journal", "metrics"]),
     ("bridge", &["http", "cli"]),
+    (
+        "gcode",
+        &[
+            "octoprint",
+            "mqtt",
+            "bridge",
+            "config",
+            "cli",
+            "http",
+            "homeassistant",
+            "store",
+            "journal",
+            "metrics",
+            "topics",
+        ],
+    ),
     ("http", &["cli"]),
 ];
 
