@@ -225,6 +225,8 @@ fn discovery(c: &mut Criterion) {
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
+        layers: true,
+        thumbnails: true,
         groups: Groups {
             bridge: true,
             job: true,

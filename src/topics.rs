@@ -99,6 +99,14 @@ pub struct PrinterTopics {
     pub last_event: Topic,
     /// Rendered timelapses.
     pub timelapse: Topic,
+    /// The layer that is printed.
+    pub layer: Topic,
+    /// Changes of the layer.
+    pub layer_change: Topic,
+    /// What the slicer wrote about the selected file.
+    pub gcode: Topic,
+    /// The picture of the selected file.
+    pub thumbnail: Topic,
     /// Answers to commands.
     pub result: Topic,
     /// The last answer to a command, retained.
@@ -131,6 +139,10 @@ impl PrinterTopics {
             print: topic("print"),
             last_event: topic("last_event"),
             timelapse: topic("timelapse"),
+            layer: topic("layer"),
+            layer_change: topic("layer_change"),
+            gcode: topic("gcode"),
+            thumbnail: topic("thumbnail"),
             result: topic("result"),
             last_command: topic("last_command"),
             current: topic("message/current"),

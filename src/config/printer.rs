@@ -25,6 +25,9 @@ const KEYS: &[&str] = &[
     "tls",
     "offline_after",
     "octoprint_mqtt_topic",
+    "layers",
+    "max_gcode_size",
+    "thumbnails",
     "limits",
     "publish",
     "socket",
@@ -112,6 +115,7 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
             values::is_topic(topic, values::MAX_PREFIX).then(|| format!("{topic}/"))
         },
     );
+    let max_gcode_size = section.size("max_gcode_size", 1..=usize::MAX, 50_000_000);
     let access = access?;
     Some(Printer {
         id: id.to_owned(),
@@ -121,6 +125,10 @@ fn printer(printers: &Section<'_>, id: &str, warnings: &mut Vec<String>) -> Opti
         tls: access.tls,
         offline_after,
         octoprint_mqtt_topic,
+        layers: section.flag("layers", true),
+        // Wider than any size of memory.
+        max_gcode_size: max_gcode_size as u64,
+        thumbnails: section.flag("thumbnails", true),
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
         socket: socket(&section.section("socket"), access.headers),

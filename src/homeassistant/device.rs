@@ -42,6 +42,10 @@ pub struct PrinterDevice {
     pub limits: Limits,
     /// Slowest push rate, in steps of 500 ms.
     pub max_rate_factor: u32,
+    /// Whether layers are followed, and what the slicer wrote is published.
+    pub layers: bool,
+    /// Whether the thumbnail of the selected file is published.
+    pub thumbnails: bool,
     /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
 }

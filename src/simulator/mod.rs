@@ -2,6 +2,7 @@
 //! subscribe, events, REST. It prints a part in a loop for the demo, and injects faults for tests. It
 //! is light: one task per OctoPrint, and one per socket.
 
+mod gcode;
 mod model;
 mod push;
 mod rest;

@@ -84,13 +84,23 @@ impl FilePath {
         Some(Self { origin, path: self.path.clone() })
     }
 
+    /// Whether the file is in OctoPrint's own storage.
+    pub fn is_local(&self) -> bool {
+        self.origin == "local"
+    }
+
     fn call(&self) -> String {
+        self.below("api/files")
+    }
+
+    /// Returns the path of a call below `prefix`.
+    pub(in crate::octoprint) fn below(&self, prefix: &str) -> String {
         let parts: Vec<String> = self
             .path
             .split('/')
             .map(|part| utf8_percent_encode(part, SEGMENT).to_string())
             .collect();
-        format!("api/files/{}/{}", self.origin, parts.join("/"))
+        format!("{prefix}/{}/{}", self.origin, parts.join("/"))
     }
 }
 

@@ -152,6 +152,8 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
         profile,
         limits: printer.limits,
         max_rate_factor: printer.socket.max_rate_factor,
+        layers: printer.layers,
+        thumbnails: printer.thumbnails,
         groups: Groups {
             bridge: groups.bridge,
             job: groups.job,

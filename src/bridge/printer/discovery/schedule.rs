@@ -198,6 +198,8 @@ mod tests {
             profile: Profile { heaters, ..Profile::default() },
             limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
             max_rate_factor: 20,
+            layers: true,
+            thumbnails: true,
             groups,
         };
         let settings = Settings {

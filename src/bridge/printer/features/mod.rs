@@ -1,19 +1,22 @@
 //! What a printer offers beyond its state and its prints. Each [`Feature`] follows the printer's
 //! messages, owns its state, and publishes on topics of its own.
 
+mod gcode_file;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::gcode_file::GcodeFiles;
+pub use self::gcode_file::GcodeFinding;
 use self::timelapse::TimelapseEvents;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
-use super::snapshot::{Now, Snapshot};
+use super::snapshot::{FileId, Now, Snapshot};
 use crate::bridge::hub::watch::Watch;
 use crate::clock;
 use crate::config;
@@ -24,6 +27,8 @@ use crate::topics::{PrinterTopics, Topic};
 
 /// Capacity of a printer's channel of findings.
 const MAX_FINDINGS: usize = 16;
+/// OctoPrint's push interval, unless the socket asks for a longer one.
+const PUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a feature sees while it handles something, and what it publishes then.
 pub struct Scene<'a> {
@@ -35,9 +40,15 @@ pub struct Scene<'a> {
     pub topics: &'a PrinterTopics,
     /// OctoPrint's REST API.
     pub rest: &'a Rest,
+    /// The interval at which OctoPrint pushes, as the socket asked for.
+    pub push_interval: Duration,
     lane: usize,
     publications: Vec<Publication>,
+    slicer_time: Option<SlicerTime>,
 }
+
+/// A file, and how long the slicer thinks its print takes, in seconds.
+pub type SlicerTime = (FileId, Option<f64>);
 
 impl<'a> Scene<'a> {
     /// A scene without publications.
@@ -47,7 +58,13 @@ impl<'a> Scene<'a> {
         (topics, lane): (&'a PrinterTopics, usize),
         rest: &'a Rest,
     ) -> Self {
-        Self { now, snapshot, topics, rest, lane, publications: Vec::new() }
+        let (publications, push_interval) = (Vec::new(), PUSH_INTERVAL);
+        Self { now, snapshot, topics, rest, push_interval, lane, publications, slicer_time: None }
+    }
+
+    /// The same with OctoPrint's push interval.
+    pub fn pushed_every(self, push_interval: Duration) -> Self {
+        Self { push_interval, ..self }
     }
 
     /// Publishes a retained state.
@@ -60,6 +77,16 @@ impl<'a> Scene<'a> {
         let mut publication = Publication::new(self.lane, topic.clone(), payload, kind);
         publication.received = self.now.instant;
         self.publications.push(publication);
+    }
+
+    /// Tells the printer's state how long the slicer thinks the print takes, in seconds.
+    pub fn set_slicer_time(&mut self, file: FileId, seconds: Option<f64>) {
+        self.slicer_time = Some((file, seconds));
+    }
+
+    /// Returns the slicer's time that was set, once.
+    pub fn take_slicer_time(&mut self) -> Option<SlicerTime> {
+        self.slicer_time.take()
     }
 
     /// Returns what was published.
@@ -75,7 +102,10 @@ pub fn present() -> Now {
 
 /// What a feature's work in the background found out.
 #[derive(Debug)]
-pub enum FeatureFinding {}
+pub enum FeatureFinding {
+    /// About the selected file.
+    Gcode(GcodeFinding),
+}
 
 /// Runs work of features in the background; cheap to clone.
 #[derive(Clone)]
@@ -172,7 +202,8 @@ impl Features {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };
         let parts = FeatureParts { printer, known, store, background };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = &[TimelapseEvents::make];
+        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] =
+            &[TimelapseEvents::make, GcodeFiles::make];
         let features = make.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }
