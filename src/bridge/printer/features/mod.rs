@@ -2,6 +2,7 @@
 //! messages, owns its state, and publishes on topics of its own.
 
 mod gcode_file;
+pub mod list;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
@@ -11,9 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use self::gcode_file::GcodeFiles;
-pub use self::gcode_file::GcodeFinding;
-use self::timelapse::TimelapseEvents;
+pub use self::gcode_file::finding::GcodeFinding;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::snapshot::{FileId, Now, Snapshot};
@@ -196,15 +195,23 @@ pub struct FeatureParts<'a> {
     pub background: Background,
 }
 
+/// Makes a feature; `None` if it is switched off.
+pub type MakeFeature = fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>;
+
 impl Features {
-    /// The features of a printer; `watch` reports panics of their work in the background.
-    pub fn new(printer: &config::Printer, known: &Known, store: &Store, watch: Watch) -> Self {
+    /// The features of a printer that `list` makes; `watch` reports panics of their work in the
+    /// background.
+    pub fn new(
+        printer: &config::Printer,
+        known: &Known,
+        store: &Store,
+        watch: Watch,
+        list: &[MakeFeature],
+    ) -> Self {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };
         let parts = FeatureParts { printer, known, store, background };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] =
-            &[TimelapseEvents::make, GcodeFiles::make];
-        let features = make.iter().filter_map(|make| make(&parts)).collect();
+        let features = list.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }
 

@@ -3,7 +3,7 @@
 //! Beginning and end are read a moment after the selection. The whole file is read once a print, 30 s
 //! after its start, unless it was read before and is the same.
 
-mod finding;
+pub(super) mod finding;
 mod layers;
 mod picture;
 mod reading;
@@ -17,8 +17,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::finding::GcodeFinding;
-use self::finding::{Found, WholeFile};
+use self::finding::{Found, GcodeFinding, WholeFile};
 use self::layers::Layers;
 use self::reading::{Ends, Failure, Wanted};
 use super::{Background, Feature, FeatureFinding, FeatureParts, Scene};

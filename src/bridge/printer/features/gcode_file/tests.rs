@@ -186,6 +186,8 @@ async fn what_was_found_about_another_file_is_outdated() {
 #[tokio::test]
 async fn a_picture_is_replaced_and_cleared() {
     let mut world = World::new(wanted());
+    let feature = &mut world.feature;
+    world.stage.run(|scene| feature.start(scene));
     let none = world.is("Operational", Value::Null, Value::Null);
     assert_eq!(topics(&none), ["gcode", "thumbnail"], "of before the start of the bridge");
     assert_eq!(topics(&world.is("Operational", file("a.gcode"), Value::Null)), ["gcode"]);

@@ -1,0 +1,8 @@
+//! The features that there are.
+
+use super::MakeFeature;
+use super::gcode_file::GcodeFiles;
+use super::timelapse::TimelapseEvents;
+
+/// All features, in the order in which they see a message.
+pub const FEATURES: &[MakeFeature] = &[TimelapseEvents::make, GcodeFiles::make];
