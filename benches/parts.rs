@@ -20,6 +20,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use octoprint2mqtt::bridge::printer::messages::Mapping;
 use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
+use octoprint2mqtt::gcode::{GcodeReader, ReadLimits};
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
     Components, Groups, PrinterDevice, Profile, Settings, printer, published,
@@ -226,6 +227,8 @@ fn discovery(c: &mut Criterion) {
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
         own_camera: false,
+        layers: true,
+        thumbnails: true,
         groups: Groups {
             bridge: true,
             job: true,
@@ -262,5 +265,29 @@ fn splicing(c: &mut Criterion) {
     });
 }
 
-criterion_group!(parts, frame, snapshot, mapping, outbox, discovery, splicing);
+/// A file of a few megabytes, as chunks from the network.
+fn gcode(c: &mut Criterion) {
+    let layer = |at: u32| {
+        let z = f64::from(at + 1) / 5.0;
+        let moves = (0..500).map(|at| {
+            let (x, y) = (f64::from(at % 37) * 1.731, f64::from(at % 53) * 2.117);
+            format!("G1 X{x:.3} Y{y:.3} E.{:05}\n", at * 7 + 13)
+        });
+        let begin = format!(";LAYER_CHANGE\n;Z:{z}\n;HEIGHT:0.2\nG1 Z{z} F9000\n;TYPE:Perimeter\n");
+        begin + &moves.collect::<String>()
+    };
+    let file: String = std::iter::once("M83\n".to_owned()).chain((0..300).map(layer)).collect();
+    let mut group = c.benchmark_group("gcode");
+    group.throughput(Throughput::Bytes(file.len() as u64));
+    group.bench_function("read a file", |b| {
+        b.iter(|| {
+            let mut reader = GcodeReader::new(&ReadLimits::default());
+            file.as_bytes().chunks(64 * 1024).for_each(|chunk| reader.feed(chunk));
+            black_box(reader.finish())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(parts, frame, snapshot, mapping, outbox, discovery, splicing, gcode);
 criterion_main!(parts);

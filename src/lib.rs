@@ -8,6 +8,7 @@
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`store`] | what survives a restart: a small database in `data_dir` |
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
+//! | [`gcode`] | G-code files read as a stream: layers, what the slicer wrote, thumbnails |
 //! | [`http`] | health and metrics over HTTP |
 //! | [`shard`] | distribution of printers over several bridges |
 //! | [`topic`] | the type of a valid MQTT topic |
@@ -35,6 +36,7 @@ mod clock;
 pub mod config;
 #[cfg(test)]
 mod dead_address;
+pub mod gcode;
 pub mod heater;
 pub mod homeassistant;
 pub mod http;

@@ -101,6 +101,14 @@ pub struct PrinterTopics {
     pub snapshot: Topic,
     /// Rendered timelapses.
     pub timelapse: Topic,
+    /// The layer that is printed.
+    pub layer: Topic,
+    /// Changes of the layer.
+    pub layer_change: Topic,
+    /// What the slicer wrote about the selected file.
+    pub gcode: Topic,
+    /// The picture of the selected file.
+    pub thumbnail: Topic,
     /// Answers to commands.
     pub result: Topic,
     /// The last answer to a command, retained.
@@ -134,6 +142,10 @@ impl PrinterTopics {
             last_event: topic("last_event"),
             snapshot: topic("snapshot"),
             timelapse: topic("timelapse"),
+            layer: topic("layer"),
+            layer_change: topic("layer_change"),
+            gcode: topic("gcode"),
+            thumbnail: topic("thumbnail"),
             result: topic("result"),
             last_command: topic("last_command"),
             current: topic("message/current"),

@@ -55,6 +55,8 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
         own_camera: false,
+        layers: true,
+        thumbnails: true,
         groups: Groups {
             bridge: on,
             job: true,

@@ -16,6 +16,8 @@ mod automations;
 mod delivery;
 #[path = "homeassistant/for_people.rs"]
 mod for_people;
+#[path = "homeassistant/layers.rs"]
+mod layers;
 mod real;
 
 use std::collections::BTreeSet;
@@ -82,8 +84,10 @@ const ENTITIES: &[&str] = &[
     "button.prusa_mk3s_restart_print",
     "button.prusa_mk3s_resume",
     "button.prusa_mk3s_start_print",
+    "event.prusa_mk3s_layer_change",
     "event.prusa_mk3s_print",
     "event.prusa_mk3s_timelapse",
+    "image.prusa_mk3s_thumbnail",
     "notify.prusa_mk3s_display_message",
     "number.prusa_mk3s_bed_target",
     "number.prusa_mk3s_feed_rate",
@@ -102,6 +106,7 @@ const ENTITIES: &[&str] = &[
     "sensor.prusa_mk3s_height",
     "sensor.prusa_mk3s_last_command",
     "sensor.prusa_mk3s_last_event",
+    "sensor.prusa_mk3s_layer",
     "sensor.prusa_mk3s_nozzle_target",
     "sensor.prusa_mk3s_nozzle_temperature",
     "sensor.prusa_mk3s_octoprint_version",
@@ -114,6 +119,7 @@ const ENTITIES: &[&str] = &[
     "sensor.prusa_mk3s_started_at",
     "sensor.prusa_mk3s_state",
     "sensor.prusa_mk3s_time_left",
+    "sensor.prusa_mk3s_total_layers",
     "sensor.prusa_mk3s_user",
     "switch.prusa_mk3s_adaptive_push_rate",
 ];

@@ -16,7 +16,8 @@ const MAX_TEXT: usize = 1024;
 type ObjectMembers<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Returns `publication`, or a replacement that fits: an event loses its fields, a print event or a
-/// state has its strings truncated, anything else becomes its size. `topics` are the printer's.
+/// state has its strings truncated, a picture is cleared, anything else becomes its size. `topics`
+/// are the printer's.
 pub(crate) fn fit(
     publication: Publication,
     topics: &PrinterTopics,
@@ -25,6 +26,9 @@ pub(crate) fn fit(
     let is_truncated = publication.topic == topics.print
         || publication.kind == Kind::State && publication.topic != topics.connected;
     let stamped = is_stamped(publication.kind);
+    if publication.topic == topics.thumbnail {
+        return replace(publication, limit, |_, _, _| Bytes::new());
+    }
     replace(publication, limit, |payload, bytes, room| match (is_truncated, stamped) {
         (true, _) => truncate(payload),
         (false, true) => bare_event(payload, bytes, room),
@@ -224,6 +228,16 @@ mod tests {
             let rest = ["event_type", "path", "time", "reason"].map(|key| value[key].clone());
             assert_eq!(rest, [json!("print_done"), Value::Null, json!(12.5), Value::Null]);
         }
+    }
+
+    #[test]
+    fn a_picture_is_cleared() {
+        let fit = |size: usize| {
+            let picture = Publication::new(1, topics().thumbnail, vec![0xff; size], Kind::State);
+            fit(picture, &topics(), PacketLimit::new(LIMIT))
+        };
+        assert_eq!((fit(9_000).payload.len(), fit(9_000).oversize), (9_000, None));
+        assert!(fit(LIMIT).payload.is_empty() && fit(LIMIT).oversize.is_some());
     }
 
     #[test]

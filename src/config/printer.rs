@@ -26,6 +26,9 @@ const KEYS: &[&str] = &[
     "tls",
     "offline_after",
     "octoprint_mqtt_topic",
+    "layers",
+    "max_gcode_size",
+    "thumbnails",
     "limits",
     "publish",
     "socket",
@@ -124,6 +127,7 @@ fn printer(
         },
     );
     let camera = camera(&section.section("camera"), max_packet_size, warnings);
+    let max_gcode_size = section.size("max_gcode_size", 1..=usize::MAX, 50_000_000);
     let access = access?;
     Some(Printer {
         id: id.to_owned(),
@@ -133,6 +137,10 @@ fn printer(
         tls: access.tls,
         offline_after,
         octoprint_mqtt_topic,
+        layers: section.flag("layers", true),
+        // Wider than any size of memory.
+        max_gcode_size: max_gcode_size as u64,
+        thumbnails: section.flag("thumbnails", true),
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
         camera,

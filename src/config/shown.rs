@@ -92,6 +92,9 @@ impl Printer {
             "tls": tls(&self.tls),
             "offline_after": duration(self.offline_after),
             "octoprint_mqtt_topic": self.octoprint_mqtt_topic,
+            "layers": self.layers,
+            "max_gcode_size": self.max_gcode_size,
+            "thumbnails": self.thumbnails,
             "limits": {
                 "tool": self.limits.tool, "bed": self.limits.bed, "chamber": self.limits.chamber,
             },

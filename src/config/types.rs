@@ -156,6 +156,12 @@ pub struct Printer {
     pub offline_after: Duration,
     /// Topic prefix for additional topics as OctoPrint-MQTT publishes them.
     pub octoprint_mqtt_topic: Option<String>,
+    /// Read the G-code files for layers and what the slicer wrote.
+    pub layers: bool,
+    /// Largest G-code file that is read as a whole, in bytes.
+    pub max_gcode_size: u64,
+    /// Publish the thumbnail of the selected file.
+    pub thumbnails: bool,
     /// Highest targets accepted.
     pub limits: Limits,
     /// What is published.

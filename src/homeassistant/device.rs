@@ -44,6 +44,10 @@ pub struct PrinterDevice {
     pub max_rate_factor: u32,
     /// Whether pictures come from a camera of the configuration instead of OctoPrint's webcams.
     pub own_camera: bool,
+    /// Whether layers are followed, and what the slicer wrote is published.
+    pub layers: bool,
+    /// Whether the thumbnail of the selected file is published.
+    pub thumbnails: bool,
     /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
 }

@@ -33,6 +33,8 @@ const SHORT: &str = "{% set short = namespace(all={}) %}{% for name, value in va
 pub(super) fn components(context: &EntityContext<'_>) -> Vec<Component> {
     let mut components = printer(context);
     components.extend(job(context));
+    components.extend(layers(context));
+    components.extend(thumbnail(context));
     components.extend(temperatures(context));
     components.extend(diagnostics(context));
     components.extend(binary(context));
@@ -82,10 +84,15 @@ fn printer(context: &EntityContext<'_>) -> Vec<Component> {
 fn job(context: &EntityContext<'_>) -> Vec<Component> {
     let (job, progress) = (&context.topics.job, &context.topics.progress);
     let lengths = "(value_json.filament or {}).values() | select('mapping') | map(attribute='length') | select('number') | list";
+    let file = Component::new("sensor", "file", "File")
+        .icon("file-cad")
+        .state(job, &text("value_json.file"));
+    let file = match context.printer.layers {
+        true => file.with("json_attributes_topic", &*context.topics.gcode),
+        false => file,
+    };
     vec![
-        Component::new("sensor", "file", "File")
-            .icon("file-cad")
-            .state(job, &text("value_json.file")),
+        file,
         Component::new("sensor", "progress", "Progress")
             .icon("progress-clock")
             .state(progress, "value_json.completion")
@@ -129,6 +136,38 @@ fn job(context: &EntityContext<'_>) -> Vec<Component> {
             .icon("account")
             .state(job, &text("value_json.user")),
     ]
+}
+
+fn layers(context: &EntityContext<'_>) -> Vec<Component> {
+    if !context.printer.layers {
+        return Vec::new();
+    }
+    let topics = context.topics;
+    vec![
+        Component::new("sensor", "layer", "Layer")
+            .icon("layers")
+            .state(&topics.layer, "value_json.current")
+            .with("state_class", "measurement")
+            .with("json_attributes_topic", &*topics.layer)
+            .with("json_attributes_template", "{{ {'z': value_json.z} | tojson }}"),
+        Component::new("sensor", "total_layers", "Total layers")
+            .icon("layers-triple")
+            .state(&topics.layer, "value_json.total"),
+        Component::new("event", "layer_change", "Layer change")
+            .icon("layers-plus")
+            .with("state_topic", &*topics.layer_change)
+            .with("event_types", json!(["layer_change"])),
+    ]
+}
+
+fn thumbnail(context: &EntityContext<'_>) -> Option<Component> {
+    context.printer.thumbnails.then(|| {
+        Component::new("image", "thumbnail", "Thumbnail")
+            .icon("image")
+            .with("image_topic", &*context.topics.thumbnail)
+            // A label for both kinds of images: browsers look at the bytes.
+            .with("content_type", "image/png")
+    })
 }
 
 fn temperatures(context: &EntityContext<'_>) -> Vec<Component> {

@@ -58,6 +58,8 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
         own_camera: false,
+        layers: true,
+        thumbnails: true,
         groups,
     }
 }

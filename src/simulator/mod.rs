@@ -2,10 +2,12 @@
 //! subscribe, events, REST. It prints a part in a loop for the demo, and injects faults for tests. It
 //! is light: one task per OctoPrint, and one per socket.
 
+mod gcode;
 mod model;
 mod push;
 mod rest;
 mod shared;
+mod webcam;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 /// Printing time of the part in seconds, without heating.
-const PART_SECONDS: f64 = 80.0;
-const PART_BYTES: u64 = 1_234_567;
-const LAYERS: f64 = 40.0;
+pub(super) const PART_SECONDS: f64 = 80.0;
+pub(super) const PART_BYTES: u64 = 1_234_567;
+pub(super) const LAYERS: f64 = 40.0;
 /// Rate of heating and cooling, in °C per second.
 const HEATING: f64 = 8.0;
 const ROOM: f64 = 21.3;

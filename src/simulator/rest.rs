@@ -13,9 +13,11 @@ use axum::response::{AppendHeaders, Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
+use super::gcode;
 use super::model::{Conflict, Model};
 use super::push;
 use super::shared::{ServerState, locked};
+use super::webcam;
 
 /// The listed files; any other can be selected too.
 const FILES: [&str; 2] = ["calibration_cube.gcode", "vase.gcode"];
@@ -37,10 +39,13 @@ pub(super) fn router(shared: Arc<ServerState>) -> Router {
         .route("/api/system/commands/core/{action}", post(no_system_command))
         .route("/api/connection", get(connection_state).post(connection))
         .route("/api/printerprofiles", get(profiles))
-        .route("/api/files/{origin}/{*path}", post(file_command))
+        .route("/api/settings", get(webcam::settings))
+        .route("/api/files/{origin}/{*path}", get(file_info).post(file_command))
+        .route("/downloads/files/local/{*path}", get(gcode::download))
         .layer(from_fn_with_state(shared.clone(), guard));
     Router::new()
         .route("/login/", get(login_page))
+        .route("/webcam/", get(webcam::picture))
         .route("/api/login", post(login))
         .route("/api/currentuser", get(current_user))
         .route("/sockjs/info", get(info))
@@ -364,6 +369,11 @@ async fn connection(State(shared): Here, Json(body): Json<Value>) -> Response {
         _ => return error(StatusCode::BAD_REQUEST, "Unknown command"),
     }
     StatusCode::NO_CONTENT.into_response()
+}
+
+async fn file_info(Path((origin, path)): Path<(String, String)>) -> Json<Value> {
+    let size = gcode::part().len();
+    Json(json!({"type": "machinecode", "origin": origin, "path": path, "name": path, "size": size}))
 }
 
 async fn file_command(

@@ -76,6 +76,8 @@ pub struct Observed {
     pub subscriptions: Vec<Value>,
     /// Successful logins.
     pub logins: u64,
+    /// Downloads of files, as a whole or in part.
+    pub downloads: u64,
 }
 
 /// A message to all sockets.

@@ -72,6 +72,8 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
         own_camera: false,
+        layers: true,
+        thumbnails: true,
         groups,
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");

@@ -45,7 +45,8 @@ impl World {
         let (port, http) = (free_port(), free_port());
         tokio::task::spawn_blocking(move || demo::start_broker(port)).await.unwrap().unwrap();
         let watcher = Watcher::start(port).await;
-        let options = SimulatorOptions { print_loop: true, speed: 10.0, ..Default::default() };
+        // A print takes longer than its file is read after its start.
+        let options = SimulatorOptions { print_loop: true, speed: 2.0, ..Default::default() };
         let simulator = Simulator::start(options).await.unwrap();
         let groups = ["bridge", "job", "temperature", "motion", "connection", "gcode", "system"];
         let groups = groups.map(|group| format!("{group} = {allowed}")).join(", ");
@@ -64,8 +65,12 @@ impl World {
     }
 
     async fn answer(&self, command: &str) -> Value {
+        self.answer_to(command, "x").await
+    }
+
+    async fn answer_to(&self, command: &str, payload: &str) -> Value {
         let mark = self.watcher.mark();
-        self.watcher.publish(&format!("B/p/set/{command}"), "x", false).await;
+        self.watcher.publish(&format!("B/p/set/{command}"), payload, false).await;
         let is_its = |result: &Value| result["command"] == *command;
         self.watcher.wait_json(mark, "B/p/result", is_its).await
     }
@@ -129,7 +134,9 @@ async fn every_topic_that_is_published_is_listed_and_every_listed_one_is_publish
     world.watcher.reconnected(mark, "B/p").await;
     world.simulator.plugin("psu", json!({"on": true}));
     world.simulator.raw("a[{\"tomorrow\":{}}]");
+    world.simulator.event("MovieDone", json!({"movie_basename": "a.mp4"}));
     world.answer("home").await;
+    world.answer_to("snapshot", "all").await;
     world.request("info", "").await;
     let bases = |topic: &str| {
         topic.starts_with("B/") && !topic.contains("/set/") && !topic.contains("/request/")

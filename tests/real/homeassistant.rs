@@ -199,6 +199,16 @@ impl HomeAssistant {
         }
     }
 
+    /// The picture of an image entity; empty if there is none.
+    pub async fn image(&self, entity: &str) -> Vec<u8> {
+        let path = format!("api/image_proxy/{entity}");
+        let answer = self.http.get(self.url(&path)).bearer_auth(&self.token).send().await.unwrap();
+        if !answer.status().is_success() {
+            return Vec::new();
+        }
+        answer.bytes().await.unwrap().to_vec()
+    }
+
     /// One state; null where there is no such entity.
     pub async fn state(&self, entity: &str) -> Value {
         let states = self.states().await;

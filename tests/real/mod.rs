@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod brokers;
+pub mod gcode;
 pub mod homeassistant;
 pub mod http_proxy;
 pub mod mosquitto;

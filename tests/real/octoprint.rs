@@ -241,6 +241,11 @@ impl OctoPrint {
         for n in 0..tenths {
             gcode += &format!("G1 X{} E0.1 F600000\nG4 P100\n", n % 50);
         }
+        self.upload_text(name, &gcode).await;
+    }
+
+    /// Uploads a file with this text.
+    pub async fn upload_text(&self, name: &str, gcode: &str) {
         let boundary = "----octoprint2mqtt-test";
         let body = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n{gcode}\r\n--{boundary}--\r\n"

@@ -168,7 +168,7 @@ async fn commands_are_answered_while_a_printer_is_away_and_an_emergency_stop_get
     let panicked = answer("panic").await;
     assert!(panicked["error"].as_str().unwrap().contains("unknown whether"), "{panicked}");
     let refused = answer("job").await;
-    assert!(refused["error"].as_str().unwrap().contains("not kept for later"), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("not queued meanwhile"), "{refused}");
     assert_eq!(answer("emergency_stop").await["ok"], true);
     let sent = world.mk3().observed().commands;
     assert!(sent.iter().any(|(_, body)| body.to_string().contains("M112")), "{sent:?}");

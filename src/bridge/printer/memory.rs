@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::discovery::PrinterDiscovery;
 use super::features::Features;
+use super::features::list::FEATURES;
 use super::persisted::{JsonPayload, Persisted};
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
@@ -63,7 +64,7 @@ impl Memory {
             discovery,
             prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
             findings,
-            features: Features::new(config, known, store, watch.clone()),
+            features: Features::new(config, known, store, watch.clone(), FEATURES),
             latency,
             unprocessed: VecDeque::new(),
             watch,

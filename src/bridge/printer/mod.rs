@@ -272,9 +272,14 @@ impl Printer {
     fn visit(&mut self, now: Now, mut visit: impl FnMut(&mut dyn Feature, &mut Scene<'_>)) {
         let rest = self.socket.rest();
         let place = (&self.topics, self.lane);
-        let mut scene = Scene::new(now, &self.mapping.snapshot, place, &rest);
+        let scene = Scene::new(now, &self.mapping.snapshot, place, &rest);
+        let mut scene = scene.pushed_every(self.socket_report.push_interval());
         self.memory.features.each(|feature| visit(feature, &mut scene));
+        let slicer_time = scene.take_slicer_time();
         self.publish_all(scene.into_publications());
+        if let Some((file, seconds)) = slicer_time {
+            self.mapping.snapshot.set_slicer_time(file, seconds);
+        }
     }
 
     fn handle_message(&mut self, message: &Message, receipt: Receipt) {

@@ -91,6 +91,12 @@ impl SocketReport {
         Some(payload.into())
     }
 
+    /// Returns the interval at which OctoPrint pushes.
+    pub fn push_interval(&self) -> Duration {
+        let milliseconds = self.current.as_ref().map_or(STEP_MS, |status| status.push_interval_ms);
+        Duration::from_millis(milliseconds)
+    }
+
     /// Returns when [`SocketReport::flush`] may return a payload.
     pub fn due(&self) -> Option<Instant> {
         let (published, at) = self.published.as_ref()?;

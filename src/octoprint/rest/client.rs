@@ -150,7 +150,7 @@ impl Rest {
         &self.inner.credentials
     }
 
-    fn caller(&self) -> Caller<'_> {
+    pub(in crate::octoprint) fn caller(&self) -> Caller<'_> {
         Caller { http: &self.inner.http, credentials: &self.inner.credentials }
     }
 
@@ -247,12 +247,17 @@ impl Rest {
             return Ok(answer);
         }
         // The call was refused, so it was not carried out and is safe to repeat.
-        self.inner.session.lock().await.logged_in = false;
-        self.ensure_session().await?;
+        self.renew_session().await?;
         send().await.map_err(|e| e.at(path))
     }
 
-    async fn ensure_session(&self) -> Result<(), RestError> {
+    /// Logs in again after [`Rest::session_ended`].
+    pub(in crate::octoprint) async fn renew_session(&self) -> Result<(), RestError> {
+        self.inner.session.lock().await.logged_in = false;
+        self.ensure_session().await
+    }
+
+    pub(in crate::octoprint) async fn ensure_session(&self) -> Result<(), RestError> {
         if matches!(self.inner.credentials, Credentials::ApiKey(_)) {
             return Ok(());
         }
@@ -273,7 +278,7 @@ impl Rest {
 
     /// Whether a call was refused because the session has ended, rather than because the user lacks a
     /// permission: OctoPrint's error texts are the same.
-    async fn session_ended(&self, answer: &Answer) -> bool {
+    pub(in crate::octoprint) async fn session_ended(&self, answer: &Answer) -> bool {
         if matches!(self.inner.credentials, Credentials::ApiKey(_))
             || !matches!(answer.status.as_u16(), 400 | 401 | 403)
         {
@@ -347,21 +352,8 @@ impl Caller<'_> {
         api_version: Option<&'static str>,
     ) -> Result<Answer, SendError> {
         let http = self.http;
-        let mut request = http.request(method.clone(), path).map_err(SendError::Rest)?;
-        match self.credentials {
-            Credentials::ApiKey(key) => {
-                let key = sensitive_value(key).ok_or_else(|| {
-                    SendError::Rest(invalid_argument(path, "the API key is no header value"))
-                })?;
-                request = request.header("X-Api-Key", key);
-            }
-            Credentials::Password { .. } if *method != Method::GET => {
-                if let Some(token) = http.cookies.csrf_token() {
-                    request = request.header("X-CSRF-Token", token);
-                }
-            }
-            Credentials::Password { .. } => {}
-        }
+        let request = http.request(method.clone(), path).map_err(SendError::Rest)?;
+        let mut request = self.authorized(method, path, request).map_err(SendError::Rest)?;
         if let Some(version) = api_version {
             request = request.header("X-OctoPrint-Api-Version", version);
         }
@@ -369,6 +361,29 @@ impl Caller<'_> {
             request = request.json(body);
         }
         http.answer(path, request).await.map_err(SendError::Call)
+    }
+
+    /// Adds the credentials to a request.
+    pub(in crate::octoprint) fn authorized(
+        &self,
+        method: &Method,
+        path: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::RequestBuilder, RestError> {
+        Ok(match self.credentials {
+            Credentials::ApiKey(key) => {
+                let key = sensitive_value(key)
+                    .ok_or_else(|| invalid_argument(path, "the API key is no header value"))?;
+                request.header("X-Api-Key", key)
+            }
+            Credentials::Password { .. } if *method != Method::GET => {
+                match self.http.cookies.csrf_token() {
+                    Some(token) => request.header("X-CSRF-Token", token),
+                    None => request,
+                }
+            }
+            Credentials::Password { .. } => request,
+        })
     }
 }
 

@@ -87,13 +87,28 @@ impl FilePath {
         Some(Self { origin: origin.to_owned(), path: self.path.clone() })
     }
 
+    /// Whether the file is in OctoPrint's own storage.
+    pub fn is_local(&self) -> bool {
+        self.origin == "local"
+    }
+
     /// Returns the path of its calls below `base`, which ends with `/`, with each segment escaped.
     fn call(&self, base: &Url) -> Result<String, RestError> {
+        self.below(base, &["api", "files"])
+    }
+
+    /// Returns the path of a call below `base` and `parts`.
+    pub(in crate::octoprint) fn below(
+        &self,
+        base: &Url,
+        parts: &[&str],
+    ) -> Result<String, RestError> {
         let mut url = base.clone();
         match url.path_segments_mut() {
             Ok(mut segments) => segments
                 .pop_if_empty()
-                .extend(["api", "files", self.origin.as_str()])
+                .extend(parts)
+                .push(&self.origin)
                 .extend(self.path.split('/')),
             Err(()) => return Err(invalid_argument("api/files", "the base address has no path")),
         };

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io};
 
 use reqwest::Method;
@@ -308,6 +309,8 @@ pub(in crate::octoprint) enum BodyError {
     BrokenOff { path: String, source: HttpFault },
     #[error("more than {limit} bytes ({path})")]
     TooLarge { path: String, limit: usize },
+    #[error("nothing arrived for {} s ({path})", limit.as_secs())]
+    Stalled { path: String, limit: Duration },
 }
 
 impl CallError {

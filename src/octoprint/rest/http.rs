@@ -20,7 +20,8 @@ use crate::secret::Secret;
 
 /// The largest body that is read, in bytes.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call may take.
+pub(in crate::octoprint) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connect timeout of a knock: shorter than the interval between two knocks.
 const KNOCK_CONNECT: Duration = Duration::from_millis(1500);
 
@@ -199,6 +200,15 @@ impl HttpClient {
         request: reqwest::RequestBuilder,
     ) -> Result<Answer, CallError> {
         let response = self.send(request).await?;
+        self.read(path, response).await
+    }
+
+    /// Reads the whole answer, whatever its status.
+    pub(in crate::octoprint) async fn read(
+        &self,
+        path: &str,
+        response: reqwest::Response,
+    ) -> Result<Answer, CallError> {
         let status = response.status();
         let location = response.headers().get(LOCATION).and_then(|to| self.location(to, path));
         let challenge = challenge(response.headers());

@@ -21,6 +21,7 @@ pub(super) mod appkeys;
 pub(super) mod client;
 pub(super) mod commands;
 mod cookies;
+pub(super) mod download;
 pub(super) mod error;
 pub(super) mod http;
 pub(super) mod login;

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_webcam_comes_first_and_those_without_pictures_are_left_out() {
+    fn the_default_webcam_comes_first_and_those_that_take_none_are_left_out() {
         let several = of(&json!({
             "defaultWebcam": "front",
             "snapshotUrl": "http://127.0.0.1:8080/x",

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use self::facts::Fact;
 use self::schedule::DiscoverySchedule;
+use crate::bridge::printer::messages::version_of;
 use crate::bridge::printer::snapshot::{Snapshot, StateChange, StateTopic};
 use crate::clock;
 use crate::config;
@@ -91,11 +92,7 @@ impl PrinterDiscovery {
 
     /// Applies OctoPrint's version from a `connected` message.
     pub fn greet(&mut self, connected: &Message) {
-        #[derive(serde::Deserialize)]
-        struct Greeting {
-            version: String,
-        }
-        if let Ok(Greeting { version }) = connected.json() {
+        if let Some(version) = version_of(connected) {
             self.schedule.set_version(&version);
         }
     }
@@ -153,6 +150,8 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
         limits: printer.limits,
         max_rate_factor: printer.socket.max_rate_factor,
         own_camera: printer.camera.enabled && printer.camera.source.is_some(),
+        layers: printer.layers,
+        thumbnails: printer.thumbnails,
         groups: Groups {
             bridge: groups.bridge,
             job: groups.job,

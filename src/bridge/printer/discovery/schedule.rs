@@ -191,6 +191,8 @@ mod tests {
             limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
             max_rate_factor: 20,
             own_camera: false,
+            layers: true,
+            thumbnails: true,
             groups,
         };
         let settings = Settings {

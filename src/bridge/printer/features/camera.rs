@@ -116,7 +116,7 @@ impl Feature for CameraPictures {
     }
 
     fn find(&mut self, finding: &FeatureFinding, scene: &mut Scene<'_>) {
-        let FeatureFinding::Pictures(taken) = finding;
+        let FeatureFinding::Pictures(taken) = finding else { return };
         self.is_busy = false;
         match taken {
             Ok(taken) => {

@@ -2,21 +2,22 @@
 //! messages, owns its state, and publishes on topics of its own.
 
 mod camera;
-mod list;
+mod gcode_file;
+pub mod list;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use self::list::Features;
+pub use self::gcode_file::finding::GcodeFinding;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::pictures::WebcamPicture;
-use super::snapshot::{Now, Snapshot};
+use super::snapshot::{FileId, Now, Snapshot};
 use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
@@ -27,6 +28,8 @@ use crate::topics::{PrinterTopics, Topic};
 
 /// Capacity of a printer's channel of findings.
 const MAX_FINDINGS: usize = 16;
+/// OctoPrint's push interval, unless the socket asks for a longer one.
+const PUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a feature sees while it handles something, and what it publishes then.
 pub struct Scene<'a> {
@@ -38,9 +41,15 @@ pub struct Scene<'a> {
     pub topics: &'a PrinterTopics,
     /// OctoPrint's REST API.
     pub rest: &'a Rest,
+    /// The interval at which OctoPrint pushes, as the socket asked for.
+    pub push_interval: Duration,
     lane: usize,
     publications: Vec<Publication>,
+    slicer_time: Option<SlicerTime>,
 }
+
+/// A file, and how long the slicer thinks its print takes, in seconds.
+pub type SlicerTime = (FileId, Option<f64>);
 
 impl<'a> Scene<'a> {
     /// A scene without publications.
@@ -50,7 +59,13 @@ impl<'a> Scene<'a> {
         (topics, lane): (&'a PrinterTopics, usize),
         rest: &'a Rest,
     ) -> Self {
-        Self { now, snapshot, topics, rest, lane, publications: Vec::new() }
+        let (publications, push_interval) = (Vec::new(), PUSH_INTERVAL);
+        Self { now, snapshot, topics, rest, push_interval, lane, publications, slicer_time: None }
+    }
+
+    /// The same with OctoPrint's push interval.
+    pub fn pushed_every(self, push_interval: Duration) -> Self {
+        Self { push_interval, ..self }
     }
 
     /// Publishes a retained state.
@@ -63,6 +78,16 @@ impl<'a> Scene<'a> {
         let mut publication = Publication::new(self.lane, topic.clone(), payload, kind);
         publication.received = self.now.instant;
         self.publications.push(publication);
+    }
+
+    /// Tells the printer's state how long the slicer thinks the print takes, in seconds.
+    pub fn set_slicer_time(&mut self, file: FileId, seconds: Option<f64>) {
+        self.slicer_time = Some((file, seconds));
+    }
+
+    /// Returns the slicer's time that was set, once.
+    pub fn take_slicer_time(&mut self) -> Option<SlicerTime> {
+        self.slicer_time.take()
     }
 
     /// Returns what was published.
@@ -81,6 +106,8 @@ pub fn present() -> Now {
 pub enum FeatureFinding {
     /// Pictures of the camera, or why there are none.
     Pictures(Result<Vec<WebcamPicture>, String>),
+    /// About the selected file.
+    Gcode(GcodeFinding),
 }
 
 /// Runs work of features in the background; cheap to clone.
@@ -159,6 +186,12 @@ pub trait Feature: Send + Sync {
     fn restart(&mut self, background: &Background);
 }
 
+/// The features of one printer.
+pub struct Features {
+    features: Vec<Box<dyn Feature>>,
+    findings: mpsc::Receiver<Box<FeatureFinding>>,
+}
+
 /// What features are made of.
 pub struct FeatureParts<'a> {
     /// The printer's configuration.
@@ -169,4 +202,46 @@ pub struct FeatureParts<'a> {
     pub store: &'a Store,
     /// Runs work in the background.
     pub background: Background,
+}
+
+/// Makes a feature; `None` if it is switched off.
+pub type MakeFeature = fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>;
+
+impl Features {
+    /// The features of a printer that `list` makes; `watch` reports panics of their work in the
+    /// background.
+    pub fn new(
+        printer: &config::Printer,
+        known: &Known,
+        store: &Store,
+        watch: Watch,
+        list: &[MakeFeature],
+    ) -> Self {
+        let (background, findings) = Background::new(watch);
+        let parts = FeatureParts { printer, known, store, background };
+        let features = list.iter().filter_map(|make| make(&parts)).collect();
+        Self { features, findings }
+    }
+
+    /// The state for the next task of the printer, after a failure of this one.
+    pub fn restarted(mut self, watch: Watch) -> Self {
+        let (background, findings) = Background::new(watch);
+        self.each(|feature| feature.restart(&background));
+        Self { findings, ..self }
+    }
+
+    /// Calls `visit` with each feature.
+    pub fn each(&mut self, mut visit: impl FnMut(&mut dyn Feature)) {
+        self.features.iter_mut().for_each(|feature| visit(feature.as_mut()));
+    }
+
+    /// Returns when a feature has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        self.features.iter().filter_map(|feature| feature.due()).min()
+    }
+
+    /// Waits for what work in the background finds out. Cancel safe.
+    pub async fn finding(&mut self) -> Option<Box<FeatureFinding>> {
+        self.findings.recv().await
+    }
 }

@@ -269,6 +269,15 @@ pub(super) fn received(message: &Message) -> Now {
     Now { instant: message.received().into_std(), wall: message.received_at() }
 }
 
+/// Returns OctoPrint's version from a `connected` message.
+pub(super) fn version_of(connected: &Message) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Greeting {
+        version: String,
+    }
+    connected.json::<Greeting>().map(|greeting| greeting.version).ok()
+}
+
 /// Returns the `connected` payload without the API key that older versions put there.
 fn without_api_key(message: &Message) -> Result<Bytes, Malformed> {
     use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::event_fields::EventFields;
 use super::json::{
     LastMember, LastPayload, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
-    StateTopic, member, object, raw_number, raw_object, raw_text,
+    StateTopic, member, number, object, raw_number, raw_object, raw_text,
 };
 use crate::octoprint::{EventKind, FilePath};
 
@@ -27,6 +27,17 @@ impl FileId {
     }
 }
 
+/// The selected file, as far as it tells whether two files are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFile {
+    /// The file.
+    pub file: FileId,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// When it was uploaded, in Unix seconds.
+    pub date: Option<u64>,
+}
+
 /// Last print times of a file in seconds, by the id of the printer profile.
 pub type LastPrintTimes = BTreeMap<String, f64>;
 
@@ -34,7 +45,7 @@ pub type LastPrintTimes = BTreeMap<String, f64>;
 pub(super) struct SelectedFile {
     /// The last `job`, for what arrives separately.
     last: LastMember,
-    file: Option<FileId>,
+    file: Option<JobFile>,
     /// File and user of the last `FileSelected`.
     selected: Option<(FileId, Option<String>)>,
     /// Last print times, which OctoPrint 2.0 has in the file's statistics alone.
@@ -55,6 +66,8 @@ struct FileMember<'a> {
     origin: Raw<'a>,
     #[serde(borrow, default)]
     size: Raw<'a>,
+    #[serde(borrow, default)]
+    date: Raw<'a>,
 }
 
 #[derive(Deserialize, Default)]
@@ -90,12 +103,24 @@ impl SelectedFile {
             return None;
         }
         let job: JobMember<'_> = object(raw);
-        let file = id(&object(job.file));
-        if file != self.file {
-            self.unasked = file.clone().filter(|_| !job.last_print_time.is_present());
-            self.file = file;
+        let file: FileMember<'_> = object(job.file);
+        let id = id(&file);
+        if id.as_ref() != self.file() {
+            self.unasked = id.clone().filter(|_| !job.last_print_time.is_present());
         }
+        // Within bounds, so the conversion is exact.
+        let whole = |raw| number(raw, (0.0, MAX_BYTES)).map(|number| number.round() as u64);
+        let (size, date) = (whole(file.size), whole(file.date));
+        self.file = id.map(|file| JobFile { file, size, date });
         self.change()
+    }
+
+    fn file(&self) -> Option<&FileId> {
+        self.file.as_ref().map(|job| &job.file)
+    }
+
+    pub(super) fn job_file(&self) -> Option<&JobFile> {
+        self.file.as_ref()
     }
 
     pub(super) fn event(
@@ -115,7 +140,8 @@ impl SelectedFile {
             // The file's statistics are written just before.
             EventKind::MetadataStatisticsUpdated => {
                 let job: JobMember<'_> = object(self.last.raw());
-                let file = self.file.clone().filter(|file| written(fields).as_ref() == Some(file));
+                let written = written(fields);
+                let file = written.filter(|file| self.file() == Some(file));
                 self.unasked = file.filter(|_| !job.last_print_time.is_present());
                 None
             }
@@ -145,8 +171,7 @@ impl SelectedFile {
     }
 
     fn last_print_time(&self) -> Option<f64> {
-        let (_, times) =
-            self.times.as_ref().filter(|(file, _)| self.file.as_ref() == Some(file))?;
+        let (_, times) = self.times.as_ref().filter(|(file, _)| self.file() == Some(file))?;
         let time = match &self.profile {
             Some(profile) => times.get(profile),
             // If the profiles cannot be read, there is mostly one.
@@ -157,9 +182,9 @@ impl SelectedFile {
 
     fn change(&mut self) -> Option<StateChange> {
         let job: JobMember<'_> = object(self.last.raw());
-        let FileMember { name, path, origin, size } = object(job.file);
+        let FileMember { name, path, origin, size, .. } = object(job.file);
         let seconds = |raw| raw_number(raw, (0.0, MAX_SECONDS));
-        let selected = self.selected.as_ref().filter(|(of, _)| self.file.as_ref() == Some(of));
+        let selected = self.selected.as_ref().filter(|(of, _)| self.file() == Some(of));
         let payload = JobPayload {
             file: raw_text(name),
             path: raw_text(path),

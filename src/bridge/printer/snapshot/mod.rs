@@ -2,6 +2,7 @@
 //!
 //! Every field is decoded separately: one of an unexpected form does not affect the others.
 
+mod estimate;
 mod event_fields;
 mod heaters;
 mod job;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::event_fields::EventFields;
 use self::heaters::Heaters;
 use self::job::SelectedFile;
-pub use self::job::{FileId, LastPrintTimes};
+pub use self::job::{FileId, JobFile, LastPrintTimes};
 use self::json::{
     LastPayload, LastRaw, MAX_BYTES, Present, Raw, member, object, raw_number, whole_object,
 };
@@ -69,6 +70,8 @@ pub struct Snapshot {
     condition: Condition,
     job: SelectedFile,
     progress: Progress,
+    /// A file and the slicer's time for it, in seconds.
+    slicer_time: Option<(FileId, f64)>,
     last_markings: LastRaw,
     /// OctoPrint's log, as of the last message.
     standing: Option<Standing>,
@@ -143,7 +146,10 @@ impl Snapshot {
         self.server_time = server_time;
         self.apply_markings(update.markings);
         let print = self.last_print();
-        changes.extend(self.progress.apply(update.progress, state, print, server_time, now));
+        let slicer_time = self.slicer_time();
+        let progress = &mut self.progress;
+        let change = progress.apply(update.progress, state, print, slicer_time, server_time, now);
+        changes.extend(change);
         let (temps, offsets) = (update.temps, update.offsets);
         let current = current.then_some(now.instant);
         changes.extend(self.heaters.apply(temps, offsets, state, current));
@@ -171,6 +177,26 @@ impl Snapshot {
         let condition = self.condition.event(kind, fields);
         let (job, position) = (self.job.event(kind, fields), self.position.event(kind, fields));
         [condition, job, position, factors, connection].into_iter().flatten().collect()
+    }
+
+    fn slicer_time(&self) -> Option<f64> {
+        let (of, seconds) = self.slicer_time.as_ref()?;
+        self.job_file().filter(|job| job.file == *of).map(|_| *seconds)
+    }
+
+    /// Sets the slicer's time for printing `file`, in seconds; it counts from the next message on.
+    pub fn set_slicer_time(&mut self, file: FileId, seconds: Option<f64>) {
+        self.slicer_time = seconds.map(|seconds| (file, seconds));
+    }
+
+    /// Returns the selected file.
+    pub fn job_file(&self) -> Option<&JobFile> {
+        self.job.job_file()
+    }
+
+    /// Returns the position in the file that is printed, in bytes.
+    pub fn filepos(&self) -> Option<u64> {
+        self.progress.filepos()
     }
 
     /// The last print in the log, where connectors other than the serial one may repeat its start.

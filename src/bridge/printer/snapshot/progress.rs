@@ -1,9 +1,11 @@
 //! The progress of the print (pure).
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::estimate::SlicerEstimate;
 use super::json::{
     LastPayload, MAX_BYTES, MAX_SECONDS, Now, Raw, StateChange, StateTopic, member, number, object,
 };
@@ -68,7 +70,7 @@ struct ProgressValues {
     completion: Option<f64>,
     print_time: Option<i64>,
     print_time_left: Option<i64>,
-    print_time_left_origin: Option<String>,
+    print_time_left_origin: Option<Cow<'static, str>>,
     #[serde(serialize_with = "timestamp::serialize")]
     started: Option<SystemTime>,
     #[serde(serialize_with = "timestamp::serialize")]
@@ -119,6 +121,7 @@ impl Progress {
         raw: Raw<'_>,
         state: PrinterState,
         print: LastPrint,
+        slicer_time: Option<f64>,
         server_time: Option<f64>,
         now: Now,
     ) -> Option<StateChange> {
@@ -129,8 +132,20 @@ impl Progress {
             if is_over { ProgressMember::default() } else { object(raw) };
         let completion = completion(message.completion);
         let print_time = whole(message.print_time, MAX_SECONDS);
-        let print_time_left = whole(message.print_time_left, MAX_SECONDS);
+        let mut print_time_left = whole(message.print_time_left, MAX_SECONDS);
+        let of = message.print_time_left_origin;
         self.find_started(state, completion, print_time, marking, server_time, now);
+        let is_guess = print_time_left.is_none() || member(of) == Some("linear");
+        let total = slicer_time.filter(|_| is_guess && state.print_is_on() == Some(true));
+        let origin = match total.zip(completion) {
+            Some((total, percent)) => {
+                let spent = print_time.unwrap_or_default() as f64;
+                let estimate = SlicerEstimate { total, done: percent / 100.0, spent };
+                print_time_left = Some(estimate.left());
+                Some(Cow::Borrowed("slicer"))
+            }
+            None => self.origin(of),
+        };
         let eta = if state.print_is_on() == Some(true) {
             print_time_left.and_then(|left| self.eta(now.wall, left))
         } else {
@@ -140,7 +155,7 @@ impl Progress {
             completion,
             print_time,
             print_time_left,
-            print_time_left_origin: self.origin(message.print_time_left_origin),
+            print_time_left_origin: origin,
             started: self.started.map(|started| started.at),
             eta,
             filepos: whole(message.filepos, MAX_BYTES),
@@ -154,10 +169,15 @@ impl Progress {
     }
 
     /// Reads the origin of the time left. Does not allocate if it is unchanged.
-    fn origin(&mut self, raw: Raw<'_>) -> Option<String> {
+    fn origin(&mut self, raw: Raw<'_>) -> Option<Cow<'static, str>> {
         let known = self.current.print_time_left_origin.take();
-        let is = |known: &String| member::<&str>(raw).is_some_and(|origin| origin == known);
-        known.filter(is).or_else(|| member(raw))
+        let is = |known: &Cow<'_, str>| member::<&str>(raw).is_some_and(|origin| origin == known);
+        known.filter(is).or_else(|| member::<String>(raw).map(Cow::Owned))
+    }
+
+    /// Returns the position in the file, in bytes.
+    pub(super) fn filepos(&self) -> Option<u64> {
+        self.current.filepos.and_then(|position| u64::try_from(position).ok())
     }
 
     pub(super) fn flush(&mut self, now: Instant) -> Option<StateChange> {

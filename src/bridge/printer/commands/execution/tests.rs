@@ -20,7 +20,7 @@ impl World {
         tls::install_provider();
         let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
         let key = Credentials::ApiKey(Secret::new("SIMULATOR-KEY"));
-        let tls = tls::client_config(&crate::config::Tls::default(), false).unwrap();
+        let tls = tls::client_config(&config::Tls::default(), false).unwrap();
         let options = SocketOptions::new(simulator.url().parse().unwrap(), key, tls);
         let rest = Socket::new(options).unwrap().rest();
         Self { simulator, rest, starts: PrintStarts::default() }

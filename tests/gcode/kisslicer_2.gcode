@@ -1,0 +1,148 @@
+; KISSlicer - PREMIUM
+; Windows
+; version 2.0.5
+; Built: Aug  4 2016, 11:43:44
+; Running on 8 cores
+;
+; 'cube.gcode'
+;
+; *** Printer Settings ***
+; g_code_prefix = 3B205B6D6D5D206D6F64650A4732310A3B206162736F
+;     6C757465206D6F64650A4739300A
+; > Decoded
+; >   ; [mm] mode
+; > G21
+; *** Material Settings for Extruder 1 ***
+; material_name = PLA
+; temperature_C = 205
+; first_layer_C = 210
+; bed_C = 60
+; fiber_dia_mm = 1.75
+; *** Style Settings ***
+; max_layer_thickness_mm = 0.25
+; *** G-code Prefix ***
+;
+G21
+G90
+;
+; *** Main G-code ***
+;
+; BEGIN_LAYER_OBJECT z=0.250 z_thickness=0.250
+;
+; *** Selecting and Warming Extruder 1 to 210 C ***
+M104 S210
+T0
+M109 S210
+; fan %*255
+M106 S255
+; 'Perimeter Path', 0.4 [feed mm/s], 10.0 [head mm/s]
+G1 X99 Y99 Z0.5 E0 F30000
+G1 X99 Y99 Z0.25 E0 F210
+; 'Destring Prime'
+G1 E1.25 F900
+G1 X120.00 Y100.00 E0.7000
+G1 X120.00 Y120.00 E0.7100
+G1 X100.00 Y120.00 E0.7200
+G1 X100.00 Y100.00 E0.7000
+G1 X119.50 Y100.50 E0.7100
+G1 X119.50 Y119.50 E0.7200
+G1 X100.50 Y119.50 E0.7000
+G1 X100.50 Y100.50 E0.7100
+G1 X119.00 Y101.00 E0.7200
+G1 X119.00 Y119.00 E0.7000
+G1 X101.00 Y119.00 E0.7100
+G1 X101.00 Y101.00 E0.7200
+G1 X118.50 Y101.50 E0.7000
+G1 X118.50 Y118.50 E0.7100
+G1 X101.50 Y118.50 E0.7200
+G1 X101.50 Y101.50 E0.7000
+G1 X118.00 Y102.00 E0.7100
+G1 X118.00 Y118.00 E0.7200
+G1 X102.00 Y118.00 E0.7000
+G1 X102.00 Y102.00 E0.7100
+; 'Destring Suck'
+G1 E-1.25 F900
+; Post-layer lift
+G1 X1.46 Y5.61 Z0.75 E0 F210
+; END_LAYER_OBJECT z=0.25
+; BEGIN_LAYER_OBJECT z=0.500 z_thickness=0.250
+;
+; fan %*255
+M106 S255
+; 'Perimeter Path', 0.4 [feed mm/s], 10.0 [head mm/s]
+G1 X99 Y99 Z0.75 E0 F30000
+G1 X99 Y99 Z0.5 E0 F210
+; 'Destring Prime'
+G1 E1.25 F900
+G1 X120.00 Y100.00 E0.7000
+G1 X120.00 Y120.00 E0.7100
+G1 X100.00 Y120.00 E0.7200
+G1 X100.00 Y100.00 E0.7000
+G1 X119.50 Y100.50 E0.7100
+G1 X119.50 Y119.50 E0.7200
+G1 X100.50 Y119.50 E0.7000
+G1 X100.50 Y100.50 E0.7100
+G1 X119.00 Y101.00 E0.7200
+G1 X119.00 Y119.00 E0.7000
+G1 X101.00 Y119.00 E0.7100
+G1 X101.00 Y101.00 E0.7200
+G1 X118.50 Y101.50 E0.7000
+G1 X118.50 Y118.50 E0.7100
+G1 X101.50 Y118.50 E0.7200
+G1 X101.50 Y101.50 E0.7000
+G1 X118.00 Y102.00 E0.7100
+G1 X118.00 Y118.00 E0.7200
+G1 X102.00 Y118.00 E0.7000
+G1 X102.00 Y102.00 E0.7100
+; 'Destring Suck'
+G1 E-1.25 F900
+; Post-layer lift
+G1 X1.46 Y5.61 Z1 E0 F210
+; END_LAYER_OBJECT z=0.50
+; BEGIN_LAYER_OBJECT z=0.750 z_thickness=0.250
+;
+; fan %*255
+M106 S255
+; 'Perimeter Path', 0.4 [feed mm/s], 10.0 [head mm/s]
+G1 X99 Y99 Z1 E0 F30000
+G1 X99 Y99 Z0.75 E0 F210
+; 'Destring Prime'
+G1 E1.25 F900
+G1 X120.00 Y100.00 E0.7000
+G1 X120.00 Y120.00 E0.7100
+G1 X100.00 Y120.00 E0.7200
+G1 X100.00 Y100.00 E0.7000
+G1 X119.50 Y100.50 E0.7100
+G1 X119.50 Y119.50 E0.7200
+G1 X100.50 Y119.50 E0.7000
+G1 X100.50 Y100.50 E0.7100
+G1 X119.00 Y101.00 E0.7200
+G1 X119.00 Y119.00 E0.7000
+G1 X101.00 Y119.00 E0.7100
+G1 X101.00 Y101.00 E0.7200
+G1 X118.50 Y101.50 E0.7000
+G1 X118.50 Y118.50 E0.7100
+G1 X101.50 Y118.50 E0.7200
+G1 X101.50 Y101.50 E0.7000
+G1 X118.00 Y102.00 E0.7100
+G1 X118.00 Y118.00 E0.7200
+G1 X102.00 Y118.00 E0.7000
+G1 X102.00 Y102.00 E0.7100
+; 'Destring Suck'
+G1 E-1.25 F900
+; Post-layer lift
+G1 X1.46 Y5.61 Z1.25 E0 F210
+; END_LAYER_OBJECT z=0.75
+; *** G-code Postfix ***
+;
+M104 S0
+;
+; Calculated-during-export Build Time: 3.93 minutes
+; Estimated-in-GUI Build Time:         5.23 minutes
+; Estimated-in-GUI Build Cost:         $1.25
+; Filament used per extruder:
+;    Ext #1  =    53.49 mm  (0.378 cm^3)
+;
+; *** Extrusion Time Breakdown ***
+; * estimated time in [s]
+;	: 12.0516     : 0           : Jump Path                  :
