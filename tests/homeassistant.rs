@@ -16,6 +16,8 @@ mod automations;
 mod delivery;
 #[path = "homeassistant/for_people.rs"]
 mod for_people;
+#[path = "homeassistant/fleet.rs"]
+mod fleet;
 mod real;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 //! ([`printer`]) folds the messages of its socket into a snapshot, maps them to publications, and
 //! passes commands to an executor.
 
+pub mod fleet;
 pub mod hub;
 mod oversize;
 pub mod printer;

@@ -75,7 +75,8 @@ fn line(message: &DiscoveryMessage) -> String {
     json!({"topic": message.topic, "payload": payload}).to_string()
 }
 
-async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> DiscoveryMessage {
+/// Returns the discovery message of a printer, of which its OctoPrint is asked.
+pub(super) async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> DiscoveryMessage {
     let profile = match setup::socket(printer) {
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {

@@ -10,6 +10,7 @@ use super::features::Features;
 use super::persisted::{JsonPayload, Persisted};
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
+use crate::bridge::hub::fleet::FleetReporter;
 use crate::bridge::hub::watch::{Failures, Watch};
 use crate::config;
 use crate::heater::Heater;
@@ -52,6 +53,7 @@ impl Memory {
         store: &Store,
         discovery: Option<PrinterDiscovery>,
         latency: Latency,
+        fleet: FleetReporter,
     ) -> Self {
         let (watch, failures) = Watch::new();
         let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
@@ -63,7 +65,7 @@ impl Memory {
             discovery,
             prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
             findings,
-            features: Features::new(config, known, store, watch.clone()),
+            features: Features::new(config, known, store, watch.clone(), fleet),
             latency,
             unprocessed: VecDeque::new(),
             watch,

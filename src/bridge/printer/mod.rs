@@ -238,7 +238,7 @@ impl Printer {
         }
     }
 
-    fn report_offline(&self) {
+    fn report_offline(&mut self) {
         tracing::warn!("OctoPrint is offline");
         self.publish_availability();
     }
@@ -392,9 +392,11 @@ impl Printer {
         publications.into_iter().flatten().for_each(|publication| self.publish(publication));
     }
 
-    fn publish_availability(&self) {
-        let publications = self.mapping.availability(self.availability.is_online());
+    fn publish_availability(&mut self) {
+        let is_online = self.availability.is_online();
+        let publications = self.mapping.availability(is_online);
         publications.into_iter().for_each(|publication| self.publish(publication));
+        self.visit(present(), |feature, scene| feature.availability(is_online, scene));
     }
 
     fn publish_socket(&self, payload: Option<bytes::Bytes>) {

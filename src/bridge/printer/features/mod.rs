@@ -1,6 +1,7 @@
 //! What a printer offers beyond its state and its prints. Each [`Feature`] follows the printer's
 //! messages, owns its state, and publishes on topics of its own.
 
+mod fleet;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
@@ -10,10 +11,12 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use self::fleet::FleetMember;
 use self::timelapse::TimelapseEvents;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::snapshot::{Now, Snapshot};
+use crate::bridge::hub::fleet::FleetReporter;
 use crate::bridge::hub::watch::Watch;
 use crate::clock;
 use crate::config;
@@ -108,6 +111,11 @@ pub trait Feature: Send + Sync {
         let _ = scene;
     }
 
+    /// Follows whether the printer is online, at the start too.
+    fn availability(&mut self, is_online: bool, scene: &mut Scene<'_>) {
+        let _ = (is_online, scene);
+    }
+
     /// Follows an event.
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
         let _ = (event, scene);
@@ -164,15 +172,24 @@ pub struct FeatureParts<'a> {
     pub store: &'a Store,
     /// Runs work in the background.
     pub background: Background,
+    /// Reports what the printer does.
+    pub fleet: FleetReporter,
 }
 
 impl Features {
     /// The features of a printer; `watch` reports panics of their work in the background.
-    pub fn new(printer: &config::Printer, known: &Known, store: &Store, watch: Watch) -> Self {
+    pub fn new(
+        printer: &config::Printer,
+        known: &Known,
+        store: &Store,
+        watch: Watch,
+        fleet: FleetReporter,
+    ) -> Self {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };
-        let parts = FeatureParts { printer, known, store, background };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = &[TimelapseEvents::make];
+        let parts = FeatureParts { printer, known, store, background, fleet };
+        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = 
+            &[TimelapseEvents::make, FleetMember::make];
         let features = make.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }
