@@ -14,10 +14,10 @@
 mod automations;
 #[path = "homeassistant/delivery.rs"]
 mod delivery;
-#[path = "homeassistant/for_people.rs"]
-mod for_people;
 #[path = "homeassistant/fleet.rs"]
 mod fleet;
+#[path = "homeassistant/for_people.rs"]
+mod for_people;
 mod real;
 
 use std::collections::BTreeSet;

@@ -226,7 +226,9 @@ mod tests {
 
     #[test]
     fn a_printer_without_octoprint_is_offline_whatever_it_did() {
-        use PrinterState::{Connecting, Error, Operational, Paused, Printing, Transferring, Unknown};
+        use PrinterState::{
+            Connecting, Error, Operational, Paused, Printing, Transferring, Unknown,
+        };
         for state in [Printing, Paused, Operational, Error, Unknown] {
             assert_eq!(Occupation::of(false, state), Occupation::Offline);
         }

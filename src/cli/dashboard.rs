@@ -66,10 +66,7 @@ pub async fn dashboard(config: &Config) -> (String, Vec<String>) {
 }
 
 /// Returns the retained discovery messages that are not empty, by topic.
-async fn published(
-    config: &Config,
-    settings: &Settings,
-) -> Result<BTreeMap<String, Bytes>, Cause> {
+async fn published(config: &Config, settings: &Settings) -> Result<BTreeMap<String, Bytes>, Cause> {
     let options = setup::broker_options(&config.mqtt, None)?;
     let filter = homeassistant::device_filter(settings);
     let marker = BridgeTopics::marker(&config.mqtt.base_topic);

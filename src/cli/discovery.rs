@@ -76,7 +76,11 @@ fn line(message: &DiscoveryMessage) -> String {
 }
 
 /// Returns the discovery message of a printer, of which its OctoPrint is asked.
-pub(super) async fn of_printer(settings: &Settings, base: &str, printer: &Printer) -> DiscoveryMessage {
+pub(super) async fn of_printer(
+    settings: &Settings,
+    base: &str,
+    printer: &Printer,
+) -> DiscoveryMessage {
     let profile = match setup::socket(printer) {
         Ok(socket) => profile(&socket.rest(), printer.commands.system).await,
         Err(error) => {

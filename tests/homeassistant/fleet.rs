@@ -70,7 +70,8 @@ async fn the_fleet_is_counted_and_its_dashboard_names_entities_that_there_are() 
     assert!(yaml.contains("# Check the entity ids of printers.mk3: another"), "{yaml}");
     let named = named(&dashboard);
     assert_eq!(before, named, "from OctoPrint, and from what is published");
-    for part in ["sensor.printer_bobs_1000_on_", "button.kathes_drucker_no2_", "sensor.octoprint_"] {
+    for part in ["sensor.printer_bobs_1000_on_", "button.kathes_drucker_no2_", "sensor.octoprint_"]
+    {
         assert!(named.iter().any(|id| id.starts_with(part)), "{part} in {named:?}");
     }
     eventually("all of them", || async {
@@ -89,7 +90,8 @@ async fn the_fleet_is_counted_and_its_dashboard_names_entities_that_there_are() 
     assert_eq!(next["attributes"]["printer_name"], "Käthes Drucker №2 🖨", "{next}");
     assert_eq!(next["attributes"]["printer"], "mk3", "{next}");
     second.command("M112").await;
-    let error = home.wait("sensor.octoprint_bridge_printers_with_errors", |s| s["state"] == "1").await;
+    let error =
+        home.wait("sensor.octoprint_bridge_printers_with_errors", |s| s["state"] == "1").await;
     assert_eq!(error["attributes"]["printers"], json!(["käthes-drucker, no2!"]), "{error}");
     first.kill();
     home.is("sensor.octoprint_bridge_printers_offline", "2").await;

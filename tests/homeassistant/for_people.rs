@@ -204,5 +204,6 @@ async fn pictures_of_the_device_page_and_the_dashboard() {
     home.wait("sensor.mk3_progress", far).await;
     let device = home.device("octoprint2mqtt_mk3").await.unwrap()["id"].clone();
     let device = format!("/config/devices/device/{}", device.as_str().unwrap());
-    take_pictures(home, json!({"dashboard": "/printers-3d/mk3", "device": device}), json!([])).await;
+    take_pictures(home, json!({"dashboard": "/printers-3d/mk3", "device": device}), json!([]))
+        .await;
 }

@@ -44,10 +44,8 @@ pub fn dashboard(parts: &DashboardParts) -> String {
     let mut ids = EntityIds::new();
     // In the order in which the bridge announces them.
     let bridges: Vec<Device> = parts.bridges.iter().map(|message| ids.device(message)).collect();
-    let member = |(id, message): &(String, Vec<u8>)| Member {
-        id: id.clone(),
-        device: ids.device(message),
-    };
+    let member =
+        |(id, message): &(String, Vec<u8>)| Member { id: id.clone(), device: ids.device(message) };
     let printers: Vec<Member> = parts.printers.iter().map(member).collect();
     let is_subview = printers.len() > MAX_TABS;
     let views = std::iter::once(overview::view(&bridges, &printers))

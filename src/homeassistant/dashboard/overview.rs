@@ -59,9 +59,8 @@ fn printer(printer: &Member) -> Option<Value> {
     let state = device.entity("state").map(|state| {
         with(tile(state, "State", 12), json!({"tap_action": open, "icon_tap_action": open}))
     });
-    let while_on = |key: &str, name: &str| {
-        Some(while_printing(tile(device.entity(key)?, name, 6), device))
-    };
+    let while_on =
+        |key: &str, name: &str| Some(while_printing(tile(device.entity(key)?, name, 6), device));
     let progress = [while_on("progress", "Progress"), while_on("finish_time", "Finished")];
     section(heading, state.into_iter().chain(progress.into_iter().flatten()).collect())
 }

@@ -25,9 +25,9 @@ pub(super) fn view(printer: &Member, is_subview: bool) -> Value {
 fn print(device: &Device) -> Option<Value> {
     let connected = device.id("octoprint_connected");
     let connected = connected.map(|id| json!({"type": "entity", "entity": id}));
-    let problem = device.id("problem").map(|id| {
-        while_in(json!({"type": "entity", "entity": id, "color": "red"}), id, &["on"])
-    });
+    let problem = device
+        .id("problem")
+        .map(|id| while_in(json!({"type": "entity", "entity": id, "color": "red"}), id, &["on"]));
     let badges: Vec<Value> = connected.into_iter().chain(problem).collect();
     let heading = json!({"type": "heading", "heading": "Print",
         "icon": "mdi:printer-3d-nozzle", "badges": badges});
@@ -59,7 +59,9 @@ fn file(device: &Device) -> Option<Value> {
     });
     let path = || {
         let entity = device.entity("file_path")?;
-        Some(json!({"type": "entities", "entities": [{"entity": entity.id, "name": "File to print"}]}))
+        Some(
+            json!({"type": "entities", "entities": [{"entity": entity.id, "name": "File to print"}]}),
+        )
     };
     Some(while_in(select.or_else(path)?, device.id("state")?, &["operational"]))
 }
@@ -110,9 +112,10 @@ fn pictures(device: &Device) -> Option<Value> {
 
 fn temperatures(device: &Device) -> Option<Value> {
     let colors = COLORS.iter().cycle();
-    let current = device.temperatures().zip(colors).map(|(entity, color)| {
-        with(tile(entity, short(entity), 6), json!({"color": color}))
-    });
+    let current = device
+        .temperatures()
+        .zip(colors)
+        .map(|(entity, color)| with(tile(entity, short(entity), 6), json!({"color": color})));
     let target = |entity: &Entity| {
         let input = json!({"features": [{"type": "numeric-input", "style": "buttons"}]});
         with(tile(entity, &entity.name, 12), input)
@@ -124,8 +127,7 @@ fn temperatures(device: &Device) -> Option<Value> {
     let off = device.entity("heaters_off").map(|off| {
         with(button(off, "Heaters off", "blue", 12), json!({"tap_action": {"action": "toggle"}}))
     });
-    let heading =
-        json!({"type": "heading", "heading": "Temperatures", "icon": "mdi:thermometer"});
+    let heading = json!({"type": "heading", "heading": "Temperatures", "icon": "mdi:thermometer"});
     let cards = current.chain(device.targets().map(target)).chain(off).chain(graph);
     section(heading, cards.collect())
 }
@@ -152,7 +154,14 @@ fn printer_section(device: &Device) -> Option<Value> {
     let list = (!rows.is_empty()).then(|| json!({"type": "entities", "entities": rows}));
     let cards = [
         list,
-        confirmed(device, "emergency_stop", "Emergency stop", "red", 12, "Stop the printer at once?"),
+        confirmed(
+            device,
+            "emergency_stop",
+            "Emergency stop",
+            "red",
+            12,
+            "Stop the printer at once?",
+        ),
         confirmed(device, "home", "Home", "blue", 12, "Is nothing in the way?"),
         confirmed(
             device,

@@ -63,9 +63,8 @@ impl Slugs {
         // Quotes that are left stand for other characters, and vanish.
         ascii.retain(|c| c != '\'');
         let bytes = ascii.as_bytes();
-        let is_digit = |at: Option<usize>| {
-            at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit)
-        };
+        let is_digit =
+            |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
         let mut text = String::new();
         for (at, c) in ascii.char_indices() {
             if c.is_ascii_alphanumeric() {

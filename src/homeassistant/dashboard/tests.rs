@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::heater::{Heater, Limits};
-use crate::homeassistant::{self as discovery, Components, Groups, PrinterDevice, Profile, Settings};
+use crate::homeassistant::{
+    self as discovery, Components, Groups, PrinterDevice, Profile, Settings,
+};
 use crate::topics::{BridgeTopics, PrinterTopics};
 
 fn settings(bridge: &str) -> Settings {

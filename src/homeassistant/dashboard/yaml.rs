@@ -106,7 +106,8 @@ fn scalar(value: &Value) -> String {
 
 /// Whether YAML reads this text as itself, without quotes.
 fn is_plain(text: &str) -> bool {
-    let is_harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | ' ');
+    let is_harmless =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | ' ');
     let colon = |(at, _): (usize, &str)| {
         // Within a word, as in `mdi:printer-3d`.
         text[at + 1..].starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -146,14 +147,14 @@ mod tests {
         let value = json!({
             "views": [{"path": "a", "cards": [], "type": "sections", "max_columns": 3}],
             "title": "3D printers",
-            "nested": {"deep": [["x", "y"], {}], "none": null, "is": true},
+            "nested": {"deep": [["x", "z"], {}], "none": null, "is": true},
         });
         let expected = "\
 title: \"3D printers\"
 nested:
   deep:
     - - x
-      - y
+      - z
     - {}
   is: true
   none: null

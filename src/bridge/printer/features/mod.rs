@@ -188,7 +188,7 @@ impl Features {
         let (sender, findings) = mpsc::channel(MAX_FINDINGS);
         let background = Background { watch, findings: sender };
         let parts = FeatureParts { printer, known, store, background, fleet };
-        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] = 
+        let make: &[fn(&FeatureParts<'_>) -> Option<Box<dyn Feature>>] =
             &[TimelapseEvents::make, FleetMember::make];
         let features = make.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
