@@ -111,7 +111,7 @@ fn slugs_are_those_of_home_assistant() {
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     };
-    let table = include_str!("../../src/homeassistant/dashboard/slug.json");
+    let table = include_str!("../../src/homeassistant/dashboard/slug_table.rs");
     assert_eq!(ask(&["table"], ""), table, "made by tests/homeassistant/slugs.py");
 }
 

@@ -2,7 +2,7 @@
 """What Home Assistant makes of names for entity ids; runs in Home Assistant's Python.
 
 Without an argument: reads a JSON list of names and prints the list of their slugs.
-With `table`: prints src/homeassistant/dashboard/slug.json, what ASCII text each character becomes.
+With `table`: prints src/homeassistant/dashboard/slug_table.rs, what ASCII text each character becomes.
 """
 
 import json
@@ -24,6 +24,13 @@ RANGES = [
 ]
 
 
+HEADER = """\
+//! What ASCII text each character becomes in Home Assistant's entity ids, as JSON: by the first
+//! character of each range, in hexadecimal (pure). Made by `tests/homeassistant/slugs.py`.
+
+"""
+
+
 def ascii_of(character):
     return text_unidecode.unidecode(unicodedata.normalize("NFKD", character))
 
@@ -34,7 +41,7 @@ def table():
         for first, last in RANGES
     }
     lines = (f"{json.dumps(first)}: {json.dumps(texts, separators=(',', ':'))}" for first, texts in ranges.items())
-    print("{\n" + ",\n".join(lines) + "\n}")
+    print(HEADER + 'pub(super) const TABLE: &str = r##"{\n' + ",\n".join(lines) + '\n}"##;')
 
 
 if sys.argv[1:] == ["table"]:

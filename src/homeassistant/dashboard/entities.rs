@@ -30,6 +30,19 @@ pub(super) struct Device {
     pub(super) doubt: Option<Doubt>,
 }
 
+/// A printer in the dashboard.
+pub(super) struct Member {
+    pub(super) id: String,
+    pub(super) device: Device,
+}
+
+impl Member {
+    /// Returns the path of the printer's view. No number alone: that would be the index of a view.
+    pub(super) fn path(&self) -> String {
+        format!("printer-{}", self.id)
+    }
+}
+
 /// Why entity ids may be others in Home Assistant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doubt {

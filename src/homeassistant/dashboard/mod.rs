@@ -8,11 +8,12 @@ mod entities;
 mod overview;
 mod printer_view;
 mod slug;
+mod slug_table;
 mod yaml;
 
 use serde_json::json;
 
-use self::entities::{Device, Doubt, EntityIds};
+use self::entities::{Device, Doubt, EntityIds, Member};
 
 /// Number of printers up to which each has a tab.
 const MAX_TABS: usize = 8;
@@ -24,19 +25,6 @@ pub struct DashboardParts {
     pub bridges: Vec<Vec<u8>>,
     /// The printers' ids and discovery messages.
     pub printers: Vec<(String, Vec<u8>)>,
-}
-
-/// A printer in the dashboard.
-struct Member {
-    id: String,
-    device: Device,
-}
-
-impl Member {
-    /// The path of the printer's view. No number alone: that would be the index of a view.
-    fn path(&self) -> String {
-        format!("printer-{}", self.id)
-    }
 }
 
 /// Returns the dashboard as YAML, for Home Assistant's raw configuration editor.

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Member;
 use super::cards::{section, tile, while_printing, with};
-use super::entities::Device;
+use super::entities::{Device, Member};
 
 /// Counts of the fleet: key, name and colour of each tile.
 const COUNTS: &[(&str, &str, &str)] = &[

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Member;
 use super::cards::{section, tile, while_in, while_printing, with};
-use super::entities::{Device, Entity};
+use super::entities::{Device, Entity, Member};
 
 /// Colours of temperatures, in turn.
 const COLORS: &[&str] = &["deep-orange", "blue", "amber", "purple", "teal"];

@@ -1,14 +1,12 @@
 //! Makes slugs of names as Home Assistant does for entity ids (pure).
 //!
 //! Home Assistant uses python-slugify with text-unidecode. Its table of all characters would be a
-//! large part of this program, so `slug.json` has the alphabets that are spelled in Latin letters
-//! one by one: Latin, Greek and Cyrillic, with accents and punctuation. It is made by
-//! `tests/homeassistant/slugs.py`.
+//! large part of this program, so [`TABLE`] has the alphabets that are spelled in Latin letters
+//! one by one: Latin, Greek and Cyrillic, with accents and punctuation.
 
 use std::collections::BTreeMap;
 
-/// What ASCII text each character becomes: by the first character of each range, in hexadecimal.
-const TABLE: &str = include_str!("slug.json");
+use super::slug_table::TABLE;
 
 /// A slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
