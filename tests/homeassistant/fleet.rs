@@ -45,7 +45,7 @@ async fn the_fleet_is_counted_and_its_dashboard_names_entities_that_there_are() 
     first.upload("part.gcode", 300).await;
     let gone = format!("http://127.0.0.1:{}/", free_port());
     // Two whose names become the same, one of letters that are none of these, and one that is away.
-    let more = "name = \"Käthes Drucker №2 🖨\"\noffline_after = \"1s\"\n".to_owned()
+    let more = "name = \"Käthes Drucker №2 🖨\"\n".to_owned()
         + &printer("b", "käthes-drucker, no2!", &second.url(), octoprint::KEY)
         + &printer("c", "Принтер Bob’s \"1,000\" on", &gone, octoprint::KEY);
     let text = config(&broker.url(), &first.url(), &more);
