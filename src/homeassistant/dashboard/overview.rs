@@ -35,7 +35,7 @@ fn fleet(bridge: &Device, has_siblings: bool) -> Option<Value> {
     };
     let next = bridge.entity("next_to_finish").map(|next| {
         let content = json!({"state_content": ["printer_name", "state"], "color": "green"});
-        with(tile(next, "Next to finish", 6), content)
+        with(tile(next, "Next to finish", 12), content)
     });
     section(heading, COUNTS.iter().filter_map(count).chain(next).collect())
 }
