@@ -20,6 +20,8 @@ pub struct BridgeTopics {
     pub info: Topic,
     /// Uptime, memory, broker, each printer.
     pub health: Topic,
+    /// What the printers of this bridge do, counted.
+    pub fleet: Topic,
 }
 
 impl BridgeTopics {
@@ -32,7 +34,13 @@ impl BridgeTopics {
     pub fn named(base: &str, bridge: &str) -> Self {
         let prefix = format!("{base}/{bridge}");
         let topic = |name: &str| Topic::from(format!("{prefix}/{name}"));
-        Self { state: topic("state"), info: topic("info"), health: topic("health"), prefix }
+        Self {
+            state: topic("state"),
+            info: topic("info"),
+            health: topic("health"),
+            fleet: topic("fleet"),
+            prefix,
+        }
     }
 
     /// Filter of the `info` topics of all bridges below `base`.

@@ -266,6 +266,17 @@ fn every_template_renders_what_its_platform_takes() {
         "printers": {"mk3": {"socket": "connected"}, "mini": {"socket": "waiting"}},
     });
     said.insert("octoprint2mqtt/bridge/health".into(), [health.to_string()].into());
+    let fleet = |next: Value, errors: Value| {
+        json!({"total": 3, "printing": 1, "paused": 0, "idle": 1, "offline": 0, "error": 1,
+            "next": next, "errors": errors})
+        .to_string()
+    };
+    let next = json!({"printer": "mk3", "name": "MK3 \"x\"", "eta": "2026-11-23T15:27:05Z"});
+    let fleets = [
+        fleet(next, json!([{"printer": "a", "name": "A's"}, {"printer": "b", "name": "B"}])),
+        fleet(json!(null), json!([])),
+    ];
+    said.insert("octoprint2mqtt/bridge/fleet".into(), fleets.into());
     let info = json!({"version": "0.1.0"});
     said.insert("octoprint2mqtt/bridge/info".into(), [info.to_string()].into());
     let text = run(

@@ -14,6 +14,8 @@
 mod automations;
 #[path = "homeassistant/delivery.rs"]
 mod delivery;
+#[path = "homeassistant/fleet.rs"]
+mod fleet;
 #[path = "homeassistant/for_people.rs"]
 mod for_people;
 #[path = "homeassistant/layers.rs"]

@@ -21,6 +21,8 @@
 //! # }
 //! ```
 
+pub mod fleet;
+pub mod fleet_report;
 pub mod hub;
 mod oversize;
 pub mod printer;

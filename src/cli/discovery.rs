@@ -78,7 +78,8 @@ fn line(message: &DiscoveryMessage) -> String {
     json!({"topic": message.topic, "payload": payload}).to_string()
 }
 
-async fn of_printer(
+/// Returns the discovery message of a printer, of which its OctoPrint is asked with `rest`.
+pub(super) async fn of_printer(
     settings: &Settings,
     base: &str,
     printer: &Printer,

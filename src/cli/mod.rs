@@ -7,6 +7,7 @@
 pub mod addon;
 pub mod authorize;
 pub mod check;
+pub mod dashboard;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod discovery;
@@ -50,6 +51,8 @@ enum CliCommand {
         #[arg(long)]
         remove: bool,
     },
+    /// Print a dashboard for Home Assistant with all printers, to paste into its editor
+    Dashboard,
     /// The simulated OctoPrint alone, which prints a part in a loop
     #[cfg(feature = "simulator")]
     Simulate {
@@ -89,6 +92,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
         Some(CliCommand::Check) => check::command(&load(file)?),
         Some(CliCommand::Health) => health::command(&load(file)?.config),
         Some(CliCommand::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
+        Some(CliCommand::Dashboard) => dashboard::command(&load(file)?.config),
         Some(CliCommand::Authorize(authorize)) => authorize::command(authorize, file),
         #[cfg(feature = "simulator")]
         Some(CliCommand::Simulate { listen, api_key }) => simulate(listen, api_key),

@@ -24,6 +24,7 @@
 mod camera;
 mod component;
 mod controls;
+mod dashboard;
 mod device;
 mod message;
 mod sensors;
@@ -31,6 +32,7 @@ mod sensors;
 use serde_json::{Map, json};
 
 use self::component::{Component, EntityContext};
+pub use self::dashboard::{DashboardParts, dashboard};
 pub use self::device::{
     Components, DiscoveryMessage, Groups, MOST_FILES, PrinterDevice, Profile, PublishedDevice,
     Settings,
@@ -46,7 +48,7 @@ pub fn bridge(settings: &Settings, gone: &Components) -> DiscoveryMessage {
     let identifier = bridge_identifier(settings);
     let device = json!({
         "identifiers": [identifier],
-        "name": "OctoPrint bridge",
+        "name": format!("OctoPrint bridge{}", shard(settings)),
         "manufacturer": ORIGIN,
         "model": "OctoPrint to MQTT",
         "sw_version": env!("CARGO_PKG_VERSION"),
@@ -90,6 +92,13 @@ pub fn printer(
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)
 }
 
+/// Returns what tells this bridge from others that share its printers: ` 1`, and nothing for the
+/// first one, as for the only one.
+fn shard(settings: &Settings) -> String {
+    let name = settings.topics.state.rsplit('/').nth(1).unwrap_or_default();
+    name.strip_prefix("bridge-").map(|index| format!(" {index}")).unwrap_or_default()
+}
+
 /// Entities of the bridge. The device has no availability, so that its sensor can show
 /// Disconnected.
 fn bridge_components(settings: &Settings) -> Vec<Component> {
@@ -103,7 +112,7 @@ fn bridge_components(settings: &Settings) -> Vec<Component> {
     };
     let health = &topics.health;
     let counted = |component: Component, class: &str| component.with("state_class", class);
-    vec![
+    let of_bridge = vec![
         Component::new("binary_sensor", "state", "State")
             .with("state_topic", &*topics.state)
             .with("payload_on", "online")
@@ -141,6 +150,41 @@ fn bridge_components(settings: &Settings) -> Vec<Component> {
             ),
             "total_increasing",
         ),
+    ];
+    of_bridge.into_iter().chain(fleet(settings)).collect()
+}
+
+/// Entities for what the bridge's printers do.
+fn fleet(settings: &Settings) -> Vec<Component> {
+    let (topic, available) = (&settings.topics.fleet, json!([{"topic": settings.topics.state}]));
+    let count = |key: &str, name: &str, icon: &str| {
+        Component::new("sensor", key, name)
+            .icon(icon)
+            .state(topic, &format!("value_json.{key}"))
+            .with("state_class", "measurement")
+            .available(available.clone())
+    };
+    vec![
+        count("printing", "Printers printing", "printer-3d-nozzle"),
+        count("paused", "Printers paused", "pause-circle-outline"),
+        count("idle", "Printers idle", "printer-3d"),
+        count("offline", "Printers offline", "printer-3d-off"),
+        count("error", "Printers with errors", "alert-circle-outline")
+            .with("json_attributes_topic", &**topic)
+            .with(
+                "json_attributes_template",
+                "{{ {'printers': value_json.errors | map(attribute='name') | list} | tojson }}",
+            ),
+        Component::new("sensor", "next_to_finish", "Next to finish")
+            .icon("flag-checkered")
+            .state(topic, "value_json.next.eta if value_json.next else none")
+            .with("device_class", "timestamp")
+            .with("json_attributes_topic", &**topic)
+            .with(
+                "json_attributes_template",
+                "{% set next = value_json.next or {'printer': none, 'name': none} %}{{ {'printer': next.printer, 'printer_name': next.name} | tojson }}",
+            )
+            .available(available),
     ]
 }
 

@@ -130,7 +130,7 @@ async fn the_blueprints_import_and_run() {
 }
 
 /// The ids of entities that a dashboard names.
-fn entities_of(dashboard: &Value, found: &mut BTreeSet<String>) {
+pub(crate) fn entities_of(dashboard: &Value, found: &mut BTreeSet<String>) {
     match dashboard {
         Value::String(text) => {
             let domains = ["sensor.", "binary_sensor.", "button.", "number.", "select.", "event."];
@@ -145,9 +145,8 @@ fn entities_of(dashboard: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Adds the dashboard of this package.
-async fn add_dashboard(home: &HomeAssistant) -> Value {
-    let dashboard = home.yaml("homeassistant/dashboard.yaml");
+/// Adds a dashboard as `/printers-3d`.
+pub(crate) async fn add_dashboard(home: &HomeAssistant, dashboard: &Value) {
     home.ask(json!({"type": "lovelace/dashboards/create", "url_path": "printers-3d", "title": "3D printers",
         "icon": "mdi:printer-3d", "show_in_sidebar": true, "require_admin": false, "mode": "storage"}))
         .await;
@@ -155,14 +154,40 @@ async fn add_dashboard(home: &HomeAssistant) -> Value {
         json!({"type": "lovelace/config/save", "url_path": "printers-3d", "config": dashboard}),
     )
     .await;
-    dashboard
+}
+
+/// Takes pictures of these pages, by name, for the book. `clicks` are texts to click on, with the
+/// page and the end of the address that each leads to. Fails where a card shows an error.
+pub(crate) async fn take_pictures(home: &HomeAssistant, pages: Value, clicks: Value) {
+    let directory = std::env::var("OCTOPRINT2MQTT_TEST_PICTURES").expect("a directory");
+    let directory = std::path::absolute(directory).unwrap();
+    let names: Vec<String> = pages.as_object().unwrap().keys().cloned().collect();
+    let given = json!({
+        "url": format!("http://127.0.0.1:{}", home.port),
+        "token": home.token,
+        "client_id": real::homeassistant::CLIENT_ID,
+        "directory": directory,
+        "pages": pages,
+        "clicks": clicks,
+    });
+    let python = std::env::var("OCTOPRINT2MQTT_TEST_PLAYWRIGHT").expect("a Python with playwright");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/homeassistant/pictures.py");
+    let done = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(python).arg(script).arg(given.to_string()).status().unwrap()
+    });
+    assert!(done.await.unwrap().success());
+    for name in names {
+        let bytes = std::fs::metadata(directory.join(format!("{name}.png"))).unwrap().len();
+        assert!(bytes > 30_000, "{name} is empty: {bytes} bytes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Home Assistant, OctoPrint and Mosquitto: ./tests/run homeassistant"]
 async fn the_dashboard_names_entities_that_there_are() {
     let world = World::start_named("MK3", "").await;
-    let dashboard = add_dashboard(&world.home).await;
+    let dashboard = world.home.yaml("homeassistant/dashboard.yaml");
+    add_dashboard(&world.home, &dashboard).await;
     let mut named = BTreeSet::new();
     entities_of(&dashboard, &mut named);
     assert!(named.len() > 20, "{named:?}");
@@ -177,7 +202,7 @@ async fn the_dashboard_names_entities_that_there_are() {
 async fn pictures_of_the_device_page_and_the_dashboard() {
     let world = World::start_named("MK3", "").await;
     let (home, octoprint) = (&world.home, &world.octoprint);
-    add_dashboard(home).await;
+    add_dashboard(home, &home.yaml("homeassistant/dashboard.yaml")).await;
     home.act("number/set_value", "number.mk3_bed_target", json!({"value": 60})).await;
     home.act("number/set_value", "number.mk3_nozzle_target", json!({"value": 215})).await;
     octoprint.select("part.gcode").await;
@@ -185,26 +210,7 @@ async fn pictures_of_the_device_page_and_the_dashboard() {
     let far = |s: &Value| s["state"].as_str().and_then(|s| s.parse().ok()) > Some(20.0);
     home.wait("sensor.mk3_progress", far).await;
     let device = home.device("octoprint2mqtt_mk3").await.unwrap()["id"].clone();
-    let directory = std::env::var("OCTOPRINT2MQTT_TEST_PICTURES").expect("a directory");
-    let directory = std::path::absolute(directory).unwrap();
-    let pages = json!({
-        "url": format!("http://127.0.0.1:{}", home.port),
-        "token": home.token,
-        "client_id": real::homeassistant::CLIENT_ID,
-        "directory": directory,
-        "pages": {
-            "dashboard": "/printers-3d/mk3",
-            "device": format!("/config/devices/device/{}", device.as_str().unwrap()),
-        },
-    });
-    let python = std::env::var("OCTOPRINT2MQTT_TEST_PLAYWRIGHT").expect("a Python with playwright");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/homeassistant/pictures.py");
-    let done = tokio::task::spawn_blocking(move || {
-        std::process::Command::new(python).arg(script).arg(pages.to_string()).status().unwrap()
-    });
-    assert!(done.await.unwrap().success());
-    for picture in ["dashboard.png", "device.png"] {
-        let bytes = std::fs::metadata(directory.join(picture)).unwrap().len();
-        assert!(bytes > 30_000, "{picture} is empty: {bytes} bytes");
-    }
+    let device = format!("/config/devices/device/{}", device.as_str().unwrap());
+    take_pictures(home, json!({"dashboard": "/printers-3d/mk3", "device": device}), json!([]))
+        .await;
 }

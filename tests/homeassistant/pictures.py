@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Takes pictures of pages of a Home Assistant with headless Chromium.
 
-Its one argument is a JSON object: url, token, client_id, directory, and pages (name: path).
+Its one argument is a JSON object: url, token, client_id, directory, pages (name: path), and clicks: lists of a path,
+the text to click on there, and the end of the address to which that leads. Fails if a card shows an error.
 """
 
 import json
@@ -19,6 +20,14 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def no_errors(page, path):
+    """Fails if a card of the page is broken, or names an entity that is not there."""
+    for element in ["hui-error-card", "hui-error-badge", "hui-warning", "hui-error-heading-badge"]:
+        wrong = page.locator(element)
+        if wrong.count():
+            raise SystemExit(f"{path}: {element}: {wrong.all_inner_texts()}")
 
 
 def main():
@@ -44,6 +53,13 @@ def main():
             # Home Assistant draws itself bit by bit and says nowhere that it is done.
             page.wait_for_timeout(8000)
             page.screenshot(path=str(directory / f"{name}.png"))
+            no_errors(page, path)
+        for path, text, end in given["clicks"]:
+            page.goto(given["url"] + path)
+            page.get_by_text(text, exact=True).first.click()
+            page.wait_for_url(f"**{end}")
+            page.wait_for_timeout(5000)
+            no_errors(page, end)
         browser.close()
 
 

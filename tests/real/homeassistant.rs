@@ -21,7 +21,7 @@ pub struct HomeAssistant {
     http: reqwest::Client,
 }
 
-fn bin(name: &str) -> std::path::PathBuf {
+pub fn bin(name: &str) -> std::path::PathBuf {
     let bin = std::env::var_os("OCTOPRINT2MQTT_TEST_HASS").map_or_else(
         || {
             let home = std::env::var("HOME").unwrap();
@@ -274,8 +274,9 @@ impl HomeAssistant {
     /// The YAML file of this package as JSON.
     pub fn yaml(&self, path: &str) -> Value {
         let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new(bin("python")).args(["-c", script, &path]).output().unwrap();
+        // An absolute path stays one.
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let output = Command::new(bin("python")).args(["-c", script]).arg(&path).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
     }
 

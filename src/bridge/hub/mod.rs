@@ -1,6 +1,7 @@
 //! The bridge itself: its topics and requests, and the routing of commands to printers.
 
 mod announcer;
+pub mod fleet;
 pub mod health;
 pub mod identity;
 mod presence;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
+use self::fleet::FleetTask;
 pub use self::health::Vitals;
 use self::health::{Echo, Ping, Start};
 use self::identity::Identity;
@@ -233,7 +235,11 @@ impl Hub {
             .then(|| Arc::new(setup::discovery_settings(&self.config)));
         let mut waiting = BTreeMap::new();
         let config = self.config.clone();
-        for (index, (printer, topics)) in config.printers.iter().zip(topics).enumerate() {
+        let (fleet, reporters) = FleetTask::new(config.clone());
+        let counting = fleet.publish(self.broker.clone(), self.topics.fleet.clone());
+        self.tasks.spawn(self.watch.over("fleet", counting));
+        let printers = config.printers.iter().zip(topics).zip(reporters);
+        for (index, ((printer, topics), fleet)) in printers.enumerate() {
             let discovery = settings.as_ref().map(|settings| {
                 let (to_printer, read_back) = oneshot::channel();
                 waiting.insert(printer.id.clone(), to_printer);
@@ -241,7 +247,7 @@ impl Hub {
                 PrinterDiscovery::new(settings.clone(), topics.clone(), printer, store, read_back)
             });
             let latency = self.latencies.of(&printer.id);
-            let memory = Memory::recall(printer, known, &self.store, discovery, latency);
+            let memory = Memory::recall(printer, known, &self.store, discovery, latency, fleet);
             let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
             self.commands.insert(printer.id.clone(), commands);
             let supervisor = Box::new(Supervisor {

@@ -225,6 +225,30 @@ async fn the_end_of_a_print_during_a_restart_of_its_printer_is_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_is_counted_over_a_restart_of_a_printer_and_to_the_end() {
+    const FLEET: &str = "octoprint2mqtt/bridge/fleet";
+    let world = World::start().await;
+    let are = |idle: u64, offline: u64| {
+        move |fleet: &Value| fleet["idle"] == idle && fleet["offline"] == offline
+    };
+    world.watcher.wait_json(0, FLEET, are(2, 0)).await;
+    let mark = world.watcher.mark();
+    world.mk3().raw("a[{\"panic\":1}]");
+    world.watcher.wait_json(mark, FLEET, are(1, 1)).await;
+    let mark = world.watcher.mark();
+    world.watcher.wait_json(mark, FLEET, are(2, 0)).await;
+    world.watcher.command("print", "local/part.gcode").await;
+    let is_next = |fleet: &Value| fleet["printing"] == 1 && fleet["next"]["eta"].is_string();
+    let fleet = world.watcher.wait_json(mark, FLEET, is_next).await;
+    assert_eq!((&fleet["next"]["printer"], &fleet["total"]), (&"mk3".into(), &2.into()), "{fleet}");
+    let mark = world.watcher.mark();
+    world.stop.send(()).unwrap();
+    world.run.await.unwrap().unwrap();
+    let fleet = world.watcher.wait_json(mark, FLEET, are(0, 2)).await;
+    assert_eq!((&fleet["printing"], &fleet["next"]), (&0.into(), &Value::Null), "{fleet}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_its_hub_panics_the_bridge_publishes_offline_and_ends() {
     let world = World::start().await;
     world.watcher.publish("octoprint2mqtt/bridge/request/log_level", "debug", false).await;

@@ -11,6 +11,7 @@ use super::features::list::FEATURES;
 use super::persisted::{JsonPayload, Persisted};
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
+use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::watch::{Failures, Watch};
 use crate::config;
 use crate::heater::Heater;
@@ -53,6 +54,7 @@ impl Memory {
         store: &Store,
         discovery: Option<PrinterDiscovery>,
         latency: Latency,
+        fleet: FleetReporter,
     ) -> Self {
         let (watch, failures) = Watch::new();
         let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
@@ -64,7 +66,7 @@ impl Memory {
             discovery,
             prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
             findings,
-            features: Features::new(config, known, store, watch.clone(), FEATURES),
+            features: Features::new(config, known, store, watch.clone(), fleet, FEATURES),
             latency,
             unprocessed: VecDeque::new(),
             watch,

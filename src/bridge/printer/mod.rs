@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod discovery;
 pub mod features;
+mod malformed;
 pub mod memory;
 pub mod messages;
 pub mod persisted;
@@ -22,6 +23,7 @@ use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, Questions};
 use self::features::{Feature, Scene, present};
+use self::malformed::MalformedKinds;
 use self::memory::Memory;
 use self::messages::{Malformed, Mapping, received};
 use self::persisted::JsonPayload;
@@ -29,7 +31,6 @@ use self::prints::InferredEvent;
 use self::snapshot::{EventFields, Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use super::oversize;
-use crate::causes;
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
@@ -66,8 +67,8 @@ pub struct Printer {
     availability: Availability,
     /// The connection of the last `history`.
     connection: u64,
-    /// The kinds of malformed messages that were logged on this connection.
-    malformed: Vec<MessageKind>,
+    /// Those that were logged on this connection.
+    malformed: MalformedKinds,
 }
 
 impl Printer {
@@ -116,7 +117,7 @@ impl Printer {
             socket_report: SocketReport::default(),
             memory,
             connection: 0,
-            malformed: Vec::new(),
+            malformed: MalformedKinds::default(),
         }
     }
 
@@ -244,7 +245,7 @@ impl Printer {
         }
     }
 
-    fn report_offline(&self) {
+    fn report_offline(&mut self) {
         tracing::warn!("OctoPrint is offline");
         self.publish_availability();
     }
@@ -375,18 +376,14 @@ impl Printer {
         }
         if self.connection != connection {
             self.connection = connection;
-            self.malformed.clear();
+            self.malformed = MalformedKinds::default();
             self.questions.ask_all(self.commands.allows_system());
         }
     }
 
     fn report_malformed(&mut self, kind: &MessageKind, error: &Malformed) {
         self.socket.count_decode_error();
-        if !self.malformed.contains(kind) {
-            let error = causes::text(error);
-            tracing::warn!(%kind, "skipped a malformed message: {error}");
-            self.malformed.push(kind.clone());
-        }
+        self.malformed.report(kind, error);
     }
 
     fn handle_status(&mut self, status: &mut watch::Receiver<Status>) {
@@ -411,9 +408,10 @@ impl Printer {
         self.publish_all(publications.unwrap_or_default());
     }
 
-    fn publish_availability(&self) {
-        let publications = self.mapping.availability(self.availability.is_online());
-        self.publish_all(publications);
+    fn publish_availability(&mut self) {
+        let is_online = self.availability.is_online();
+        self.publish_all(self.mapping.availability(is_online));
+        self.visit(present(), |feature, scene| feature.availability(is_online, scene));
     }
 
     fn publish_state(&self, topic: &Topic, payload: Option<bytes::Bytes>) {

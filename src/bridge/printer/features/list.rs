@@ -2,9 +2,10 @@
 
 use super::MakeFeature;
 use super::camera::CameraPictures;
+use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
 use super::timelapse::TimelapseEvents;
 
 /// All features, in the order in which they see a message.
 pub const FEATURES: &[MakeFeature] =
-    &[TimelapseEvents::make, GcodeFiles::make, CameraPictures::make];
+    &[TimelapseEvents::make, GcodeFiles::make, CameraPictures::make, FleetMember::make];

@@ -2,6 +2,7 @@
 //! messages, owns its state, and publishes on topics of its own.
 
 mod camera;
+mod fleet;
 mod gcode_file;
 pub mod list;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::pictures::WebcamPicture;
 use super::snapshot::{FileId, Now, Snapshot};
+use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
@@ -146,6 +148,11 @@ pub trait Feature: Send + Sync {
         let _ = scene;
     }
 
+    /// Follows whether the printer is online, at the start too.
+    fn availability(&mut self, is_online: bool, scene: &mut Scene<'_>) {
+        let _ = (is_online, scene);
+    }
+
     /// Follows an event.
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
         let _ = (event, scene);
@@ -202,6 +209,8 @@ pub struct FeatureParts<'a> {
     pub store: &'a Store,
     /// Runs work in the background.
     pub background: Background,
+    /// Reports what the printer does.
+    pub fleet: FleetReporter,
 }
 
 /// Makes a feature; `None` if it is switched off.
@@ -215,10 +224,11 @@ impl Features {
         known: &Known,
         store: &Store,
         watch: Watch,
+        fleet: FleetReporter,
         list: &[MakeFeature],
     ) -> Self {
         let (background, findings) = Background::new(watch);
-        let parts = FeatureParts { printer, known, store, background };
+        let parts = FeatureParts { printer, known, store, background, fleet };
         let features = list.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }

@@ -14,7 +14,7 @@ mod progress;
 mod roster;
 mod surroundings;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -345,6 +345,11 @@ impl Snapshot {
     /// Returns the printer's state.
     pub fn state(&self) -> PrinterState {
         self.condition.state
+    }
+
+    /// Returns when the current print ends, as published.
+    pub fn finish_time(&self) -> Option<SystemTime> {
+        self.progress.finish_time()
     }
 
     /// Returns the server's time of the last `current` or `history`, in Unix seconds.

@@ -163,6 +163,11 @@ impl Progress {
         self.flush(now.instant)
     }
 
+    /// Returns when the print ends; `None` if there is none, or nothing is known.
+    pub(super) fn finish_time(&self) -> Option<SystemTime> {
+        self.current.eta
+    }
+
     /// Notes that a print starts, which older versions do not log.
     pub(super) fn print_started(&mut self) {
         self.announced = true;
