@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::types::{Config, Mqtt, Printer, STATUS_TOPIC, Tls};
-use crate::octoprint::{Credentials, TransportChoice};
+use crate::octoprint::{Credentials, PictureSource, TransportChoice};
 use crate::ordered;
 
 fn duration(duration: Duration) -> String {
@@ -105,7 +105,7 @@ impl Printer {
             },
             "camera": {
                 "enabled": self.camera.enabled,
-                "url": self.camera.source.as_ref().map(|source| source.public_url()),
+                "url": self.camera.source.as_ref().map(PictureSource::public_url),
                 "username": self.camera.source.as_ref().and_then(|source| Some(&source.login.as_ref()?.0)),
                 "at": self.camera.at.iter().map(|at| at.name()).collect::<Vec<_>>(),
                 "every": self.camera.every.map(duration),

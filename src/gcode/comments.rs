@@ -132,7 +132,7 @@ impl Comments {
     fn amount(&mut self, key: &[u8], value: &[u8]) -> bool {
         match key {
             b"filament used [mm]" | b"total filament length [mm]" => {
-                self.lengths.set(numbers(value))
+                self.lengths.set(numbers(value));
             }
             b"filament used [cm3]" | b"total filament volume [cm^3]" => {
                 self.volumes.set(numbers(value));

@@ -76,7 +76,7 @@ impl FileTemperatures {
         let list = || numbers(value).take(MOST_TOOLS).collect();
         match key {
             b"temperature" | b"nozzle_temperature" | b"temperature_c" => {
-                self.nozzle.others = list()
+                self.nozzle.others = list();
             }
             b"first_layer_temperature" | b"nozzle_temperature_initial_layer" | b"first_layer_c" => {
                 self.nozzle.first_layer = list();
@@ -169,7 +169,7 @@ impl FileTemperatures {
         let mut points = value.split(|&byte| byte == b',').filter_map(point);
         let (Some(is_nozzle), Some(first)) = (self.is_nozzle, points.next()) else { return };
         let heater = if is_nozzle { &mut self.nozzle } else { &mut self.bed };
-        heater.add_tool(first, points.last().unwrap_or(first));
+        heater.add_tool(first, points.next_back().unwrap_or(first));
     }
 }
 

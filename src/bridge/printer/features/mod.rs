@@ -109,7 +109,7 @@ pub enum FeatureFinding {
     /// Pictures of the camera, or why there are none.
     Pictures(Result<Vec<WebcamPicture>, String>),
     /// About the selected file.
-    Gcode(GcodeFinding),
+    Gcode(Box<GcodeFinding>),
 }
 
 /// Runs work of features in the background; cheap to clone.

@@ -34,7 +34,7 @@ impl WholeFile {
         if file.kind != FileKind::Text {
             return Err(Failure::Missing);
         }
-        let picture = file.thumbnail.map(picture_of);
+        let picture = file.thumbnail.as_ref().map(picture_of);
         Ok(Self { layers: Arc::new(file.layers), slicer: file.slicer, picture })
     }
 }

@@ -213,7 +213,7 @@ impl GcodeFiles {
         let generation = self.state.generation;
         self.background.spawn(name, async move {
             let found = stop.run_until_cancelled_owned(work).await?;
-            Some(FeatureFinding::Gcode(GcodeFinding { generation, found }))
+            Some(FeatureFinding::Gcode(Box::new(GcodeFinding { generation, found })))
         });
         Running(guard)
     }
@@ -342,7 +342,8 @@ impl Feature for GcodeFiles {
     }
 
     fn find(&mut self, finding: &FeatureFinding, scene: &mut Scene<'_>) {
-        let FeatureFinding::Gcode(GcodeFinding { generation, found }) = finding else { return };
+        let FeatureFinding::Gcode(finding) = finding else { return };
+        let GcodeFinding { generation, found } = &**finding;
         if *generation != self.state.generation {
             return;
         }

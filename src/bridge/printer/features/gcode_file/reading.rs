@@ -97,7 +97,7 @@ pub(super) async fn ends(rest: &Rest, file: &FilePath, wanted: WantedFile, may_r
             let limits = wanted.limits();
             let (slicer, thumbnail) = beside(move || read_ends(&head, &tail, &limits)).await;
             ends.slicer = Some(slicer);
-            ends.picture = ends.picture.or(thumbnail.map(picture_of));
+            ends.picture = ends.picture.or(thumbnail.as_ref().map(picture_of));
         }
         Err(failure) => ends.failure = Some(failure),
     }
@@ -117,7 +117,7 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 }
 
 /// Returns a copy of exactly its size: it is kept for long.
-pub(super) fn picture_of(thumbnail: Thumbnail) -> Bytes {
+pub(super) fn picture_of(thumbnail: &Thumbnail) -> Bytes {
     Bytes::copy_from_slice(&thumbnail.data)
 }
 

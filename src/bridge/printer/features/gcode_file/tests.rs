@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Receives a `current` of this state with the position in this file, half a second later.
-    fn is(&mut self, state: &str, file: Value, filepos: Value) -> Published {
+    fn is(&mut self, state: &str, file: &Value, filepos: &Value) -> Published {
         self.stage.now.instant += Duration::from_millis(500);
         self.receives(
             0,
@@ -82,17 +82,17 @@ impl World {
 
     async fn finds(&mut self) -> Published {
         let finding = self.findings.recv().await.unwrap();
-        self.takes(*finding)
+        self.takes(&finding)
     }
 
-    fn takes(&mut self, finding: FeatureFinding) -> Published {
+    fn takes(&mut self, finding: &FeatureFinding) -> Published {
         let feature = &mut self.feature;
-        self.stage.run(|scene| feature.find(&finding, scene))
+        self.stage.run(|scene| feature.find(finding, scene))
     }
 
     fn found(&self, found: Found) -> FeatureFinding {
         let generation = self.feature.state.generation;
-        FeatureFinding::Gcode(GcodeFinding { generation, found })
+        FeatureFinding::Gcode(Box::new(GcodeFinding { generation, found }))
     }
 }
 
@@ -132,22 +132,22 @@ async fn layers_are_published_from_the_reading_of_the_file_to_the_end_of_the_pri
         (of(&first, "gcode")["slicer"].clone(), of(&first, "layer")),
         (Value::Null, &nothing)
     );
-    world.is("Operational", file("a.gcode"), Value::Null);
+    world.is("Operational", &file("a.gcode"), &Value::Null);
     assert_eq!(world.due_in(), Some(2));
     world.feature.state.look_at = None;
     world.event("PrintStarted");
-    assert!(world.is("Printing", file("a.gcode"), json!(0)).is_empty());
+    assert!(world.is("Printing", &file("a.gcode"), &json!(0)).is_empty());
     assert_eq!(world.due_in(), Some(30));
     let (found, index) = whole();
     let starts: Vec<u64> = index.iter().map(|(start, _)| start).collect();
     let finding = world.found(found);
-    let read = world.takes(finding);
+    let read = world.takes(&finding);
     assert_eq!(of(&read, "layer"), &json!({"current": null, "total": 3, "z": null}));
     assert_eq!(of(&read, "gcode")["print_time"], 600);
     assert_eq!(of(&read, "gcode")["layers"], 3);
     let mut changes = Vec::new();
     for at in [starts[0] + 1, starts[0] + 5, starts[1] + 1, starts[2] + 1] {
-        let published = world.is("Printing", file("a.gcode"), json!(at));
+        let published = world.is("Printing", &file("a.gcode"), &json!(at));
         for (topic, payload) in published {
             match topic.as_str() {
                 "layer" => assert_eq!(payload["total"], 3),
@@ -157,17 +157,17 @@ async fn layers_are_published_from_the_reading_of_the_file_to_the_end_of_the_pri
     }
     let change = |layer: u32, z: f64| ("layer_change".to_owned(), json!(layer), json!(z));
     assert_eq!(changes, [change(1, 0.2), change(2, 0.4), change(3, 0.6)]);
-    let over = world.is("Operational", file("a.gcode"), json!(SIZE));
+    let over = world.is("Operational", &file("a.gcode"), &json!(SIZE));
     assert_eq!(over, [("layer".to_owned(), nothing)]);
     // The next print of the same file is known from its start.
     world.event("PrintStarted");
-    let again = world.is("Printing", file("a.gcode"), json!(starts[0] + 1));
+    let again = world.is("Printing", &file("a.gcode"), &json!(starts[0] + 1));
     assert_eq!(topics(&again), ["layer", "layer_change"]);
     assert_eq!(world.due_in(), None, "it is not read again");
     // Another one is not.
     let mut changed = file("a.gcode");
     changed["date"] = json!(2);
-    let other = world.is("Printing", changed, json!(starts[0] + 1));
+    let other = world.is("Printing", &changed, &json!(starts[0] + 1));
     assert_eq!(of(&other, "layer")["total"], Value::Null);
     assert_eq!(world.feature.state.read_at, Some(world.stage.now.instant + READ_AFTER));
 }
@@ -175,11 +175,11 @@ async fn layers_are_published_from_the_reading_of_the_file_to_the_end_of_the_pri
 #[tokio::test]
 async fn what_was_found_about_another_file_is_outdated() {
     let mut world = World::new(wanted());
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Printing", &file("a.gcode"), &json!(0));
     let (found, _) = whole();
     let finding = world.found(found);
-    world.is("Printing", file("b.gcode"), json!(0));
-    assert!(world.takes(finding).is_empty());
+    world.is("Printing", &file("b.gcode"), &json!(0));
+    assert!(world.takes(&finding).is_empty());
     assert!(!world.feature.state.layers.is_known());
 }
 
@@ -188,38 +188,38 @@ async fn a_picture_is_replaced_and_cleared() {
     let mut world = World::new(wanted());
     let feature = &mut world.feature;
     world.stage.run(|scene| feature.start(scene));
-    let none = world.is("Operational", Value::Null, Value::Null);
+    let none = world.is("Operational", &Value::Null, &Value::Null);
     assert_eq!(topics(&none), ["gcode", "thumbnail"], "of before the start of the bridge");
-    assert_eq!(topics(&world.is("Operational", file("a.gcode"), Value::Null)), ["gcode"]);
+    assert_eq!(topics(&world.is("Operational", &file("a.gcode"), &Value::Null)), ["gcode"]);
     let picture = Bytes::from_static(b"picture");
     let ends = Ends { picture: Some(picture), slicer: Some(SlicerInfo::default()), failure: None };
     let finding = world.found(Found::Ends(ends));
-    assert_eq!(topics(&world.takes(finding)), ["gcode", "thumbnail"]);
+    assert_eq!(topics(&world.takes(&finding)), ["gcode", "thumbnail"]);
     assert!(world.feature.state.has_picture);
-    assert_eq!(topics(&world.is("Operational", file("b.gcode"), Value::Null)), ["gcode"]);
+    assert_eq!(topics(&world.is("Operational", &file("b.gcode"), &Value::Null)), ["gcode"]);
     let finding = world.found(Found::Ends(Ends::default()));
-    assert_eq!(topics(&world.takes(finding)), ["thumbnail"], "it has none");
+    assert_eq!(topics(&world.takes(&finding)), ["thumbnail"], "it has none");
     assert!(!world.feature.state.has_picture);
-    let none = world.is("Operational", Value::Null, Value::Null);
+    let none = world.is("Operational", &Value::Null, &Value::Null);
     assert_eq!(topics(&none), ["gcode", "thumbnail"]);
 }
 
 #[tokio::test]
 async fn a_lost_connection_is_tried_again_a_few_times() {
     let mut world = World::new(wanted());
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Printing", &file("a.gcode"), &json!(0));
     world.feature.state.look_at = None;
     for attempt in 1..=MAX_ATTEMPTS {
         world.wait(world.due_in().unwrap());
         assert!(world.feature.state.reading.is_some());
         // A push opens the gate.
-        world.is("Printing", file("a.gcode"), json!(0));
+        world.is("Printing", &file("a.gcode"), &json!(0));
         // Nothing listens there.
         assert!(world.finds().await.is_empty());
         assert_eq!(world.due_in(), (attempt < MAX_ATTEMPTS).then_some(60), "{attempt}");
     }
-    world.is("Operational", file("a.gcode"), Value::Null);
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Operational", &file("a.gcode"), &Value::Null);
+    world.is("Printing", &file("a.gcode"), &json!(0));
     assert_eq!(world.due_in(), Some(30), "another print");
 }
 
@@ -227,11 +227,11 @@ async fn a_lost_connection_is_tried_again_a_few_times() {
 async fn a_refused_or_missing_file_is_not_tried_again() {
     for failure in [Failure::Refused, Failure::Missing, Failure::TooLarge] {
         let mut world = World::new(wanted());
-        world.is("Printing", file("a.gcode"), json!(0));
+        world.is("Printing", &file("a.gcode"), &json!(0));
         world.feature.state.look_at = None;
         world.wait(30);
         let finding = world.found(Found::Whole(Err(failure)));
-        assert!(world.takes(finding).is_empty());
+        assert!(world.takes(&finding).is_empty());
         assert_eq!(
             (world.due_in(), world.feature.is_refusal_logged),
             (None, failure == Failure::Refused)
@@ -247,7 +247,7 @@ async fn large_files_and_files_on_the_printer_are_not_read() {
     on_printer["origin"] = json!("sdcard");
     for file in [large, on_printer] {
         let mut world = World::new(wanted());
-        world.is("Printing", file.clone(), json!(0));
+        world.is("Printing", &file, &json!(0));
         world.feature.state.look_at = None;
         world.wait(30);
         assert!(world.feature.state.reading.is_none(), "{file}");
@@ -258,11 +258,11 @@ async fn large_files_and_files_on_the_printer_are_not_read() {
 #[tokio::test]
 async fn reading_ends_with_the_print() {
     let mut world = World::new(wanted());
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Printing", &file("a.gcode"), &json!(0));
     world.feature.state.look_at = None;
     world.wait(30);
     assert!(world.feature.state.reading.is_some());
-    world.is("Operational", file("a.gcode"), Value::Null);
+    world.is("Operational", &file("a.gcode"), &Value::Null);
     assert!(world.feature.state.reading.is_none());
     tokio::task::yield_now().await;
     assert!(world.findings.try_recv().is_err(), "it was cancelled");
@@ -272,15 +272,15 @@ async fn reading_ends_with_the_print() {
 #[tokio::test]
 async fn only_what_is_wanted_is_published() {
     let mut world = World::new(WantedFile { slicer: false, ..wanted() });
-    assert_eq!(topics(&world.is("Printing", Value::Null, json!(0))), ["thumbnail"]);
-    assert!(world.is("Printing", file("a.gcode"), json!(0)).is_empty());
+    assert_eq!(topics(&world.is("Printing", &Value::Null, &json!(0))), ["thumbnail"]);
+    assert!(world.is("Printing", &file("a.gcode"), &json!(0)).is_empty());
     world.feature.state.look_at = None;
     assert_eq!(world.due_in(), None, "no layers are wanted");
     let mut world = World::new(WantedFile { picture: false, ..wanted() });
-    let published = world.is("Printing", file("a.gcode"), json!(0));
+    let published = world.is("Printing", &file("a.gcode"), &json!(0));
     assert_eq!(topics(&published), ["gcode", "layer"]);
     let finding = world.found(Found::Ends(Ends::default()));
-    assert!(world.takes(finding).is_empty());
+    assert!(world.takes(&finding).is_empty());
 }
 
 /// OctoPrint's login, without a socket that connects.
@@ -340,10 +340,10 @@ async fn late_pushes_pause_the_reading() {
 #[tokio::test]
 async fn the_gate_follows_the_push_interval() {
     let mut world = World::new(wanted());
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Printing", &file("a.gcode"), &json!(0));
     world.feature.state.look_at = None;
     world.wait(30);
-    world.is("Printing", file("a.gcode"), json!(0));
+    world.is("Printing", &file("a.gcode"), &json!(0));
     let until = |world: &World| {
         let reading = world.feature.state.reading.as_ref().unwrap();
         let until = reading.open_until.borrow().into_std();
