@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::printer::snapshot::PrinterState;
 use crate::config::Config;
 use crate::timestamp;
 
@@ -27,29 +26,6 @@ pub enum Occupation {
     Offline,
     /// OctoPrint reports an error.
     Error,
-}
-
-impl Occupation {
-    /// Returns what a printer in `state` does; `is_online` says whether its OctoPrint is.
-    pub fn of(is_online: bool, state: PrinterState) -> Self {
-        if !is_online {
-            return Self::Offline;
-        }
-        match state {
-            PrinterState::Starting
-            | PrinterState::Printing
-            | PrinterState::Pausing
-            | PrinterState::Resuming
-            | PrinterState::Cancelling
-            | PrinterState::Finishing => Self::Printing,
-            PrinterState::Paused => Self::Paused,
-            PrinterState::Operational | PrinterState::Transferring => Self::Idle,
-            PrinterState::Offline | PrinterState::Connecting | PrinterState::Unknown => {
-                Self::Offline
-            }
-            PrinterState::Error => Self::Error,
-        }
-    }
 }
 
 /// What the fleet knows of one printer; offline at first.
@@ -91,11 +67,11 @@ struct FleetPayload<'a> {
     offline: usize,
     error: usize,
     next: Option<NextToFinish<'a>>,
-    errors: Vec<Named<'a>>,
+    errors: Vec<NamedPrinter<'a>>,
 }
 
 #[derive(Serialize)]
-struct Named<'a> {
+struct NamedPrinter<'a> {
     printer: &'a str,
     name: &'a str,
 }
@@ -103,7 +79,7 @@ struct Named<'a> {
 #[derive(Serialize)]
 struct NextToFinish<'a> {
     #[serde(flatten)]
-    printer: Named<'a>,
+    printer: NamedPrinter<'a>,
     eta: Option<String>,
 }
 
@@ -154,9 +130,9 @@ impl Fleet {
         serde_json::to_vec(&payload).unwrap_or_default()
     }
 
-    fn named(&self, index: usize) -> Named<'_> {
+    fn named(&self, index: usize) -> NamedPrinter<'_> {
         let printer = &self.config.printers[index];
-        Named { printer: &printer.id, name: &printer.name }
+        NamedPrinter { printer: &printer.id, name: &printer.name }
     }
 }
 
@@ -216,35 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn many_errors_do_not_make_a_long_payload() {
+    fn the_payload_names_few_errors() {
         let mut fleet = fleet(30);
         (0..30).for_each(|index| fleet.apply(index, duty(Occupation::Error, None)));
         let payload = payload(&fleet);
         assert_eq!(payload["error"], 30);
         assert_eq!(payload["errors"].as_array().unwrap().len(), MAX_NAMED);
-    }
-
-    #[test]
-    fn a_printer_without_octoprint_is_offline_whatever_it_did() {
-        use PrinterState::{
-            Connecting, Error, Operational, Paused, Printing, Transferring, Unknown,
-        };
-        for state in [Printing, Paused, Operational, Error, Unknown] {
-            assert_eq!(Occupation::of(false, state), Occupation::Offline);
-        }
-        for (state, occupation) in [
-            (Printing, Occupation::Printing),
-            (PrinterState::Cancelling, Occupation::Printing),
-            (Paused, Occupation::Paused),
-            (Operational, Occupation::Idle),
-            (Transferring, Occupation::Idle),
-            (PrinterState::Offline, Occupation::Offline),
-            (Connecting, Occupation::Offline),
-            (Unknown, Occupation::Offline),
-            (Error, Occupation::Error),
-        ] {
-            assert_eq!(Occupation::of(true, state), occupation, "{state:?}");
-        }
     }
 
     proptest! {

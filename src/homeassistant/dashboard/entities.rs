@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut() {
+    fn a_name_above_the_limit_is_cut() {
         let mut ids = EntityIds::new();
         let (first, second) = (ids.device(&message(&"x".repeat(300))), message(&"x".repeat(301)));
         let first = first.id("bed").unwrap();
