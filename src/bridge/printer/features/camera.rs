@@ -23,6 +23,8 @@ pub(super) struct CameraPictures {
     webcams: Option<Vec<Webcam>>,
     /// Whether pictures are being taken: a slow camera is not asked again meanwhile.
     is_busy: bool,
+    /// The layer that was printed last.
+    layer: u32,
     /// When the next picture of the interval is due.
     due: Option<Instant>,
     /// The error that was logged last.
@@ -38,6 +40,7 @@ impl CameraPictures {
                 background: parts.background.clone(),
                 webcams: None,
                 is_busy: false,
+                layer: 0,
                 due: None,
                 logged: None,
             })
@@ -94,6 +97,13 @@ impl Feature for CameraPictures {
     }
 
     fn message(&mut self, _: &Message, scene: &mut Scene<'_>) {
+        if let (Some(layers), Some(layer)) = (self.camera.every_layers, scene.new_layer()) {
+            // Pushes may skip layers.
+            let before = std::mem::replace(&mut self.layer, layer);
+            if layer / layers != before / layers {
+                self.take(scene);
+            }
+        }
         let Some(every) = self.camera.every else { return };
         let is_printing = scene.snapshot.state() == PrinterState::Printing;
         match (is_printing, self.due) {
@@ -168,6 +178,7 @@ mod tests {
             background,
             webcams: None,
             is_busy: false,
+            layer: 0,
             due: None,
             logged: None,
         };
@@ -209,6 +220,23 @@ mod tests {
         assert_eq!(topics, ["snapshot", "snapshot/a_b"]);
         let effect = Effect::Picture(picture(None));
         assert_eq!(stage.run(|scene| feature.effect(&effect, scene)).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_picture_is_taken_every_so_many_layers() {
+        let (mut feature, _found) = feature("at = []\nevery_layers = 5");
+        let mut stage = Stage::new();
+        let current = stage_message("{}");
+        let steps =
+            [(None, false), (Some(4), false), (Some(6), true), (Some(9), false), (Some(10), true)];
+        for (layer, is_taken) in steps {
+            feature.is_busy = false;
+            stage.run(|scene| {
+                layer.into_iter().for_each(|layer| scene.set_new_layer(layer));
+                feature.message(&current, scene);
+            });
+            assert_eq!(feature.is_busy, is_taken, "{layer:?}");
+        }
     }
 
     #[tokio::test]

@@ -48,6 +48,7 @@ pub struct Scene<'a> {
     lane: usize,
     publications: Vec<Publication>,
     slicer_time: Option<SlicerTime>,
+    new_layer: Option<u32>,
 }
 
 /// A file, and how long the slicer thinks its print takes, in seconds.
@@ -62,7 +63,18 @@ impl<'a> Scene<'a> {
         rest: &'a Rest,
     ) -> Self {
         let (publications, push_interval) = (Vec::new(), PUSH_INTERVAL);
-        Self { now, snapshot, topics, rest, push_interval, lane, publications, slicer_time: None }
+        let (slicer_time, new_layer) = (None, None);
+        Self {
+            now,
+            snapshot,
+            topics,
+            rest,
+            push_interval,
+            lane,
+            publications,
+            slicer_time,
+            new_layer,
+        }
     }
 
     /// The same with OctoPrint's push interval.
@@ -90,6 +102,16 @@ impl<'a> Scene<'a> {
     /// Returns the slicer's time that was set, once.
     pub fn take_slicer_time(&mut self) -> Option<SlicerTime> {
         self.slicer_time.take()
+    }
+
+    /// Tells the features after this one that a layer has begun; the first is 1.
+    pub fn set_new_layer(&mut self, layer: u32) {
+        self.new_layer = Some(layer);
+    }
+
+    /// Returns the layer that has begun.
+    pub fn new_layer(&self) -> Option<u32> {
+        self.new_layer
     }
 
     /// Returns what was published.

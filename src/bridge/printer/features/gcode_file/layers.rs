@@ -21,7 +21,7 @@ pub(super) struct LayerPayload {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct LayerChange {
     event_type: &'static str,
-    layer: u32,
+    pub(super) layer: u32,
     total: u32,
     z: Option<f64>,
     /// In Unix seconds.

@@ -178,6 +178,7 @@ impl GcodeFiles {
         if let Some(payload) = self.state.layers.payload(filepos) {
             publish_json(&scene.topics.layer, &payload, scene);
         }
+        change.into_iter().for_each(|change| scene.set_new_layer(change.layer));
         if let Some(payload) = change.and_then(|change| serde_json::to_vec(&change).ok()) {
             scene.publish(&scene.topics.layer_change, payload, LAYER_CHANGE);
         }
