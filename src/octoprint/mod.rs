@@ -70,9 +70,10 @@ mod wire;
 
 pub use rest::appkeys::{AppKeys, AppKeysError, Decision, KeyRequest, POLL_INTERVAL, REQUEST_LIFE};
 pub use rest::client::{CurrentUser, Rest};
-pub use rest::commands::{FilePath, JobAction, Jog, SystemCommand};
+pub use rest::commands::{JobAction, Jog, SystemCommand};
 pub use rest::download::{Download, Pace};
 pub use rest::error::{BuildError, LoginError, RestError, RestErrorKind};
+pub use rest::file_path::FilePath;
 pub use rest::login::{Credentials, Login};
 pub use rest::options::RestOptions;
 pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};

@@ -6,6 +6,7 @@ pub mod features;
 mod malformed;
 pub mod memory;
 pub mod messages;
+mod outlet;
 pub mod persisted;
 pub mod pictures;
 pub mod prints;
@@ -26,18 +27,18 @@ use self::features::{Feature, Scene, present};
 use self::malformed::MalformedKinds;
 use self::memory::Memory;
 use self::messages::{Malformed, Mapping, received};
+use self::outlet::Outlet;
 use self::persisted::JsonPayload;
 use self::prints::InferredEvent;
 use self::snapshot::{EventFields, Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
-use super::oversize;
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
-use crate::mqtt::{Broker, Incoming, Kind, Publication};
+use crate::mqtt::{Broker, Incoming};
 use crate::octoprint::{Event, EventKind, Message, MessageKind, Messages, Socket, Status};
 use crate::receipt::Receipt;
-use crate::topics::{PrinterTopics, Topic};
+use crate::topics::PrinterTopics;
 
 /// Time limit for a socket to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,9 +54,7 @@ pub enum Ended {
 
 /// One printer's task.
 pub struct Printer {
-    lane: usize,
-    topics: PrinterTopics,
-    broker: Broker,
+    outlet: Outlet,
     socket: Socket,
     mapping: Mapping,
     socket_report: SocketReport,
@@ -99,7 +98,6 @@ impl Printer {
             watch.clone(),
         );
         Self {
-            lane,
             questions: Questions::new(
                 socket.rest(),
                 watch,
@@ -110,8 +108,7 @@ impl Printer {
             mapping: Mapping::new(lane, topics.clone(), printer),
             effects,
             commands,
-            topics,
-            broker,
+            outlet: Outlet { lane, topics, broker },
             messages: socket.messages(),
             socket,
             socket_report: SocketReport::default(),
@@ -132,11 +129,11 @@ impl Printer {
         self.publish_states(unknown);
         self.visit(present(), |feature, scene| feature.start(scene));
         let last_event = self.memory.last_event.get().clone().map(|JsonPayload(payload)| payload);
-        self.publish_state(&self.topics.last_event, last_event);
+        self.outlet.publish_state(&self.outlet.topics.last_event, last_event);
         self.mapping.snapshot.restore_heaters(self.memory.known_heaters().unwrap_or_default());
         self.follow_heaters();
         let mut status = self.socket.status();
-        let mut broker = self.broker.status();
+        let mut broker = self.outlet.broker.status();
         self.handle_status(&mut status);
         while let Some((message, receipt)) = self.memory.unprocessed.pop_front() {
             self.handle_message(&message, receipt);
@@ -156,8 +153,8 @@ impl Printer {
                 Some(task) = self.memory.failures.recv() => return Ended::Failed(task),
                 Some(effect) = self.effects.recv() => self.handle_effect(&effect),
                 Some(finding) = self.memory.findings.recv() => {
-                    let publications = self.memory.prints.apply(*finding, &self.topics, self.lane, clock::now());
-                    self.publish_all(publications);
+                    let publications = self.memory.prints.apply(*finding, &self.outlet.topics, self.outlet.lane, clock::now());
+                    self.outlet.publish_all(publications);
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
                 Some(finding) = self.memory.features.finding() => {
@@ -190,7 +187,7 @@ impl Printer {
         self.go_offline();
         let status = self.socket.status().borrow().clone();
         let payload = self.socket_report.restarting(&status, delay, clock::now());
-        self.publish_state(&self.topics.socket, payload);
+        self.outlet.publish_state(&self.outlet.topics.socket, payload);
         self.commands.fail();
         // If it does not close in time, it is dropped with the task.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close()).await;
@@ -230,14 +227,14 @@ impl Printer {
         self.publish_states(change);
         self.visit(Now { instant: now, wall }, |feature, scene| feature.flush(scene));
         let payload = self.socket_report.flush(now);
-        self.publish_state(&self.topics.socket, payload);
+        self.outlet.publish_state(&self.outlet.topics.socket, payload);
         self.questions.flush(now);
         let socket = &self.socket;
         let inferred = self.memory.prints.flush(now, wall, || socket.rest());
         self.publish_inferred(inferred);
         if let Some(discovery) = &mut self.memory.discovery {
             let (message, clears) = discovery.flush(now);
-            message.into_iter().for_each(|message| self.publish(message));
+            message.into_iter().for_each(|message| self.outlet.publish(message));
             self.publish_states(clears);
         }
         if self.availability.flush(now) {
@@ -272,12 +269,12 @@ impl Printer {
     /// Calls `visit` with each feature, and publishes what it has to say.
     fn visit(&mut self, now: Now, mut visit: impl FnMut(&mut dyn Feature, &mut Scene<'_>)) {
         let rest = self.socket.rest();
-        let place = (&self.topics, self.lane);
+        let place = (&self.outlet.topics, self.outlet.lane);
         let scene = Scene::new(now, &self.mapping.snapshot, place, &rest);
         let mut scene = scene.pushed_every(self.socket_report.push_interval());
         self.memory.features.each(|feature| visit(feature, &mut scene));
         let slicer_time = scene.take_slicer_time();
-        self.publish_all(scene.into_publications());
+        self.outlet.publish_all(scene.into_publications());
         if let Some((file, seconds)) = slicer_time {
             self.mapping.snapshot.set_slicer_time(file, seconds);
         }
@@ -309,11 +306,11 @@ impl Printer {
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let effect = self.memory.prints.event(&event.kind, &fields, now, &rest);
-        effect.amend(&mut publications, &event.kind, &self.topics);
-        if let Some(last) = publications.iter().find(|p| p.topic == self.topics.last_event) {
+        effect.amend(&mut publications, &event.kind, &self.outlet.topics);
+        if let Some(last) = publications.iter().find(|p| p.topic == self.outlet.topics.last_event) {
             self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
         }
-        self.publish_all(publications);
+        self.outlet.publish_all(publications);
         self.visit(received(message), |feature, scene| feature.event(event, scene));
         self.questions.follow(&event.kind, clock::now());
     }
@@ -328,7 +325,7 @@ impl Printer {
             let inferred = self.memory.prints.follow(message, snapshot, first, &rest);
             self.publish_inferred(inferred);
         }
-        self.publish_all(publications);
+        self.outlet.publish_all(publications);
         match malformed {
             Some(malformed) => self.report_malformed(message.kind(), &malformed),
             None => self.visit(received(message), |feature, scene| feature.message(message, scene)),
@@ -393,42 +390,26 @@ impl Printer {
         }
         self.memory.rate.set(status.rate_mode.manual_factor());
         let payload = self.socket_report.update(&status, clock::now());
-        self.publish_state(&self.topics.socket, payload);
+        self.outlet.publish_state(&self.outlet.topics.socket, payload);
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {
         for change in changes {
             let publication = self.mapping.state(change);
-            self.publish(publication);
+            self.outlet.publish(publication);
         }
     }
 
     fn publish_inferred(&self, inferred: Option<InferredEvent>) {
-        let publications = inferred.map(|event| event.publications(&self.topics, self.lane, None));
-        self.publish_all(publications.unwrap_or_default());
+        let Outlet { topics, lane, .. } = &self.outlet;
+        let publications = inferred.map(|event| event.publications(topics, *lane, None));
+        self.outlet.publish_all(publications.unwrap_or_default());
     }
 
     fn publish_availability(&mut self) {
         let is_online = self.availability.is_online();
-        self.publish_all(self.mapping.availability(is_online));
+        self.outlet.publish_all(self.mapping.availability(is_online));
         self.visit(present(), |feature, scene| feature.availability(is_online, scene));
-    }
-
-    fn publish_state(&self, topic: &Topic, payload: Option<bytes::Bytes>) {
-        if let Some(payload) = payload {
-            self.publish(Publication::new(self.lane, topic.clone(), payload, Kind::State));
-        }
-    }
-
-    fn publish(&self, publication: Publication) {
-        self.publish_all(vec![publication]);
-    }
-
-    /// Publishes what has one cause.
-    fn publish_all(&self, publications: Vec<Publication>) {
-        let limit = self.broker.limit();
-        let fit = |publication| oversize::fit(publication, &self.topics, limit);
-        self.broker.publish_all(publications.into_iter().map(fit).collect());
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::one_line;
 use super::client::Rest;
-use super::commands::FilePath;
 use super::error::{BodyError, CallError, NetError, RestError, RestErrorKind};
+use super::file_path::FilePath;
 use super::http::{CALL_TIMEOUT, success};
 use crate::causes::HttpFault;
 

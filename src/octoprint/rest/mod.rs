@@ -23,6 +23,7 @@ pub(super) mod commands;
 mod cookies;
 pub(super) mod download;
 pub(super) mod error;
+pub(super) mod file_path;
 pub(super) mod http;
 pub(super) mod login;
 pub(super) mod options;
