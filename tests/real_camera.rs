@@ -114,7 +114,7 @@ impl World {
     async fn start(more: impl FnOnce(&Camera) -> String) -> Self {
         let camera = Camera::start().await;
         let more = more(&camera);
-        let webcam = format!("  classicwebcam: {{snapshot: \"{}\"}}\n", camera.url());
+        let webcam = format!("  classicwebcam: {{_config_version: 1, snapshot: \"{}\"}}\n", camera.url());
         let change = |config: String| config + &webcam;
         let (broker, octoprint) = tokio::join!(Mosquitto::start(), OctoPrint::start_with(change));
         let watcher = Watcher::start(broker.port).await;
