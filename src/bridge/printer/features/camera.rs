@@ -23,6 +23,8 @@ pub(super) struct CameraPictures {
     webcams: Option<Vec<Webcam>>,
     /// Whether pictures are being taken: a slow camera is not asked again meanwhile.
     is_busy: bool,
+    /// Whether more are to be taken after that: the end of a print may follow its start closely.
+    is_wanted_again: bool,
     /// The layer that was printed last.
     layer: u32,
     /// When the next picture of the interval is due.
@@ -40,6 +42,7 @@ impl CameraPictures {
                 background: parts.background.clone(),
                 webcams: None,
                 is_busy: false,
+                is_wanted_again: false,
                 layer: 0,
                 due: None,
                 logged: None,
@@ -92,6 +95,7 @@ fn moment(kind: &EventKind) -> Option<PictureMoment> {
 impl Feature for CameraPictures {
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
         if moment(&event.kind).is_some_and(|moment| self.camera.at.contains(&moment)) {
+            self.is_wanted_again = self.is_busy;
             self.take(scene);
         }
     }
@@ -135,6 +139,9 @@ impl Feature for CameraPictures {
             }
             Err(error) => self.log(error.clone()),
         }
+        if std::mem::take(&mut self.is_wanted_again) {
+            self.take(scene);
+        }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -150,7 +157,7 @@ impl Feature for CameraPictures {
 
     fn restart(&mut self, background: &Background) {
         self.background = background.clone();
-        (self.is_busy, self.due) = (false, None);
+        (self.is_busy, self.is_wanted_again, self.due) = (false, false, None);
     }
 }
 
@@ -178,6 +185,7 @@ mod tests {
             background,
             webcams: None,
             is_busy: false,
+            is_wanted_again: false,
             layer: 0,
             due: None,
             logged: None,
@@ -201,12 +209,16 @@ mod tests {
         for moment in ["PrintDone", "PrintFailed"] {
             stage.event(&mut feature, moment, &json!({}));
             assert!(feature.is_busy, "{moment}");
-            // A second one while the camera is busy is left out.
+            // Further ones while the camera is busy are one afterwards.
             stage.event(&mut feature, moment, &json!({}));
-            let finding = found.recv().await.unwrap();
-            assert!(matches!(*finding, FeatureFinding::Pictures(Err(_))));
-            assert!(stage.run(|scene| feature.find(&finding, scene)).is_empty());
-            assert!(!feature.is_busy && found.try_recv().is_err());
+            stage.event(&mut feature, moment, &json!({}));
+            for is_last in [false, true] {
+                let finding = found.recv().await.unwrap();
+                assert!(matches!(*finding, FeatureFinding::Pictures(Err(_))));
+                assert!(stage.run(|scene| feature.find(&finding, scene)).is_empty());
+                assert_eq!(feature.is_busy, !is_last);
+            }
+            assert!(found.try_recv().is_err());
         }
     }
 
