@@ -228,6 +228,7 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
             say(&topics.temperature(&heater), payload.to_string().as_bytes());
         }
     }
+    more_of(&topics, &mut say);
     let (job, long) = (&topics.job, "n".repeat(300));
     for (file, size) in [("fast.gcode", json!(1234)), (long.as_str(), json!(0)), ("", json!(null))]
     {
@@ -246,6 +247,33 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         say(job, payload.to_string().as_bytes());
     }
     said
+}
+
+/// What neither the recorded sessions nor the snapshot have.
+fn more_of(topics: &PrinterTopics, say: &mut impl FnMut(&str, &[u8])) {
+    let (timelapse, change) = (&topics.timelapse, &topics.layer_change);
+    for kind in ["timelapse_done", "timelapse_failed"] {
+        let payload = json!({
+            "event_type": kind, "file": "a.gcode", "movie": "a.mp4", "url": null, "reason": null,
+            "timestamp": 1_700_000_000,
+        });
+        say(timelapse, payload.to_string().as_bytes());
+    }
+    let payload = json!({
+        "event_type": "layer_change", "layer": 2, "total": 9, "z": 0.4, "timestamp": 1_700_000_000,
+    });
+    say(change, payload.to_string().as_bytes());
+    for payload in [
+        json!({"current": 2, "total": 9, "z": 0.4}),
+        json!({"current": null, "total": null, "z": null}),
+    ] {
+        say(&topics.layer, payload.to_string().as_bytes());
+    }
+    let slicer = octoprint2mqtt::gcode::SlicerInfo::default();
+    say(&topics.gcode, &serde_json::to_vec(&slicer).unwrap());
+    for picture in [topics.snapshot.clone(), topics.snapshot_of("ü top")] {
+        say(&picture, b"a picture");
+    }
 }
 
 #[test]

@@ -285,6 +285,10 @@ impl World {
         octoprint.remove(name);
         let refused = "no print has begun, and the printer is Operational";
         watcher.refused("print", &format!("sdcard/{path}"), json!(409), refused).await;
+        // The virtual printer of 1.11 answers no more after that.
+        watcher.done("connection", "disconnect").await;
+        watcher.done("connection", "connect").await;
+        octoprint.until("Operational").await;
         watcher.done("select", "local/short.gcode").await;
     }
 
