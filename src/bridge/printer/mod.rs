@@ -394,10 +394,8 @@ impl Printer {
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {
-        for change in changes {
-            let publication = self.mapping.state(change);
-            self.outlet.publish(publication);
-        }
+        let publications = changes.into_iter().map(|change| self.mapping.state(change));
+        self.outlet.publish_all(publications.collect());
     }
 
     fn publish_inferred(&self, inferred: Option<InferredEvent>) {

@@ -5,7 +5,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::api::PersistEvents;
 use crate::mqtt::outbox::Outbox;
-use crate::mqtt::outbox::entry::Unpersisted;
 
 /// Where events are persisted, if they are, and those that are being written.
 pub(super) struct Persister {
@@ -30,12 +29,13 @@ impl Persister {
         if changes.is_empty() {
             return;
         }
-        let place = |change: &Unpersisted| (change.lane, change.sequence);
-        let (waiting, others): (Vec<_>, Vec<_>) =
-            changes.iter().partition(|change| change.along.is_some());
-        let waiting: Vec<_> = waiting.into_iter().map(place).collect();
-        let others: Vec<_> = others.into_iter().map(place).collect();
-        others.into_iter().for_each(|(lane, sequence)| outbox.release(lane, sequence));
+        let mut waiting = Vec::new();
+        for change in &changes {
+            match change.along {
+                Some(_) => waiting.push((change.lane, change.sequence)),
+                None => outbox.release(change.lane, change.sequence),
+            }
+        }
         match persist(changes) {
             Some(written) => self.unwritten.push(Box::pin(async move {
                 // If the store has failed, the events are still published.

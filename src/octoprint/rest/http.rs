@@ -276,7 +276,8 @@ pub(in crate::octoprint) fn sensitive_value(value: &Secret) -> Option<HeaderValu
     Some(value)
 }
 
-async fn body(
+/// Reads at most `limit` bytes of a body.
+pub(super) async fn body(
     mut response: reqwest::Response,
     path: &str,
     limit: usize,

@@ -52,6 +52,17 @@ impl RestOptions {
         }
     }
 
+    /// Those of an address where nothing listens.
+    #[cfg(test)]
+    pub(crate) fn unreachable() -> Self {
+        crate::tls::install_provider();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let key = Credentials::ApiKey(Secret::new("KEY"));
+        Self::new(Url::parse("http://127.0.0.1:1/").unwrap(), key, Arc::new(tls))
+    }
+
     pub(super) fn check(&self) -> Result<(), BuildError> {
         let url = &self.url;
         let web = matches!(url.scheme(), "http" | "https");

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::Value;
 use url::{Host, Url};
 
 use super::client::Rest;
-use super::error::{BuildError, RestError};
-use super::http::{HttpClient, public_url};
+use super::error::{BodyError, BuildError, RestError};
+use super::http::{HttpClient, body, public_url};
 use crate::causes::HttpFault;
 use crate::secret::Secret;
 
@@ -38,14 +38,9 @@ pub enum PictureFormat {
 impl PictureFormat {
     /// Recognises a whole picture; `None` for anything else, and for one that was cut.
     pub fn of(data: &[u8]) -> Option<Self> {
-        let trimmed = data.trim_ascii_end();
-        let trimmed = &trimmed[..trimmed.iter().rposition(|byte| *byte != 0).map_or(0, |i| i + 1)];
-        if data.starts_with(b"\xff\xd8\xff") && trimmed.ends_with(b"\xff\xd9") {
-            return Some(Self::Jpeg);
-        }
-        let is_png = data.starts_with(b"\x89PNG\r\n\x1a\n")
-            && data.windows(8).next_back() == Some(b"IEND\xaeB`\x82");
-        is_png.then_some(Self::Png)
+        let is_jpeg = data.starts_with(b"\xff\xd8\xff") && data.ends_with(b"\xff\xd9");
+        let is_png = data.starts_with(b"\x89PNG\r\n\x1a\n") && data.ends_with(b"IEND\xaeB`\x82");
+        is_jpeg.then_some(Self::Jpeg).or(is_png.then_some(Self::Png))
     }
 }
 
@@ -146,21 +141,28 @@ async fn fetch(
     if let Some((user, password)) = login {
         request = request.basic_auth(user, Some(password.expose()));
     }
-    let mut response = request.send().await.map_err(failed)?;
+    let response = request.send().await.map_err(failed)?;
     if !response.status().is_success() {
         return Err(PictureError::Status { url: shown(), status: response.status().as_u16() });
     }
-    let mut picture = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if picture.len() + chunk.len() > limit {
-            return Err(PictureError::TooLarge { url: shown(), limit });
-        }
-        picture.extend_from_slice(&chunk);
+    let picture = body(response, url.path(), limit).await.map_err(|error| match error {
+        BodyError::TooLarge { limit, .. } => PictureError::TooLarge { url: shown(), limit },
+        BodyError::BrokenOff { source, .. } => PictureError::Request { url: shown(), source },
+        // It has a time limit as a whole.
+        BodyError::Stalled { .. } => PictureError::Broken { url: shown() },
+    })?;
+    match is_picture(&picture) {
+        true => Ok(picture),
+        false => Err(PictureError::Broken { url: shown() }),
     }
-    match PictureFormat::of(&picture) {
-        Some(_) => Ok(picture.freeze()),
-        None => Err(PictureError::Broken { url: shown() }),
-    }
+}
+
+/// Whether a camera sent a whole picture. Some pad a JPEG.
+fn is_picture(data: &[u8]) -> bool {
+    let unpadded = data.trim_ascii_end();
+    let unpadded = unpadded.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    PictureFormat::of(data).is_some()
+        || PictureFormat::of(&data[..unpadded]) == Some(PictureFormat::Jpeg)
 }
 
 /// Queries of cameras may have keys in them.
@@ -304,6 +306,7 @@ mod tests {
         assert_eq!(PictureFormat::of(png), Some(PictureFormat::Png));
         for broken in [&jpeg[..9], &png[..20], b"", b"\0", b"<html>", b"GIF89a;"] {
             assert_eq!(PictureFormat::of(broken), None, "{broken:?}");
+            assert!(!is_picture(broken), "{broken:?}");
         }
     }
 }

@@ -289,18 +289,11 @@ async fn knock(http: &HttpClient) -> KnockResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::octoprint::{Credentials, Socket, SocketOptions};
-    use crate::secret::Secret;
+    use crate::octoprint::RestOptions;
 
     fn outage() -> Outage {
-        crate::tls::install_provider();
-        let tls = rustls::ClientConfig::builder()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let url = "http://127.0.0.1:1/".parse().unwrap();
-        let key = Credentials::ApiKey(Secret::new("KEY"));
-        let socket = Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap();
-        Outage::new(socket.rest(), Duration::from_secs(1), true)
+        let rest = Rest::new(RestOptions::unreachable()).unwrap();
+        Outage::new(rest, Duration::from_secs(1), true)
     }
 
     #[tokio::test]

@@ -314,8 +314,8 @@ fn printer_profile(answer: &[u8]) -> Option<PrinterProfile> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::printer::features::stage::unreachable_socket;
     use crate::clock;
+    use crate::octoprint::RestOptions;
 
     #[test]
     fn questions_depend_on_the_type_of_an_event_alone() {
@@ -327,7 +327,8 @@ mod tests {
     }
 
     fn questions(discovery: bool) -> Questions {
-        Questions::new(unreachable_socket().rest(), Watch::new().0, discovery, true)
+        let rest = Rest::new(RestOptions::unreachable()).unwrap();
+        Questions::new(rest, Watch::new().0, discovery, true)
     }
 
     #[tokio::test]

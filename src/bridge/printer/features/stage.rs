@@ -1,13 +1,10 @@
 //! A scene for the unit tests of features.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::{Feature, Scene, present};
 use crate::bridge::printer::snapshot::{Now, Snapshot};
-use crate::octoprint::{Credentials, Rest, Socket, SocketOptions};
-use crate::secret::Secret;
+use crate::octoprint::{Rest, RestOptions};
 use crate::topics::PrinterTopics;
 
 /// A printer without OctoPrint: any REST call fails.
@@ -17,20 +14,17 @@ pub(crate) struct Stage {
     /// The printer's state.
     pub(crate) snapshot: Snapshot,
     topics: PrinterTopics,
-    _socket: Socket,
     rest: Rest,
 }
 
 impl Stage {
-    /// An idle printer. Needs a runtime of tokio.
+    /// An idle printer.
     pub(crate) fn new() -> Self {
-        let socket = unreachable_socket();
         Self {
             now: present(),
             snapshot: Snapshot::new(),
             topics: PrinterTopics::new("octoprint2mqtt", "mk3"),
-            rest: socket.rest(),
-            _socket: socket,
+            rest: Rest::new(RestOptions::unreachable()).unwrap(),
         }
     }
 
@@ -57,15 +51,4 @@ impl Stage {
         let text = json!({"type": kind, "payload": payload}).to_string();
         self.run(|scene| feature.event(&serde_json::from_str(&text).unwrap(), scene))
     }
-}
-
-/// A socket to an address where nothing listens.
-pub(crate) fn unreachable_socket() -> Socket {
-    crate::tls::install_provider();
-    let tls = rustls::ClientConfig::builder()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let url = "http://127.0.0.1:1/".parse().unwrap();
-    let key = Credentials::ApiKey(Secret::new("KEY"));
-    Socket::new(SocketOptions::new(url, key, Arc::new(tls))).unwrap()
 }

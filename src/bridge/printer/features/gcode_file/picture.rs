@@ -31,15 +31,10 @@ fn pixels(size: &str) -> u64 {
     sides.and_then(|(width, height)| Some(number(width)? * number(height)?)).unwrap_or_default()
 }
 
-/// Whether these bytes are a whole image that browsers show: PNG or JPEG.
-pub(super) fn is_image(bytes: &[u8]) -> bool {
-    let is_png = bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.ends_with(b"IEND\xaeB`\x82");
-    is_png || (bytes.starts_with(b"\xff\xd8\xff") && bytes.ends_with(b"\xff\xd9"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::octoprint::PictureFormat;
 
     #[test]
     fn the_largest_picture_of_2_0_comes_first() {
@@ -74,10 +69,10 @@ mod tests {
 
     #[test]
     fn a_broken_image_is_none() {
-        assert!(is_image(b"\x89PNG\r\n\x1a\n....IEND\xaeB`\x82"));
-        assert!(is_image(b"\xff\xd8\xff....\xff\xd9"));
+        assert!(PictureFormat::of(b"\x89PNG\r\n\x1a\n....IEND\xaeB`\x82").is_some());
+        assert!(PictureFormat::of(b"\xff\xd8\xff....\xff\xd9").is_some());
         for broken in [&b"\x89PNG\r\n\x1a\n...."[..], b"\xff\xd8\xff", b"<html>", b""] {
-            assert!(!is_image(broken));
+            assert!(PictureFormat::of(broken).is_none());
         }
     }
 }

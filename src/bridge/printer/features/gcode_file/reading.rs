@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use super::picture::{is_image, sources};
+use super::picture::sources;
 use crate::causes;
 use crate::gcode::{GcodeFile, GcodeReader, ReadLimits, SlicerInfo, Thumbnail, read_ends};
-use crate::octoprint::{Download, FilePath, Pace, Rest, RestError};
+use crate::octoprint::{Download, FilePath, Pace, PictureFormat, Rest, RestError};
 
 /// Most bytes that are read of a file in a second: OctoPrint serves it from the loop that also
 /// pushes.
@@ -125,7 +125,9 @@ async fn known_picture(rest: &Rest, file: &FilePath) -> Option<Bytes> {
     let info = rest.file_info(file).await.ok()?;
     for path in sources(&info) {
         match rest.image(&path, MAX_PICTURE).await {
-            Ok(bytes) if is_image(&bytes) => return Some(Bytes::copy_from_slice(&bytes)),
+            Ok(bytes) if PictureFormat::of(&bytes).is_some() => {
+                return Some(Bytes::copy_from_slice(&bytes));
+            }
             Ok(_) => tracing::debug!(path, "OctoPrint's picture of the file is broken"),
             Err(error) => tracing::debug!("no picture of the file: {}", causes::text(&error)),
         }
