@@ -23,7 +23,7 @@ use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::gcode::{GcodeReader, ReadLimits};
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, PrinterDevice, Profile, Settings, printer, published,
+    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, printer, published,
 };
 use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Worth};
 use octoprint2mqtt::octoprint::{Frame, Message, MessageKind, decode};
@@ -226,7 +226,7 @@ fn discovery(c: &mut Criterion) {
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
-        own_camera: false,
+        camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
         groups: Groups {

@@ -21,7 +21,7 @@ use octoprint2mqtt::bridge::printer::socket_report::SocketReport;
 use octoprint2mqtt::config;
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
+    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
 };
 use octoprint2mqtt::octoprint::{Message, Status};
 use octoprint2mqtt::receipt::Receipt;
@@ -54,7 +54,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
-        own_camera: false,
+        camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
         groups: Groups {

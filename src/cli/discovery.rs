@@ -86,7 +86,7 @@ pub(super) async fn of_printer(
     rest: Option<Rest>,
 ) -> DiscoveryMessage {
     let profile = match rest {
-        Some(rest) => profile(&rest, printer.commands.system).await,
+        Some(rest) => profile(&rest, printer).await,
         None => Profile { heaters: Heater::assumed(), ..Profile::default() },
     };
     let topics = PrinterTopics::new(base, &printer.id);
@@ -94,17 +94,19 @@ pub(super) async fn of_printer(
     homeassistant::printer(settings, &topics, &device, &Components::new())
 }
 
-async fn profile(rest: &Rest, system: bool) -> Profile {
+async fn profile(rest: &Rest, printer: &Printer) -> Profile {
     let ask = |question: Question| async move {
         let limit: Duration = PROFILE_WAIT;
         tokio::time::timeout(limit, answer(&question, rest)).await.ok().and_then(Result::ok)
     };
-    let commands = async { if system { ask(Question::SystemCommands).await } else { None } };
+    let ask_if = |is_needed: bool, question: Question| async move {
+        if is_needed { ask(question).await } else { None }
+    };
     let (of_printer, files, commands, webcams, version) = tokio::join!(
         ask(Question::Profile),
         ask(Question::Files { all: true }),
-        commands,
-        ask(Question::Webcams),
+        ask_if(printer.commands.system, Question::SystemCommands),
+        ask_if(printer.camera.uses_webcams(), Question::Webcams),
         tokio::time::timeout(PROFILE_WAIT, rest.server_version()),
     );
     let mut profile = Profile { heaters: Heater::assumed(), ..Profile::default() };

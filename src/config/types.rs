@@ -191,6 +191,13 @@ pub struct Camera {
     pub max_size: usize,
 }
 
+impl Camera {
+    /// Whether pictures are those of OctoPrint's webcams.
+    pub fn uses_webcams(&self) -> bool {
+        self.enabled && self.source.is_none()
+    }
+}
+
 /// A moment of a print at which a picture is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PictureMoment {

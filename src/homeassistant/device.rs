@@ -42,14 +42,25 @@ pub struct PrinterDevice {
     pub limits: Limits,
     /// Slowest push rate, in steps of 500 ms.
     pub max_rate_factor: u32,
-    /// Whether pictures come from a camera of the configuration instead of OctoPrint's webcams.
-    pub own_camera: bool,
+    /// Where pictures come from.
+    pub camera: CameraSource,
     /// Whether layers are followed, and what the slicer wrote is published.
     pub layers: bool,
     /// Whether the thumbnail of the selected file is published.
     pub thumbnails: bool,
     /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
+}
+
+/// Where the pictures of a printer come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CameraSource {
+    /// There are none.
+    Off,
+    /// A camera of the configuration.
+    Own,
+    /// OctoPrint's webcams.
+    Webcams,
 }
 
 /// Facts from OctoPrint that the entities of a printer depend on. Its serde form is persisted.

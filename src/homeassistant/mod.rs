@@ -34,8 +34,8 @@ use serde_json::{Map, json};
 use self::component::{Component, EntityContext};
 pub use self::dashboard::{DashboardParts, dashboard};
 pub use self::device::{
-    Components, DiscoveryMessage, Groups, MOST_FILES, PrinterDevice, Profile, PublishedDevice,
-    Settings,
+    CameraSource, Components, DiscoveryMessage, Groups, MOST_FILES, PrinterDevice, Profile,
+    PublishedDevice, Settings,
 };
 use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{

@@ -57,7 +57,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
-        own_camera: false,
+        camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
         groups,
@@ -329,4 +329,19 @@ fn a_message_has_the_identity_in_a_component_and_nowhere_else() {
     });
     let read = published(&settings, earlier.to_string().as_bytes()).unwrap();
     assert_eq!((read.printer.as_deref(), read.identity), (Some("mk3"), None));
+}
+
+#[test]
+fn webcams_have_entities_only_while_they_are_used() {
+    let keys = |camera: CameraSource, groups: Groups| -> Vec<String> {
+        let device = PrinterDevice { camera, ..device(&["tool0"], groups) };
+        let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
+        let message = json_of(&printer(&settings(false), &topics, &device, &Components::new()));
+        let components = message["components"].as_object().unwrap();
+        let of_camera = |key: &&String| key.starts_with("camera") || *key == "snapshot";
+        components.keys().filter(of_camera).cloned().collect()
+    };
+    assert_eq!(keys(CameraSource::Webcams, ALL), ["camera", "camera_top", "snapshot"]);
+    assert_eq!(keys(CameraSource::Own, ALL), ["camera", "snapshot"]);
+    assert!(keys(CameraSource::Off, ALL).is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
+    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
 };
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use serde_json::Value;
@@ -71,7 +71,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
-        own_camera: false,
+        camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
         groups,

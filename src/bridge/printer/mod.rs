@@ -102,7 +102,7 @@ impl Printer {
                 socket.rest(),
                 watch,
                 memory.discovery.is_some(),
-                camera.enabled && camera.source.is_none(),
+                camera.uses_webcams(),
             ),
             availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),

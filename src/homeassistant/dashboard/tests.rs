@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::heater::{Heater, Limits};
 use crate::homeassistant::{
-    self as discovery, Components, Groups, PrinterDevice, Profile, Settings,
+    self as discovery, CameraSource, Components, Groups, PrinterDevice, Profile, Settings,
 };
 use crate::topics::{BridgeTopics, PrinterTopics};
 
@@ -42,7 +42,7 @@ fn printer(id: &str, name: &str, heaters: &[&str], allowed: bool) -> (String, Ve
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
-        own_camera: false,
+        camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
         groups: groups(allowed),

@@ -55,8 +55,10 @@ impl RestOptions {
     /// Those of an address where nothing listens.
     #[cfg(test)]
     pub(crate) fn unreachable() -> Self {
-        crate::tls::install_provider();
-        let tls = rustls::ClientConfig::builder()
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let key = Credentials::ApiKey(Secret::new("KEY"));

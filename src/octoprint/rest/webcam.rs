@@ -298,10 +298,7 @@ mod tests {
     fn only_a_whole_picture_is_one() {
         let jpeg = b"\xff\xd8\xff\xe0....\xff\xd9";
         assert_eq!(PictureFormat::of(jpeg), Some(PictureFormat::Jpeg));
-        assert_eq!(
-            PictureFormat::of(&[&jpeg[..], b"\0\0\r\n"].concat()),
-            Some(PictureFormat::Jpeg)
-        );
+        assert!(is_picture(&[&jpeg[..], b"\0\0\r\n"].concat()));
         let png = b"\x89PNG\r\n\x1a\n....\0\0\0\0IEND\xaeB`\x82";
         assert_eq!(PictureFormat::of(png), Some(PictureFormat::Png));
         for broken in [&jpeg[..9], &png[..20], b"", b"\0", b"<html>", b"GIF89a;"] {

@@ -16,7 +16,9 @@ use crate::bridge::printer::snapshot::{Snapshot, StateChange, StateTopic};
 use crate::clock;
 use crate::config;
 use crate::heater::Heater;
-use crate::homeassistant::{Groups, PrinterDevice, Profile, PublishedDevice, Settings};
+use crate::homeassistant::{
+    CameraSource, Groups, PrinterDevice, Profile, PublishedDevice, Settings,
+};
 use crate::mqtt::Publication;
 use crate::octoprint::Message;
 use crate::store::{Known, Store};
@@ -139,6 +141,14 @@ impl PrinterDiscovery {
     }
 }
 
+fn camera_source(camera: &config::Camera) -> CameraSource {
+    match camera.enabled {
+        false => CameraSource::Off,
+        true if camera.uses_webcams() => CameraSource::Webcams,
+        true => CameraSource::Own,
+    }
+}
+
 /// Returns a printer's device, as configured.
 pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
     let groups = printer.commands;
@@ -149,7 +159,7 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
         profile,
         limits: printer.limits,
         max_rate_factor: printer.socket.max_rate_factor,
-        own_camera: printer.camera.enabled && printer.camera.source.is_some(),
+        camera: camera_source(&printer.camera),
         layers: printer.layers,
         thumbnails: printer.thumbnails,
         groups: Groups {

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::bridge::printer::discovery::facts::PrinterProfile;
     use crate::heater::Limits;
-    use crate::homeassistant::Groups;
+    use crate::homeassistant::{CameraSource, Groups};
     use crate::topics::BridgeTopics;
 
     fn schedule(known: Option<&[&str]>) -> (DiscoverySchedule, Instant) {
@@ -190,7 +190,7 @@ mod tests {
             profile: Profile { heaters, ..Profile::default() },
             limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
             max_rate_factor: 20,
-            own_camera: false,
+            camera: CameraSource::Webcams,
             layers: true,
             thumbnails: true,
             groups,
