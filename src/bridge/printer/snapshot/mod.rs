@@ -164,8 +164,12 @@ impl Snapshot {
         {
             self.note_connector(member(fields.connector));
         }
-        if *kind == EventKind::PrintStarted {
-            self.progress.print_started();
+        match kind {
+            EventKind::PrintStarted => self.progress.print_started(),
+            EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
+                self.progress.print_ended();
+            }
+            _ => {}
         }
         // The firmware starts with its default factors.
         let factors = match kind {

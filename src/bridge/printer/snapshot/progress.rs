@@ -30,8 +30,19 @@ pub(super) struct Progress {
     started: Option<Started>,
     /// The last print time received, in seconds.
     print_time: Option<i64>,
-    /// Whether an event announced a print that no `current` has shown yet.
-    announced: bool,
+    /// What events said of a print that no `current` has shown yet.
+    unseen: Unseen,
+}
+
+/// A print that no `current` has shown yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Unseen {
+    #[default]
+    None,
+    /// An event announced it.
+    Announced,
+    /// It is over already: the next `current` has its figures, but not its state.
+    Over,
 }
 
 /// When a print started; its age is measured by the monotonic clock.
@@ -170,7 +181,14 @@ impl Progress {
 
     /// Notes that a print starts, which older versions do not log.
     pub(super) fn print_started(&mut self) {
-        self.announced = true;
+        self.unseen = Unseen::Announced;
+    }
+
+    /// Notes that a print is over, which may be before any message shows it.
+    pub(super) fn print_ended(&mut self) {
+        if self.unseen == Unseen::Announced {
+            self.unseen = Unseen::Over;
+        }
     }
 
     /// Reads the origin of the time left. Does not allocate if it is unchanged.
@@ -231,6 +249,11 @@ impl Progress {
             self.started = None;
             return;
         }
+        let announced = match self.unseen {
+            Unseen::None => false,
+            Unseen::Announced => printing,
+            Unseen::Over => true,
+        };
         let known = self.started.map(|started| started.marking);
         let fresh = match (known, marking) {
             (Some(known), Some(_)) => known != marking,
@@ -238,12 +261,13 @@ impl Progress {
             // is already greater than that of the last print, only the event shows the new print.
             (Some(_), None) => {
                 let restarted = print_time.is_some_and(|now| before.is_some_and(|b| now < b));
-                printing && (restarted || self.announced)
+                announced || (printing && restarted)
             }
             (None, _) => true,
         };
-        let announced = self.announced && printing;
-        self.announced &= !printing || (print_time.is_none() && marking.is_none());
+        if announced && (print_time.is_some() || marking.is_some()) {
+            self.unseen = Unseen::None;
+        }
         if let (false, Some(started)) = (fresh, &mut self.started) {
             started.follow(now);
             return;
@@ -254,7 +278,7 @@ impl Progress {
             .zip(server_time)
             .map(|(marking, server_time)| server_time - marking)
             .filter(|age| spent.is_none_or(|spent| *age > spent - AGE_TOLERANCE))
-            .or(spent.filter(|_| printing));
+            .or(spent.filter(|_| printing || announced));
         if let Some(age) = age {
             self.started = Started::new(marking, age, now);
         } else if announced {
@@ -309,7 +333,15 @@ mod tests {
 
         /// Receives a message at `seconds` after the start, with these print time and markings.
         fn printing(&mut self, seconds: f64, spent: f64, marking: &Value) {
-            let message = json!({"state": {"text": "Printing"}, "serverTime": self.clocks.1 + seconds,
+            self.current("Printing", seconds, spent, marking);
+        }
+
+        fn event(&mut self, kind: &EventKind) {
+            self.snapshot.event(kind, &EventFields::default());
+        }
+
+        fn current(&mut self, state: &str, seconds: f64, spent: f64, marking: &Value) {
+            let message = json!({"state": {"text": state}, "serverTime": self.clocks.1 + seconds,
                 "markings": marking, "progress": {"completion": 50, "printTime": spent as u64,
                 "printTimeLeft": 1000}});
             let since = Duration::from_secs_f64(seconds);
@@ -383,6 +415,25 @@ mod tests {
         world.snapshot.event(&EventKind::PrintStarted, &EventFields::default());
         world.printing(110.0, 100.0, &print_at(5_010.0));
         assert!(world.off("started", 10.0) < 1.0, "{}", world.published);
+    }
+
+    #[test]
+    fn without_markings_a_print_that_no_message_shows_has_a_start_of_its_own() {
+        let mut world = World::new();
+        world.printing(3.0, 3.0, &Value::Null);
+        assert!(world.off("started", 0.0) < 1.0);
+        world.event(&EventKind::PrintDone);
+        world.current("Operational", 10.0, 9.0, &Value::Null);
+        assert!(world.off("started", 0.0) < 1.0, "{}", world.published);
+        // The next one is over between two messages.
+        world.event(&EventKind::PrintStarted);
+        world.current("Operational", 20.0, 9.0, &Value::Null);
+        assert!(world.off("started", 0.0) < 1.0, "a late one of the print before");
+        world.event(&EventKind::PrintDone);
+        for seconds in [31.0, 50.0] {
+            world.current("Operational", seconds, 1.0, &Value::Null);
+            assert!(world.off("started", 30.0) < 1.0, "{}", world.published);
+        }
     }
 
     #[test]
