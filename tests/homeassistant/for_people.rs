@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::real::gcode::{picture, sliced};
 use super::real::homeassistant::HomeAssistant;
 use super::real::watcher::Watcher;
 use super::real::{self, eventually};
 use super::{World, entities};
+
+/// The image of the selected file.
+const THUMBNAIL: &str = "image.prusa_mk3s_thumbnail";
 
 /// An automation of one of the blueprints.
 async fn use_blueprint(home: &HomeAssistant, name: &str, input: Value) {
@@ -101,14 +105,21 @@ async fn the_blueprints_import_and_run() {
     home.act("number/set_value", "number.prusa_mk3s_nozzle_target", json!({"value": 60})).await;
     let hot = |s: &Value| s["state"].as_str().and_then(|s| s.parse().ok()) > Some(50.0);
     home.wait("sensor.prusa_mk3s_nozzle_temperature", hot).await;
-    octoprint.select("other.gcode").await;
+    // It leaves the nozzle hot.
+    let text = sliced(2, 5).text.replace("M104 S0\n", "");
+    octoprint.upload_text("sliced.gcode", &text).await;
+    octoprint.select("sliced.gcode").await;
+    let pictured = || async { (home.image(THUMBNAIL).await == picture()).then_some(()) };
+    eventually("the thumbnail", pictured).await;
     octoprint.job(json!({"command": "start"})).await;
     let finished =
         || async { fired(&world.watcher).into_iter().find(|(name, _)| name == "finished") };
     let (_, told) = eventually("the notification", finished).await;
     let told: Vec<&str> = told.split('|').collect();
-    assert_eq!(told[..3], ["print_done", "Print done", "other.gcode"], "{told:?}");
-    assert!(told[3].starts_with("0:00:0") && told[4].is_empty(), "{told:?}");
+    assert_eq!(told[..3], ["print_done", "Print done", "sliced.gcode"], "{told:?}");
+    assert!(told[3].starts_with("0:00:"), "{told:?}");
+    let address = format!("/api/image_proxy/{THUMBNAIL}?token=");
+    assert!(told[4].starts_with(&address), "{told:?}");
     home.is("input_boolean.plug", "on").await;
     home.act("number/set_value", "number.prusa_mk3s_nozzle_target", json!({"value": 0})).await;
     home.is("input_boolean.plug", "off").await;
