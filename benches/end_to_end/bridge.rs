@@ -17,6 +17,8 @@ pub struct Variant {
     pub terminal: bool,
     /// Bound to one core.
     pub one_core: bool,
+    /// The printers' G-code files are there to be read, and the prints start within a minute.
+    pub files: bool,
 }
 
 /// A running bridge.

@@ -1,16 +1,18 @@
 //! Any number of simulated OctoPrints at one address, each below its own path. They do what the bridge
 //! needs to connect, and then send recorded messages on a schedule.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::extract::{Path, State, WebSocketUpgrade};
-use axum::response::{IntoResponse, Json};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until};
@@ -39,15 +41,33 @@ struct Shared {
     printing: Vec<Utf8Bytes>,
     /// Nanoseconds between two messages of one printer that prints.
     interval: AtomicU64,
-    prints: AtomicBool,
+    /// When the prints begin, each a little later than the one before.
+    begin: OnceLock<Begin>,
+    /// What is downloaded as the printed file, if there is one.
+    file: Option<Bytes>,
     /// Sockets that are logged in.
     live: AtomicUsize,
     sent: Arc<Sent>,
 }
 
+/// When the prints begin.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    first: Instant,
+    /// Between one printer and the next.
+    step: Duration,
+}
+
 impl Printers {
     /// Starts `count` idle printers; what they will print has the terminal's lines in it if wanted.
-    pub async fn start(count: usize, terminal: bool, moving: Moving, sent: Arc<Sent>) -> Self {
+    /// `file` is what they print.
+    pub async fn start(
+        count: usize,
+        terminal: bool,
+        moving: Moving,
+        file: Option<Bytes>,
+        sent: Arc<Sent>,
+    ) -> Self {
         let (idle, printing) = (Recorded::idle(), Recorded::printing(terminal));
         let frame = |sequence| printing.frame("current", sequence, moving).into();
         let shared = Arc::new(Shared {
@@ -55,7 +75,8 @@ impl Printers {
             idle: idle.frame("current", 0, Moving::Nothing).into(),
             printing: (0..VALUES).map(frame).collect(),
             interval: AtomicU64::new(0),
-            prints: AtomicBool::new(false),
+            begin: OnceLock::new(),
+            file,
             live: AtomicUsize::new(0),
             sent,
         });
@@ -75,8 +96,14 @@ impl Printers {
 
     /// Lets all of them print, with such a pause between two messages of one printer.
     pub fn print(&self, interval: Duration) {
+        self.print_within(Duration::ZERO, interval);
+    }
+
+    /// The same, but the prints begin one after the other within `span`.
+    pub fn print_within(&self, span: Duration, interval: Duration) {
         self.shared.interval.store(nanos(interval), Ordering::Relaxed);
-        self.shared.prints.store(true, Ordering::Relaxed);
+        let step = span.div_f64(self.count as f64);
+        self.shared.begin.get_or_init(|| Begin { first: Instant::now(), step });
     }
 
     /// Waits until all are logged in to.
@@ -103,8 +130,27 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/{printer}/api/login", post(login))
         .route("/{printer}/api/printerprofiles", get(profiles))
         .route("/{printer}/api/files", get(|| async { Json(json!({"files": []})) }))
+        .route("/{printer}/downloads/files/local/{*path}", get(download))
         .route("/{printer}/sockjs/{server}/{session}/websocket", get(upgrade))
         .with_state(shared)
+}
+
+/// The file, or the part of it that is asked for.
+async fn download(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let Some(file) = &shared.file else { return StatusCode::NOT_FOUND.into_response() };
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let Some(range) = range.and_then(|range| range.strip_prefix("bytes=")) else {
+        return file.clone().into_response();
+    };
+    let last = file.len() - 1;
+    let (from, to) = match range.split_once('-') {
+        Some(("", count)) => (file.len() - count.parse().unwrap_or(0), last),
+        Some((from, to)) => (from.parse().unwrap_or(0), to.parse().unwrap_or(last).min(last)),
+        None => return StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+    };
+    let part = file.slice(from..=to);
+    let length = format!("bytes {from}-{to}/{}", file.len());
+    (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, length)], part).into_response()
 }
 
 async fn login() -> Json<Value> {
@@ -165,8 +211,15 @@ impl Session {
         self.send("a[{\"timelapse\":null}]").await
     }
 
+    fn prints(&self) -> bool {
+        let begin = self.shared.begin.get();
+        begin.is_some_and(|begin| {
+            begin.first + begin.step.mul_f64(self.index as f64) <= Instant::now()
+        })
+    }
+
     fn interval(&self) -> Duration {
-        if self.shared.prints.load(Ordering::Relaxed) {
+        if self.prints() {
             Duration::from_nanos(self.shared.interval.load(Ordering::Relaxed))
         } else {
             IDLE
@@ -174,12 +227,8 @@ impl Session {
     }
 
     fn frame(&self, sequence: usize) -> Utf8Bytes {
-        let Shared { idle, printing, prints, .. } = &*self.shared;
-        if prints.load(Ordering::Relaxed) {
-            printing[sequence % printing.len()].clone()
-        } else {
-            idle.clone()
-        }
+        let Shared { idle, printing, .. } = &*self.shared;
+        if self.prints() { printing[sequence % printing.len()].clone() } else { idle.clone() }
     }
 
     async fn run(&mut self) -> Option<()> {
@@ -193,7 +242,10 @@ impl Session {
                 () = sleep_until(next) => {
                     sequence += 1;
                     let frame = self.frame(sequence);
-                    self.shared.sent.leaves(self.index, sequence as u64);
+                    // What an idle printer says changes nothing, so that nothing arrives.
+                    if self.prints() {
+                        self.shared.sent.leaves(self.index, sequence as u64);
+                    }
                     self.send(frame).await?;
                     // One that is late does not send in bursts to catch up.
                     next = (next + self.interval()).max(Instant::now());

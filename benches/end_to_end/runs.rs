@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::bare;
 use crate::bridge::{Bridge, Variant};
 use crate::broker::{Mosquitto, Subscriber};
-use crate::frames::Moving;
+use crate::frames::{self, Moving};
 use crate::printers::Printers;
 use crate::sent::{Latency, Sent};
 
@@ -17,6 +17,9 @@ use crate::sent::{Latency, Sent};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Between a change and the measurement of what it led to.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// Within this, the prints of files begin.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// One measurement under a steady load.
 pub struct Plan {
@@ -101,7 +104,8 @@ pub async fn under_load(plan: Plan) -> Load {
     let bare = move || bare::latency(port, printers, payloads, INTERVAL, span, bare_sent);
     let bare = tokio::task::spawn_blocking(bare).await.expect("the bare publisher does not fail");
 
-    let octoprints = Printers::start(plan.printers, terminal, moving, sent.clone()).await;
+    let file = plan.variant.files.then(frames::gcode);
+    let octoprints = Printers::start(plan.printers, terminal, moving, file, sent.clone()).await;
     let data = tempfile::tempdir().expect("a data_dir");
     let bridge =
         Bridge::start(&broker.url(), &octoprints, plan.printers, data.path(), plan.variant);
@@ -112,7 +116,8 @@ pub async fn under_load(plan: Plan) -> Load {
     let (_, cpu_idle_percent) = watch.end();
     let memory_idle = bridge.memory();
 
-    octoprints.print(INTERVAL);
+    let within = if plan.variant.files { MINUTE } else { Duration::ZERO };
+    octoprints.print_within(within, INTERVAL);
     tokio::time::sleep(SETTLE).await;
     let watch = bridge.watch();
     let measured = sent.measure(plan.span).await;
@@ -152,7 +157,7 @@ pub async fn start(times: usize) -> Start {
     let broker = Mosquitto::start();
     let started = Instant::now();
     let subscriber = Subscriber::start(broker.port, "none", "none", sent.clone(), started).await;
-    let octoprints = Printers::start(1, false, Moving::Nothing, sent).await;
+    let octoprints = Printers::start(1, false, Moving::Nothing, None, sent).await;
     let data = tempfile::tempdir().expect("a data_dir");
     let mut took = Vec::new();
     for _ in 0..=times {
@@ -220,7 +225,7 @@ pub async fn throughput(name: &'static str, variant: Variant, quick: bool) -> Th
     let bare_per_second =
         tokio::task::spawn_blocking(bare).await.expect("the bare publisher does not fail");
 
-    let octoprints = Printers::start(PRINTERS, variant.terminal, moving, sent.clone()).await;
+    let octoprints = Printers::start(PRINTERS, variant.terminal, moving, None, sent.clone()).await;
     let data = tempfile::tempdir().expect("a data_dir");
     let bridge = Bridge::start(&broker.url(), &octoprints, PRINTERS, data.path(), variant);
     octoprints.all_live().await;
