@@ -20,13 +20,18 @@
 //! # Ok::<(), octoprint2mqtt::config::ConfigErrors>(())
 //! ```
 
+mod actions;
 mod address;
 mod camera;
+mod classes;
+mod entities;
 mod headers;
 mod log_filter;
 mod printer;
 mod read;
 mod shown;
+mod readings;
+mod scalars;
 mod source;
 mod types;
 mod values;
