@@ -17,10 +17,12 @@ mod plugins;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use octoprint2mqtt::bridge::hub::watch::Watch;
+use octoprint2mqtt::bridge::fleet_report::FleetReporter;
 use octoprint2mqtt::bridge::printer::commands::{Command, Rules, check, read_request};
+use octoprint2mqtt::bridge::printer::features::list::FEATURES;
 use octoprint2mqtt::bridge::printer::features::{Feature, Features, Scene, present};
 use octoprint2mqtt::bridge::printer::snapshot::Snapshot;
+use octoprint2mqtt::bridge::watch::Watch;
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::octoprint::{Message, Socket, SocketOptions};
 use octoprint2mqtt::own_entity::Action;
@@ -29,6 +31,7 @@ use octoprint2mqtt::tls;
 use octoprint2mqtt::topics::PrinterTopics;
 use plugins::{Step, plays};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 const PRINTER: &str = "[printers.mk3]\nurl = \"http://127.0.0.1:1\"\napi_key = \"KEY\"\n";
@@ -45,7 +48,7 @@ fn examples() -> Vec<(String, String)> {
         match &mut block {
             None if line == "```toml" => block = Some(String::new()),
             None if line.starts_with('#') => {
-                heading = line.trim_start_matches('#').trim().to_owned()
+                heading = line.trim_start_matches('#').trim().to_owned();
             }
             None => {}
             Some(_) if line == "```" => {
@@ -86,8 +89,16 @@ impl World {
             entities: printer.entities.clone(),
         };
         let (watch, _) = Watch::new();
+        let fleet = FleetReporter::new(0, mpsc::unbounded_channel().0);
         Self {
-            features: Features::new(printer, &Known::default(), &Store::default(), watch),
+            features: Features::new(
+                printer,
+                &Known::default(),
+                &Store::default(),
+                watch,
+                fleet,
+                FEATURES,
+            ),
             rules,
             topics: PrinterTopics::new("B", "mk3"),
             snapshot: Snapshot::new(),
@@ -139,9 +150,10 @@ fn sent(action: &Action) -> String {
     match action {
         Action::Gcode(lines) => lines.join("\n"),
         Action::Plugin(call) => {
+            let base = "http://octopi.local/".parse().unwrap();
             let method = format!("{:?}", call.method).to_uppercase();
             let body = call.body.as_ref().map(|body| format!(" {body}")).unwrap_or_default();
-            format!("{method} {}{body}", call.address())
+            format!("{method} {}{body}", call.address(&base).unwrap())
         }
     }
 }

@@ -57,7 +57,10 @@ impl fmt::Debug for PluginCall {
 
 impl PluginCall {
     /// Returns path and query below `base`, which ends with `/`, each part escaped.
-    fn address(&self, base: &Url) -> Result<String, RestError> {
+    ///
+    /// # Errors
+    /// [`RestError`] if `base` cannot have a path.
+    pub fn address(&self, base: &Url) -> Result<String, RestError> {
         let mut url = base.clone();
         let no_path = || invalid_argument("plugin", "the base address has no path");
         {

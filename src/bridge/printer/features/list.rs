@@ -8,5 +8,10 @@ use super::own_entities::OwnEntities;
 use super::timelapse::TimelapseEvents;
 
 /// All features, in the order in which they see a message.
-pub const FEATURES: &[MakeFeature] =
-    &[TimelapseEvents::make, GcodeFiles::make, CameraPictures::make, OwnEntities::make, FleetMember::make];
+pub const FEATURES: &[MakeFeature] = &[
+    TimelapseEvents::make,
+    GcodeFiles::make,
+    CameraPictures::make,
+    OwnEntities::make,
+    FleetMember::make,
+];

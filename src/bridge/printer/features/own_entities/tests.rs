@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::time::Instant as TokioInstant;
 
 use super::*;
+use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::printer::features::stage::Stage;
 use crate::store::{Known, Store};
 
@@ -97,7 +98,7 @@ impl World {
     }
 }
 
-fn state(key: &str, value: Value) -> (String, Value) {
+fn state(key: &str, value: &Value) -> (String, Value) {
     (format!("entity/{key}"), json!({ "value": value }))
 }
 
@@ -105,11 +106,11 @@ fn state(key: &str, value: Value) -> (String, Value) {
 async fn every_state_is_published_at_the_start() {
     let started = World::new().started();
     let expected = [
-        state("cpu", json!(null)),
-        state("led", json!(null)),
-        state("light", json!(null)),
-        state("nozzle", json!(null)),
-        state("spool", json!("none")),
+        state("cpu", &json!(null)),
+        state("led", &json!(null)),
+        state("light", &json!(null)),
+        state("nozzle", &json!(null)),
+        state("spool", &json!("none")),
     ];
     assert_eq!(started, expected);
 }
@@ -118,15 +119,15 @@ async fn every_state_is_published_at_the_start() {
 async fn states_follow_messages_and_only_changes_are_published() {
     let mut world = World::new();
     let data = json!({"cpu": {"average": 12.5}, "temp": {}});
-    assert_eq!(world.plugin("resource_monitor", &data), [state("cpu", json!(12.5))]);
+    assert_eq!(world.plugin("resource_monitor", &data), [state("cpu", &json!(12.5))]);
     assert_eq!(world.plugin("resource_monitor", &data), []);
     assert_eq!(world.plugin("other", &json!({"cpu": {"average": 99}})), []);
     let selected = json!({"spoolName": "Galaxy Black"});
     let kind = "plugin_spoolmanager_spool_selected";
-    assert_eq!(world.event(kind, &selected), [state("spool", json!("Galaxy Black"))]);
+    assert_eq!(world.event(kind, &selected), [state("spool", &json!("Galaxy Black"))]);
     assert_eq!(world.event("PrintDone", &selected), []);
     let current = json!({"temps": [{"tool0": {"actual": 210.1}}]});
-    assert_eq!(world.message("current", &current), [state("nozzle", json!(210.1))]);
+    assert_eq!(world.message("current", &current), [state("nozzle", &json!(210.1))]);
     assert_eq!(world.message("current", &json!({"temps": []})), []);
     assert_eq!(world.message("history", &json!({"temps": [{"tool0": {"actual": 5}}]})), []);
     assert_eq!(world.message("plugin", &json!([])), []);
@@ -141,9 +142,9 @@ async fn an_old_state_is_unknown() {
     // The same again is no change, and not old either.
     assert_eq!(world.plugin("resource_monitor", &data), []);
     let (later, published) = world.flush();
-    assert_eq!((later, published), (Duration::from_secs(30), vec![state("cpu", json!(null))]));
+    assert_eq!((later, published), (Duration::from_secs(30), vec![state("cpu", &json!(null))]));
     assert_eq!(world.feature.due(), None);
-    assert_eq!(world.plugin("resource_monitor", &data), [state("cpu", json!(12.5))]);
+    assert_eq!(world.plugin("resource_monitor", &data), [state("cpu", &json!(12.5))]);
 }
 
 #[tokio::test]
@@ -167,11 +168,11 @@ async fn events_have_their_types_and_no_state() {
 #[tokio::test]
 async fn only_a_state_that_nothing_reads_is_assumed() {
     let mut world = World::new();
-    assert_eq!(world.commanded("light", json!(true)), [state("light", json!(true))]);
+    assert_eq!(world.commanded("light", json!(true)), [state("light", &json!(true))]);
     assert_eq!(world.commanded("light", json!(true)), []);
     assert_eq!(world.commanded("led", json!(true)), []);
     let on = world.plugin("octolight", &json!({"isLightOn": true}));
-    assert_eq!(on, [state("led", json!(true))]);
+    assert_eq!(on, [state("led", &json!(true))]);
     assert_eq!(world.commanded("gone", json!(true)), []);
 }
 
@@ -184,7 +185,7 @@ async fn states_survive_a_restart_but_those_that_expire() {
     // A minute must pass before the next one is written.
     world.event("plugin_spoolmanager_spool_selected", &json!({"spoolName": "Red"}));
     world.plugin("resource_monitor", &json!({"cpu": {"average": 5}}));
-    assert_eq!(world.flush().1, [state("cpu", json!(null))], "after half a minute");
+    assert_eq!(world.flush().1, [state("cpu", &json!(null))], "after half a minute");
     assert_eq!(world.flush(), (Duration::from_secs(30), Vec::new()));
     assert_eq!(world.feature.due(), None);
     store.close(Duration::from_secs(10)).await;
@@ -197,8 +198,8 @@ async fn states_survive_a_restart_but_those_that_expire() {
     let (store, known) = Store::open(Some(dir.path()));
     let mut world = World::start(&text, &known, &store);
     let started = world.started();
-    assert!(started.contains(&state("light", json!(true))), "{started:?}");
-    assert!(started.contains(&state("spool", json!(null))), "{started:?}");
+    assert!(started.contains(&state("light", &json!(true))), "{started:?}");
+    assert!(started.contains(&state("spool", &json!(null))), "{started:?}");
     let (later, cleared) = world.flush();
     assert!(later > Duration::from_secs(8), "{later:?}");
     assert_eq!(cleared, [("entity/led".to_owned(), json!(null))]);
@@ -214,10 +215,10 @@ async fn a_printer_without_entities_has_no_such_feature() {
     let config = crate::config::from_toml("[printers.p]\nurl = \"http://h\"\napi_key = \"k\"\n");
     let config = config.unwrap();
     let (store, known) = (Store::default(), Known::default());
-    let (watch, _failures) = crate::bridge::hub::watch::Watch::new();
-    let (findings, _receiver) = tokio::sync::mpsc::channel(1);
-    let background = Background { watch, findings };
-    let parts =
-        FeatureParts { printer: &config.printers[0], known: &known, store: &store, background };
+    let (watch, _failures) = crate::bridge::watch::Watch::new();
+    let (background, _findings) = Background::new(watch);
+    let fleet = FleetReporter::new(0, tokio::sync::mpsc::unbounded_channel().0);
+    let printer = &config.printers[0];
+    let parts = FeatureParts { printer, known: &known, store: &store, background, fleet };
     assert!(OwnEntities::make(&parts).is_none());
 }
