@@ -258,6 +258,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ("type = \"sensor\"\nfrom = \"plugin/appkeys\"\nvalue = \"/a\"", "x.from: found"),
     ("type = \"sensor\"\nfrom = \"message/event\"\nvalue = \"/a\"", "x.from: found"),
     ("type = \"sensor\"\nfrom = \"message/connected\"\nvalue = \"/apikey\"", "an API key"),
+    ("type = \"event\"\nfrom = \"message/connected\"", "an event of message/connected"),
+    (
+        "type = \"event\"\nfrom = [\"plugin/a\", \"message/connected\"]\nvalue = \"/a\"",
+        "an event of message/connected",
+    ),
     ("type = \"sensor\"\nfrom = []\nvalue = \"/a\"", "x.from: found a list"),
     ("type = \"sensor\"\nfrom = 5\nvalue = \"/a\"", "x.from: found the number 5"),
     (

@@ -50,7 +50,7 @@ pub(super) fn reading(section: &Section<'_>, kind: &str, look: &Look) -> Option<
         reduce,
         expire_after: age(section),
     };
-    is_open(section, &reading).then_some(Some(reading))
+    is_open(section, kind, &reading).then_some(Some(reading))
 }
 
 /// A control whose state is assumed has nothing to read.
@@ -162,8 +162,15 @@ pub(super) fn scale(section: &Section<'_>) -> f64 {
 }
 
 /// Whether the entity shows no key: everything that is published can be read at the broker.
-fn is_open(section: &Section<'_>, reading: &Reading) -> bool {
+fn is_open(section: &Section<'_>, kind: &str, reading: &Reading) -> bool {
     let of_connected = Source::Message("connected".to_owned());
+    // An event carries the whole payload, whatever its pointer is.
+    if kind == "event" && reading.sources.contains(&of_connected) {
+        let source = section.get("from").map_or_else(String::new, |found| found.source);
+        let found = "an event of message/connected, with the API key of OctoPrint";
+        section.complain(source, "from", found, "another source, or a sensor");
+        return false;
+    }
     let is_secret = |pointer: &Pointer| pointer.is_member(SECRET_MEMBER);
     let secret = reading.value.as_ref().is_some_and(is_secret);
     if secret && reading.sources.contains(&of_connected) {

@@ -90,7 +90,9 @@ impl Rest {
         let body = call.body.clone().unwrap_or_else(|| json!({}));
         let body = (call.method != PluginMethod::Get).then_some(&body);
         let address = call.address(self.http().base())?;
-        self.call(call.method.method(), &address, body).await.map(drop)
+        let called = self.call(call.method.method(), &address, body).await;
+        // The query may contain passwords, and errors are published and logged.
+        called.map(drop).map_err(RestError::without_query)
     }
 }
 
@@ -129,5 +131,12 @@ mod tests {
             body: Some(json!({"password": "MARKER"})),
         };
         assert!(!format!("{call:?}").contains("MARKER"));
+    }
+
+    #[test]
+    fn errors_do_not_show_the_query() {
+        let error = invalid_argument("api/plugin/a?key=MARKER", "x").without_query();
+        assert_eq!(error.path(), Some("api/plugin/a"));
+        assert!(!format!("{error} {error:?}").contains("MARKER"), "{error:?}");
     }
 }

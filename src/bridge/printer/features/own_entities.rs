@@ -219,6 +219,15 @@ impl Feature for OwnEntities {
         }
     }
 
+    fn availability(&mut self, is_online: bool, _: &mut Scene<'_>) {
+        // The bridge may end: a state that waits for its turn would be lost, and the one before it
+        // published at the next start.
+        if !is_online && self.is_changed {
+            self.kept.set(of_states(&self.entities, &self.states, self.clears.as_ref()));
+            self.is_changed = false;
+        }
+    }
+
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
         let kind = event.kind.as_str();
         let is_source = |source: &Source| matches!(source, Source::Event(name) if name == kind);

@@ -177,6 +177,24 @@ async fn only_a_state_that_nothing_reads_is_assumed() {
 }
 
 #[tokio::test]
+async fn a_state_that_changed_just_before_the_end_survives_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, known) = Store::open(Some(dir.path()));
+    let mut world = World::start(ENTITIES, &known, &store);
+    let select = |name: &str| json!({ "spoolName": name });
+    world.event("plugin_spoolmanager_spool_selected", &select("Black"));
+    world.event("plugin_spoolmanager_spool_selected", &select("Red"));
+    world.stage.run(|scene| world.feature.availability(false, scene));
+    store.close(Duration::from_secs(10)).await;
+    let (store, known) = Store::open(Some(dir.path()));
+    let started = World::start(ENTITIES, &known, &store).started();
+    assert!(
+        started.contains(&("entity/spool".to_owned(), json!({ "value": "Red" }))),
+        "{started:?}"
+    );
+}
+
+#[tokio::test]
 async fn states_survive_a_restart_but_those_that_expire() {
     let dir = tempfile::tempdir().unwrap();
     let (store, known) = Store::open(Some(dir.path()));
