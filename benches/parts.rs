@@ -238,6 +238,7 @@ fn discovery(c: &mut Criterion) {
             gcode: false,
             system: false,
         },
+        entities: Default::default(),
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
     let gone = Components::new();

@@ -7,6 +7,7 @@
 //! | [`mqtt`] | everything that speaks to the broker: the outbox and the connection |
 //! | [`bridge`] | where the two sides meet: state, events, commands, the bridge's own topics |
 //! | [`store`] | what survives a restart: a small database in `data_dir` |
+//! | [`own_entity`] | entities that users define: what they show, and what they send |
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
 //! | [`gcode`] | G-code files read as a stream: layers, what the slicer wrote, thumbnails |
 //! | [`http`] | health and metrics over HTTP |
@@ -46,6 +47,7 @@ pub mod mqtt;
 pub mod names;
 pub mod octoprint;
 mod ordered;
+pub mod own_entity;
 pub mod receipt;
 pub mod secret;
 pub mod shard;

@@ -188,6 +188,11 @@ impl PrinterTopics {
         Topic::from(format!("{}/temperature/{}", self.prefix, segment(heater.as_str())))
     }
 
+    /// Topic of the user's own entity `key`.
+    pub fn entity(&self, key: &str) -> Topic {
+        Topic::from(format!("{}/entity/{}", self.prefix, segment(key)))
+    }
+
     /// Filter of all commands to this printer.
     pub fn command_filter(&self) -> String {
         format!("{}/set/#", self.prefix)

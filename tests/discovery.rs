@@ -10,6 +10,9 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+#[path = "discovery/own.rs"]
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -66,6 +69,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             gcode: on,
             system: on,
         },
+        entities: if on { own::entities() } else { Default::default() },
     }
 }
 
@@ -213,6 +217,9 @@ fn states(id: &str) -> BTreeMap<String, BTreeSet<String>> {
         json!({"command": "select", "value": {"a": null}, "id": null, "ok": false, "error": "no", "status": null}),
     ] {
         say(&topics.last_command, result.to_string().as_bytes());
+    }
+    for (key, payload) in own::states() {
+        say(&topics.entity(&key), payload.to_string().as_bytes());
     }
     for payload in ["online", "offline"] {
         say(&topics.availability, payload.as_bytes());

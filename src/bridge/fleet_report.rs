@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::fleet::Duty;
 
 /// Index of a printer in the configuration, and what it does now.
-pub(crate) type Report = (usize, Duty);
+pub type Report = (usize, Duty);
 
 /// Reports what one printer does.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct FleetReporter {
 
 impl FleetReporter {
     /// Reports for the printer at `index` of the configuration.
-    pub(crate) fn new(index: usize, reports: mpsc::UnboundedSender<Report>) -> Self {
+    pub fn new(index: usize, reports: mpsc::UnboundedSender<Report>) -> Self {
         Self { index, reports, last: Duty::default() }
     }
 

@@ -12,6 +12,7 @@ use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
 use crate::octoprint::{
     BuildError, EventKind, Rest, RestOptions, Selection, Socket, SocketOptions, Subscription, Turns,
 };
+use crate::own_entity::Source;
 use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
@@ -207,20 +208,31 @@ const NEEDED_EVENTS: &[EventKind] = &[
 ];
 
 fn subscription(printer: &Printer) -> Subscription {
+    let readings = printer.entities.iter().filter_map(|entity| entity.reading.as_ref());
+    let sources = readings.flat_map(|reading| &reading.sources);
+    let events = sources.clone().filter_map(|source| match source {
+        Source::Event(kind) => Some(kind.as_str()),
+        _ => None,
+    });
+    let plugins = sources.filter_map(|source| match source {
+        Source::Plugin(id) => Some(id.as_str()),
+        _ => None,
+    });
+    let needed_events = NEEDED_EVENTS.iter().map(EventKind::as_str);
     Subscription {
         state: true,
         logs: printer.socket.terminal,
         messages: printer.socket.terminal,
-        events: selection(&printer.publish.events, NEEDED_EVENTS),
-        plugins: selection(&printer.publish.plugins, &[]),
+        events: selection(&printer.publish.events, needed_events.chain(events)),
+        plugins: selection(&printer.publish.plugins, plugins),
     }
 }
 
 /// What to subscribe to: everything if the filter has `*` or `!`, which OctoPrint does not know.
-fn selection(filter: &Filter, needed: &[EventKind]) -> Selection {
+fn selection<'a>(filter: &Filter, needed: impl IntoIterator<Item = &'a str>) -> Selection {
     let Some(names) = filter.names() else { return Selection::All };
     let mut chosen: Vec<String> = names.to_vec();
-    chosen.extend(needed.iter().map(|kind| kind.as_str().to_owned()));
+    chosen.extend(needed.into_iter().map(str::to_owned));
     chosen.sort();
     chosen.dedup();
     if chosen.is_empty() { Selection::Nothing } else { Selection::Only(chosen) }
@@ -232,12 +244,24 @@ mod tests {
 
     #[test]
     fn lists_of_names_are_subscribed_only_without_star_and_bang() {
-        assert_eq!(selection(&Filter::new(&["*"]), &["A".into()]), Selection::All);
-        assert_eq!(selection(&Filter::new(&["!X"]), &["A".into()]), Selection::All);
-        assert_eq!(selection(&Filter::new::<&str>(&[]), &[]), Selection::Nothing);
+        assert_eq!(selection(&Filter::new(&["*"]), ["A"]), Selection::All);
+        assert_eq!(selection(&Filter::new(&["!X"]), ["A"]), Selection::All);
+        assert_eq!(selection(&Filter::new::<&str>(&[]), []), Selection::Nothing);
         assert_eq!(
-            selection(&Filter::new(&["B", "A"]), &["A".into()]),
+            selection(&Filter::new(&["B", "A"]), ["A"]),
             Selection::Only(vec!["A".to_owned(), "B".to_owned()])
         );
+    }
+
+    #[test]
+    fn what_an_entity_needs_is_subscribed_though_it_is_not_published() {
+        let config = config::from_toml(
+            "[printers.p]\nurl = \"http://h\"\napi_key = \"k\"\npublish = { events = [], plugins = [\"b\"] }\n[printers.p.entities.x]\ntype = \"sensor\"\nvalue = \"/v\"\nfrom = [\"plugin/a\", \"event/Mine\", \"message/current\"]\n",
+        )
+        .unwrap();
+        let subscription = subscription(&config.printers[0]);
+        assert_eq!(subscription.plugins, Selection::Only(vec!["a".to_owned(), "b".to_owned()]));
+        let Selection::Only(events) = subscription.events else { panic!("all events") };
+        assert!(events.contains(&"Mine".to_owned()) && events.contains(&"PrintDone".to_owned()));
     }
 }

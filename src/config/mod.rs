@@ -20,12 +20,17 @@
 //! # Ok::<(), octoprint2mqtt::config::ConfigErrors>(())
 //! ```
 
+mod actions;
 mod address;
 mod camera;
+mod classes;
+mod entities;
 mod headers;
 mod log_filter;
 mod printer;
 mod read;
+mod readings;
+mod scalars;
 mod shown;
 mod source;
 mod types;

@@ -7,10 +7,11 @@ use url::Url;
 
 use super::address::{OctoPrintAddress, octoprint_address};
 use super::camera::camera;
+use super::entities::entities;
 use super::headers::headers;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
-use super::values::{self, strict_text};
+use super::values::{self, is_id, strict_text};
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
@@ -34,6 +35,7 @@ const KEYS: &[&str] = &[
     "socket",
     "commands",
     "camera",
+    "entities",
 ];
 
 const AUTHORIZATION: &str = "authorization";
@@ -88,18 +90,6 @@ fn source_of(section: &Section<'_>, key: &str) -> String {
     section.get(key).map_or_else(|| "the environment".to_owned(), |found| found.source)
 }
 
-/// `[a-z0-9]([a-z0-9_-]*[a-z0-9])?`, no `__`, not `bridge…`.
-fn is_id(id: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    id.len() <= 64
-        && id.chars().all(inner)
-        && outer(id.chars().next())
-        && outer(id.chars().next_back())
-        && !id.contains("__")
-        && !id.starts_with("bridge")
-}
-
 fn printer(
     printers: &Section<'_>,
     id: &str,
@@ -129,6 +119,8 @@ fn printer(
     let camera = camera(&section.section("camera"), max_packet_size, warnings);
     let max_gcode_size = section.size("max_gcode_size", 1..=usize::MAX, 50_000_000);
     let access = access?;
+    let commands = commands(&section.section("commands"));
+    let entities = entities(&section.section("entities"), commands, warnings);
     Some(Printer {
         id: id.to_owned(),
         name,
@@ -145,7 +137,8 @@ fn printer(
         publish: publish(&section.section("publish")),
         camera,
         socket: socket(&section.section("socket"), access.headers),
-        commands: commands(&section.section("commands")),
+        commands,
+        entities: entities.into(),
     })
     .filter(|_| is_id(id))
 }

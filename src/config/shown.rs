@@ -133,6 +133,8 @@ impl Printer {
                 "connection": commands.connection, "gcode": commands.gcode,
                 "system": commands.system,
             },
+            // Only their keys: what they send may contain passwords.
+            "entities": self.entities.iter().map(|entity| &entity.key).collect::<Vec<_>>(),
         })
     }
 }

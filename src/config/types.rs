@@ -1,11 +1,12 @@
 //! The typed configuration, and its form without secrets for `B/bridge/info`.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use url::Url;
 
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, PictureSource, TransportChoice};
+use crate::own_entity::OwnEntity;
 use crate::secret::Secret;
 use crate::shard::Shard;
 
@@ -172,6 +173,8 @@ pub struct Printer {
     pub socket: Socket,
     /// Enabled groups of commands.
     pub commands: Commands,
+    /// Entities of the user's own, sorted by key.
+    pub entities: Arc<[OwnEntity]>,
 }
 
 /// Pictures of a printer's camera.

@@ -7,7 +7,7 @@ use super::device::MOST_FILES;
 use crate::heater::Heater;
 
 /// Template that wraps the input, so that a text such as `5` or `{"value":1}` arrives as that text.
-const AS_TEXT: &str = "{{ {'value': value} | tojson }}";
+pub(super) const AS_TEXT: &str = "{{ {'value': value} | tojson }}";
 
 pub(super) fn components(context: &EntityContext<'_>) -> Vec<Component> {
     let groups = &context.printer.groups;
@@ -188,7 +188,8 @@ fn file(context: &EntityContext<'_>) -> Component {
     }
 }
 
-const CONNECTED: &str = "state not in ['offline', 'connecting', 'error', 'unknown']";
+/// Condition for what needs a connected printer.
+pub(super) const CONNECTED: &str = "state not in ['offline', 'connecting', 'error', 'unknown']";
 
 fn buttons(context: &EntityContext<'_>) -> Vec<Component> {
     let groups = &context.printer.groups;

@@ -1,11 +1,13 @@
 //! Input and output of discovery: settings, printers, and messages (pure).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::heater::{Heater, Limits};
+use crate::own_entity::OwnEntity;
 use crate::topics::{BridgeTopics, Topic};
 
 /// Most files for which a select is offered.
@@ -50,6 +52,8 @@ pub struct PrinterDevice {
     pub thumbnails: bool,
     /// Enabled groups of commands; the others have no entities.
     pub groups: Groups,
+    /// Entities of the user's own.
+    pub entities: Arc<[OwnEntity]>,
 }
 
 /// Where the pictures of a printer come from.

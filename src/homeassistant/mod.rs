@@ -27,6 +27,7 @@ mod controls;
 mod dashboard;
 mod device;
 mod message;
+mod own;
 mod sensors;
 
 use serde_json::{Map, json};
@@ -85,8 +86,8 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let context = EntityContext { settings, topics, printer };
-    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 3] =
-        [sensors::components, controls::components, camera::components];
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 4] =
+        [sensors::components, controls::components, camera::components, own::components];
     let topic = printer_topic(settings, &printer.id);
     let components = tables.into_iter().flat_map(|components| components(&context));
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)

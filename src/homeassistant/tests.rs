@@ -61,6 +61,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
         layers: true,
         thumbnails: true,
         groups,
+        entities: Default::default(),
     }
 }
 

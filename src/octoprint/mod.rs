@@ -76,6 +76,7 @@ pub use rest::error::{BuildError, LoginError, RestError, RestErrorKind};
 pub use rest::file_path::FilePath;
 pub use rest::login::{Credentials, Login};
 pub use rest::options::RestOptions;
+pub use rest::plugin::{PluginCall, PluginMethod};
 pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};
 pub use rest::webcam::{PictureError, PictureFormat, PictureSource, Webcam};
 pub use socket::backoff::{Backoff, DEFAULT_TIMEOUTS, Turns};

@@ -75,6 +75,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         layers: true,
         thumbnails: true,
         groups,
+        entities: Default::default(),
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
     components(&printer(&settings(), &topics, &device, &Components::new()).payload)

@@ -25,6 +25,9 @@ const TOPICS: &str = "reference/topics";
 const COMMANDS: &str = "reference/commands";
 const METRICS: &str = "reference/metrics";
 
+/// An entity of the user's own, with the key that stands for all of them.
+const ENTITY: &str = "[printers.p.entities.light]\ntype = \"switch\"\non = { gcode = [\"M355 S1\"] }\noff = { gcode = [\"M355 S0\"] }\n";
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -51,7 +54,7 @@ impl World {
         let groups = ["bridge", "job", "temperature", "motion", "connection", "gcode", "system"];
         let groups = groups.map(|group| format!("{group} = {allowed}")).join(", ");
         let text = format!(
-            "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nbase_topic = \"B\"\n[outbox]\nsettle = \"0s\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[printers.p]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\ncommands = {{ {groups} }}\n",
+            "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nbase_topic = \"B\"\n[outbox]\nsettle = \"0s\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[printers.p]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\ncommands = {{ {groups} }}\n{ENTITY}",
             simulator.url()
         );
         let config = config::from_toml(&text).unwrap();
@@ -229,7 +232,7 @@ async fn every_command_and_its_group_is_listed() {
     assert_eq!(names.len(), listed.len(), "a command is listed twice");
     same(COMMANDS, &names, &known(&world.answer("nonsense").await["error"]));
     for [name, group] in listed {
-        let name = only_code(&name).replace("<heater>", "bed");
+        let name = only_code(&name).replace("<heater>", "bed").replace("<key>", "light");
         let answer = world.answer(&name).await;
         let told = format!("commands.{} = true", only_code(&group));
         let error = answer["error"].as_str().unwrap_or_default();

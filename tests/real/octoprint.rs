@@ -66,6 +66,14 @@ fn installed_version(program: &Path) -> String {
     names.find_map(of).expect("OctoPrint's package says its version")
 }
 
+/// A base directory with a plugin of one file.
+fn dir_with_plugin(name: &str, source: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("plugins")).unwrap();
+    std::fs::write(dir.path().join("plugins").join(name), source).unwrap();
+    dir
+}
+
 impl OctoPrint {
     /// Starts one and waits until its printer is operational.
     pub async fn start() -> Self {
@@ -93,10 +101,16 @@ impl OctoPrint {
         source: &str,
         change: impl FnOnce(String) -> String,
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("plugins")).unwrap();
-        std::fs::write(dir.path().join("plugins").join(name), source).unwrap();
-        Self::start_in(dir, program_2(), change).await
+        Self::start_in(dir_with_plugin(name, source), program_2(), change).await
+    }
+
+    /// Starts one with a plugin of one file.
+    pub async fn start_with_plugin(
+        name: &str,
+        source: &str,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
+        Self::start_in(dir_with_plugin(name, source), program(), change).await
     }
 
     async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {

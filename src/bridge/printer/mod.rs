@@ -87,6 +87,7 @@ impl Printer {
             groups: printer.commands,
             limits: printer.limits,
             max_rate_factor: printer.socket.max_rate_factor,
+            entities: printer.entities.clone(),
         };
         let watch = memory.watch.clone();
         let (commands, effects) = Intake::start(
@@ -260,7 +261,7 @@ impl Printer {
         let change = match effect {
             Effect::Feedrate(percent) => self.mapping.snapshot.set_feedrate(*percent),
             Effect::Flowrate(percent) => self.mapping.snapshot.set_flowrate(*percent),
-            Effect::Picture(_) => None,
+            Effect::Picture(_) | Effect::Entity { .. } => None,
         };
         self.publish_states(change);
         self.visit(present(), |feature, scene| feature.effect(effect, scene));

@@ -45,6 +45,7 @@ fn printer(id: &str, name: &str, heaters: &[&str], allowed: bool) -> (String, Ve
         camera: CameraSource::Webcams,
         layers: true,
         thumbnails: true,
+        entities: Default::default(),
         groups: groups(allowed),
     };
     let topics = PrinterTopics::new("octoprint2mqtt", id);

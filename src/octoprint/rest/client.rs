@@ -209,7 +209,7 @@ impl Rest {
         json_of(&self.get(path).await?, path).map_err(|error| error.with_method(&Method::GET))
     }
 
-    async fn call(
+    pub(in crate::octoprint) async fn call(
         &self,
         method: Method,
         path: &str,

@@ -111,6 +111,15 @@ impl RestError {
         Self { source: Some(cause.into()), ..self }
     }
 
+    /// Removes the query from the path.
+    pub(in crate::octoprint) fn without_query(self) -> Self {
+        let path = self.path.map(|path| match path.split_once('?') {
+            Some((path, _)) => path.to_owned(),
+            None => path,
+        });
+        Self { path, ..self }
+    }
+
     pub(in crate::octoprint) fn with_method(self, method: &Method) -> Self {
         Self { method: Some(method.clone()), ..self }
     }

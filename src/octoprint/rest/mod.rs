@@ -27,6 +27,7 @@ pub(super) mod file_path;
 pub(super) mod http;
 pub(super) mod login;
 pub(super) mod options;
+pub(super) mod plugin;
 pub(super) mod printer;
 pub(super) mod reach;
 pub(super) mod webcam;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::bridge::printer::pictures::WebcamChoice;
 use crate::heater::Heater;
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
+use crate::own_entity::Action;
 
 /// A command that passed every check that does not need the printer.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,19 @@ pub enum Command {
     Gcode(Vec<String>),
     /// Restart OctoPrint, or act on its host.
     System(SystemCommand),
+    /// Set or press an entity of the user's own.
+    Entity(Box<EntityCommand>),
+}
+
+/// A command to an entity of the user's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntityCommand {
+    /// The entity's key.
+    pub key: String,
+    /// The state that it has afterwards; null for a button.
+    pub value: Value,
+    /// What to send.
+    pub action: Action,
 }
 
 /// A value of the command `rate`.

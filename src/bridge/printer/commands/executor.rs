@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
 use super::execution::start::PrintStarts;
-use super::{Command, CommandRequest, RateSetting, execution};
+use super::{Command, CommandRequest, EntityCommand, RateSetting, execution};
 use crate::bridge::printer::pictures::WebcamPicture;
 use crate::bridge::watch::{Watch, caught};
 use crate::config;
 use crate::heater::Heater;
 use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
+use crate::own_entity::Action;
 
 /// Maximum number of a printer's waiting commands.
 const WAITING: usize = 100;
@@ -27,6 +29,13 @@ pub enum Effect {
     Flowrate(u32),
     /// A picture was taken.
     Picture(WebcamPicture),
+    /// An entity of the user's own was set.
+    Entity {
+        /// Its key.
+        key: String,
+        /// Its state from now on; null for a button.
+        value: Value,
+    },
 }
 
 struct Queued {
@@ -233,6 +242,7 @@ impl Worker {
             Command::System(command) => {
                 rest.system(command).await.map_err(|error| no_system(error, command))?;
             }
+            Command::Entity(command) => self.control(&rest, *command).await?,
             Command::Reconnect | Command::Rate(_) | Command::EmergencyStop => {}
         }
         Ok(())
@@ -252,6 +262,20 @@ impl Worker {
         let status = *status;
         let errors: Vec<String> = failures.into_iter().map(|(error, _)| error).collect();
         Err(CommandError { error: errors.join("; "), status })
+    }
+
+    /// Sends what an entity of the user's own sends.
+    async fn control(&self, rest: &Rest, command: EntityCommand) -> Result<(), RestError> {
+        let EntityCommand { key, value, action } = command;
+        match action {
+            Action::Gcode(lines) => {
+                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+                rest.printer_command(&lines).await?;
+            }
+            Action::Plugin(call) => rest.plugin_call(&call).await?,
+        }
+        self.report(Effect::Entity { key, value });
+        Ok(())
     }
 
     fn report(&self, effect: Effect) {

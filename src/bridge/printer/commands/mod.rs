@@ -3,19 +3,23 @@
 mod admission;
 pub mod answers;
 mod command;
+mod entity;
 mod execution;
 pub mod executor;
 pub mod intake;
 mod values;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-pub use self::command::{Command, CommandRequest, RateSetting, Refusal};
+pub use self::command::{Command, CommandRequest, EntityCommand, RateSetting, Refusal};
 use crate::config::Commands;
 use crate::heater::{Heater, Limits};
+use crate::own_entity::OwnEntity;
 
 /// The commands and values that a printer accepts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// The allowed groups of commands.
     pub groups: Commands,
@@ -23,6 +27,8 @@ pub struct Rules {
     pub limits: Limits,
     /// Largest factor for `rate`.
     pub max_rate_factor: u32,
+    /// Entities of the user's own.
+    pub entities: Arc<[OwnEntity]>,
 }
 
 /// Commands whose value is a text: a payload such as `5` or `1e3` is not a number there.
@@ -153,7 +159,7 @@ fn names(row: &str, command: &str, is_heater: bool) -> bool {
 
 fn unknown(request: &CommandRequest) -> Refusal {
     let rows = GROUPS.iter().flat_map(|group| group.commands);
-    let names: Vec<&str> = rows.map(|(name, _)| *name).collect();
+    let names: Vec<&str> = rows.map(|(name, _)| *name).chain([entity::NAME]).collect();
     Refusal::Unknown { command: request.command.clone(), known: names.join(", ") }
 }
 
@@ -162,6 +168,9 @@ fn unknown(request: &CommandRequest) -> Refusal {
 /// # Errors
 /// [`Refusal`] with the reason.
 pub fn check(request: &CommandRequest, rules: &Rules) -> Result<Command, Refusal> {
+    if let Some(key) = entity::key(&request.command) {
+        return entity::check(request, key, &rules.entities);
+    }
     let heater = request.command.split_once('/').and_then(|(_, part)| Heater::read(part));
     let heater = heater.and_then(|heater| {
         let limit = rules.limits.of(&heater)?;

@@ -18,6 +18,7 @@ fn rules() -> Rules {
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
+        entities: Default::default(),
     }
 }
 

@@ -25,7 +25,7 @@ const SPEED: f64 = 100_000.0;
 /// Members of a connection command.
 const CONNECT_WITH: [&str; 3] = ["connector", "port", "baudrate"];
 
-fn no_value(request: &CommandRequest, expected: impl Into<String>) -> Refusal {
+pub(super) fn no_value(request: &CommandRequest, expected: impl Into<String>) -> Refusal {
     let mut found: String = request.value.to_string().chars().take(80).collect();
     if found == "\"\"" {
         found = "an empty text".to_owned();
@@ -34,7 +34,7 @@ fn no_value(request: &CommandRequest, expected: impl Into<String>) -> Refusal {
 }
 
 /// A number, which may be written as a text.
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),

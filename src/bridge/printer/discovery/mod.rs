@@ -171,5 +171,6 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
             gcode: groups.gcode,
             system: groups.system,
         },
+        entities: printer.entities.clone(),
     }
 }

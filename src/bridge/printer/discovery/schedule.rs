@@ -194,6 +194,7 @@ mod tests {
             layers: true,
             thumbnails: true,
             groups,
+            entities: Arc::default(),
         };
         let settings = Settings {
             prefix: "homeassistant".to_owned(),

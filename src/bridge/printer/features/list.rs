@@ -4,8 +4,14 @@ use super::MakeFeature;
 use super::camera::CameraPictures;
 use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
+use super::own_entities::OwnEntities;
 use super::timelapse::TimelapseEvents;
 
 /// All features, in the order in which they see a message.
-pub const FEATURES: &[MakeFeature] =
-    &[TimelapseEvents::make, GcodeFiles::make, CameraPictures::make, FleetMember::make];
+pub const FEATURES: &[MakeFeature] = &[
+    TimelapseEvents::make,
+    GcodeFiles::make,
+    CameraPictures::make,
+    OwnEntities::make,
+    FleetMember::make,
+];

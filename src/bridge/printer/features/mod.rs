@@ -5,6 +5,7 @@ mod camera;
 mod fleet;
 mod gcode_file;
 pub mod list;
+mod own_entities;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
