@@ -117,6 +117,12 @@ pub struct PrinterTopics {
     pub gcode: Topic,
     /// The picture of the selected file.
     pub thumbnail: Topic,
+    /// What the printer asks.
+    pub prompt: Topic,
+    /// Events of what the printer asks.
+    pub prompt_event: Topic,
+    /// OctoPrint's own update.
+    pub update: Topic,
     /// Answers to commands.
     pub result: Topic,
     /// The last answer to a command, retained.
@@ -154,6 +160,9 @@ impl PrinterTopics {
             layer_change: topic("layer_change"),
             gcode: topic("gcode"),
             thumbnail: topic("thumbnail"),
+            prompt: topic("prompt"),
+            prompt_event: topic("prompt_event"),
+            update: topic("update"),
             result: topic("result"),
             last_command: topic("last_command"),
             current: topic("message/current"),

@@ -24,7 +24,8 @@ use octoprint2mqtt::bridge::printer::socket_report::SocketReport;
 use octoprint2mqtt::config;
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
+    CameraSource, Components, ControlButton, Groups, PrinterDevice, Profile, Settings, bridge,
+    printer,
 };
 use octoprint2mqtt::octoprint::{Message, Status};
 use octoprint2mqtt::receipt::Receipt;
@@ -54,6 +55,13 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             }),
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
             webcams: ["front", "ü top"].map(str::to_owned).to_vec(),
+            controls: ["Fans/Off", "Clean {{ nozzle %} ü", "5"]
+                .map(|name| ControlButton { name: name.to_owned(), asks: name == "5" })
+                .to_vec(),
+            presets: vec!["PLA {{ %} ü".to_owned(), "ABS".to_owned()],
+            sd_card: true,
+            updates: true,
+            prompt_choices: vec!["Purge {{ %} more".to_owned(), "5".to_owned()],
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,

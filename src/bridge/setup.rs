@@ -181,6 +181,7 @@ fn socket_with(printer: &Printer, shared: &mut SharedBySockets) -> Result<Socket
 
 /// Events that the bridge itself needs, whether or not they are published.
 const NEEDED_EVENTS: &[EventKind] = &[
+    EventKind::CommandSuppressed,
     EventKind::Connected,
     EventKind::Connecting,
     EventKind::Disconnected,
@@ -199,6 +200,7 @@ const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::PrintPaused,
     EventKind::PrintResumed,
     EventKind::PrintStarted,
+    EventKind::PrinterControlsChanged,
     EventKind::PrinterProfileAdded,
     EventKind::PrinterProfileModified,
     EventKind::PrinterReset,
@@ -206,6 +208,9 @@ const NEEDED_EVENTS: &[EventKind] = &[
     EventKind::ToolChange,
     EventKind::UpdatedFiles,
 ];
+
+/// Plugins whose messages the bridge itself needs.
+const NEEDED_PLUGINS: &[&str] = &["action_command_prompt", "softwareupdate"];
 
 fn subscription(printer: &Printer) -> Subscription {
     let readings = printer.entities.iter().filter_map(|entity| entity.reading.as_ref());
@@ -224,7 +229,7 @@ fn subscription(printer: &Printer) -> Subscription {
         logs: printer.socket.terminal,
         messages: printer.socket.terminal,
         events: selection(&printer.publish.events, needed_events.chain(events)),
-        plugins: selection(&printer.publish.plugins, plugins),
+        plugins: selection(&printer.publish.plugins, plugins.chain(NEEDED_PLUGINS.iter().copied())),
     }
 }
 

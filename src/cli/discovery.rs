@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::subcommand::{CommandFailure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::device;
-use crate::bridge::printer::discovery::facts::{Fact, Question, answer};
+use crate::bridge::printer::discovery::facts::{Fact, Question, QuestionScope, answer};
 use crate::bridge::printer::discovery::schedule::PROFILE_WAIT;
 use crate::bridge::setup::{self, SetupError};
 use crate::causes;
@@ -99,21 +100,15 @@ async fn profile(rest: &Rest, printer: &Printer) -> Profile {
         let limit: Duration = PROFILE_WAIT;
         tokio::time::timeout(limit, answer(&question, rest)).await.ok().and_then(Result::ok)
     };
-    let ask_if = |is_needed: bool, question: Question| async move {
-        if is_needed { ask(question).await } else { None }
-    };
-    let (of_printer, files, commands, webcams, version) = tokio::join!(
-        ask(Question::Profile),
-        ask(Question::Files { all: true }),
-        ask_if(printer.commands.system, Question::SystemCommands),
-        ask_if(printer.camera.uses_webcams(), Question::Webcams),
+    let (facts, version) = tokio::join!(
+        join_all(Question::of_entities(QuestionScope::of(printer, true)).map(ask)),
         tokio::time::timeout(PROFILE_WAIT, rest.server_version()),
     );
     let mut profile = Profile { heaters: Heater::assumed(), ..Profile::default() };
-    if let Some(Fact::Profile(Some(found))) = &of_printer {
-        profile.heaters.clone_from(&found.heaters);
-    }
-    for fact in [of_printer, files, commands, webcams].into_iter().flatten() {
+    for fact in facts.into_iter().flatten() {
+        if let Fact::Profile(Some(found)) = &fact {
+            profile.heaters.clone_from(&found.heaters);
+        }
         fact.apply_to(&mut profile);
     }
     profile.octoprint_version = version.ok().and_then(Result::ok);

@@ -233,7 +233,7 @@ fn buttons(context: &EntityContext<'_>) -> Vec<Component> {
     components
 }
 
-fn button(
+pub(super) fn button(
     context: &EntityContext<'_>,
     key: &str,
     name: &str,
@@ -269,6 +269,8 @@ fn job(context: &EntityContext<'_>) -> Vec<Component> {
             "state in ['starting', 'printing', 'pausing', 'paused', 'resuming']",
         ),
         of_job("restart", "Restart print", "restart", "state == 'paused'"),
+        button(context, "print_again", "Print again", "repeat", "job", "again")
+            .available(context.while_state("state == 'operational'")),
         button(
             context,
             "emergency_stop",

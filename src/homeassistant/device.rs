@@ -13,6 +13,12 @@ use crate::topics::{BridgeTopics, Topic};
 /// Most files for which a select is offered.
 pub const MOST_FILES: usize = 200;
 
+/// Most custom controls for which a button is offered.
+pub const MOST_CONTROLS: usize = 100;
+
+/// Most temperature presets for which a button is offered.
+pub const MOST_PRESETS: usize = 50;
+
 /// Component ids and the platform of each.
 pub type Components = BTreeMap<String, String>;
 
@@ -86,6 +92,25 @@ pub struct Profile {
     pub system_commands: Vec<String>,
     /// Names of the webcams that take pictures, the default one first.
     pub webcams: Vec<String>,
+    /// OctoPrint's custom controls that need nothing but a press, at most [`MOST_CONTROLS`].
+    pub controls: Vec<ControlButton>,
+    /// Names of OctoPrint's temperature presets, at most [`MOST_PRESETS`].
+    pub presets: Vec<String>,
+    /// Whether OctoPrint supports the printer's SD card.
+    pub sd_card: bool,
+    /// Whether OctoPrint tells about its own updates.
+    pub updates: bool,
+    /// The choices of the last prompt of the printer that had some.
+    pub prompt_choices: Vec<String>,
+}
+
+/// A button for one of OctoPrint's custom controls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlButton {
+    /// The value of the command `control` that means it.
+    pub name: String,
+    /// Whether OctoPrint's page asks before it sends anything, which Home Assistant does not.
+    pub asks: bool,
 }
 
 /// Groups of commands.

@@ -27,6 +27,7 @@ mod controls;
 mod dashboard;
 mod device;
 mod message;
+mod offered;
 mod own;
 mod sensors;
 
@@ -35,8 +36,8 @@ use serde_json::{Map, json};
 use self::component::{Component, EntityContext};
 pub use self::dashboard::{DashboardParts, dashboard};
 pub use self::device::{
-    CameraSource, Components, DiscoveryMessage, Groups, MOST_FILES, PrinterDevice, Profile,
-    PublishedDevice, Settings,
+    CameraSource, Components, ControlButton, DiscoveryMessage, Groups, MOST_CONTROLS, MOST_FILES,
+    MOST_PRESETS, PrinterDevice, Profile, PublishedDevice, Settings,
 };
 use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{
@@ -86,8 +87,13 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let context = EntityContext { settings, topics, printer };
-    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 4] =
-        [sensors::components, controls::components, camera::components, own::components];
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 5] = [
+        sensors::components,
+        controls::components,
+        camera::components,
+        offered::components,
+        own::components,
+    ];
     let topic = printer_topic(settings, &printer.id);
     let components = tables.into_iter().flat_map(|components| components(&context));
     message(settings, topic, &identifier, device.into(), Some(availability), components, gone)

@@ -75,6 +75,10 @@ fn printer(context: &EntityContext<'_>) -> Vec<Component> {
             .with("unit_of_measurement", "mm")
             .with("state_class", "measurement")
             .with("suggested_display_precision", 2),
+        Component::new("sensor", "prompt", "Prompt")
+            .icon("message-question")
+            .state(&topics.prompt, &text("value_json.text"))
+            .with("json_attributes_topic", &*topics.prompt),
         Component::new("sensor", "last_event", "Last event")
             .icon("history")
             .state(&topics.last_event, &text("value_json.event")),
@@ -350,5 +354,9 @@ fn events(context: &EntityContext<'_>) -> Vec<Component> {
         .icon("movie-open")
         .with("state_topic", &*context.topics.timelapse)
         .with("event_types", json!(["timelapse_done", "timelapse_failed"]));
-    [entity, timelapse].into_iter().chain(EVENTS.iter().map(trigger)).collect()
+    let prompt = Component::new("event", "prompt_event", "Prompt")
+        .icon("message-question")
+        .with("state_topic", &*context.topics.prompt_event)
+        .with("event_types", json!(["prompt_shown", "prompt_closed"]));
+    [entity, timelapse, prompt].into_iter().chain(EVENTS.iter().map(trigger)).collect()
 }

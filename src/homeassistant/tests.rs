@@ -54,6 +54,13 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
             files: Some(vec!["local/a \"quoted\" %}.gcode".to_owned()]),
             system_commands: vec!["restart".to_owned(), "shutdown".to_owned()],
             webcams: vec!["front".to_owned(), "top".to_owned()],
+            controls: ["Fans/Off", "Clean {{ nozzle }}", "5"]
+                .map(|name| ControlButton { name: name.to_owned(), asks: name == "5" })
+                .to_vec(),
+            presets: vec!["PLA".to_owned(), "PLA {{+}}".to_owned()],
+            sd_card: true,
+            updates: true,
+            prompt_choices: vec!["Purge {{ more }}".to_owned(), "5".to_owned()],
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
         max_rate_factor: 20,
@@ -223,7 +230,8 @@ fn groups_that_are_off_have_no_entities() {
     let temperature = one(|groups| groups.temperature = true);
     assert!(temperature.contains("heaters_off"), "{temperature:?}");
     let system = one(|groups| groups.system = true);
-    assert_eq!(system, ["system_restart".to_owned(), "system_shutdown".to_owned()].into());
+    let expected = ["system_restart", "system_shutdown", "update"].map(str::to_owned);
+    assert_eq!(system, expected.into());
     let mut together = job;
     together.extend(system);
     together.extend(one(|groups| groups.bridge = true));
@@ -232,6 +240,79 @@ fn groups_that_are_off_have_no_entities() {
     together.extend(one(|groups| groups.connection = true));
     together.extend(one(|groups| groups.gcode = true));
     assert_eq!(together, all);
+}
+
+#[test]
+fn a_custom_control_is_a_button_that_sends_its_name() {
+    let payload = discovered(&device(&["tool0"], ALL), false);
+    let components = payload["components"].as_object().unwrap();
+    let mut buttons = components.iter().filter(|(key, _)| key.starts_with("control_"));
+    let button = buttons.find(|(_, button)| button["name"] == "Fans/Off").unwrap().1;
+    assert_eq!(button["command_topic"], "octoprint2mqtt/mk3/set/control");
+    assert_eq!(button["payload_press"], r#"{"value":"Fans/Off"}"#);
+    assert!(button["enabled_by_default"].is_null());
+    // It asks in OctoPrint, and nobody would ask in Home Assistant.
+    assert_eq!(components["control_5"]["enabled_by_default"], false);
+    let mut twice = device(&["tool0"], ALL);
+    let first = twice.profile.controls[0].clone();
+    twice.profile.controls.push(first);
+    assert_eq!(discovered(&twice, false), payload, "one entity a name");
+    let gone = Groups { gcode: false, ..ALL };
+    let payload = discovered(&device(&["tool0"], gone), false);
+    assert!(!keys(&payload).iter().any(|key| key.starts_with("control_")));
+}
+
+#[test]
+fn a_preset_is_a_button_as_long_as_octoprint_has_it() {
+    let of = |presets: &[&str], sd_card, gone: &Components| {
+        let mut device = device(&["tool0"], ALL);
+        device.profile.presets = presets.iter().map(|name| (*name).to_owned()).collect();
+        device.profile.sd_card = sd_card;
+        printer(&settings(false), &topics(), &device, gone)
+    };
+    let both = of(&["PLA", "ABS"], true, &Components::new());
+    let payload = json_of(&both);
+    let button = &payload["components"]["preheat_PLA"];
+    assert_eq!(button["name"], "Preheat PLA");
+    assert_eq!(button["payload_press"], r#"{"value":"PLA"}"#);
+    assert_eq!(payload["components"]["refresh_sd"]["entity_category"], "config");
+    let payload = json_of(&of(&["PLA"], false, &both.components));
+    let removed = json!({"platform": "button"});
+    assert_eq!(payload["components"]["preheat_ABS"], removed);
+    assert_eq!(payload["components"]["refresh_sd"], removed);
+    assert!(payload["components"]["preheat_PLA"]["unique_id"].is_string());
+}
+
+#[test]
+fn an_update_can_be_installed_only_with_the_group_system() {
+    let update = |updates, groups| {
+        let mut device = device(&["tool0"], groups);
+        device.profile.updates = updates;
+        discovered(&device, false)["components"]["update"].clone()
+    };
+    let whole = update(true, ALL);
+    assert_eq!(whole["platform"], "update");
+    assert_eq!(whole["command_topic"], "octoprint2mqtt/mk3/set/update");
+    assert_eq!(whole["payload_install"], "octoprint");
+    let shown = update(true, Groups { system: false, ..ALL });
+    assert!(shown["command_topic"].is_null() && shown["payload_install"].is_null());
+    assert_eq!(shown["state_topic"], "octoprint2mqtt/mk3/update");
+    assert!(update(false, ALL).is_null());
+}
+
+#[test]
+fn the_choices_of_the_last_prompt_are_options() {
+    let answer = |choices: &[&str], groups| {
+        let mut device = device(&["tool0"], groups);
+        device.profile.prompt_choices = choices.iter().map(|text| (*text).to_owned()).collect();
+        discovered(&device, false)["components"]["prompt_answer"].clone()
+    };
+    let select = answer(&["Purge", "Go on"], ALL);
+    assert_eq!(select["options"], json!(["Purge", "Go on"]));
+    assert_eq!(select["command_topic"], "octoprint2mqtt/mk3/set/prompt");
+    assert!(select["availability"].to_string().contains("mk3/prompt"));
+    assert!(answer(&["Purge"], Groups { job: false, ..ALL }).is_null());
+    assert!(answer(&[], ALL).is_null());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, bridge, printer,
+    CameraSource, Components, ControlButton, Groups, PrinterDevice, Profile, Settings, bridge,
+    printer,
 };
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use serde_json::Value;
@@ -17,6 +18,8 @@ const HEATER: &str = "tool77";
 const SENSOR: &str = "ZZZ";
 /// A webcam.
 const WEBCAM: &str = "www";
+/// A name that only the user's own things in OctoPrint have.
+const NAME: &str = "QQQ";
 
 const ALL: Groups = Groups {
     bridge: true,
@@ -67,6 +70,11 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
             files,
             system_commands: ["restart", "reboot", "shutdown"].map(str::to_owned).to_vec(),
             webcams: ["front", WEBCAM].map(str::to_owned).to_vec(),
+            presets: vec![NAME.to_owned()],
+            sd_card: true,
+            updates: true,
+            prompt_choices: vec!["Purge {{ %} more".to_owned(), "5".to_owned()],
+            controls: vec![ControlButton { name: NAME.to_owned(), asks: false }],
             ..Profile::default()
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
@@ -93,6 +101,7 @@ fn general(text: &str) -> String {
     text.replace(HEATER, "<heater>")
         .replace(SENSOR, "<name>")
         .replace(WEBCAM, "<webcam>")
+        .replace(NAME, "<name>")
         .replace("octoprint2mqtt/mk3/", "")
         .replace("octoprint2mqtt/bridge/", "")
 }
@@ -102,8 +111,11 @@ type Row = [String; 6];
 
 fn row(key: &str, component: &Value, group: &str) -> Row {
     let name = component["name"].as_str().unwrap_or_default();
-    let name =
-        name.replace("Nozzle", "*Heater*").replace(SENSOR, "*name*").replace(WEBCAM, "*webcam*");
+    let name = name
+        .replace("Nozzle", "*Heater*")
+        .replace(SENSOR, "*name*")
+        .replace(WEBCAM, "*webcam*")
+        .replace(NAME, "*name*");
     let members = component.as_object().unwrap().iter();
     let topics: BTreeSet<String> = members
         .filter(|(member, _)| member.ends_with("topic"))

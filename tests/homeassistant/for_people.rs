@@ -80,7 +80,10 @@ async fn the_blueprints_import_and_run() {
     use_blueprint(
         home,
         "filament_change",
-        json!({"print_event": event, "actions": publish("filament", "{{ file }}")}),
+        json!({
+            "print_event": event, "prompt": "sensor.prusa_mk3s_prompt",
+            "actions": publish("filament", "{{ file }}|{{ prompt_text }}|{{ prompt_choices }}"),
+        }),
     )
     .await;
     // In life some minutes.
@@ -129,7 +132,8 @@ async fn the_blueprints_import_and_run() {
     home.is(printing, "on").await;
     octoprint.post("api/printer/command", json!({"command": "M600"})).await;
     let announced = || async {
-        fired(&world.watcher).contains(&("filament".into(), "a print".into())).then_some(())
+        let told = "a print|Filament change|[]";
+        fired(&world.watcher).contains(&("filament".into(), told.into())).then_some(())
     };
     eventually("the announcement", announced).await;
     world.octoprint.kill();

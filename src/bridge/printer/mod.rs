@@ -22,7 +22,8 @@ use self::commands::Rules;
 use self::commands::executor::Effect;
 use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
-use self::discovery::facts::{Fact, Question, Questions};
+use self::discovery::facts::{Fact, Question, QuestionScope};
+use self::discovery::questions::Questions;
 use self::features::{Feature, Scene, present};
 use self::malformed::MalformedKinds;
 use self::memory::Memory;
@@ -102,8 +103,7 @@ impl Printer {
             questions: Questions::new(
                 socket.rest(),
                 watch,
-                memory.discovery.is_some(),
-                camera.uses_webcams(),
+                QuestionScope::of(printer, memory.discovery.is_some()),
             ),
             availability: Availability::new(printer.offline_after),
             mapping: Mapping::new(lane, topics.clone(), printer),
@@ -149,7 +149,8 @@ impl Printer {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.handle_message(&message, receipt),
                 Some(incoming) = commands.recv() => {
-                    self.commands.take(*incoming, &self.mapping.snapshot);
+                    let last = self.memory.prints.last_file();
+                    self.commands.take(*incoming, &self.mapping.snapshot, last);
                 }
                 Some(task) = self.memory.failures.recv() => return Ended::Failed(task),
                 Some(effect) = self.effects.recv() => self.handle_effect(&effect),
@@ -333,7 +334,11 @@ impl Printer {
         }
         match (message.kind(), &mut self.memory.discovery) {
             (MessageKind::History, _) => self.handle_history(message.connection()),
-            (MessageKind::Connected, Some(discovery)) => discovery.greet(message),
+            (MessageKind::Plugin, _) => self.questions.follow_plugin(message),
+            (MessageKind::Connected, discovery) => {
+                self.questions.greet(message);
+                discovery.iter_mut().for_each(|discovery| discovery.greet(message));
+            }
             _ => {}
         }
     }
@@ -345,20 +350,7 @@ impl Printer {
     }
 
     fn learn(&mut self, fact: Fact) {
-        let snapshot = &mut self.mapping.snapshot;
-        let change = match &fact {
-            Fact::Profile(profile) => {
-                let profile = profile.as_ref();
-                snapshot.set_profile_heaters(profile.map(|profile| profile.heaters.clone()));
-                snapshot.set_profile(profile.and_then(|profile| profile.id.clone()))
-            }
-            Fact::LastPrintTimes(file, times) => {
-                snapshot.set_last_print_times(file.clone(), times.clone())
-            }
-            Fact::Files(files) => snapshot.set_storages(&files.storages),
-            Fact::Connection(connection) => snapshot.set_connection(connection.clone()),
-            Fact::SystemCommands(_) | Fact::Webcams(_) => None,
-        };
+        let change = fact.apply_to_state(&mut self.mapping.snapshot);
         self.publish_states(change);
         self.visit(present(), |feature, scene| feature.learn(&fact, scene));
         if let Some(discovery) = &mut self.memory.discovery {
@@ -375,7 +367,7 @@ impl Printer {
         if self.connection != connection {
             self.connection = connection;
             self.malformed = MalformedKinds::default();
-            self.questions.ask_all(self.commands.allows_system());
+            self.questions.ask_all();
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use reqwest::Method;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::client::{Caller, Rest};
@@ -44,6 +44,10 @@ impl JobAction {
         }
     }
 }
+
+/// What OctoPrint 2.0 passes on to the connector with a print, such as the plate. Older versions
+/// ignore it.
+pub type PrintParams = Map<String, Value>;
 
 /// A relative move of the print head.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -93,6 +97,15 @@ impl Rest {
         self.post("api/job", &action.body()).await.map(drop)
     }
 
+    /// Starts printing the selected file with `params`.
+    ///
+    /// # Errors
+    /// As [`Rest::job`].
+    pub async fn start_with(&self, params: &PrintParams) -> Result<(), RestError> {
+        let body = json!({"command": "start", "params": params});
+        self.post("api/job", &body).await.map(drop)
+    }
+
     /// Returns the heaters that the printer currently has.
     ///
     /// # Errors
@@ -101,7 +114,7 @@ impl Rest {
         #[derive(serde::Deserialize)]
         struct PrinterBody {
             #[serde(default)]
-            temperature: serde_json::Map<String, Value>,
+            temperature: Map<String, Value>,
         }
         let printer: PrinterBody = self.get_json("api/printer?exclude=sd,state").await?;
         Ok(printer.temperature.keys().filter_map(|name| Heater::read(name)).collect())
@@ -157,13 +170,21 @@ impl Rest {
         self.post(COMMAND_PATH, &json!({ "commands": gcode })).await.map(drop)
     }
 
-    /// Selects `file`, and prints it if `print`.
+    /// Selects `file`, and prints it if `print`, with `params` if there are any.
     ///
     /// # Errors
     /// [`RestError`]; status 404 if there is no such file, 409 while printing or while the printer
     /// is not connected.
-    pub async fn select_file(&self, file: &FilePath, print: bool) -> Result<(), RestError> {
-        let body = json!({"command": "select", "print": print});
+    pub async fn select_file(
+        &self,
+        file: &FilePath,
+        print: bool,
+        params: &PrintParams,
+    ) -> Result<(), RestError> {
+        let mut body = json!({"command": "select", "print": print});
+        if !params.is_empty() {
+            body["params"] = json!(params);
+        }
         let base = self.http().base();
         let selected = self.post(&file.call(base)?, &body).await.map(drop);
         match file.by_other_name() {

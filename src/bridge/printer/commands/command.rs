@@ -1,11 +1,11 @@
 //! The commands, and the reasons for refusing one (pure).
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::bridge::printer::pictures::WebcamChoice;
-use crate::heater::Heater;
-use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
+use crate::heater::{Heater, Limits};
+use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, PrintParams, SystemCommand};
 use crate::own_entity::Action;
 
 /// A command that passed every check that does not need the printer.
@@ -17,13 +17,23 @@ pub enum Command {
     Rate(RateSetting),
     /// Control the job.
     Job(JobAction),
+    /// Start the selected file with parameters, as OctoPrint 2.0 can.
+    StartWith(PrintParams),
+    /// Print the last printed file again; the intake fills it in. `None` for the selected one.
+    PrintAgain(Option<FilePath>),
+    /// Read the list of the SD card anew.
+    RefreshCard,
     /// Select a file, and optionally print it.
     Select {
         /// Which file.
         file: FilePath,
         /// Whether to print it.
         print: bool,
+        /// Parameters, which OctoPrint takes since 2.0.
+        params: PrintParams,
     },
+    /// Answer what the printer asks, with the text of a choice or its index from 0.
+    AnswerPrompt(String),
     /// Show a text on the printer's display; one line without control characters.
     Message(String),
     /// Take pictures.
@@ -39,6 +49,13 @@ pub enum Command {
     },
     /// Switch these heaters off; admission fills them in.
     HeatersOff(Vec<Heater>),
+    /// Set the heaters to the targets of one of OctoPrint's temperature presets.
+    Preset {
+        /// Its name.
+        name: String,
+        /// The highest targets.
+        limits: Limits,
+    },
     /// Set a heater's offset.
     Offset {
         /// A heater that can be set.
@@ -62,6 +79,15 @@ pub enum Command {
     Disconnect,
     /// Send lines of G-code, without line ends.
     Gcode(Vec<String>),
+    /// Run one of OctoPrint's custom controls.
+    Control {
+        /// Its name, or its path.
+        name: String,
+        /// The parameters that differ from their defaults.
+        params: Map<String, Value>,
+    },
+    /// Update OctoPrint.
+    Update,
     /// Restart OctoPrint, or act on its host.
     System(SystemCommand),
     /// Set or press an entity of the user's own.

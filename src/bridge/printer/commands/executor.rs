@@ -201,12 +201,22 @@ impl Worker {
             Command::Job(action) => {
                 execution::job::run(&rest, action, stop_guard, &self.starts).await?;
             }
-            Command::Select { file, print } => {
-                execution::job::select(&rest, &file, print, &self.starts).await?;
+            Command::PrintAgain(file) => {
+                execution::again::print(&rest, file.as_ref(), &self.starts).await?;
+            }
+            Command::RefreshCard => execution::presets::refresh_card(&rest).await?,
+            Command::StartWith(params) => {
+                execution::job::start_with(&rest, &params, &self.starts).await?;
+            }
+            Command::Select { file, print, params } => {
+                execution::job::select(&rest, &file, print, &params, &self.starts).await?;
             }
             Command::Message(text) => rest.printer_command(&[&format!("M117 {text}")]).await?,
             Command::Temperature { heater, target } => {
                 rest.set_target(heater.as_str(), target).await?;
+            }
+            Command::Preset { name, limits } => {
+                execution::presets::set(&rest, &name, &limits).await?;
             }
             Command::HeatersOff(heaters) => self.switch_off(&heaters).await?,
             Command::Offset { heater, offset } => {
@@ -239,6 +249,11 @@ impl Worker {
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 rest.printer_command(&lines).await?;
             }
+            Command::Control { name, params } => {
+                execution::controls::run(&rest, &name, &params).await?;
+            }
+            Command::AnswerPrompt(choice) => execution::prompts::answer(&rest, &choice).await?,
+            Command::Update => execution::update::install(&rest).await?,
             Command::System(command) => {
                 rest.system(command).await.map_err(|error| no_system(error, command))?;
             }

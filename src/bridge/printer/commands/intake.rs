@@ -12,7 +12,7 @@ use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
-use crate::octoprint::{Socket, SocketState};
+use crate::octoprint::{FilePath, Socket, SocketState};
 use crate::topics::{PrinterTopics, Topic};
 
 /// Takes the commands of one printer from the broker.
@@ -54,26 +54,22 @@ impl Intake {
         (intake, effects)
     }
 
-    /// Whether system commands are allowed for this printer.
-    pub fn allows_system(&self) -> bool {
-        self.admission.rules.groups.system
-    }
-
     /// Notes that OctoPrint has reported the start of a print.
     pub fn print_started(&self) {
         self.executor.print_started();
     }
 
-    /// Runs a command, or answers why it is refused. `snapshot` is the known state of the printer.
-    pub fn take(&mut self, incoming: Incoming, snapshot: &Snapshot) {
+    /// Runs a command, or answers why it is refused. `snapshot` is the known state of the printer, and
+    /// `last` the last printed file.
+    pub fn take(&mut self, incoming: Incoming, snapshot: &Snapshot, last: Option<FilePath>) {
         let incoming = self.current.insert(incoming).clone();
         #[cfg(test)]
         assert!(!incoming.topic.ends_with("/set/panic"), "a test");
-        self.run(&incoming, snapshot);
+        self.run(&incoming, snapshot, last);
         self.current = None;
     }
 
-    fn run(&mut self, incoming: &Incoming, snapshot: &Snapshot) {
+    fn run(&mut self, incoming: &Incoming, snapshot: &Snapshot, last: Option<FilePath>) {
         let Some(name) = self.topics.command_name(&incoming.topic) else { return };
         let reconnect = empty_is_a_command(name);
         let request = read_request(name, &incoming.payload);
@@ -92,6 +88,9 @@ impl Intake {
         }
         let connected = self.socket.status().borrow().state == SocketState::Connected;
         match self.admission.admit(&request, snapshot, connected, clock::now()) {
+            Ok(Admitted { command: Command::PrintAgain(_), known }) => {
+                self.executor.submit(request, Command::PrintAgain(last), known);
+            }
             Ok(Admitted { command, known }) => self.executor.submit(request, command, known),
             Err(failure) => self.answers.answer(&request, &Err(failure)),
         }

@@ -32,7 +32,8 @@ pub struct Rules {
 }
 
 /// Commands whose value is a text: a payload such as `5` or `1e3` is not a number there.
-const TEXT_COMMANDS: &[&str] = &["message", "select", "print", "gcode", "snapshot"];
+const TEXT_COMMANDS: &[&str] =
+    &["message", "select", "print", "gcode", "snapshot", "control", "preset", "prompt"];
 
 /// Parses a payload: JSON, a wrapper `{"value":…,"id":…}`, or else a text.
 pub fn read_request(command: &str, payload: &[u8]) -> CommandRequest {
@@ -45,7 +46,10 @@ pub fn read_request(command: &str, payload: &[u8]) -> CommandRequest {
     };
     let command = command.to_owned();
     let (mut value, id) = match value {
-        Value::Object(mut object) if object.contains_key("value") => {
+        // Parameters beside the value would be lost.
+        Value::Object(mut object)
+            if object.contains_key("value") && !object.contains_key("params") =>
+        {
             let id = object.remove("id").unwrap_or(Value::Null);
             (object.remove("value").unwrap_or(Value::Null), id)
         }
@@ -105,6 +109,8 @@ const GROUPS: &[Group] = &[
             ("job", |input| values::job(input.request)),
             ("select", |input| values::select(input.request, false)),
             ("print", |input| values::select(input.request, true)),
+            ("prompt", |input| values::prompt(input.request)),
+            ("refresh_sd", |_| Ok(Command::RefreshCard)),
             ("message", |input| values::message(input.request)),
             ("emergency_stop", |_| Ok(Command::EmergencyStop)),
         ],
@@ -118,6 +124,7 @@ const GROUPS: &[Group] = &[
                 values::temperature(input.request, heater, limit)
             }),
             ("temperature/all", |input| values::all(input.request)),
+            ("preset", |input| values::preset(input.request, input.rules.limits)),
             ("offset/<heater>", |input| values::offset(input.request, input.heater()?.0)),
         ],
     },
@@ -140,12 +147,18 @@ const GROUPS: &[Group] = &[
     Group {
         name: "gcode",
         is_allowed: |groups| groups.gcode,
-        commands: &[("gcode", |input| values::gcode(input.request))],
+        commands: &[
+            ("gcode", |input| values::gcode(input.request)),
+            ("control", |input| values::control(input.request)),
+        ],
     },
     Group {
         name: "system",
         is_allowed: |groups| groups.system,
-        commands: &[("system", |input| values::system(input.request))],
+        commands: &[
+            ("system", |input| values::system(input.request)),
+            ("update", |input| values::update(input.request)),
+        ],
     },
 ];
 

@@ -1,9 +1,10 @@
 //! Which values each command accepts, which groups are off, and any text at all (property tests).
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
-use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog};
+use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, PrintParams};
 
 fn rules() -> Rules {
     Rules {
@@ -114,9 +115,12 @@ fn texts_stay_texts() {
 #[test]
 fn paths_of_files_stay_within_their_storage() {
     let file = |text: &str| FilePath::parse(text).unwrap();
-    let select = |text: &str| Ok(Command::Select { file: file(text), print: false });
+    let select = |text: &str| {
+        Ok(Command::Select { file: file(text), print: false, params: PrintParams::new() })
+    };
     assert_eq!(parsed("select", "local/a b/Teil ü.gcode"), select("local/a b/Teil ü.gcode"));
-    let print = Command::Select { file: file("sdcard/A.GCO"), print: true };
+    let params = PrintParams::new();
+    let print = Command::Select { file: file("sdcard/A.GCO"), print: true, params };
     assert_eq!(parsed("print", r#"{"value":"sdcard/A.GCO"}"#), Ok(print));
     assert_eq!(parsed("select", "printer/A.GCO"), select("printer/A.GCO"));
     assert_eq!(parsed("select", "usb/a.gcode"), select("usb/a.gcode"), "OctoPrint may have it");
@@ -208,6 +212,99 @@ fn gcode_is_split_at_line_ends_and_counted() {
 }
 
 #[test]
+fn a_control_is_named_alone_or_with_parameters() {
+    let mut rules = rules();
+    rules.groups.gcode = true;
+    let control = |payload: &str| check(&read_request("control", payload.as_bytes()), &rules);
+    let named = |name: &str, params: Value| {
+        let params = params.as_object().unwrap().clone();
+        Ok(Command::Control { name: name.to_owned(), params })
+    };
+    let speed = json!({"speed": 50});
+    assert_eq!(control("Fans/Off"), named("Fans/Off", json!({})));
+    assert_eq!(control("5"), named("5", json!({})));
+    assert_eq!(control(r#"{"value":"5 %","id":1}"#), named("5 %", json!({})));
+    assert_eq!(control(r#"{"control":"Fan","params":{"speed":50}}"#), named("Fan", speed.clone()));
+    let wrapped = r#"{"value":{"control":"Fan","params":{"speed":50}},"id":1}"#;
+    assert_eq!(control(wrapped), named("Fan", speed));
+    for bad in [
+        " ",
+        r#"{"value":[1]}"#,
+        r#"{"control":"Fan","speed":50}"#,
+        r#"{"control":5}"#,
+        r#"{"params":{}}"#,
+        r#"{"control":"Fan","params":[50]}"#,
+        // The parameters must not get lost.
+        r#"{"value":"Fan","params":{"speed":50}}"#,
+    ] {
+        let refused = control(bad).unwrap_err().to_string();
+        assert!(refused.contains("expected the name of a custom control"), "{bad}: {refused}");
+    }
+    let off = check(&read_request("control", b"Fan"), &self::rules());
+    assert_eq!(off, Err(Refusal::NotAllowed("gcode")));
+}
+
+#[test]
+fn a_print_takes_parameters() {
+    let params = || json!({"plate": 2}).as_object().unwrap().clone();
+    let file = || FilePath::parse("printer/a.3mf").unwrap();
+    let payload = r#"{"file":"printer/a.3mf","params":{"plate":2}}"#;
+    for (command, print) in [("select", false), ("print", true)] {
+        let chosen = Command::Select { file: file(), print, params: params() };
+        assert_eq!(parsed(command, payload), Ok(chosen));
+    }
+    let plain = Command::Select { file: file(), print: true, params: PrintParams::new() };
+    assert_eq!(parsed("print", r#"{"file":"printer/a.3mf"}"#), Ok(plain));
+    let start = parsed("job", r#"{"action":"start","params":{"plate":2}}"#);
+    assert_eq!(start, Ok(Command::StartWith(params())));
+    assert_eq!(parsed("job", r#"{"action":"start"}"#), Ok(Command::Job(JobAction::Start)));
+    for (command, bad) in [
+        ("job", r#"{"action":"pause","params":{"plate":2}}"#),
+        ("job", r#"{"params":{}}"#),
+        ("print", r#"{"file":"a.gcode"}"#),
+        ("print", r#"{"file":"local/a.gcode","plate":2}"#),
+        ("print", r#"{"value":"local/a.gcode","params":{"plate":2}}"#),
+    ] {
+        assert!(parsed(command, bad).is_err(), "{command} {bad}");
+    }
+}
+
+#[test]
+fn a_preset_is_a_name_with_the_limits_of_the_printer() {
+    let preset = |name: &str| Ok(Command::Preset { name: name.to_owned(), limits: rules().limits });
+    assert_eq!(parsed("preset", "PLA"), preset("PLA"));
+    assert_eq!(parsed("preset", " 5 "), preset("5"));
+    assert_eq!(parsed("preset", r#"{"value":"PLA {+}","id":1}"#), preset("PLA {+}"));
+    assert_eq!(parsed("preset", "off"), Ok(Command::HeatersOff(Vec::new())));
+    for bad in [" ", r#"{"value":[1]}"#, r#"{"name":"PLA"}"#] {
+        assert!(parsed("preset", bad).is_err(), "{bad}");
+    }
+    assert_eq!(parsed("job", "again"), Ok(Command::PrintAgain(None)));
+    assert_eq!(parsed("refresh_sd", "1"), Ok(Command::RefreshCard));
+}
+
+#[test]
+fn a_prompt_is_answered_with_a_text_or_an_index() {
+    let answer = |choice: &str| Ok(Command::AnswerPrompt(choice.to_owned()));
+    assert_eq!(parsed("prompt", "Purge more"), answer("Purge more"));
+    assert_eq!(parsed("prompt", "1"), answer("1"));
+    assert_eq!(parsed("prompt", r#"{"value":1,"id":2}"#), answer("1"));
+    assert_eq!(parsed("prompt", r#"{"value":"{1}"}"#), answer("{1}"));
+    for bad in [" ", r#"{"value":[0]}"#, r#"{"choice":0}"#] {
+        assert!(parsed("prompt", bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn only_octoprint_itself_is_updated() {
+    let mut rules = rules();
+    rules.groups.system = true;
+    let update = |payload: &[u8]| check(&read_request("update", payload), &rules);
+    assert_eq!(update(b"octoprint"), Ok(Command::Update));
+    assert!(update(b"install").unwrap_err().to_string().contains("expected octoprint"));
+}
+
+#[test]
 fn every_group_can_be_switched_off() {
     let none = Commands {
         bridge: false,
@@ -225,8 +322,11 @@ fn every_group_can_be_switched_off() {
         ("select", "job"),
         ("print", "job"),
         ("message", "job"),
+        ("refresh_sd", "job"),
+        ("prompt", "job"),
         ("temperature/bed", "temperature"),
         ("temperature/all", "temperature"),
+        ("preset", "temperature"),
         ("offset/tool0", "temperature"),
         ("feedrate", "motion"),
         ("flowrate", "motion"),
@@ -235,7 +335,9 @@ fn every_group_can_be_switched_off() {
         ("extrude", "motion"),
         ("connection", "connection"),
         ("gcode", "gcode"),
+        ("control", "gcode"),
         ("system", "system"),
+        ("update", "system"),
     ] {
         assert_eq!(check(&read_request(command, b"1"), &rules), Err(Refusal::NotAllowed(group)));
     }
@@ -244,7 +346,7 @@ fn every_group_can_be_switched_off() {
 proptest! {
     #[test]
     fn no_payload_panics_or_passes_its_bounds(
-        command in "(job|rate|message|gcode|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
+        command in "(job|rate|message|gcode|control|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
         payload in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..40),
             "[-0-9.e]{0,12}".prop_map(String::into_bytes),

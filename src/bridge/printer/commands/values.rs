@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::command::{Command, CommandRequest, RateSetting, Refusal};
 use crate::bridge::printer::pictures::WebcamChoice;
-use crate::heater::Heater;
-use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, SystemCommand};
+use crate::heater::{Heater, Limits};
+use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, PrintParams, SystemCommand};
 
 /// Maximum number of lines of G-code in one command.
 const LINES: usize = 100;
@@ -151,8 +151,67 @@ pub(super) fn system(request: &CommandRequest) -> Result<Command, Refusal> {
     }
 }
 
+pub(super) fn prompt(request: &CommandRequest) -> Result<Command, Refusal> {
+    let choice = match &request.value {
+        Value::String(text) => text.trim().to_owned(),
+        // The wrapper may contain a number.
+        Value::Number(index) => index.to_string(),
+        _ => String::new(),
+    };
+    match choice.is_empty() {
+        true => Err(no_value(
+            request,
+            "the text of a choice that the printer offers, or its index from 0",
+        )),
+        false => Ok(Command::AnswerPrompt(choice)),
+    }
+}
+
+pub(super) fn update(request: &CommandRequest) -> Result<Command, Refusal> {
+    match request.value.as_str() {
+        Some("octoprint") => Ok(Command::Update),
+        _ => Err(no_value(request, "octoprint")),
+    }
+}
+
+/// A name or path, and the object `params` beside it: either the bare text, or an object of both.
+fn with_params<'a>(value: &'a Value, key: &str) -> Option<(&'a str, Map<String, Value>)> {
+    let Value::Object(members) = value else { return Some((value.as_str()?, Map::new())) };
+    if members.keys().any(|member| member != key && member != "params") {
+        return None;
+    }
+    let params = match members.get("params") {
+        None => Map::new(),
+        Some(params) => params.as_object()?.clone(),
+    };
+    Some((members.get(key)?.as_str()?, params))
+}
+
+pub(super) fn control(request: &CommandRequest) -> Result<Command, Refusal> {
+    let named = with_params(&request.value, "control").filter(|(name, _)| !name.trim().is_empty());
+    let named =
+        named.map(|(name, params)| Command::Control { name: name.trim().to_owned(), params });
+    named.ok_or_else(|| {
+        no_value(
+            request,
+            "the name of a custom control of OctoPrint, or an object such as {\"control\":\"Fan\",\"params\":{\"speed\":50}}",
+        )
+    })
+}
+
 pub(super) fn job(request: &CommandRequest) -> Result<Command, Refusal> {
-    let refused = || no_value(request, "start, pause, resume, toggle, cancel or restart");
+    let refused = || {
+        no_value(
+            request,
+            "start, pause, resume, toggle, cancel, restart or again, or an object such as {\"action\":\"start\",\"params\":{\"plate\":1}}",
+        )
+    };
+    if request.value.is_object() {
+        return match with_params(&request.value, "action") {
+            Some(("start", params)) => Ok(start(params)),
+            _ => Err(refused()),
+        };
+    }
     Ok(Command::Job(match request.value.as_str().ok_or_else(refused)? {
         "start" => JobAction::Start,
         "pause" => JobAction::Pause,
@@ -160,14 +219,20 @@ pub(super) fn job(request: &CommandRequest) -> Result<Command, Refusal> {
         "toggle" => JobAction::Toggle,
         "cancel" => JobAction::Cancel,
         "restart" => JobAction::Restart,
+        "again" => return Ok(Command::PrintAgain(None)),
         _ => return Err(refused()),
     }))
 }
 
+fn start(params: PrintParams) -> Command {
+    if params.is_empty() { Command::Job(JobAction::Start) } else { Command::StartWith(params) }
+}
+
 pub(super) fn select(request: &CommandRequest, print: bool) -> Result<Command, Refusal> {
-    let path = request.value.as_str().and_then(FilePath::parse);
-    path.map(|file| Command::Select { file, print }).ok_or_else(|| {
-        no_value(request, "the storage and the path of a file, such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO")
+    let named = with_params(&request.value, "file");
+    let file = named.and_then(|(path, params)| Some((FilePath::parse(path)?, params)));
+    file.map(|(file, params)| Command::Select { file, print, params }).ok_or_else(|| {
+        no_value(request, "the storage and the path of a file, such as local/folder/part.gcode, sdcard/PART.GCO or printer/PART.GCO, or an object such as {\"file\":\"printer/a.3mf\",\"params\":{\"plate\":1}}")
     })
 }
 
@@ -224,6 +289,14 @@ pub(super) fn all(request: &CommandRequest) -> Result<Command, Refusal> {
         return Ok(Command::HeatersOff(Vec::new()));
     }
     Err(no_value(request, "off: all heaters can only be switched off together"))
+}
+
+pub(super) fn preset(request: &CommandRequest, limits: Limits) -> Result<Command, Refusal> {
+    match request.value.as_str().map(str::trim) {
+        Some("off") => Ok(Command::HeatersOff(Vec::new())),
+        Some(name) if !name.is_empty() => Ok(Command::Preset { name: name.to_owned(), limits }),
+        _ => Err(no_value(request, "the name of a temperature preset of OctoPrint, or off")),
+    }
 }
 
 pub(super) fn offset(request: &CommandRequest, heater: Heater) -> Result<Command, Refusal> {

@@ -1,28 +1,21 @@
 //! Asks OctoPrint's REST API for what its messages do not carry: profile, connection to the printer,
-//! files and free space, system commands.
+//! files and free space, system commands, custom controls, presets, updates, prompts.
 
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
 use super::files::Listing;
+use super::printer_profile::{PrinterProfile, printer_profile};
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
-use crate::bridge::printer::snapshot::{FileId, LastPrintTimes};
-use crate::bridge::watch::Watch;
-use crate::causes;
-use crate::heater::Heater;
-use crate::homeassistant::Profile;
-use crate::octoprint::{EventKind, PrinterConnection, Rest, RestError, RestErrorKind, Webcam};
-
-/// How long changes of the files are collected before asking again: they come in bursts.
-const BURST: Duration = Duration::from_secs(1);
-/// The same if only the free space is read.
-const SPACE_BURST: Duration = Duration::from_secs(60);
-/// Maximum number of tools of a printer, which leaves room for bed and chamber.
-const MAX_TOOLS: u8 = 30;
+use crate::bridge::printer::snapshot::{FileId, LastPrintTimes, Snapshot, StateChange};
+use crate::config::{self, Commands};
+use crate::homeassistant::{ControlButton, MOST_CONTROLS, MOST_PRESETS, Profile};
+use crate::octoprint::{
+    CustomControl, EventKind, PrinterConnection, PrinterPrompt, Rest, RestError, RestErrorKind,
+    UpdateCheck, Webcam,
+};
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,10 +32,40 @@ pub enum Fact {
     Connection(PrinterConnection),
     /// The webcams that take pictures.
     Webcams(Vec<Webcam>),
+    /// The custom controls that can be pressed.
+    Controls(Vec<ControlButton>),
+    /// Names of the temperature presets.
+    Presets(Vec<String>),
+    /// Whether OctoPrint supports the printer's SD card.
+    SdCard(bool),
+    /// What OctoPrint knows of its own update; `None` if it does not tell.
+    Update(Option<UpdateCheck>),
+    /// What the printer asks.
+    Prompt(Option<PrinterPrompt>),
 }
 
 impl Fact {
-    /// Applies what the entities depend on, but for the heaters.
+    /// Adds it to the printer's state.
+    pub fn apply_to_state(&self, snapshot: &mut Snapshot) -> Option<StateChange> {
+        match self {
+            Self::Profile(profile) => {
+                let profile = profile.as_ref();
+                snapshot.set_profile_heaters(profile.map(|profile| profile.heaters.clone()));
+                snapshot.set_profile(profile.and_then(|profile| profile.id.clone()))
+            }
+            Self::LastPrintTimes(file, times) => {
+                snapshot.set_last_print_times(file.clone(), times.clone())
+            }
+            Self::Files(files) => snapshot.set_storages(&files.storages),
+            Self::Connection(connection) => snapshot.set_connection(connection.clone()),
+            Self::SystemCommands(_) | Self::Webcams(_) | Self::Controls(_) | Self::Presets(_) => {
+                None
+            }
+            Self::SdCard(_) | Self::Update(_) | Self::Prompt(_) => None,
+        }
+    }
+
+    /// Adds it to what the entities depend on, but for the heaters.
     pub fn apply_to(self, profile: &mut Profile) {
         match self {
             Self::Profile(Some(found)) => {
@@ -54,6 +77,18 @@ impl Fact {
             Self::SystemCommands(commands) => profile.system_commands = commands,
             Self::Webcams(webcams) => {
                 profile.webcams = webcams.into_iter().map(|webcam| webcam.name).collect();
+            }
+            Self::Controls(controls) => profile.controls = controls,
+            Self::Presets(presets) => profile.presets = presets,
+            Self::SdCard(supported) => profile.sd_card = supported,
+            Self::Update(check) => profile.updates = check.is_some(),
+            Self::Prompt(prompt) => {
+                let mut choices = prompt.map(|prompt| prompt.choices).unwrap_or_default();
+                let mut seen = HashSet::new();
+                choices.retain(|choice| !choice.is_empty() && seen.insert(choice.clone()));
+                if !choices.is_empty() {
+                    profile.prompt_choices = choices;
+                }
             }
         }
     }
@@ -77,110 +112,80 @@ pub enum Question {
     LastPrintTimes(FileId),
     /// The webcams.
     Webcams,
+    /// The custom controls.
+    Controls,
+    /// The temperature presets.
+    Presets,
+    /// Whether there is support for an SD card.
+    SdCard,
+    /// OctoPrint's own update.
+    Update,
+    /// What the printer asks.
+    Prompt,
+}
+
+/// What answers are of use for.
+#[derive(Debug, Clone, Copy)]
+pub struct QuestionScope {
+    /// The commands that are allowed.
+    groups: Commands,
+    /// Whether entities are published.
+    discovery: bool,
+    /// Whether OctoPrint's webcams are used.
+    webcams: bool,
+}
+
+impl QuestionScope {
+    /// That of a printer, with or without `discovery`.
+    pub fn of(printer: &config::Printer, discovery: bool) -> Self {
+        Self { groups: printer.commands, discovery, webcams: printer.camera.uses_webcams() }
+    }
 }
 
 impl Question {
+    /// All that is asked for on each new connection, but for the files and the update.
+    pub(super) const AT_FIRST: [Self; 8] = [
+        Self::Profile,
+        Self::Connection,
+        Self::SystemCommands,
+        Self::Webcams,
+        Self::Controls,
+        Self::Presets,
+        Self::SdCard,
+        Self::Prompt,
+    ];
+
+    /// Returns all questions about what the entities depend on.
+    pub fn of_entities(scope: QuestionScope) -> impl Iterator<Item = Self> {
+        let useful = Self::AT_FIRST.into_iter().filter(move |question| question.is_of_use(scope));
+        useful.chain([Self::Files { all: true }, Self::Update])
+    }
+
+    /// Whether the answer is of use.
+    pub(super) fn is_of_use(&self, scope: QuestionScope) -> bool {
+        let QuestionScope { groups, discovery, webcams } = scope;
+        match self {
+            Self::SystemCommands => discovery && groups.system,
+            Self::Webcams => webcams,
+            Self::Controls => discovery && groups.gcode,
+            Self::Presets => discovery && groups.temperature,
+            Self::SdCard => discovery && groups.job,
+            Self::Profile | Self::Files { .. } | Self::Connection | Self::LastPrintTimes(_) => true,
+            Self::Update | Self::Prompt => true,
+        }
+    }
+
     /// Returns what an event of this type invalidates, but for the files, which change in bursts.
-    fn after(event: &EventKind) -> &'static [Self] {
+    pub(super) fn after(event: &EventKind) -> &'static [Self] {
         match event {
-            // Connecting may select another profile.
-            EventKind::Connected => &[Self::Profile, Self::Connection],
-            EventKind::SettingsUpdated => &[Self::Webcams],
+            // Connecting may select another profile, and Klipper's macros are known from then on.
+            EventKind::Connected => &[Self::Profile, Self::Connection, Self::Controls],
+            EventKind::PrinterControlsChanged => &[Self::Controls],
+            EventKind::SettingsUpdated => {
+                &[Self::Controls, Self::Presets, Self::SdCard, Self::Webcams]
+            }
             EventKind::PrinterProfileAdded | EventKind::PrinterProfileModified => &[Self::Profile],
             _ => &[],
-        }
-    }
-}
-
-struct Answered {
-    generation: u64,
-    fact: Fact,
-}
-
-/// Asks questions in the background.
-pub struct Questions {
-    rest: Rest,
-    watch: Watch,
-    // Boxed, as a channel allocates room for 32 values at once, and is mostly empty.
-    answers: (mpsc::Sender<Box<Answered>>, mpsc::Receiver<Box<Answered>>),
-    /// Changes whenever an earlier answer about the connection to the printer becomes outdated.
-    generation: u64,
-    discovery: bool,
-    /// Whether OctoPrint's webcams matter.
-    webcams: bool,
-    files_due: Option<Instant>,
-}
-
-impl Questions {
-    /// Asks nothing yet. Without `discovery`, system commands and the list of files are never asked
-    /// for; without `webcams`, neither are those.
-    pub fn new(rest: Rest, watch: Watch, discovery: bool, webcams: bool) -> Self {
-        let answers = mpsc::channel(4);
-        Self { rest, watch, answers, generation: 0, discovery, webcams, files_due: None }
-    }
-
-    /// Asks `question`. A failed request yields no fact, so what was known stays.
-    pub fn ask(&self, question: Question) {
-        let (rest, answers, generation) =
-            (self.rest.clone(), self.answers.0.clone(), self.generation);
-        self.watch.spawn("question", async move {
-            match answer(&question, &rest).await {
-                // Fails only if the printer's task has ended.
-                Ok(fact) => drop(answers.send(Box::new(Answered { generation, fact })).await),
-                Err(error) => tracing::debug!(?question, "no answer: {}", causes::text(&error)),
-            }
-        });
-    }
-
-    /// Asks for everything on a new connection; for the system commands only if `system`.
-    pub fn ask_all(&mut self, system: bool) {
-        self.generation += 1;
-        self.ask(Question::Profile);
-        self.ask(Question::Connection);
-        if self.webcams {
-            self.ask(Question::Webcams);
-        }
-        self.ask(Question::Files { all: self.discovery });
-        if self.discovery && system {
-            self.ask(Question::SystemCommands);
-        }
-    }
-
-    /// Asks for what may have changed with an event.
-    pub fn follow(&mut self, event: &EventKind, now: Instant) {
-        match event {
-            EventKind::UpdatedFiles => {
-                let burst = if self.discovery { BURST } else { SPACE_BURST };
-                self.files_due.get_or_insert(now + burst);
-            }
-            EventKind::Connected | EventKind::Disconnected => self.generation += 1,
-            _ => {}
-        }
-        let wanted = |question: &&Question| self.webcams || **question != Question::Webcams;
-        let questions = Question::after(event).iter().filter(wanted);
-        questions.for_each(|question| self.ask(question.clone()));
-    }
-
-    /// Returns when [`Questions::flush`] has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        self.files_due
-    }
-
-    /// Asks the questions that are due.
-    pub fn flush(&mut self, now: Instant) {
-        if self.files_due.take_if(|at| now >= *at).is_some() {
-            self.ask(Question::Files { all: self.discovery });
-        }
-    }
-
-    /// Waits for the next answer. Cancel safe.
-    pub async fn answer(&mut self) -> Option<Box<Fact>> {
-        loop {
-            let Answered { generation, fact } = *self.answers.1.recv().await?;
-            let outdated = matches!(fact, Fact::Connection(_)) && generation != self.generation;
-            if !outdated {
-                return Some(Box::new(fact));
-            }
         }
     }
 }
@@ -216,6 +221,18 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
             let body = get("api/system/commands/core").await?;
             Fact::SystemCommands(body.map(|body| system_commands(&body)).unwrap_or_default())
         }
+        Question::Controls => {
+            let controls = seen(rest.custom_controls().await)?;
+            Fact::Controls(buttons(&controls.unwrap_or_default()))
+        }
+        Question::Presets => {
+            let presets = seen(rest.temperature_presets().await)?.unwrap_or_default();
+            let names = presets.into_iter().map(|preset| preset.name);
+            Fact::Presets(names.take(MOST_PRESETS).collect())
+        }
+        Question::SdCard => Fact::SdCard(seen(rest.is_card_ready().await)?.is_some()),
+        Question::Prompt => Fact::Prompt(seen(rest.printer_prompt().await)?.flatten()),
+        Question::Update => Fact::Update(seen(rest.check_for_update().await)?.flatten()),
         Question::LastPrintTimes(file) => {
             let body = match file.call() {
                 Some(path) => seen(rest.file_info(&path).await)?,
@@ -238,6 +255,15 @@ fn seen<T>(answer: Result<T, RestError>) -> Result<Option<T>, RestError> {
         Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The controls that need nothing but a press.
+fn buttons(controls: &[CustomControl]) -> Vec<ControlButton> {
+    let button = |control: &CustomControl| {
+        control.fill(&serde_json::Map::new()).ok()?;
+        Some(ControlButton { name: control.address(controls).to_owned(), asks: control.asks })
+    };
+    controls.iter().filter_map(button).take(MOST_CONTROLS).collect()
 }
 
 /// Reads the last print times from the answer to `GET /api/files/<origin>/<path>`.
@@ -272,89 +298,56 @@ fn system_commands(body: &[u8]) -> Vec<String> {
     commands.iter().filter_map(action).filter(known).collect()
 }
 
-/// What the bridge uses of a printer profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrinterProfile {
-    /// Its id, such as `_default`.
-    pub id: Option<String>,
-    /// `tool0` …, `bed`, `chamber`, as far as the printer has them.
-    pub heaters: Vec<Heater>,
-    /// The first word of the profile's model where it has more.
-    pub manufacturer: Option<String>,
-    /// The rest of it.
-    pub model: Option<String>,
-}
-
-/// Returns the current profile in the answer to `GET /api/printerprofiles`, if it has one.
-pub fn current_profile(answer: &[u8]) -> Option<Value> {
-    let mut answer: Value = serde_json::from_slice(answer).ok()?;
-    let mut profiles = answer.get_mut("profiles")?.as_object_mut()?.values_mut();
-    profiles.find(|profile| profile["current"] == true).map(Value::take)
-}
-
-/// Reads the current profile, see [`current_profile`].
-fn printer_profile(answer: &[u8]) -> Option<PrinterProfile> {
-    let profile = current_profile(answer)?;
-    let tools = profile["extruder"]["count"].as_u64().unwrap_or(1);
-    let tools = u8::try_from(tools).map_or(MAX_TOOLS, |tools| tools.min(MAX_TOOLS));
-    let mut heaters: Vec<Heater> = (0..tools).map(Heater::tool).collect();
-    heaters.extend((profile["heatedBed"] == true).then(Heater::bed));
-    heaters.extend((profile["heatedChamber"] == true).then(Heater::chamber));
-    // OctoPrint has one field for both: "Prusa i3 MK3S".
-    let model = profile["model"].as_str().unwrap_or_default();
-    let (manufacturer, model) = match model.trim().split_once(char::is_whitespace) {
-        Some((manufacturer, model)) => (manufacturer, model.trim()),
-        None => ("", model.trim()),
-    };
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let id = profile["id"].as_str().map(str::to_owned);
-    Some(PrinterProfile { id, heaters, manufacturer: given(manufacturer), model: given(model) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
-    use crate::octoprint::RestOptions;
 
     #[test]
     fn questions_depend_on_the_type_of_an_event_alone() {
         let after = Question::after(&EventKind::Connected);
-        assert_eq!(after, [Question::Profile, Question::Connection]);
+        assert_eq!(after, [Question::Profile, Question::Connection, Question::Controls]);
         for other in ["Disconnected", "ConnectivityChanged", "plugin_x_Connected", "ZChange"] {
             assert!(Question::after(&other.into()).is_empty(), "{other}");
         }
     }
 
-    fn questions(discovery: bool) -> Questions {
-        let rest = Rest::new(RestOptions::unreachable()).unwrap();
-        Questions::new(rest, Watch::new().0, discovery, true)
-    }
-
-    #[tokio::test]
-    async fn changes_of_files_are_collected() {
-        for (discovery, burst) in [(true, BURST), (false, SPACE_BURST)] {
-            let (mut questions, now) = (questions(discovery), clock::now());
-            questions.follow(&EventKind::ZChange, now);
-            assert_eq!(questions.due(), None);
-            questions.follow(&EventKind::UpdatedFiles, now);
-            questions.follow(&EventKind::UpdatedFiles, now + burst / 2);
-            assert_eq!(questions.due(), Some(now + burst));
+    #[test]
+    fn only_what_is_of_use_is_asked_for() {
+        let all = groups(true);
+        for question in Question::AT_FIRST {
+            assert!(question.is_of_use(&all, true), "{question:?}");
+        }
+        for (groups, discovery) in [(all, false), (groups(false), true)] {
+            use Question::{Controls, Presets, SdCard, SystemCommands};
+            for question in [SystemCommands, Controls, Presets, SdCard] {
+                assert!(!question.is_of_use(&groups, discovery), "{question:?}");
+            }
+            assert!(Question::Connection.is_of_use(&groups, discovery));
         }
     }
 
-    #[tokio::test]
-    async fn an_answer_from_before_a_disconnect_is_outdated() {
-        let mut questions = questions(false);
-        let answer = |generation, fact| Box::new(Answered { generation, fact });
-        let connection = || Fact::Connection(PrinterConnection::default());
-        let answers = questions.answers.0.clone();
-        questions.follow(&EventKind::Disconnected, clock::now());
-        answers.send(answer(0, connection())).await.unwrap();
-        answers.send(answer(0, Fact::Profile(None))).await.unwrap();
-        answers.send(answer(1, connection())).await.unwrap();
-        assert_eq!(*questions.answer().await.unwrap(), Fact::Profile(None));
-        assert_eq!(*questions.answer().await.unwrap(), connection());
+    #[test]
+    fn a_button_needs_nothing_but_a_press() {
+        let controls = CustomControl::read_all(&serde_json::json!({"controls": [
+            {"name": "Mesh", "command": "G29", "confirm": "Sure?"},
+            {"name": "Fan", "command": "M106 S%(speed)s", "input": [{"parameter": "speed"}]},
+            {"name": "Case", "children": [{"name": "Mesh", "command": "X"}]},
+        ]}));
+        let button = |name: &str, asks| ControlButton { name: name.to_owned(), asks };
+        // The first one's path is its name.
+        assert_eq!(buttons(&controls), [button("Mesh", true), button("Case/Mesh", false)]);
+    }
+
+    fn groups(all: bool) -> Commands {
+        Commands {
+            bridge: all,
+            job: all,
+            temperature: all,
+            motion: all,
+            connection: all,
+            gcode: all,
+            system: all,
+        }
     }
 
     #[test]
@@ -379,22 +372,5 @@ mod tests {
             br#"[{"action":"restart","name":"x"},{"action":"restart_safe"},{"action":"shutdown"}]"#;
         assert_eq!(system_commands(body), ["restart", "shutdown"]);
         assert!(system_commands(b"{}").is_empty());
-    }
-
-    #[test]
-    fn heaters_follow_the_current_profile() {
-        let answer = br#"{"profiles":{
-            "a":{"current":false,"extruder":{"count":1},"heatedBed":true},
-            "b":{"current":true,"extruder":{"count":2,"sharedNozzle":false},"heatedBed":true,
-                 "heatedChamber":true,"volume":{},"model":"Prusa i3 MK3S"}}}"#;
-        let profile = printer_profile(answer).unwrap();
-        assert_eq!(profile.heaters, ["tool0", "tool1", "bed", "chamber"]);
-        assert_eq!(profile.manufacturer.as_deref(), Some("Prusa"));
-        assert_eq!(profile.model.as_deref(), Some("i3 MK3S"));
-        let odd = br#"{"profiles":{"a":null,"b":{"current":true,"heatedBed":true,"model":null,
-            "extruder":{"count":null},"heatedChamber":null},"c":{"current":1,"extruder":[]}}}"#;
-        assert_eq!(printer_profile(odd).unwrap().heaters, ["tool0", "bed"]);
-        assert_eq!(printer_profile(br#"{"profiles":{}}"#), None);
-        assert_eq!(printer_profile(b"<html>"), None);
     }
 }

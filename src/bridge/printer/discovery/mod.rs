@@ -2,6 +2,8 @@
 
 pub mod facts;
 pub mod files;
+pub mod printer_profile;
+pub mod questions;
 pub mod schedule;
 
 use std::sync::Arc;

@@ -167,7 +167,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::bridge::printer::discovery::facts::PrinterProfile;
+    use crate::bridge::printer::discovery::printer_profile::PrinterProfile;
     use crate::heater::Limits;
     use crate::homeassistant::{CameraSource, Groups};
     use crate::topics::BridgeTopics;

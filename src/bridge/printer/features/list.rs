@@ -5,7 +5,9 @@ use super::camera::CameraPictures;
 use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
 use super::own_entities::OwnEntities;
+use super::prompts::Prompts;
 use super::timelapse::TimelapseEvents;
+use super::updates::UpdateState;
 
 /// All features, in the order in which they see a message.
 pub const FEATURES: &[MakeFeature] = &[
@@ -13,5 +15,7 @@ pub const FEATURES: &[MakeFeature] = &[
     GcodeFiles::make,
     CameraPictures::make,
     OwnEntities::make,
+    UpdateState::make,
+    Prompts::make,
     FleetMember::make,
 ];

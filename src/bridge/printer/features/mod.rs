@@ -6,9 +6,11 @@ mod fleet;
 mod gcode_file;
 pub mod list;
 mod own_entities;
+mod prompts;
 #[cfg(test)]
 pub(crate) mod stage;
 mod timelapse;
+mod updates;
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -231,6 +231,13 @@ impl Prints {
         }
     }
 
+    /// Returns the last printed file, the running print's included.
+    pub fn last_file(&self) -> Option<FilePath> {
+        let Print { origin, path, .. } = self.tracker.last_print()?;
+        let path = path.as_deref()?.trim_start_matches('/');
+        FilePath::parse(&format!("{}/{path}", origin.as_deref()?))
+    }
+
     /// When to call [`Prints::flush`].
     pub fn due(&self) -> Option<Instant> {
         [self.tracker.due(), self.pauses.due()].into_iter().flatten().min()

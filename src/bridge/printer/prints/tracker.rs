@@ -74,6 +74,11 @@ impl Tracker {
         self.record.print.as_ref()
     }
 
+    /// The running print, else the one whose end was published last.
+    pub fn last_print(&self) -> Option<&Print> {
+        self.print().or_else(|| self.record.ended.first())
+    }
+
     #[cfg(test)]
     pub(super) fn knows_log(&self) -> bool {
         self.record.standing.is_some() && !self.record.gap

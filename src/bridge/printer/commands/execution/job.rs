@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::start::{BeforeStart, PrintStarts};
-use super::{JobSnapshot, StopGuard, ignored, job_before, wait_until};
+use super::{JobSnapshot, StopGuard, ignored, job_before, params, wait_until};
 use crate::bridge::printer::commands::answers::CommandError;
 use crate::bridge::printer::snapshot::PrinterState;
-use crate::octoprint::{FilePath, JobAction, Rest, RestError};
+use crate::octoprint::{FilePath, JobAction, PrintParams, Rest, RestError};
 
 /// Time that a printer may take to obey: some finish the current line first, or are behind another
 /// server.
@@ -37,7 +37,7 @@ pub(crate) async fn run(
 }
 
 /// Why OctoPrint would answer with success and do nothing.
-fn refusal(action: JobAction, before: &JobSnapshot) -> Option<&'static str> {
+pub(super) fn refusal(action: JobAction, before: &JobSnapshot) -> Option<&'static str> {
     use PrinterState::{Cancelling, Finishing, Transferring};
     match (action, before.state) {
         (JobAction::Start, Transferring) => {
@@ -92,8 +92,25 @@ async fn obeyed(rest: &Rest, action: JobAction) -> Result<(), CommandError> {
     }
 }
 
-async fn start(rest: &Rest, before: &BeforeStart<'_>) -> Result<(), CommandError> {
+/// Starts the selected file, and waits until its print has begun.
+pub(super) async fn start(rest: &Rest, before: &BeforeStart<'_>) -> Result<(), CommandError> {
     rest.job(JobAction::Start).await?;
+    before.confirm(rest).await
+}
+
+/// Starts the selected file with `params`, and waits until its print has begun.
+pub(crate) async fn start_with(
+    rest: &Rest,
+    params: &PrintParams,
+    starts: &PrintStarts,
+) -> Result<(), CommandError> {
+    params::check(rest, params).await?;
+    let before = job_before(rest).await?;
+    if let Some(why) = refusal(JobAction::Start, &before) {
+        return Err(CommandError::with_status(why, 409));
+    }
+    let before = BeforeStart::new(starts, before);
+    rest.start_with(params).await?;
     before.confirm(rest).await
 }
 
@@ -148,11 +165,13 @@ pub(crate) async fn select(
     rest: &Rest,
     file: &FilePath,
     print: bool,
+    params: &PrintParams,
     starts: &PrintStarts,
 ) -> Result<(), CommandError> {
+    params::check(rest, params).await?;
     let before = job_before(rest).await?;
     let before_start = BeforeStart::new(starts, before.clone());
-    rest.select_file(file, print).await.map_err(|error| select_error(error, file))?;
+    rest.select_file(file, print, params).await.map_err(|error| select_error(error, file))?;
     // The printer may report the file under another name; any change counts then.
     let selected = |job: &JobSnapshot| {
         is_selected(file, job) || has_changed(&before, job) || print && before_start.has_begun(job)

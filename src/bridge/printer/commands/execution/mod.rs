@@ -1,10 +1,16 @@
 //! Carries out commands that OctoPrint may answer with success and not obey: they are confirmed by
 //! observing the job.
 
+pub(super) mod again;
 pub(super) mod connection;
+pub(super) mod controls;
 pub(super) mod job;
 pub(super) mod moves;
+pub(super) mod params;
+pub(super) mod presets;
+pub(super) mod prompts;
 pub(super) mod start;
+pub(super) mod update;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

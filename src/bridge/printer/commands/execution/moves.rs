@@ -3,7 +3,7 @@
 
 use super::job_before;
 use crate::bridge::printer::commands::answers::CommandError;
-use crate::bridge::printer::discovery::facts;
+use crate::bridge::printer::discovery::printer_profile;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::octoprint::{Jog, Rest, RestError};
 
@@ -63,7 +63,9 @@ impl Default for Speeds {
 
 impl Speeds {
     fn read(answer: &[u8]) -> Self {
-        let Some(profile) = facts::current_profile(answer) else { return Self::default() };
+        let Some(profile) = printer_profile::current_profile(answer) else {
+            return Self::default();
+        };
         let speed = |axis: &str, otherwise: f64| {
             let speed = profile["axes"][axis]["speed"].as_f64();
             speed.filter(|speed| *speed > 0.0).unwrap_or(otherwise)
