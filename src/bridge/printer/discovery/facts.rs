@@ -17,6 +17,9 @@ use crate::octoprint::{
     UpdateCheck, Webcam,
 };
 
+/// Most choices of a prompt that are options.
+const MOST_CHOICES: usize = 50;
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -87,6 +90,7 @@ impl Fact {
                 let mut seen = HashSet::new();
                 choices.retain(|choice| !choice.is_empty() && seen.insert(choice.clone()));
                 if !choices.is_empty() {
+                    choices.truncate(MOST_CHOICES);
                     profile.prompt_choices = choices;
                 }
             }
@@ -128,11 +132,11 @@ pub enum Question {
 #[derive(Debug, Clone, Copy)]
 pub struct QuestionScope {
     /// The commands that are allowed.
-    groups: Commands,
+    pub groups: Commands,
     /// Whether entities are published.
-    discovery: bool,
+    pub discovery: bool,
     /// Whether OctoPrint's webcams are used.
-    webcams: bool,
+    pub webcams: bool,
 }
 
 impl QuestionScope {
@@ -184,6 +188,11 @@ impl Question {
             EventKind::SettingsUpdated => {
                 &[Self::Controls, Self::Presets, Self::SdCard, Self::Webcams]
             }
+            // OctoPrint does not tell of the end of a prompt that it does not show itself.
+            EventKind::PrintResumed
+            | EventKind::PrintDone
+            | EventKind::PrintFailed
+            | EventKind::PrintCancelled => &[Self::Prompt],
             EventKind::PrinterProfileAdded | EventKind::PrinterProfileModified => &[Self::Profile],
             _ => &[],
         }
@@ -227,7 +236,8 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
         }
         Question::Presets => {
             let presets = seen(rest.temperature_presets().await)?.unwrap_or_default();
-            let names = presets.into_iter().map(|preset| preset.name);
+            // The command takes `off` for the heaters.
+            let names = presets.into_iter().map(|preset| preset.name).filter(|name| name != "off");
             Fact::Presets(names.take(MOST_PRESETS).collect())
         }
         Question::SdCard => Fact::SdCard(seen(rest.is_card_ready().await)?.is_some()),
@@ -313,16 +323,18 @@ mod tests {
 
     #[test]
     fn only_what_is_of_use_is_asked_for() {
-        let all = groups(true);
+        let scope = |on, discovery| QuestionScope { groups: groups(on), discovery, webcams: on };
         for question in Question::AT_FIRST {
-            assert!(question.is_of_use(&all, true), "{question:?}");
+            assert!(question.is_of_use(scope(true, true)), "{question:?}");
         }
-        for (groups, discovery) in [(all, false), (groups(false), true)] {
+        assert!(Question::Webcams.is_of_use(scope(true, false)));
+        assert!(!Question::Webcams.is_of_use(scope(false, true)));
+        for scope in [scope(true, false), scope(false, true)] {
             use Question::{Controls, Presets, SdCard, SystemCommands};
             for question in [SystemCommands, Controls, Presets, SdCard] {
-                assert!(!question.is_of_use(&groups, discovery), "{question:?}");
+                assert!(!question.is_of_use(scope), "{question:?}");
             }
-            assert!(Question::Connection.is_of_use(&groups, discovery));
+            assert!(Question::Connection.is_of_use(scope));
         }
     }
 

@@ -39,8 +39,8 @@ pub struct Questions {
     files_due: Option<Instant>,
     /// When to ask about the update again; `None` before the first time.
     update_due: Option<Instant>,
-    /// The version that OctoPrint had on the last connection.
-    version: Option<String>,
+    /// The version that OctoPrint had on the last connection, and the hash of its plugins.
+    version: Option<(String, String)>,
 }
 
 impl Questions {
@@ -64,21 +64,26 @@ impl Questions {
         });
     }
 
-    /// Follows a `connected` message: another version of OctoPrint has another update.
+    /// Follows a `connected` message: another version of OctoPrint has another update, and other
+    /// plugins may be without one.
     pub fn greet(&mut self, connected: &Message) {
-        #[derive(Deserialize)]
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
         struct ServerVersion {
             version: String,
+            plugin_hash: String,
         }
-        let version = connected.json().ok().map(|ServerVersion { version }| version);
+        let ServerVersion { version, plugin_hash } = connected.json().unwrap_or_default();
+        let version = Some((version, plugin_hash));
         if version != self.version {
             (self.version, self.update_due) = (version, None);
         }
     }
 
-    /// Follows a message of a plugin.
+    /// Follows a message of a plugin: the entities need the choices of a prompt.
     pub fn follow_plugin(&self, message: &Message) {
-        if message.json().is_ok_and(|plugin: Plugin<'_>| plugin.plugin == PROMPTS) {
+        let is_prompt = |plugin: Plugin<'_>| plugin.plugin == PROMPTS;
+        if self.scope.discovery && message.json().is_ok_and(is_prompt) {
             self.ask(Question::Prompt);
         }
     }
@@ -149,8 +154,8 @@ impl Questions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::printer::features::stage::unreachable_socket;
-    use crate::octoprint::PrinterConnection;
+    use crate::config::Commands;
+    use crate::octoprint::{PrinterConnection, RestOptions};
 
     const ALL: Commands = Commands {
         bridge: true,
@@ -163,7 +168,9 @@ mod tests {
     };
 
     fn questions(discovery: bool) -> Questions {
-        Questions::new(unreachable_socket().rest(), Watch::new().0, ALL, discovery)
+        let rest = Rest::new(RestOptions::unreachable()).unwrap();
+        let scope = QuestionScope { groups: ALL, discovery, webcams: true };
+        Questions::new(rest, Watch::new().0, scope)
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ struct ShownPrompt {
     since: SystemTime,
     /// `None` if the firmware asks itself, and so tells when it ceases to.
     inferred: Option<FilePosition>,
+    /// Whether only an answer of OctoPrint shows it: its plugin may not tell when it ceases.
+    asked: bool,
 }
 
 /// Positions in the file since the printer began to wait.
@@ -92,6 +94,7 @@ impl Prompts {
             prompt,
             since: scene.now.wall,
             inferred: inferred.then(FilePosition::default),
+            asked: false,
         });
         self.publish(scene);
     }
@@ -237,8 +240,12 @@ impl Feature for Prompts {
 
     fn learn(&mut self, fact: &Fact, scene: &mut Scene<'_>) {
         let Fact::Prompt(prompt) = fact else { return };
+        let was_asked = self.shown.as_ref().is_some_and(|shown| shown.asked);
         // Otherwise the plugin's messages are newer.
         if !std::mem::take(&mut self.unsure) {
+            if was_asked && prompt.is_none() {
+                self.close(scene);
+            }
             return;
         }
         let shown = self.shown.as_ref();
@@ -246,6 +253,7 @@ impl Feature for Prompts {
         let is_inferred = shown.is_some_and(|shown| shown.inferred.is_some());
         if !is_known && !(prompt.is_none() && is_inferred) {
             self.set(prompt.clone(), false, scene);
+            self.shown.iter_mut().for_each(|shown| shown.asked = true);
         }
     }
 
@@ -386,6 +394,12 @@ mod tests {
         play.tell("connected", &json!({}));
         play.plugin(&json!({"action": "show", "text": "Nozzle", "choices": []}));
         assert!(play.learn(None).is_empty());
+        // Without messages of the plugin, the answer after the print closes it.
+        let mut play = Play::new("Printing");
+        play.tell("connected", &json!({}));
+        play.learn(Some(prompt.clone()));
+        assert!(play.learn(Some(prompt)).is_empty());
+        closes(&play.learn(None), "Nozzle");
         // An answer says nothing of what was inferred.
         let mut play = Play::new("Printing");
         play.event("FilamentChange", &json!(null));

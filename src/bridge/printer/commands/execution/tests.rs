@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::start::PrintStarts;
 use super::*;
-use crate::octoprint::{ConnectWith, Credentials, FilePath, JobAction, Socket, SocketOptions};
+use crate::octoprint::{
+    ConnectWith, Credentials, FilePath, JobAction, PrintParams, Socket, SocketOptions,
+};
 use crate::secret::Secret;
 use crate::simulator::{Faults, Simulator, SimulatorOptions};
 use crate::tls;
@@ -37,7 +39,7 @@ impl World {
 
     async fn select(&self, print: bool) -> Result<(), CommandError> {
         let file = FilePath::parse("local/vase.gcode").unwrap();
-        job::select(&self.rest, &file, print, &self.starts).await
+        job::select(&self.rest, &file, print, &PrintParams::new(), &self.starts).await
     }
 }
 
