@@ -223,6 +223,7 @@ fn discovery(c: &mut Criterion) {
             files: Some((0..50).map(|n| format!("local/part{n}.gcode")).collect()),
             system_commands: Vec::new(),
             webcams: Vec::new(),
+            ..Profile::default()
         },
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,

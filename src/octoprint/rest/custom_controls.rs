@@ -128,7 +128,7 @@ impl CustomControl {
     }
 
     /// The body of the call that runs the control with these parameters.
-    fn body(&self, parameters: Map<String, Value>) -> Value {
+    fn body(&self, parameters: &Map<String, Value>) -> Value {
         match &self.sends {
             // OctoPrint replaces nothing in lines without parameters.
             ControlSends::Lines(lines) => json!({"commands": lines, "parameters": parameters}),
@@ -270,7 +270,7 @@ impl Rest {
         control: &CustomControl,
         parameters: Map<String, Value>,
     ) -> Result<(), RestError> {
-        let body = control.body(parameters);
+        let body = control.body(&parameters);
         let answer = self.exchange(&Method::POST, RUN, Some(&body), Some(API_VERSION)).await?;
         success(answer, RUN).map(drop).map_err(|error| error.with_method(&Method::POST))
     }
@@ -301,7 +301,7 @@ mod tests {
         ]}))
     }
 
-    fn given(params: Value) -> Map<String, Value> {
+    fn given(params: &Value) -> Map<String, Value> {
         params.as_object().unwrap().clone()
     }
 
@@ -322,7 +322,7 @@ mod tests {
     fn defaults_are_those_of_octoprints_page() {
         let all = controls();
         // 300 is beyond the slider.
-        assert_eq!(all[0].fill(&Map::new()), Ok(given(json!({"speed": 200}))));
+        assert_eq!(all[0].fill(&Map::new()), Ok(given(&json!({"speed": 200}))));
         assert_eq!(all[0].inputs[0].range, Some((10.0, 200.0)));
         assert_eq!(all[1].fill(&Map::new()), Ok(Map::new()));
         let missing = all[2].fill(&Map::new()).unwrap_err();
@@ -336,8 +336,8 @@ mod tests {
             [(json!(10), json!(10)), (json!("50"), json!(50)), (json!(12.5), json!(12.5))]
         {
             assert_eq!(
-                all[0].fill(&given(json!({"speed": speed}))),
-                Ok(given(json!({"speed": taken})))
+                all[0].fill(&given(&json!({"speed": speed}))),
+                Ok(given(&json!({"speed": taken})))
             );
         }
         for (control, params, telling) in [
@@ -353,19 +353,19 @@ mod tests {
             let refused = all[control].fill(&given(params)).unwrap_err().to_string();
             assert!(refused.contains(telling), "{refused}");
         }
-        let filled = all[2].fill(&given(json!({"MODE": true, "TEMP": "210"})));
-        assert_eq!(filled, Ok(given(json!({"MODE": true, "TEMP": 210}))));
+        let filled = all[2].fill(&given(&json!({"MODE": true, "TEMP": "210"})));
+        assert_eq!(filled, Ok(given(&json!({"MODE": true, "TEMP": 210}))));
     }
 
     #[test]
     fn lines_and_scripts_are_sent_as_octoprints_page_does() {
         let all = controls();
         assert_eq!(
-            all[0].body(given(json!({"speed": 50}))),
+            all[0].body(&given(&json!({"speed": 50}))),
             json!({"commands": ["M106 S%(speed)d"], "parameters": {"speed": 50}})
         );
         assert_eq!(
-            all[3].body(Map::new()),
+            all[3].body(&Map::new()),
             json!({"script": "shutdown", "context": {"a": 1}, "parameters": {}})
         );
     }

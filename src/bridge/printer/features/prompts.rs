@@ -251,7 +251,8 @@ impl Feature for Prompts {
         let shown = self.shown.as_ref();
         let is_known = shown.map(|shown| &shown.prompt) == prompt.as_ref();
         let is_inferred = shown.is_some_and(|shown| shown.inferred.is_some());
-        if !is_known && !(prompt.is_none() && is_inferred) {
+        let is_unasked = prompt.is_none() && is_inferred;
+        if !is_known && !is_unasked {
             self.set(prompt.clone(), false, scene);
             self.shown.iter_mut().for_each(|shown| shown.asked = true);
         }

@@ -5,7 +5,7 @@ use crate::octoprint::{PrinterPrompt, Rest, RestError};
 
 /// Answers with the choice of this text, or of this index from 0.
 pub(crate) async fn answer(rest: &Rest, choice: &str) -> Result<(), CommandError> {
-    let asked = rest.printer_prompt().await.map_err(prompt_error)?;
+    let asked = rest.printer_prompt().await.map_err(|error| prompt_error(&error))?;
     let Some(prompt) = asked else {
         let error = "the printer asks nothing that could be answered here";
         return Err(CommandError::with_status(error, 409));
@@ -32,11 +32,11 @@ fn index(prompt: &PrinterPrompt, choice: &str) -> Result<usize, CommandError> {
     })
 }
 
-fn prompt_error(error: RestError) -> CommandError {
+fn prompt_error(error: &RestError) -> CommandError {
     let text = match error.status() {
         Some(404) => "OctoPrint's plugin for prompts (Action Command Prompt Support) is disabled",
         Some(403) => "this user may not answer what the printer asks",
-        _ => return CommandError::not_sent(&error),
+        _ => return CommandError::not_sent(error),
     };
     CommandError { error: text.to_owned(), status: error.status() }
 }

@@ -15,7 +15,7 @@ pub(crate) async fn install(rest: &Rest) -> Result<(), CommandError> {
         );
         return Err(CommandError::with_status(error, 409));
     }
-    let check = rest.check_for_update().await.map_err(check_error)?;
+    let check = rest.check_for_update().await.map_err(|error| check_error(&error))?;
     if let Some(why) = refusal(&check.unwrap_or_default()) {
         return Err(CommandError::with_status(why, 409));
     }
@@ -42,11 +42,11 @@ fn refusal(check: &UpdateCheck) -> Option<&'static str> {
     (!check.is_possible).then_some("OctoPrint cannot update itself here: its page says why")
 }
 
-fn check_error(error: RestError) -> CommandError {
+fn check_error(error: &RestError) -> CommandError {
     let text = match error.status() {
         Some(404) => "OctoPrint's plugin Software Update is disabled",
         Some(403) => "this user may not see OctoPrint's updates",
-        _ => return CommandError::not_sent(&error),
+        _ => return CommandError::not_sent(error),
     };
     CommandError { error: text.to_owned(), status: error.status() }
 }
