@@ -23,7 +23,7 @@ use octoprint2mqtt::bridge::printer::snapshot::{Now, Snapshot};
 use octoprint2mqtt::gcode::{GcodeReader, ReadLimits};
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    CameraSource, Components, Groups, PrinterDevice, Profile, Settings, printer, published,
+    CameraSource, Components, Extras, Groups, PrinterDevice, Profile, Settings, printer, published,
 };
 use octoprint2mqtt::mqtt::{Audience, Bounds, Kind, Outbox, Publication, Worth};
 use octoprint2mqtt::octoprint::{Frame, Message, MessageKind, decode};
@@ -240,6 +240,7 @@ fn discovery(c: &mut Criterion) {
             system: false,
         },
         entities: Default::default(),
+        extras: Extras::default(),
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
     let gone = Components::new();

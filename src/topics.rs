@@ -123,6 +123,12 @@ pub struct PrinterTopics {
     pub prompt_event: Topic,
     /// OctoPrint's own update.
     pub update: Topic,
+    /// Totals over all prints.
+    pub statistics: Topic,
+    /// The last prints.
+    pub print_history: Topic,
+    /// Maintenance that becomes due.
+    pub maintenance_due: Topic,
     /// Answers to commands.
     pub result: Topic,
     /// The last answer to a command, retained.
@@ -163,6 +169,9 @@ impl PrinterTopics {
             prompt: topic("prompt"),
             prompt_event: topic("prompt_event"),
             update: topic("update"),
+            statistics: topic("statistics"),
+            print_history: topic("history"),
+            maintenance_due: topic("maintenance_due"),
             result: topic("result"),
             last_command: topic("last_command"),
             current: topic("message/current"),
@@ -200,6 +209,21 @@ impl PrinterTopics {
     /// Topic of the user's own entity `key`.
     pub fn entity(&self, key: &str) -> Topic {
         Topic::from(format!("{}/entity/{}", self.prefix, segment(key)))
+    }
+
+    /// Topic of one maintenance counter.
+    pub fn maintenance(&self, name: &str) -> Topic {
+        Topic::from(format!("{}/maintenance/{}", self.prefix, segment(name)))
+    }
+
+    /// Returns the name of the request to a bridge with the same base topic that `topic` carries,
+    /// and the topic of the response.
+    pub fn bridge_request<'t>(&self, topic: &'t str) -> Option<(&'t str, Topic)> {
+        let (base, _) = self.prefix.rsplit_once('/')?;
+        let (bridge, name) = topic.split_once("/request/")?;
+        let is_bridge = bridge.strip_prefix(base)?.strip_prefix("/bridge").is_some();
+        let response = || Topic::from(format!("{bridge}/response/{}", segment(name)));
+        is_bridge.then(|| (name, response()))
     }
 
     /// Filter of all commands to this printer.
@@ -248,6 +272,9 @@ mod tests {
         assert_eq!(topics.command_name("o/mk3s/set/job"), None);
         let bridge = BridgeTopics::new("o");
         assert_eq!(bridge.request_name("o/bridge/request/info"), Some("info"));
+        let (name, response) = topics.bridge_request("o/bridge-1/request/history").unwrap();
+        assert_eq!((name, &*response), ("history", "o/bridge-1/response/history"));
+        assert_eq!(topics.bridge_request("p/bridge/request/history"), None);
         assert!(is_info("o", "o/bridge/info") && is_info("o", "o/bridge-1/info"));
         assert!(!is_info("o", "o/bridge/request/info") && !is_info("o", "o/mk3/info"));
     }

@@ -24,8 +24,8 @@ use octoprint2mqtt::bridge::printer::socket_report::SocketReport;
 use octoprint2mqtt::config;
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    CameraSource, Components, ControlButton, Groups, PrinterDevice, Profile, Settings, bridge,
-    printer,
+    CameraSource, Components, ControlButton, Extras, Groups, PrinterDevice, Profile, Settings,
+    bridge, printer,
 };
 use octoprint2mqtt::octoprint::{Message, Status};
 use octoprint2mqtt::receipt::Receipt;
@@ -78,6 +78,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             system: on,
         },
         entities: if on { own::entities() } else { Default::default() },
+        extras: Extras { maintenance: if on { vec!["hot_end".to_owned()] } else { Vec::new() } },
     }
 }
 

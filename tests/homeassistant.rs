@@ -105,7 +105,9 @@ const ENTITIES: &[&str] = &[
     "sensor.prusa_mk3s_bed_target",
     "sensor.prusa_mk3s_bed_temperature",
     "sensor.prusa_mk3s_estimated_total",
+    "sensor.prusa_mk3s_filament_total",
     "sensor.prusa_mk3s_filament_used",
+    "sensor.prusa_mk3s_filament_weight",
     "sensor.prusa_mk3s_file",
     "sensor.prusa_mk3s_file_size",
     "sensor.prusa_mk3s_finish_time",
@@ -114,10 +116,15 @@ const ENTITIES: &[&str] = &[
     "sensor.prusa_mk3s_last_command",
     "sensor.prusa_mk3s_last_event",
     "sensor.prusa_mk3s_layer",
+    "sensor.prusa_mk3s_last_print",
     "sensor.prusa_mk3s_nozzle_target",
     "sensor.prusa_mk3s_nozzle_temperature",
     "sensor.prusa_mk3s_octoprint_version",
+    "sensor.prusa_mk3s_print_hours",
     "sensor.prusa_mk3s_print_time",
+    "sensor.prusa_mk3s_prints_cancelled",
+    "sensor.prusa_mk3s_prints_done",
+    "sensor.prusa_mk3s_prints_failed",
     "sensor.prusa_mk3s_progress",
     "sensor.prusa_mk3s_prompt",
     "sensor.prusa_mk3s_publish_latency",
@@ -252,6 +259,9 @@ async fn the_printer_appears_by_itself_and_everything_works() {
     home.is(select, "local/other.gcode").await;
     world.press("start_print").await;
     home.wait("event.prusa_mk3s_print", is("print_done")).await;
+    home.is("sensor.prusa_mk3s_prints_done", "1").await;
+    let last = home.wait("sensor.prusa_mk3s_last_print", |s| s["state"] == "done").await;
+    assert_eq!(last["attributes"]["file"], "other.gcode");
 
     // A command that OctoPrint refuses shows up.
     octoprint.until("Operational").await;

@@ -151,8 +151,8 @@ fn a_hundred_thousand_mutated_commands_stay_within_their_bounds() {
         system: true,
     };
     let limits = Limits { tool: 300.0, bed: 120.0, chamber: 80.0 };
-    let entities = Default::default();
-    let rules = Rules { groups: all, limits, max_rate_factor: 20, entities };
+    let (entities, maintenance) = Default::default();
+    let rules = Rules { groups: all, limits, max_rate_factor: 20, entities, maintenance };
     let seeds = [
         ("temperature/bed", "60"),
         ("temperature/tool0", "{\"value\":210.5,\"id\":\"x\"}"),

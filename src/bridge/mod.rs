@@ -26,6 +26,7 @@ pub mod fleet_report;
 pub mod hub;
 mod oversize;
 pub mod printer;
+pub mod request;
 pub mod setup;
 pub mod watch;
 

@@ -9,6 +9,7 @@ use super::address::{OctoPrintAddress, octoprint_address};
 use super::camera::camera;
 use super::entities::entities;
 use super::headers::headers;
+use super::maintenance::counters;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
 use super::values::{self, is_id, strict_text};
@@ -30,6 +31,8 @@ const KEYS: &[&str] = &[
     "layers",
     "max_gcode_size",
     "thumbnails",
+    "filament_price",
+    "maintenance",
     "limits",
     "publish",
     "socket",
@@ -118,6 +121,10 @@ fn printer(
     );
     let camera = camera(&section.section("camera"), max_packet_size, warnings);
     let max_gcode_size = section.size("max_gcode_size", 1..=usize::MAX, 50_000_000);
+    let filament_price =
+        section.optional("filament_price", "the price of a kilogram, above 0", |value| {
+            values::number(value).filter(|price| *price > 0.0 && *price <= 1e9)
+        });
     let access = access?;
     let commands = commands(&section.section("commands"));
     let entities = entities(&section.section("entities"), commands, warnings);
@@ -133,6 +140,8 @@ fn printer(
         // Wider than any size of memory.
         max_gcode_size: max_gcode_size as u64,
         thumbnails: section.flag("thumbnails", true),
+        filament_price,
+        maintenance: counters(&section.section("maintenance")),
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
         camera,

@@ -43,6 +43,12 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         let source = section.get("base_topic").map_or_else(String::new, |found| found.source);
         section.complain(source, "base_topic", &found, "two different topics");
     }
+    if data_dir.is_none() && printers.iter().any(|printer| !printer.maintenance.is_empty()) {
+        warnings.push(
+            "maintenance counters begin again at each start of the bridge, because data_dir is not set"
+                .to_owned(),
+        );
+    }
     let mut mqtt = mqtt?;
     check_octoprint_mqtt_topics(&root, &printers, &mqtt.base_topic);
     let all_printers = printers.iter().map(|printer| printer.id.clone()).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::counter::Counter;
 use super::types::{Config, Mqtt, Printer, STATUS_TOPIC, Tls};
 use crate::octoprint::{Credentials, PictureSource, TransportChoice};
 use crate::ordered;
@@ -85,6 +86,9 @@ impl Printer {
         };
         let socket = &self.socket;
         let commands = &self.commands;
+        let counter = |counter: &Counter| (counter.name.clone(), counter.to_string().into());
+        let maintenance: Map<String, Value> = ordered::map(self.maintenance.iter().map(counter));
+        let maintenance = (!maintenance.is_empty()).then_some(maintenance);
         json!({
             "name": self.name,
             "url": self.url.as_str(),
@@ -95,6 +99,8 @@ impl Printer {
             "layers": self.layers,
             "max_gcode_size": self.max_gcode_size,
             "thumbnails": self.thumbnails,
+            "filament_price": self.filament_price,
+            "maintenance": maintenance,
             "limits": {
                 "tool": self.limits.tool, "bed": self.limits.bed, "chamber": self.limits.chamber,
             },

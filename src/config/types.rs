@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use url::Url;
 
+use super::counter::Counter;
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, PictureSource, TransportChoice};
 use crate::own_entity::OwnEntity;
@@ -163,6 +164,10 @@ pub struct Printer {
     pub max_gcode_size: u64,
     /// Publish the thumbnail of the selected file.
     pub thumbnails: bool,
+    /// Price of a kilogram of filament, in any currency.
+    pub filament_price: Option<f64>,
+    /// Maintenance counters, sorted by name.
+    pub maintenance: Vec<Counter>,
     /// Highest targets accepted.
     pub limits: Limits,
     /// What is published.
@@ -266,7 +271,7 @@ pub struct Socket {
 /// Enabled groups of commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Commands {
-    /// `reconnect`, `rate`.
+    /// `reconnect`, `rate`, `snapshot`, `maintenance`.
     pub bridge: bool,
     /// `job`, `select`, `print`, `message`, `emergency_stop`.
     pub job: bool,

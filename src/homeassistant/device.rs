@@ -60,6 +60,15 @@ pub struct PrinterDevice {
     pub groups: Groups,
     /// Entities of the user's own.
     pub entities: Arc<[OwnEntity]>,
+    /// What is configured beyond that.
+    pub extras: Extras,
+}
+
+/// What the configuration adds to a printer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extras {
+    /// Names of the maintenance counters.
+    pub maintenance: Vec<String>,
 }
 
 /// Where the pictures of a printer come from.

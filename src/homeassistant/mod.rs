@@ -30,14 +30,15 @@ mod message;
 mod offered;
 mod own;
 mod sensors;
+mod statistics;
 
 use serde_json::{Map, json};
 
 use self::component::{Component, EntityContext};
 pub use self::dashboard::{DashboardParts, dashboard};
 pub use self::device::{
-    CameraSource, Components, ControlButton, DiscoveryMessage, Groups, MOST_CONTROLS, MOST_FILES,
-    MOST_PRESETS, PrinterDevice, Profile, PublishedDevice, Settings,
+    CameraSource, Components, ControlButton, DiscoveryMessage, Extras, Groups, MOST_CONTROLS,
+    MOST_FILES, MOST_PRESETS, PrinterDevice, Profile, PublishedDevice, Settings,
 };
 use self::message::{ORIGIN, bridge_identifier, message, printer_identifier};
 pub use self::message::{
@@ -87,11 +88,12 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let context = EntityContext { settings, topics, printer };
-    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 5] = [
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 6] = [
         sensors::components,
         controls::components,
         camera::components,
         offered::components,
+        statistics::components,
         own::components,
     ];
     let topic = printer_topic(settings, &printer.id);

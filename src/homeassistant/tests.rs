@@ -69,6 +69,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
         thumbnails: true,
         groups,
         entities: Default::default(),
+        extras: Extras { maintenance: vec!["nozzle".to_owned()] },
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use octoprint2mqtt::heater::{Heater, Limits};
 use octoprint2mqtt::homeassistant::{
-    CameraSource, Components, ControlButton, Groups, PrinterDevice, Profile, Settings, bridge,
-    printer,
+    CameraSource, Components, ControlButton, Extras, Groups, PrinterDevice, Profile, Settings,
+    bridge, printer,
 };
 use octoprint2mqtt::topics::{BridgeTopics, PrinterTopics};
 use serde_json::Value;
@@ -84,6 +84,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         thumbnails: true,
         groups,
         entities: Default::default(),
+        extras: Extras { maintenance: vec![SENSOR.to_owned()] },
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
     components(&printer(&settings(), &topics, &device, &Components::new()).payload)

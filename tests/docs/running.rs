@@ -54,7 +54,7 @@ impl World {
         let groups = ["bridge", "job", "temperature", "motion", "connection", "gcode", "system"];
         let groups = groups.map(|group| format!("{group} = {allowed}")).join(", ");
         let text = format!(
-            "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nbase_topic = \"B\"\n[outbox]\nsettle = \"0s\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[printers.p]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\ncommands = {{ {groups} }}\n{ENTITY}",
+            "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nbase_topic = \"B\"\n[outbox]\nsettle = \"0s\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[printers.p]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\ncommands = {{ {groups} }}\nmaintenance = {{ nozzle = \"1 prints\" }}\n{ENTITY}",
             simulator.url()
         );
         let config = config::from_toml(&text).unwrap();

@@ -5,10 +5,10 @@ pub mod fleet;
 pub mod health;
 pub mod identity;
 mod presence;
-pub mod request;
+mod routes;
 mod supervisor;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,11 +25,12 @@ pub use self::health::Vitals;
 use self::health::{Echo, Ping, Start};
 use self::identity::Identity;
 use self::presence::HomeAssistantAttendance;
-use self::request::Request;
+use self::routes::Routes;
 use self::supervisor::Supervisor;
 use super::oversize;
 use super::printer::discovery::PrinterDiscovery;
 use super::printer::memory::Memory;
+use super::request::{self, HistoryRequest, Request};
 use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
 use super::watch::{self, Failures, Restarts, Watch};
 use crate::clock::{self, sleep_until};
@@ -51,8 +52,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of messages from the broker that wait to be routed.
 const INCOMING_CAPACITY: usize = 4096;
-/// Maximum number of commands that wait for one printer.
-const COMMANDS_CAPACITY: usize = 256;
 
 /// Why the bridge ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +82,7 @@ pub struct Hub {
     /// Reports failures of the tasks that all printers need.
     watch: Watch,
     failures: Failures,
-    /// By printer id.
-    commands: HashMap<String, mpsc::Sender<Box<Incoming>>>,
+    routes: Routes,
     set_log_level: SetLogLevel,
     store: Store,
     /// Last and next health report caused by changes in what is held back.
@@ -208,7 +206,7 @@ impl Hub {
             restarts: Restarts::default(),
             watch,
             failures,
-            commands: HashMap::new(),
+            routes: Routes::default(),
             set_log_level,
             store,
             held_reported: start.instant,
@@ -248,8 +246,7 @@ impl Hub {
             });
             let latency = self.latencies.of(&printer.id);
             let memory = Memory::recall(printer, known, &self.store, discovery, latency, fleet);
-            let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
-            self.commands.insert(printer.id.clone(), commands);
+            let queue = self.routes.add(&printer.id);
             let supervisor = Box::new(Supervisor {
                 config: config.clone(),
                 index,
@@ -344,23 +341,23 @@ impl Hub {
         if let Some(name) = self.topics.request_name(&incoming.topic) {
             // A retained request may be of any age, like a retained command.
             if !incoming.retained {
-                self.answer(name, &incoming.payload);
+                self.answer(name, &incoming);
             }
             return;
         }
-        let base = self.config.mqtt.base_topic.len() + 1;
-        let id = incoming.topic.get(base..).and_then(|rest| rest.split('/').next());
-        let Some(commands) = id.and_then(|id| self.commands.get(id)) else { return };
-        if let Err(mpsc::error::TrySendError::Full(incoming)) =
-            commands.try_send(Box::new(incoming))
-        {
-            tracing::warn!(topic = incoming.topic, "dropped a command: too many at once");
-        }
+        self.routes.send(&self.config.mqtt.base_topic, incoming);
     }
 
-    fn answer(&self, name: &str, payload: &[u8]) {
-        let request::Parsed { request, transaction } = request::parse(name, payload);
+    fn answer(&self, name: &str, incoming: &Incoming) {
+        let request::Parsed { request, transaction } = request::parse(name, &incoming.payload);
         let outcome = match request {
+            Request::History(HistoryRequest { printer, .. }) => {
+                // The printer's task answers.
+                if self.routes.send_to(&printer, incoming.clone()) {
+                    return;
+                }
+                Err(format!("this bridge has no printer {printer:?}").into())
+            }
             Request::HealthCheck => Ok(json!({"healthy": true})),
             Request::Info => Ok(self.info()),
             Request::Republish => {

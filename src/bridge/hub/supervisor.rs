@@ -65,7 +65,7 @@ impl Supervisor {
             let delay = backoff.after(started.elapsed());
             self.report(task, delay);
             printer.leave(delay).await;
-            let refusing = self.refuse_commands(&printer, &mut commands, delay);
+            let refusing = self.refuse_commands(&mut printer, &mut commands, delay);
             if stop.run_until_cancelled(refusing).await.is_none() {
                 return;
             }
@@ -91,7 +91,7 @@ impl Supervisor {
     /// Refuses commands for the time of `delay`: they are not queued.
     async fn refuse_commands(
         &self,
-        printer: &Printer,
+        printer: &mut Printer,
         commands: &mut mpsc::Receiver<Box<Incoming>>,
         delay: Duration,
     ) {

@@ -84,15 +84,9 @@ impl Printer {
         let latency = memory.latency.clone();
         socket.on_measured(move |measured| latency.observe(measured));
         let camera = printer.camera.clone();
-        let rules = Rules {
-            groups: printer.commands,
-            limits: printer.limits,
-            max_rate_factor: printer.socket.max_rate_factor,
-            entities: printer.entities.clone(),
-        };
         let watch = memory.watch.clone();
         let (commands, effects) = Intake::start(
-            rules,
+            Rules::of(printer),
             lane,
             topics.clone(),
             broker.clone(),
@@ -148,15 +142,12 @@ impl Printer {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((message, receipt)) = self.messages.recv() => self.handle_message(&message, receipt),
-                Some(incoming) = commands.recv() => {
-                    let last = self.memory.prints.last_file();
-                    self.commands.take(*incoming, &self.mapping.snapshot, last);
-                }
+                Some(incoming) = commands.recv() => self.take(*incoming),
                 Some(task) = self.memory.failures.recv() => return Ended::Failed(task),
                 Some(effect) = self.effects.recv() => self.handle_effect(&effect),
                 Some(finding) = self.memory.findings.recv() => {
-                    let publications = self.memory.prints.apply(*finding, &self.outlet.topics, self.outlet.lane, clock::now());
-                    self.outlet.publish_all(publications);
+                    let inferred = self.memory.prints.apply(*finding, clock::now());
+                    self.publish_inferred(inferred);
                 }
                 Some(fact) = self.questions.answer() => self.learn(*fact),
                 Some(finding) = self.memory.features.finding() => {
@@ -200,9 +191,23 @@ impl Printer {
         self.publish_availability();
     }
 
+    /// Runs a command; passes anything else to the features.
+    fn take(&mut self, incoming: Incoming) {
+        match self.outlet.topics.command_name(&incoming.topic) {
+            Some(_) => {
+                let last = self.memory.prints.last_file();
+                self.commands.take(incoming, &self.mapping.snapshot, last);
+            }
+            None => self.visit(present(), |feature, scene| feature.incoming(&incoming, scene)),
+        }
+    }
+
     /// Refuses a command while the printer's tasks are being restarted.
-    pub fn refuse(&self, incoming: &Incoming) {
-        self.commands.refuse(incoming);
+    pub fn refuse(&mut self, incoming: &Incoming) {
+        match self.outlet.topics.command_name(&incoming.topic) {
+            Some(_) => self.commands.refuse(incoming),
+            None => self.visit(present(), |feature, scene| feature.incoming(incoming, scene)),
+        }
     }
 
     /// Returns the state for the next task.
@@ -259,11 +264,7 @@ impl Printer {
     }
 
     fn handle_effect(&mut self, effect: &Effect) {
-        let change = match effect {
-            Effect::Feedrate(percent) => self.mapping.snapshot.set_feedrate(*percent),
-            Effect::Flowrate(percent) => self.mapping.snapshot.set_flowrate(*percent),
-            Effect::Picture(_) | Effect::Entity { .. } => None,
-        };
+        let change = effect.apply(&mut self.mapping.snapshot);
         self.publish_states(change);
         self.visit(present(), |feature, scene| feature.effect(effect, scene));
     }
@@ -309,6 +310,11 @@ impl Printer {
         let (now, rest) = (message.received().into_std(), self.socket.rest());
         let effect = self.memory.prints.event(&event.kind, &fields, now, &rest);
         effect.amend(&mut publications, &event.kind, &self.outlet.topics);
+        // What is persisted of a print goes before the record in which its end is reported: after a
+        // crash the end may come again, and is not lost.
+        if let Some(step) = &effect.step {
+            self.visit(received(message), |feature, scene| feature.print(step, scene));
+        }
         if let Some(last) = publications.iter().find(|p| p.topic == self.outlet.topics.last_event) {
             self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
         }
@@ -391,10 +397,16 @@ impl Printer {
         self.outlet.publish_all(publications.collect());
     }
 
-    fn publish_inferred(&self, inferred: Option<InferredEvent>) {
-        let Outlet { topics, lane, .. } = &self.outlet;
-        let publications = inferred.map(|event| event.publications(topics, *lane, None));
-        self.outlet.publish_all(publications.unwrap_or_default());
+    /// Publishes events that OctoPrint did not send, those of one cause in one transaction.
+    fn publish_inferred(&mut self, inferred: impl IntoIterator<Item = InferredEvent>) {
+        let mut publications = Vec::new();
+        for event in inferred {
+            if let Some(step) = event.step() {
+                self.visit(present(), |feature, scene| feature.print(&step, scene));
+            }
+            publications.extend(event.publications(&self.outlet.topics, self.outlet.lane));
+        }
+        self.outlet.publish_all(publications);
     }
 
     fn publish_availability(&mut self) {

@@ -15,6 +15,8 @@ pub enum Command {
     Reconnect,
     /// Set the rate at which OctoPrint pushes.
     Rate(RateSetting),
+    /// Begin a maintenance counter again, by its name.
+    Maintained(String),
     /// Control the job.
     Job(JobAction),
     /// Start the selected file with parameters, as OctoPrint 2.0 can.
@@ -123,7 +125,7 @@ pub enum RateSetting {
 impl Command {
     /// Whether it runs immediately, without waiting for previous commands.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Self::Reconnect | Self::Rate(_) | Self::EmergencyStop)
+        matches!(self, Self::Reconnect | Self::Rate(_) | Self::EmergencyStop | Self::Maintained(_))
     }
 
     /// The heater to set.

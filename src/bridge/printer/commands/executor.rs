@@ -11,6 +11,7 @@ use super::execution::StopGuard;
 use super::execution::start::PrintStarts;
 use super::{Command, CommandRequest, EntityCommand, RateSetting, execution};
 use crate::bridge::printer::pictures::WebcamPicture;
+use crate::bridge::printer::snapshot::{Snapshot, StateChange};
 use crate::bridge::watch::{Watch, caught};
 use crate::config;
 use crate::heater::Heater;
@@ -36,6 +37,19 @@ pub enum Effect {
         /// Its state from now on; null for a button.
         value: Value,
     },
+    /// The maintenance with this name was done.
+    Maintained(String),
+}
+
+impl Effect {
+    /// Applies it to the printer's state.
+    pub fn apply(&self, snapshot: &mut Snapshot) -> Option<StateChange> {
+        match self {
+            Self::Feedrate(percent) => snapshot.set_feedrate(*percent),
+            Self::Flowrate(percent) => snapshot.set_flowrate(*percent),
+            Self::Picture(_) | Self::Entity { .. } | Self::Maintained(_) => None,
+        }
+    }
 }
 
 struct Queued {
@@ -51,6 +65,7 @@ struct Queued {
 #[derive(Clone)]
 pub struct Executor {
     socket: Socket,
+    effects: mpsc::UnboundedSender<Effect>,
     answers: Answers,
     // Boxed: a channel allocates room for 32 at once, and is mostly empty.
     queue: mpsc::Sender<Box<Queued>>,
@@ -74,13 +89,13 @@ impl Executor {
         let worker = Worker {
             socket: socket.clone(),
             camera,
-            effects,
+            effects: effects.clone(),
             answers: answers.clone(),
             stops: stops.clone(),
             starts: starts.clone(),
         };
         watch.spawn("commands", worker.run(waiting));
-        Self { socket, answers, queue, stops, starts, watch }
+        Self { socket, effects, answers, queue, stops, starts, watch }
     }
 
     /// Notes that OctoPrint has reported the start of a print, by which a command is confirmed.
@@ -108,6 +123,11 @@ impl Executor {
             }
             Command::Rate(rate) => {
                 self.set_rate(rate);
+                self.answers.answer(&request, &Ok(()));
+            }
+            Command::Maintained(name) => {
+                // Fails only when the printer's task has ended.
+                let _ = self.effects.send(Effect::Maintained(name));
                 self.answers.answer(&request, &Ok(()));
             }
             _ => self.emergency_stop(request),
@@ -258,7 +278,10 @@ impl Worker {
                 rest.system(command).await.map_err(|error| no_system(error, command))?;
             }
             Command::Entity(command) => self.control(&rest, *command).await?,
-            Command::Reconnect | Command::Rate(_) | Command::EmergencyStop => {}
+            Command::Reconnect
+            | Command::Rate(_)
+            | Command::EmergencyStop
+            | Command::Maintained(_) => {}
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::command::{Command, CommandRequest, EntityCommand, RateSetting, Refusal};
-use crate::config::Commands;
+use crate::config::{self, Commands};
 use crate::heater::{Heater, Limits};
 use crate::own_entity::OwnEntity;
 
@@ -29,11 +29,35 @@ pub struct Rules {
     pub max_rate_factor: u32,
     /// Entities of the user's own.
     pub entities: Arc<[OwnEntity]>,
+    /// Names of the maintenance counters.
+    pub maintenance: Vec<String>,
+}
+
+impl Rules {
+    /// The rules of a printer, as configured.
+    pub fn of(printer: &config::Printer) -> Self {
+        Self {
+            groups: printer.commands,
+            limits: printer.limits,
+            max_rate_factor: printer.socket.max_rate_factor,
+            entities: printer.entities.clone(),
+            maintenance: printer.maintenance.iter().map(|counter| counter.name.clone()).collect(),
+        }
+    }
 }
 
 /// Commands whose value is a text: a payload such as `5` or `1e3` is not a number there.
-const TEXT_COMMANDS: &[&str] =
-    &["message", "select", "print", "gcode", "snapshot", "control", "preset", "prompt"];
+const TEXT_COMMANDS: &[&str] = &[
+    "message",
+    "select",
+    "print",
+    "gcode",
+    "snapshot",
+    "control",
+    "preset",
+    "prompt",
+    "maintenance",
+];
 
 /// Parses a payload: JSON, a wrapper `{"value":…,"id":…}`, or else a text.
 pub fn read_request(command: &str, payload: &[u8]) -> CommandRequest {
@@ -100,6 +124,7 @@ const GROUPS: &[Group] = &[
             ("reconnect", |_| Ok(Command::Reconnect)),
             ("rate", |input| values::rate(input.request, input.rules.max_rate_factor)),
             ("snapshot", |input| values::snapshot(input.request)),
+            ("maintenance", |input| values::maintenance(input.request, &input.rules.maintenance)),
         ],
     },
     Group {

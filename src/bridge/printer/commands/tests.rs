@@ -20,11 +20,23 @@ fn rules() -> Rules {
         limits: Limits { tool: 300.0, bed: 120.0, chamber: 80.0 },
         max_rate_factor: 20,
         entities: Default::default(),
+        maintenance: vec!["nozzle".to_owned(), "50".to_owned()],
     }
 }
 
 fn parsed(command: &str, payload: &str) -> Result<Command, Refusal> {
     check(&read_request(command, payload.as_bytes()), &rules())
+}
+
+#[test]
+fn a_maintenance_counter_is_named_as_in_the_configuration() {
+    assert_eq!(parsed("maintenance", "nozzle"), Ok(Command::Maintained("nozzle".to_owned())));
+    assert_eq!(parsed("maintenance", "50"), Ok(Command::Maintained("50".to_owned())));
+    let refused = parsed("maintenance", "belts").unwrap_err().to_string();
+    assert!(refused.ends_with("expected one of nozzle, 50"), "{refused}");
+    let none = Rules { maintenance: Vec::new(), ..rules() };
+    let refused = check(&read_request("maintenance", b"nozzle"), &none).unwrap_err().to_string();
+    assert!(refused.contains("the configuration has none"), "{refused}");
 }
 
 #[test]
@@ -346,7 +358,7 @@ fn every_group_can_be_switched_off() {
 proptest! {
     #[test]
     fn no_payload_panics_or_passes_its_bounds(
-        command in "(job|rate|message|gcode|control|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
+        command in "(job|rate|maintenance|message|gcode|control|jog|home|extrude|feedrate|flowrate|select|print|system|connection|(temperature|offset)/(bed|tool[0-9]|chamber|.{0,6})|.{0,12})",
         payload in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..40),
             "[-0-9.e]{0,12}".prop_map(String::into_bytes),

@@ -64,6 +64,18 @@ pub(super) fn rate(request: &CommandRequest, max_factor: u32) -> Result<Command,
     })
 }
 
+/// The name of a maintenance counter.
+pub(super) fn maintenance(request: &CommandRequest, names: &[String]) -> Result<Command, Refusal> {
+    let name = request.value.as_str().filter(|name| names.iter().any(|known| known == name));
+    name.map(|name| Command::Maintained(name.to_owned())).ok_or_else(|| {
+        let expected = match names {
+            [] => "a maintenance counter, of which the configuration has none".to_owned(),
+            names => format!("one of {}", names.join(", ")),
+        };
+        no_value(request, expected)
+    })
+}
+
 pub(super) fn connection(request: &CommandRequest) -> Result<Command, Refusal> {
     let refused = || {
         no_value(

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config;
 use crate::heater::Heater;
 use crate::homeassistant::{
-    CameraSource, Groups, PrinterDevice, Profile, PublishedDevice, Settings,
+    CameraSource, Extras, Groups, PrinterDevice, Profile, PublishedDevice, Settings,
 };
 use crate::mqtt::Publication;
 use crate::octoprint::Message;
@@ -174,5 +174,8 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
             system: groups.system,
         },
         entities: printer.entities.clone(),
+        extras: Extras {
+            maintenance: printer.maintenance.iter().map(|counter| counter.name.clone()).collect(),
+        },
     }
 }

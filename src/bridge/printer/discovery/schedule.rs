@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::bridge::printer::discovery::printer_profile::PrinterProfile;
     use crate::heater::Limits;
-    use crate::homeassistant::{CameraSource, Groups};
+    use crate::homeassistant::{CameraSource, Extras, Groups};
     use crate::topics::BridgeTopics;
 
     fn schedule(known: Option<&[&str]>) -> (DiscoverySchedule, Instant) {
@@ -195,6 +195,7 @@ mod tests {
             thumbnails: true,
             groups,
             entities: Arc::default(),
+            extras: Extras::default(),
         };
         let settings = Settings {
             prefix: "homeassistant".to_owned(),

@@ -9,6 +9,7 @@ mod own_entities;
 mod prompts;
 #[cfg(test)]
 pub(crate) mod stage;
+mod statistics;
 mod timelapse;
 mod updates;
 
@@ -21,12 +22,13 @@ pub use self::gcode_file::finding::GcodeFinding;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::pictures::WebcamPicture;
+use super::prints::PrintStep;
 use super::snapshot::{FileId, Now, Snapshot};
 use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
-use crate::mqtt::{Kind, Publication};
+use crate::mqtt::{Incoming, Kind, Publication};
 use crate::octoprint::{Event, Message, Rest};
 use crate::store::{Known, Store};
 use crate::topics::{PrinterTopics, Topic};
@@ -186,6 +188,17 @@ pub trait Feature: Send + Sync {
     /// Follows a message that is no event.
     fn message(&mut self, message: &Message, scene: &mut Scene<'_>) {
         let _ = (message, scene);
+    }
+
+    /// Follows the start or end of a print, each once, whether or not an event reported it.
+    fn print(&mut self, step: &PrintStep, scene: &mut Scene<'_>) {
+        let _ = (step, scene);
+    }
+
+    /// Follows a message of the broker that is no command: a request about this printer, or a topic
+    /// that the configuration names.
+    fn incoming(&mut self, incoming: &Incoming, scene: &mut Scene<'_>) {
+        let _ = (incoming, scene);
     }
 
     /// Follows an answer of OctoPrint.

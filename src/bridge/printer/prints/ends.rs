@@ -54,6 +54,8 @@ pub struct Record {
     /// The times of the last ends by the server's clock at that time: as in the log, even if the
     /// clock was set since.
     pub ended_at: Vec<f64>,
+    /// Number of ends that were published since the printer is known.
+    pub ends: u64,
 }
 
 impl Record {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::step::PrintStep;
 use crate::mqtt::{Kind, Publication};
 use crate::octoprint::EventKind;
 use crate::topics::PrinterTopics;
@@ -13,6 +14,8 @@ pub struct EventEffect {
     pub along: Option<Bytes>,
     /// The same was published of the print before.
     pub repeated: bool,
+    /// The start or end of a print that it reports, unless it is repeated.
+    pub step: Option<PrintStep>,
 }
 
 impl EventEffect {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ends::{Outcome, PrintEnd};
 use super::history::Print;
+use super::step::{PrintResult, PrintStep, system_time};
 use crate::bridge::printer::messages::event;
 use crate::mqtt::Publication;
 use crate::octoprint::EventKind;
@@ -17,6 +18,10 @@ impl Outcome {
             Self::Failed => EventKind::PrintFailed,
             Self::Cancelled => EventKind::PrintCancelled,
         }
+    }
+
+    fn of(event: &EventKind) -> Option<Self> {
+        [Self::Done, Self::Failed, Self::Cancelled].into_iter().find(|end| end.event() == *event)
     }
 }
 
@@ -32,12 +37,16 @@ pub struct InferredEvent {
     took: Option<f64>,
     /// Reason for a failure.
     reason: Option<String>,
+    /// Number of the end, see [`PrintResult::number`].
+    number: u64,
+    /// What is persisted with each publication.
+    along: Option<Bytes>,
 }
 
 impl InferredEvent {
     /// An event of a print that is still running.
     pub(super) fn new(kind: EventKind, print: Print, at: f64) -> Self {
-        Self { kind, print, at, took: None, reason: None }
+        Self { kind, print, at, took: None, reason: None, number: 0, along: None }
     }
 
     /// The end of a print, at `at` by the bridge's clock.
@@ -46,15 +55,31 @@ impl InferredEvent {
         Self { took, reason, ..Self::new(end.outcome.event(), end.print.clone(), at) }
     }
 
-    /// Returns what to publish; `along` is persisted with each publication.
-    pub fn publications(
-        &self,
-        topics: &PrinterTopics,
-        lane: usize,
-        along: Option<&Bytes>,
-    ) -> Vec<Publication> {
+    /// Sets the number of the end, and what is persisted with each publication.
+    pub(super) fn numbered(self, number: u64, along: Option<Bytes>) -> Self {
+        Self { number, along, ..self }
+    }
+
+    /// Returns the start or end that this is, if it is one.
+    pub fn step(&self) -> Option<PrintStep> {
+        let result = match Outcome::of(&self.kind) {
+            Some(outcome) => Some(PrintResult {
+                outcome,
+                took: self.took,
+                reason: self.reason.clone(),
+                number: self.number,
+                recovered: true,
+            }),
+            None if self.kind == EventKind::PrintStarted => None,
+            None => return None,
+        };
+        Some(PrintStep { print: self.print.clone(), at: system_time(self.at), result })
+    }
+
+    /// Returns what to publish.
+    pub fn publications(&self, topics: &PrinterTopics, lane: usize) -> Vec<Publication> {
         let publication = |topic, payload, kind| Publication {
-            along: along.cloned(),
+            along: self.along.clone(),
             ..Publication::new(lane, topic, payload, kind)
         };
         let (topic, kind) = (topics.event(self.kind.as_str()), event::event_kind(&self.kind));

@@ -7,6 +7,7 @@ mod history;
 mod inferred_event;
 mod replay;
 mod silence;
+mod step;
 mod tracker;
 
 use std::sync::Arc;
@@ -24,19 +25,18 @@ pub use self::history::{History, Print};
 pub use self::inferred_event::InferredEvent;
 pub use self::replay::{Judgement, judge};
 use self::silence::PauseTracker;
+pub use self::step::{PrintResult, PrintStep};
 pub use self::tracker::{Observation, Tracker};
 use super::snapshot::json::member;
 use super::snapshot::{EventFields, PrinterState, Snapshot};
 use crate::bridge::watch::Watch;
 use crate::causes;
 use crate::journal::RECORD;
-use crate::mqtt::Publication;
 use crate::octoprint::{
     EventKind, FilePath, JobStatus, Message, MessageKind, Rest, RestError, RestErrorKind, SERIAL,
 };
 use crate::store::{Known, Store};
 use crate::timestamp;
-use crate::topics::PrinterTopics;
 
 /// Capacity of a printer's channel of findings.
 pub const MAX_FINDINGS: usize = 16;
@@ -172,14 +172,16 @@ impl Prints {
                 // The serial connector sends it only when a print starts.
                 if is_of_another_connector(fields) && self.tracker.is_repeated_start(&print) {
                     self.tracker.goes_on(now);
-                    return EventEffect { along: None, repeated: true };
+                    return EventEffect { repeated: true, ..EventEffect::default() };
                 }
                 self.pauses.event(kind);
                 self.ask_counts(&print, rest.clone());
+                let step = PrintStep::of_event(kind, print.clone(), fields, 0);
                 if let Some(missed) = self.tracker.started(print, now) {
                     self.recover(rest.clone(), missed);
                 }
                 self.persist(true);
+                return EventEffect { step, ..EventEffect::default() };
             }
             EventKind::PrintPaused | EventKind::PrintResumed => {
                 self.pauses.event(kind);
@@ -189,22 +191,19 @@ impl Prints {
             EventKind::Disconnected => self.tracker.disconnected(now),
             EventKind::PrintDone | EventKind::PrintFailed | EventKind::PrintCancelled => {
                 self.pauses.event(kind);
-                let repeated = !self.tracker.ended(&print(), now);
-                return EventEffect { along: self.record(), repeated };
+                let print = print();
+                let repeated = !self.tracker.ended(&print, now);
+                let step = PrintStep::of_event(kind, print, fields, self.tracker.ends());
+                let step = step.filter(|_| !repeated);
+                return EventEffect { along: self.record(), repeated, step };
             }
             _ => {}
         }
         EventEffect::default()
     }
 
-    /// Processes a finding. Returns what to publish.
-    pub fn apply(
-        &mut self,
-        finding: PrintFinding,
-        topics: &PrinterTopics,
-        lane: usize,
-        now: Instant,
-    ) -> Vec<Publication> {
+    /// Processes a finding. Returns the ends that no event reported.
+    pub fn apply(&mut self, finding: PrintFinding, now: Instant) -> Vec<InferredEvent> {
         match finding {
             PrintFinding::Counts(path, history) => {
                 self.tracker.set_counts(path.as_deref(), &history);
@@ -221,12 +220,13 @@ impl Prints {
                 if ends.is_empty() {
                     self.persist(true);
                 }
-                let publications = |end: &PrintEnd| {
+                let before = self.tracker.ends() - ends.len() as u64;
+                let inferred = |(end, number): (&PrintEnd, u64)| {
                     let event = InferredEvent::end(end, self.tracker.by_our_clock(end.at));
                     tracing::info!(file = event.print.path, event = %event.kind, "recovered the end of a print that was missed");
-                    event.publications(topics, lane, along.as_ref())
+                    event.numbered(number, along.clone())
                 };
-                ends.iter().flat_map(publications).collect()
+                ends.iter().zip(before + 1..).map(inferred).collect()
             }
         }
     }

@@ -69,6 +69,11 @@ impl Tracker {
         self.lookups.is_empty().then_some(&self.record)
     }
 
+    /// Number of ends that were published since the printer is known.
+    pub fn ends(&self) -> u64 {
+        self.record.ends
+    }
+
     /// The running print.
     pub fn print(&self) -> Option<&Print> {
         self.record.print.as_ref()
@@ -161,6 +166,7 @@ impl Tracker {
             self.record.counts = None;
         }
         ends.iter().for_each(|end| self.record.note_end_at(end.at));
+        self.record.ends += ends.len() as u64;
         // OctoPrint may repeat the event of the last one; the others are older.
         if let Some(last) = ends.last() {
             self.record.note_end(last.print.clone());
@@ -309,6 +315,7 @@ impl Tracker {
         (self.certain, self.sightings) = (false, 0);
         let at = self.clock.at(now);
         if let Some(open) = self.record.print.take_if(|open| open.may_be(print)) {
+            self.record.ends += 1;
             self.record.note_end(open);
             self.record.note_end_at(at);
             self.silence = None;
@@ -326,6 +333,7 @@ impl Tracker {
         }
         self.record.note_end(print.clone());
         self.record.note_end_at(at);
+        self.record.ends += 1;
         true
     }
 

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::event_fields::EventFields;
 use super::json::{
     LastMember, LastPayload, MAX_BYTES, MAX_SECONDS, Present, Raw, ReceivedOr, StateChange,
-    StateTopic, member, number, object, raw_number, raw_object, raw_text,
+    StateTopic, member, members, number, object, raw_number, raw_object, raw_text,
 };
 use crate::octoprint::{EventKind, FilePath};
+
+/// Largest length of filament in mm, and largest weight in grams.
+const MAX_FILAMENT: f64 = 1e9;
 
 /// A file in one of OctoPrint's storages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,15 @@ pub struct JobFile {
 
 /// Last print times of a file in seconds, by the id of the printer profile.
 pub type LastPrintTimes = BTreeMap<String, f64>;
+
+/// The filament that a print of a file needs, as OctoPrint or a slicer computed it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Filament {
+    /// Length of all tools together, in mm.
+    pub length: f64,
+    /// Weight in grams; `None` if only the length is known.
+    pub weight: Option<f64>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct SelectedFile {
@@ -168,6 +180,30 @@ impl SelectedFile {
     pub(super) fn set_profile(&mut self, profile: Option<String>) -> Option<StateChange> {
         self.profile = profile;
         self.change()
+    }
+
+    /// Returns the filament that the selected file needs, if its path is `path`.
+    pub(super) fn filament(&self, path: &str) -> Option<Filament> {
+        #[derive(Deserialize, Default)]
+        struct OfTool<'a> {
+            #[serde(borrow, default)]
+            length: Raw<'a>,
+            #[serde(borrow, default)]
+            weight: Raw<'a>,
+        }
+        self.file().filter(|file| file.path == path)?;
+        let job: JobMember<'_> = object(self.last.raw());
+        let tools = members(raw_object(job.filament))?;
+        let tools = tools.iter().map(|(_, raw)| object::<OfTool<'_>>(Some(raw)));
+        let (mut length, mut weight) = (None, Some(0.0));
+        for OfTool { length: of_tool, weight: grams } in tools {
+            if let Some(millimetres) = number(of_tool, (0.0, MAX_FILAMENT)) {
+                *length.get_or_insert(0.0) += millimetres;
+                let grams = number(grams, (0.0, MAX_FILAMENT));
+                weight = weight.zip(grams).map(|(sum, grams)| sum + grams);
+            }
+        }
+        Some(Filament { length: length?, weight })
     }
 
     fn last_print_time(&self) -> Option<f64> {

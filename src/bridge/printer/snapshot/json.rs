@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use crate::heater::Heater;
 
 /// Maximum of a duration: ten years, in seconds.
-pub(super) const MAX_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
+pub(crate) const MAX_SECONDS: f64 = 10.0 * 366.0 * 86_400.0;
 /// Maximum of a size in bytes or of a count: about what an `f64` represents exactly.
 pub(crate) const MAX_BYTES: f64 = 9e15;
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::event_fields::EventFields;
 use self::heaters::Heaters;
 use self::job::SelectedFile;
-pub use self::job::{FileId, JobFile, LastPrintTimes};
+pub use self::job::{Filament, FileId, JobFile, LastPrintTimes};
 use self::json::{
     LastPayload, LastRaw, MAX_BYTES, Present, Raw, member, object, raw_number, whole_object,
 };
@@ -354,6 +354,21 @@ impl Snapshot {
     /// Returns when the current print ends, as published.
     pub fn finish_time(&self) -> Option<SystemTime> {
         self.progress.finish_time()
+    }
+
+    /// Returns the progress of the print, in percent.
+    pub fn completion(&self) -> Option<f64> {
+        self.progress.completion()
+    }
+
+    /// Returns when the print started, by the bridge's clock.
+    pub fn print_started(&self) -> Option<SystemTime> {
+        self.progress.started()
+    }
+
+    /// Returns the filament that the selected file needs, if its path is `path`.
+    pub fn filament(&self, path: &str) -> Option<Filament> {
+        self.job.filament(path)
     }
 
     /// Returns the server's time of the last `current` or `history`, in Unix seconds.

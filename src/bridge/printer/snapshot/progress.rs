@@ -217,6 +217,14 @@ impl Progress {
         self.payload.change(StateTopic::Progress, &self.current)
     }
 
+    pub(super) fn completion(&self) -> Option<f64> {
+        self.current.completion
+    }
+
+    pub(super) fn started(&self) -> Option<SystemTime> {
+        self.current.started
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         let held_back = self.published.as_ref() != Some(&self.current);
         self.published_at.filter(|_| held_back).map(|at| at + INTERVAL)

@@ -15,8 +15,28 @@ pub enum Request {
     Republish,
     /// Set the log level or filter until the next restart.
     LogLevel(String),
+    /// The last prints of a printer, which answers itself.
+    History(HistoryRequest),
     /// Unknown request or invalid value, with the reason.
     Refused(String),
+}
+
+/// A request for the last prints of a printer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRequest {
+    /// The printer's id.
+    pub printer: String,
+    /// The form of the answer.
+    pub format: HistoryFormat,
+}
+
+/// The form of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryFormat {
+    /// A list of objects.
+    Json,
+    /// A text.
+    Csv,
 }
 
 /// A request and the `transaction` that its answer echoes.
@@ -37,7 +57,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Parsed {
         Value::Object(mut object) => {
             let transaction = object.remove("transaction");
             let value = object.remove("value").or_else(|| object.remove(name));
-            (value.unwrap_or(Value::Null), transaction)
+            (value.unwrap_or(Value::Object(object)), transaction)
         }
         value => (value, None),
     };
@@ -52,6 +72,7 @@ const REQUESTS: &[(&str, ParseValue)] = &[
     ("info", |_| Request::Info),
     ("republish", |_| Request::Republish),
     ("log_level", log_level),
+    ("history", history),
 ];
 
 fn request(name: &str, value: &Value) -> Request {
@@ -70,6 +91,26 @@ fn log_level(value: &Value) -> Request {
         Some(level) => Request::LogLevel(level.to_owned()),
         None => Request::Refused(
             "no log level given; expected error, warn, info, debug, trace or a filter".into(),
+        ),
+    }
+}
+
+/// The value is the printer's id, or an object with it as `printer`, and perhaps a `format`.
+fn history(value: &Value) -> Request {
+    let format = match value["format"].as_str() {
+        None if value["format"].is_null() => Some(HistoryFormat::Json),
+        Some("json") => Some(HistoryFormat::Json),
+        Some("csv") => Some(HistoryFormat::Csv),
+        _ => None,
+    };
+    let printer = value.as_str().or(value["printer"].as_str()).filter(|id| !id.is_empty());
+    match printer.zip(format) {
+        Some((printer, format)) => {
+            Request::History(HistoryRequest { printer: printer.to_owned(), format })
+        }
+        None => Request::Refused(
+            "expected the id of a printer, or an object such as {\"printer\":\"mk3\",\"format\":\"csv\"} with the format json or csv"
+                .into(),
         ),
     }
 }
@@ -99,6 +140,21 @@ mod tests {
         assert_eq!(asked, Parsed { request: level, transaction: Some(Value::from(7)) });
         assert!(matches!(parse("log_level", b"{}").request, Request::Refused(_)));
         assert!(matches!(parse("restart", b"").request, Request::Refused(_)));
+    }
+
+    #[test]
+    fn a_history_is_asked_for_by_the_printer() {
+        let of = |format| Request::History(HistoryRequest { printer: "mk3".to_owned(), format });
+        let parsed = |payload: &str| parse("history", payload.as_bytes()).request;
+        assert_eq!(parsed("mk3"), of(HistoryFormat::Json));
+        assert_eq!(parsed(r#"{"value":"mk3"}"#), of(HistoryFormat::Json));
+        assert_eq!(parsed(r#"{"printer":"mk3"}"#), of(HistoryFormat::Json));
+        let csv = parse("history", br#"{"printer":"mk3","format":"csv","transaction":7}"#);
+        assert_eq!(csv.request, of(HistoryFormat::Csv));
+        assert_eq!(csv.transaction, Some(Value::from(7)));
+        for bad in ["", "{}", "7", r#"{"printer":"mk3","format":"xml"}"#, r#"{"printer":7}"#] {
+            assert!(matches!(parsed(bad), Request::Refused(_)), "{bad}");
+        }
     }
 
     #[test]
