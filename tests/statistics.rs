@@ -69,7 +69,7 @@ impl World {
         bridge
     }
 
-    fn event(&self, kind: &str, more: Value) {
+    fn event(&self, kind: &str, more: &Value) {
         let mut payload = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
         payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.simulator.event(kind, payload);
@@ -97,16 +97,16 @@ async fn each_print_counts_once_whatever_is_repeated() {
     let bridge = world.start().await;
     let first = world.counted(0, 0, 0, 0).await;
     assert_eq!((&first["print_hours"], &first["persistent"]), (&json!(0.0), &json!(true)));
-    world.event("PrintStarted", json!({}));
+    world.event("PrintStarted", &json!({}));
     for _ in 0..5 {
-        world.event("PrintFailed", json!({"reason": "error", "error": "Klipper", "time": 36.0}));
+        world.event("PrintFailed", &json!({"reason": "error", "error": "Klipper", "time": 36.0}));
     }
     // A cancel: two events, which are one.
-    world.event("PrintStarted", json!({}));
-    world.event("PrintCancelled", json!({"time": 36.0}));
-    world.event("PrintFailed", json!({"reason": "cancelled", "time": 36.0}));
-    world.event("PrintStarted", json!({}));
-    world.event("PrintDone", json!({"time": 72.0}));
+    world.event("PrintStarted", &json!({}));
+    world.event("PrintCancelled", &json!({"time": 36.0}));
+    world.event("PrintFailed", &json!({"reason": "cancelled", "time": 36.0}));
+    world.event("PrintStarted", &json!({}));
+    world.event("PrintDone", &json!({"time": 72.0}));
     let counted = world.counted(0, 1, 1, 1).await;
     assert_eq!(counted["print_hours"], 0.04);
     let three = |told: &Value| told["prints"].as_array().is_some_and(|all| all.len() == 3);
@@ -129,9 +129,9 @@ async fn each_print_counts_once_whatever_is_repeated() {
     let bridge = world.start().await;
     assert_eq!(world.counted(mark, 1, 1, 1).await["since"], first["since"]);
     world.watcher.wait_json(mark, NOZZLE, |told| told["due"] == true).await;
-    world.event("PrintDone", json!({"time": 72.0}));
-    world.event("PrintStarted", json!({}));
-    world.event("PrintDone", json!({"time": 72.0}));
+    world.event("PrintDone", &json!({"time": 72.0}));
+    world.event("PrintStarted", &json!({}));
+    world.event("PrintDone", &json!({"time": 72.0}));
     world.counted(mark, 2, 1, 1).await;
     let answer = world.request(r#"{"printer":"mk3","transaction":5}"#).await;
     assert_eq!((&answer["status"], &answer["transaction"]), (&json!("ok"), &json!(5)));

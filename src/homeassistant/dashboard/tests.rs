@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::heater::{Heater, Limits};
 use crate::homeassistant::{
-    self as discovery, CameraSource, Components, Groups, PrinterDevice, Profile, Settings,
+    self as discovery, CameraSource, Components, Extras, Groups, PrinterDevice, Profile, Settings,
 };
 use crate::topics::{BridgeTopics, PrinterTopics};
 
@@ -47,6 +47,7 @@ fn printer(id: &str, name: &str, heaters: &[&str], allowed: bool) -> (String, Ve
         thumbnails: true,
         entities: Default::default(),
         groups: groups(allowed),
+        extras: Extras::default(),
     };
     let topics = PrinterTopics::new("octoprint2mqtt", id);
     let message = discovery::printer(&settings("bridge"), &topics, &device, &Components::new());

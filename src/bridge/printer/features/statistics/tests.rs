@@ -191,6 +191,24 @@ async fn each_print_counts_once_over_restarts() {
 }
 
 #[tokio::test]
+async fn ends_that_were_numbered_otherwise_before_a_crash_count_once() {
+    let of = |path: &str, step: PrintStep| PrintStep {
+        print: Print { path: Some(path.to_owned()), ..print() },
+        ..step
+    };
+    let mut played = Played::without_store();
+    let now = timestamp::unix(played.stage.now.wall);
+    // While the end of the print before was being looked up, the bridge was killed.
+    played.step(&of("second", ended(Outcome::Done, Some(60.0), 1)));
+    let said = played.step(&of("first", recovered(ended(Outcome::Done, Some(60.0), 1), now - 90)));
+    assert_eq!(on(&said, "statistics")["prints_done"], 2);
+    let again = of("second", recovered(ended(Outcome::Done, Some(60.0), 2), now - 1));
+    assert_eq!(played.step(&again), [], "counted already");
+    let said = played.step(&of("second", recovered(ended(Outcome::Done, None, 3), now + 90)));
+    assert_eq!(on(&said, "statistics")["prints_done"], 3);
+}
+
+#[tokio::test]
 async fn the_end_of_a_print_that_is_found_late_does_not_take_the_start_of_the_next() {
     let mut played = Played::without_store();
     let start = timestamp::unix(played.stage.now.wall);
