@@ -79,6 +79,8 @@ fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_default
         config["mqtt"]["username"].take();
         config["printers"]["mk3"]["name"].take();
         config["printers"]["mk3"]["octoprint_mqtt_topic"].take();
+        config["printers"]["mk3"]["filament_price"].take();
+        config["printers"]["mk3"]["maintenance"].take();
         config["printers"]["mk3"]["camera"]["url"].take();
         config["printers"]["mk3"]["camera"]["every"].take();
     }

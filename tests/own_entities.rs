@@ -82,12 +82,7 @@ impl World {
         let printer = &configured(entities).printers[0];
         let trust = tls::client_config(&printer.tls, false).unwrap();
         let options = SocketOptions::new(printer.url.clone(), printer.credentials.clone(), trust);
-        let rules = Rules {
-            groups: printer.commands,
-            limits: printer.limits,
-            max_rate_factor: 20,
-            entities: printer.entities.clone(),
-        };
+        let rules = Rules::of(printer);
         let (watch, _) = Watch::new();
         let fleet = FleetReporter::new(0, mpsc::unbounded_channel().0);
         Self {

@@ -27,7 +27,8 @@ async fn start(octoprint: &OctoPrint, watcher: &Watcher, name: &str) {
     octoprint.select(name).await;
     let mark = watcher.mark();
     octoprint.job(json!({"command": "start"})).await;
-    watcher.wait_json(mark, PRINTER, |printer| printer["state"] == "printing").await;
+    let print = "octoprint2mqtt/mk3/print";
+    watcher.wait_json(mark, print, |print| print["event_type"] == "print_started").await;
 }
 
 /// Waits until OctoPrint knows how much filament a file needs. Returns its length in mm.

@@ -1,4 +1,4 @@
-//! Entities of a printer's totals, its last print, and its maintenance counters.
+//! Entities of a printer's totals, its last print, and its maintenance counters (pure).
 
 use serde_json::json;
 

@@ -138,6 +138,7 @@ async fn every_topic_that_is_published_is_listed_and_every_listed_one_is_publish
     world.simulator.plugin("psu", json!({"on": true}));
     world.simulator.raw("a[{\"tomorrow\":{}}]");
     world.simulator.event("MovieDone", json!({"movie_basename": "a.mp4"}));
+    world.simulator.event("PrintDone", json!({"name": "other.gcode", "path": "other.gcode"}));
     world.answer("home").await;
     world.answer_to("snapshot", "all").await;
     world.request("info", "").await;
@@ -248,7 +249,8 @@ async fn every_request_is_listed() {
     let names: BTreeSet<String> = listed.iter().map(|[name, _]| only_code(name)).collect();
     same(COMMANDS, &names, &known(&world.request("nonsense", "").await["error"]));
     for name in names {
-        let answer = world.request(&name, "debug").await;
+        let value = if name == "history" { "p" } else { "debug" };
+        let answer = world.request(&name, value).await;
         assert_eq!(answer["status"], "ok", "{name}: {answer}");
     }
     world.end().await;

@@ -350,7 +350,7 @@ mod tests {
             (2, json!({"MODE": [1]}), "a text"),
             (2, json!({"MODE": "x", "TEMP": "hot"}), "is a number"),
         ] {
-            let refused = all[control].fill(&given(params)).unwrap_err().to_string();
+            let refused = all[control].fill(&given(&params)).unwrap_err().to_string();
             assert!(refused.contains(telling), "{refused}");
         }
         let filled = all[2].fill(&given(&json!({"MODE": true, "TEMP": "210"})));

@@ -6,7 +6,7 @@ use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
 use super::own_entities::OwnEntities;
 use super::prompts::Prompts;
-use super::statistics::Statistics;
+use super::statistics::PrintStatistics;
 use super::timelapse::TimelapseEvents;
 use super::updates::UpdateState;
 
@@ -19,5 +19,5 @@ pub const FEATURES: &[MakeFeature] = &[
     UpdateState::make,
     Prompts::make,
     FleetMember::make,
-    Statistics::make,
+    PrintStatistics::make,
 ];

@@ -45,7 +45,7 @@ struct RunningPrint {
 }
 
 /// Counts the prints of one printer.
-pub(super) struct Statistics {
+pub(super) struct PrintStatistics {
     printer: String,
     /// Price of a kilogram of filament.
     price: Option<f64>,
@@ -69,7 +69,7 @@ struct StatisticsPayload {
     persistent: bool,
 }
 
-impl Statistics {
+impl PrintStatistics {
     pub(super) fn make(parts: &FeatureParts<'_>) -> Option<Box<dyn Feature>> {
         Some(Box::new(Self::new(parts)))
     }
@@ -197,7 +197,7 @@ impl Statistics {
     }
 }
 
-impl Feature for Statistics {
+impl Feature for PrintStatistics {
     fn restart(&mut self, _: &Background) {}
 
     fn start(&mut self, scene: &mut Scene<'_>) {

@@ -10,13 +10,13 @@ const TOML: &str = "filament_price = 25.0\nmaintenance = { nozzle = \"2h\", belt
 
 struct Played {
     stage: Stage,
-    statistics: Statistics,
+    statistics: PrintStatistics,
 }
 
 impl Played {
     fn new(toml: &str, known: &Known, store: &Store) -> Self {
         let printer = printer(toml);
-        let statistics = Statistics::new(&parts(&printer, known, store));
+        let statistics = PrintStatistics::new(&parts(&printer, known, store));
         Self { stage: Stage::new(), statistics }
     }
 
