@@ -285,11 +285,56 @@ fn more_of(topics: &PrinterTopics, say: &mut impl FnMut(&str, &[u8])) {
     ] {
         say(&topics.layer, payload.to_string().as_bytes());
     }
+    offered(topics, say);
+    counted(topics, say);
     let slicer = octoprint2mqtt::gcode::SlicerInfo::default();
     say(&topics.gcode, &serde_json::to_vec(&slicer).unwrap());
     for picture in [topics.snapshot.clone(), topics.snapshot_of("ü top")] {
         say(&picture, b"a picture");
     }
+}
+
+/// What the printer asks, and OctoPrint's update.
+fn offered(topics: &PrinterTopics, say: &mut impl FnMut(&str, &[u8])) {
+    for (text, choices) in [
+        (json!("Which?"), json!(["A \"b\"", "C"])),
+        (json!("Which?"), json!([])),
+        (json!(null), json!(null)),
+    ] {
+        let prompt = json!({"text": text, "choices": choices, "since": "2026-11-23T15:27:05Z"});
+        say(&topics.prompt, prompt.to_string().as_bytes());
+    }
+    for kind in ["prompt_shown", "prompt_closed"] {
+        let event = json!({"event_type": kind, "text": "Which?", "choices": [], "timestamp": 1});
+        say(&topics.prompt_event, event.to_string().as_bytes());
+    }
+    for (installed, latest) in [(json!("1.11.8"), json!("2.0.0")), (json!(null), json!(null))] {
+        let update = json!({"installed_version": installed, "latest_version": latest,
+            "release_url": null, "title": "OctoPrint", "in_progress": false});
+        say(&topics.update, update.to_string().as_bytes());
+    }
+}
+
+/// Statistics, the last prints, and maintenance.
+fn counted(topics: &PrinterTopics, say: &mut impl FnMut(&str, &[u8])) {
+    let statistics = json!({"prints_done": 2, "prints_failed": 0, "prints_cancelled": 1,
+        "print_hours": 1.25, "filament_m": 12.5, "filament_g": 37.0, "since": null,
+        "persistent": true});
+    say(&topics.statistics, statistics.to_string().as_bytes());
+    let print = |result: &str| {
+        json!({"file": "a.gcode", "path": "a.gcode", "started": null, "result": result,
+            "ended": "2026-11-23T15:27:05Z", "cost": null})
+    };
+    for prints in [json!([]), json!([print("done"), print("failed")]), json!([print("cancelled")])]
+    {
+        say(&topics.print_history, json!({ "prints": prints }).to_string().as_bytes());
+    }
+    for (used, due) in [(json!(3.5), true), (json!(0), false)] {
+        let counter = json!({"used": used, "due": due, "due_after": 300, "unit": "h"});
+        say(&topics.maintenance("hot_end"), counter.to_string().as_bytes());
+    }
+    let event = json!({"event_type": "maintenance_due", "name": "hot_end", "timestamp": 1});
+    say(&topics.maintenance_due, event.to_string().as_bytes());
 }
 
 #[test]

@@ -234,7 +234,7 @@ async fn print_again(world: World) {
     let (watcher, octoprint) = (&world.watcher, &world.octoprint);
     octoprint.upload("short.gcode", 3).await;
     octoprint.upload("other.gcode", 3).await;
-    watcher.refused("job", "again", json!(409), "nothing to print again").await;
+    watcher.refused("job", "again", json!(409), "no print is known").await;
     let print = async |command: &str, payload: &str| {
         let mark = watcher.mark();
         watcher.done(command, payload).await;

@@ -65,6 +65,10 @@ def fault(component, text):
     if platform == "number":
         fits = is_number(text) and component["min"] <= float(text) <= component["max"]
         return None if fits else "no number within its limits"
+    if platform == "update":
+        known = json.loads(text)
+        fits = all(value is not None for value in known.values())
+        return None if fits else "null, which no version is"
     # A picture is shown as it is.
     if platform in ("device_automation", "camera"):
         return None
