@@ -265,7 +265,8 @@ mod tests {
         )
         .unwrap();
         let subscription = subscription(&config.printers[0]);
-        assert_eq!(subscription.plugins, Selection::Only(vec!["a".to_owned(), "b".to_owned()]));
+        let plugins = ["a", "action_command_prompt", "b", "softwareupdate"].map(str::to_owned);
+        assert_eq!(subscription.plugins, Selection::Only(plugins.into()));
         let Selection::Only(events) = subscription.events else { panic!("all events") };
         assert!(events.contains(&"Mine".to_owned()) && events.contains(&"PrintDone".to_owned()));
     }

@@ -8,7 +8,7 @@ use super::classes;
 use super::scalars::{is_name, is_plugin, scalar};
 use super::source::Section;
 use super::values::{number, strict_text};
-use crate::own_entity::{Condition, Form, Look, Pointer, Reading, Reduce, Source};
+use crate::own_entity::{Form, Look, Pointer, ReadingCondition, Reduce, Source, ValueReading};
 
 /// Keys of a reading that mean nothing without `from`.
 const NEEDS_FROM: &[&str] = &["value", "when", "default", "expire_after", "on_value"];
@@ -22,7 +22,11 @@ const POINTER: &str = "a JSON pointer such as \"/temp/celsius/current\"";
 
 /// Reads where the state of an entity comes from: `Some(None)` for one without that, `None` after a
 /// mistake.
-pub(super) fn reading(section: &Section<'_>, kind: &str, look: &Look) -> Option<Option<Reading>> {
+pub(super) fn reading(
+    section: &Section<'_>,
+    kind: &str,
+    look: &Look,
+) -> Option<Option<ValueReading>> {
     if kind == "button" {
         return Some(None);
     }
@@ -41,7 +45,7 @@ pub(super) fn reading(section: &Section<'_>, kind: &str, look: &Look) -> Option<
         None => None,
     };
     let reduce = reduce(section);
-    let reading = Reading {
+    let reading = ValueReading {
         sources: sources?,
         value: value?,
         when,
@@ -54,7 +58,7 @@ pub(super) fn reading(section: &Section<'_>, kind: &str, look: &Look) -> Option<
 }
 
 /// A control whose state is assumed has nothing to read.
-fn without_source(section: &Section<'_>) -> Option<Option<Reading>> {
+fn without_source(section: &Section<'_>) -> Option<Option<ValueReading>> {
     let stray = NEEDS_FROM.iter().filter_map(|key| Some((key, section.get(key)?)));
     for (key, found) in stray {
         let what = format!("{key} without from");
@@ -101,7 +105,7 @@ fn pointer(section: &Section<'_>, key: &str) -> Option<Pointer> {
     section.optional(key, POINTER, |value| Pointer::parse(&strict_text(value)?))
 }
 
-fn condition(section: &Section<'_>) -> Option<Condition> {
+fn condition(section: &Section<'_>) -> Option<ReadingCondition> {
     section.only(&["pointer", "equals"]);
     if section.get("pointer").is_none() {
         section.missing("pointer", POINTER);
@@ -114,7 +118,10 @@ fn condition(section: &Section<'_>) -> Option<Condition> {
         }
         _ => Some(vec![scalar(value)?]),
     });
-    Some(Condition { pointer: pointer(section, "pointer")?, equals: equals.unwrap_or_default() })
+    Some(ReadingCondition {
+        pointer: pointer(section, "pointer")?,
+        equals: equals.unwrap_or_default(),
+    })
 }
 
 fn reduce(section: &Section<'_>) -> Option<Reduce> {
@@ -162,7 +169,7 @@ pub(super) fn scale(section: &Section<'_>) -> f64 {
 }
 
 /// Whether the entity shows no key: everything that is published can be read at the broker.
-fn is_open(section: &Section<'_>, kind: &str, reading: &Reading) -> bool {
+fn is_open(section: &Section<'_>, kind: &str, reading: &ValueReading) -> bool {
     let of_connected = Source::Message("connected".to_owned());
     // An event carries the whole payload, whatever its pointer is.
     if kind == "event" && reading.sources.contains(&of_connected) {

@@ -1,5 +1,5 @@
 //! Entities for what this OctoPrint and its printer offer: custom controls, temperature
-//! presets, an SD card, updates, what the printer asks.
+//! presets, an SD card, updates, what the printer asks (pure).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Entities of the user's own.
+//! Entities of the user's own (pure).
 
 use serde_json::json;
 

@@ -264,7 +264,7 @@ fn a_custom_control_is_a_button_that_sends_its_name() {
 }
 
 #[test]
-fn a_preset_is_a_button_as_long_as_octoprint_has_it() {
+fn a_preset_is_a_button_while_octoprint_has_it() {
     let of = |presets: &[&str], sd_card, gone: &Components| {
         let mut device = device(&["tool0"], ALL);
         device.profile.presets = presets.iter().map(|name| (*name).to_owned()).collect();

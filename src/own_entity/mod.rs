@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub use self::action::{Action, PLACE};
 pub use self::pointer::Pointer;
-pub use self::reading::{Condition, Form, Payload, Reading, Reduce, Source};
+pub use self::reading::{Form, Payload, ReadingCondition, Reduce, Source, ValueReading};
 pub use self::scalar::{number, text};
 
 /// An entity that a user defined.
@@ -22,7 +22,7 @@ pub struct OwnEntity {
     /// What it is, and what it can do.
     pub role: Role,
     /// Where its state is read; `None` for a button, and for a control whose state is assumed.
-    pub reading: Option<Reading>,
+    pub reading: Option<ValueReading>,
     /// How Home Assistant shows it.
     pub look: Look,
     /// The group of commands that a control belongs to, and whether it is allowed.

@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
         let Some((token, rest)) = self.0.split_first() else { return Ok(None) };
-        while let Some(Name(name)) = object.next_key()? {
+        while let Some(PointerStep(name)) = object.next_key()? {
             if name == *token {
                 // Of several members of one name, the last one counts, as elsewhere.
                 found = object.next_value_seed(Find(rest))?;
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for Find<'_> {
 /// A name that is borrowed unless it has escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct PointerStep<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -30,7 +30,7 @@ pub enum Source {
 /// A condition for a message: what is at `pointer` is one of `equals`, or, if that is empty, there
 /// at all and not null.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Condition {
+pub struct ReadingCondition {
     /// Where to look.
     pub pointer: Pointer,
     /// The accepted values.
@@ -75,13 +75,13 @@ pub enum Form {
 
 /// How the state of an entity is read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
+pub struct ValueReading {
     /// Where messages come from; at least one.
     pub sources: Vec<Source>,
     /// Where the value is; `None` for an event of one type.
     pub value: Option<Pointer>,
     /// Which of these messages count.
-    pub when: Option<Condition>,
+    pub when: Option<ReadingCondition>,
     /// The state before any message, and after one that has no value, or not of this form.
     pub default: Option<Value>,
     /// How to make one number of many.
@@ -110,7 +110,7 @@ impl Payload<'_> {
     }
 }
 
-impl Condition {
+impl ReadingCondition {
     fn holds(&self, payload: Payload<'_>) -> bool {
         match payload.find(&self.pointer) {
             None | Some(Value::Null) => false,
@@ -119,7 +119,7 @@ impl Condition {
     }
 }
 
-impl Reading {
+impl ValueReading {
     /// Reads the state from a message of one of the sources. `None` if the message is not about it:
     /// the condition does not hold, or, without a condition, the value is not there at all.
     pub fn read(&self, payload: Payload<'_>) -> Option<Value> {
@@ -280,8 +280,8 @@ mod tests {
 
     use super::*;
 
-    fn reading(pointer: &str, form: Form) -> Reading {
-        Reading {
+    fn reading(pointer: &str, form: Form) -> ValueReading {
+        ValueReading {
             sources: vec![Source::Plugin("x".to_owned())],
             value: Pointer::parse(pointer),
             when: None,
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    fn read(reading: &Reading, json: &Value) -> Option<Value> {
+    fn read(reading: &ValueReading, json: &Value) -> Option<Value> {
         reading.read(Payload { json: &json.to_string(), event: None })
     }
 
@@ -304,7 +304,7 @@ mod tests {
     fn a_message_without_the_value_is_about_something_else_unless_a_condition_says_so() {
         let mut reading = reading("/spool/weight", Form::Number { scale: 1.0 });
         assert_eq!(read(&reading, &json!({"action": "spool", "spool": null})), None);
-        reading.when = Some(Condition {
+        reading.when = Some(ReadingCondition {
             pointer: Pointer::parse("/action").unwrap(),
             equals: vec![json!("spool"), json!("spools")],
         });
@@ -331,7 +331,8 @@ mod tests {
     #[test]
     fn a_condition_without_a_value_asks_for_presence() {
         let mut reading = reading("/a", Form::Any);
-        reading.when = Some(Condition { pointer: Pointer::parse("/b").unwrap(), equals: vec![] });
+        reading.when =
+            Some(ReadingCondition { pointer: Pointer::parse("/b").unwrap(), equals: vec![] });
         assert_eq!(read(&reading, &json!({"a": 1})), None);
         assert_eq!(read(&reading, &json!({"a": 1, "b": null})), None);
         assert_eq!(read(&reading, &json!({"a": 1, "b": false})), Some(json!(1)));
@@ -402,7 +403,7 @@ mod tests {
         let mesh = json!({"v": [["0.1", 0.25], [null, -0.05]]});
         let reduced = |reduce, json: &Value| {
             let reading =
-                Reading { reduce: Some(reduce), ..reading("/v", Form::Number { scale: 1.0 }) };
+                ValueReading { reduce: Some(reduce), ..reading("/v", Form::Number { scale: 1.0 }) };
             read(&reading, json).unwrap()
         };
         assert_eq!(reduced(Reduce::Range, &mesh), json!(0.3));

@@ -136,6 +136,8 @@ async fn every_topic_that_is_published_is_listed_and_every_listed_one_is_publish
     world.simulator.drop_sockets();
     world.watcher.reconnected(mark, "B/p").await;
     world.simulator.plugin("psu", json!({"on": true}));
+    let prompt = json!({"action": "show", "text": "Which?", "choices": ["A", "B"]});
+    world.simulator.plugin("action_command_prompt", prompt);
     world.simulator.raw("a[{\"tomorrow\":{}}]");
     world.simulator.event("MovieDone", json!({"movie_basename": "a.mp4"}));
     world.simulator.event("PrintDone", json!({"name": "other.gcode", "path": "other.gcode"}));

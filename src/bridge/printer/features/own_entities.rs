@@ -14,7 +14,7 @@ use crate::bridge::printer::persisted::Persisted;
 use crate::clock;
 use crate::mqtt::{Audience, Kind, Worth};
 use crate::octoprint::{Event, Message, MessageKind, Plugin};
-use crate::own_entity::{OwnEntity, Payload, Reading, Role, Source};
+use crate::own_entity::{OwnEntity, Payload, Role, Source, ValueReading};
 use crate::timestamp;
 use crate::topics::Topic;
 
@@ -163,7 +163,7 @@ fn remembered(entities: &[OwnEntity], kept: &Kept) -> Vec<OwnState> {
     let state = |entity: &OwnEntity| {
         // The configuration may have changed since.
         let value = kept.values.get(&entity.key).filter(|value| entity.takes(value)).cloned();
-        let initial = || entity.reading.as_ref().map(Reading::initial);
+        let initial = || entity.reading.as_ref().map(ValueReading::initial);
         let value = value.or_else(initial).unwrap_or_default();
         OwnState { value, expires: None }
     };
