@@ -104,20 +104,12 @@ impl From<LoginError> for RestError {
 
 impl RestError {
     pub(crate) fn new(kind: RestErrorKind, path: &str) -> Self {
-        Self { kind, method: None, path: Some(path.to_owned()), source: None }
+        let path = without_query(path).to_owned();
+        Self { kind, method: None, path: Some(path), source: None }
     }
 
     pub(crate) fn caused_by(self, cause: impl Into<Cause>) -> Self {
         Self { source: Some(cause.into()), ..self }
-    }
-
-    /// Removes the query from the path.
-    pub(in crate::octoprint) fn without_query(self) -> Self {
-        let path = self.path.map(|path| match path.split_once('?') {
-            Some((path, _)) => path.to_owned(),
-            None => path,
-        });
-        Self { path, ..self }
     }
 
     pub(in crate::octoprint) fn with_method(self, method: &Method) -> Self {
@@ -310,6 +302,11 @@ pub(in crate::octoprint) enum CallError {
     NotSent(NetError),
     Unanswered(NetError),
     Body { status: u16, source: BodyError },
+}
+
+/// Returns a path as errors show it: queries may contain passwords.
+pub(in crate::octoprint) fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::answer::{Answer, challenge, one_line};
 use super::cookies::Cookies;
-use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind};
+use super::error::{BodyError, BuildError, CallError, RestError, RestErrorKind, without_query};
 use super::login::proxy_login;
 use super::reach::{Reach, Resolver};
 use crate::causes::HttpFault;
@@ -221,7 +221,7 @@ impl HttpClient {
     /// path, because the user needs OctoPrint's base address.
     fn location(&self, header: &HeaderValue, path: &str) -> Option<String> {
         let mut url = self.base().join(header.to_str().ok()?).ok()?;
-        if let Some(base) = url.path().strip_suffix(path).map(ToOwned::to_owned) {
+        if let Some(base) = url.path().strip_suffix(without_query(path)).map(ToOwned::to_owned) {
             url.set_path(&base);
         }
         url.set_query(None);
@@ -282,6 +282,7 @@ pub(super) async fn body(
     path: &str,
     limit: usize,
 ) -> Result<Bytes, BodyError> {
+    let path = without_query(path);
     let broken_off =
         |error| BodyError::BrokenOff { path: one_line(path), source: HttpFault::from(error) };
     let mut body = BytesMut::new();
