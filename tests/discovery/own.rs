@@ -58,7 +58,7 @@ fn with_unit(kind: &str, needs: &str, class: &str) -> String {
         let (_, units) = warning.split_once("it knows ").unwrap();
         text += &format!(
             "unit = \"{}\"\n",
-            units.rsplit(", ").min_by_key(|unit| unit.chars().count()).unwrap()
+            units.split(", ").min_by_key(|unit| unit.chars().count()).unwrap()
         );
     }
     text
