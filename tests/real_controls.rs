@@ -363,16 +363,14 @@ async fn answer_prompts(mut world: World) {
         let is = |event: &Value| event["event_type"] == kind && event["text"] == text;
         watcher.wait_json(mark, &topic("prompt_event"), is).await;
     };
-    let ask = async || {
-        for action in [
-            "prompt_begin Which nozzle?",
-            "prompt_choice Left",
-            "prompt_choice Right",
-            "prompt_show",
-        ] {
+    let act = async |actions: &[&str]| {
+        for action in actions {
             octoprint.command(&format!("!!DEBUG:action_custom {action}")).await;
         }
     };
+    let nozzle =
+        ["prompt_begin Which nozzle?", "prompt_choice Left", "prompt_choice Right", "prompt_show"];
+    let ask = async || act(&nozzle).await;
     watcher.refused("prompt", "0", json!(409), "asks nothing").await;
     let mark = watcher.mark();
     ask().await;
@@ -393,7 +391,8 @@ async fn answer_prompts(mut world: World) {
     watcher.done("print", "local/long.gcode").await;
     octoprint.until("Printing").await;
     let mark = watcher.mark();
-    octoprint.command("M600").await;
+    // What firmware sends at M600, and waits. The virtual printer's own M600 may never get out of it.
+    act(&["paused", "prompt_begin Heater Timeout", "prompt_choice Reheat", "prompt_show"]).await;
     asked(mark, json!("Heater Timeout"), json!(["Reheat"])).await;
     let mark = watcher.mark();
     world.sends("prompt", "0", &["M876 S0"]).await;
