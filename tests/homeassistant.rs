@@ -20,6 +20,8 @@ mod fleet;
 mod for_people;
 #[path = "homeassistant/layers.rs"]
 mod layers;
+#[path = "homeassistant/own.rs"]
+mod own;
 mod real;
 
 use std::collections::BTreeSet;
