@@ -6,13 +6,10 @@ use serde_json::Value;
 use super::scalars::{is_plugin, json, scalar};
 use super::source::Section;
 use super::values::strict_text;
+use crate::gcode::{MAX_LINE, MAX_LINES, lines_to_send};
 use crate::octoprint::{PluginCall, PluginMethod};
 use crate::own_entity::{Action, PLACE, text};
 
-/// Maximum number of lines of G-code, as in the command `gcode`.
-const LINES: usize = 100;
-/// Maximum length of a line of G-code, in characters.
-const LINE: usize = 255;
 /// Longest path below a plugin, in bytes.
 const MAX_PATH: usize = 200;
 
@@ -65,24 +62,14 @@ pub(super) fn action(entity: &Section<'_>, key: &str, has_value: bool) -> Option
 fn gcode(section: &Section<'_>) -> Option<Action> {
     section.only(&["gcode"]);
     let expected = format!(
-        "a list of lines of G-code, 1 to {LINES}, each of at most {LINE} characters without control characters"
+        "a list of lines of G-code, 1 to {MAX_LINES}, each of at most {MAX_LINE} characters without control characters"
     );
     section.optional("gcode", &expected, |value| {
         let texts = match &value.kind {
             ValueKind::Array(lines) => lines.iter().map(strict_text).collect::<Option<Vec<_>>>()?,
             _ => vec![strict_text(value)?],
         };
-        let lines: Vec<String> = texts
-            .iter()
-            .flat_map(|text| text.split(['\n', '\r']))
-            .map(|line| line.trim().to_owned())
-            .filter(|line| !line.is_empty())
-            .collect();
-        let fits = |line: &String| {
-            line.chars().count() <= LINE && !line.chars().any(|c| c.is_control() && c != '\t')
-        };
-        let good = (1..=LINES).contains(&lines.len()) && lines.iter().all(fits);
-        good.then_some(Action::Gcode(lines))
+        lines_to_send(texts.iter().map(String::as_str)).map(Action::Gcode)
     })
 }
 

@@ -19,6 +19,7 @@
 //! | `info` | what the slicer wrote, as it is published |
 //! | `values` | numbers and durations in comments |
 //! | `thumbnail`, `image` | thumbnails found, and checked |
+//! | `to_send` | lines that users send, which no file has |
 
 mod comments;
 mod filament;
@@ -35,6 +36,7 @@ mod temperatures;
 #[cfg(test)]
 mod tests;
 mod thumbnail;
+mod to_send;
 mod values;
 mod words;
 
@@ -43,3 +45,4 @@ pub use info::SlicerInfo;
 pub use layers::{Layer, LayerIndex, MOST_STARTS};
 pub use reader::{FileKind, GcodeFile, GcodeReader, ReadLimits, read_ends};
 pub use thumbnail::Thumbnail;
+pub use to_send::{MAX_LINE, MAX_LINES, lines_to_send};

@@ -4,13 +4,10 @@ use serde_json::{Map, Value};
 
 use super::command::{Command, CommandRequest, RateSetting, Refusal};
 use crate::bridge::printer::pictures::WebcamChoice;
+use crate::gcode::{MAX_LINE, MAX_LINES, lines_to_send};
 use crate::heater::{Heater, Limits};
 use crate::octoprint::{ConnectWith, FilePath, JobAction, Jog, PrintParams, SystemCommand};
 
-/// Maximum number of lines of G-code in one command.
-const LINES: usize = 100;
-/// Maximum length of a line of G-code, in characters.
-const LINE: usize = 255;
 /// Maximum length of a text on the display, in characters.
 const MESSAGE: usize = 255;
 /// Largest offset that OctoPrint accepts, in °C either way.
@@ -124,12 +121,12 @@ fn connect_with(members: &Map<String, Value>) -> Option<ConnectWith> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LINE && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= MAX_LINE && !text.chars().any(char::is_control)
 }
 
 pub(super) fn gcode(request: &CommandRequest) -> Result<Command, Refusal> {
     let expected = format!(
-        "G-code, up to {LINES} lines of up to {LINE} characters without control characters"
+        "G-code, up to {MAX_LINES} lines of up to {MAX_LINE} characters without control characters"
     );
     let refused = || no_value(request, expected.clone());
     let texts: Vec<&str> = match &request.value {
@@ -139,19 +136,7 @@ pub(super) fn gcode(request: &CommandRequest) -> Result<Command, Refusal> {
         }
         _ => return Err(refused()),
     };
-    let lines: Vec<String> = texts
-        .iter()
-        .flat_map(|text| text.split(['\n', '\r']))
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
-        .collect();
-    let fits = |line: &String| {
-        line.chars().count() <= LINE && !line.chars().any(|c| c.is_control() && c != '\t')
-    };
-    if lines.is_empty() || lines.len() > LINES || !lines.iter().all(fits) {
-        return Err(refused());
-    }
-    Ok(Command::Gcode(lines))
+    lines_to_send(texts).map(Command::Gcode).ok_or_else(refused)
 }
 
 pub(super) fn system(request: &CommandRequest) -> Result<Command, Refusal> {
