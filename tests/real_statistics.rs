@@ -23,6 +23,16 @@ const PRINTER: &str = "octoprint2mqtt/mk3/printer";
 const STATISTICS: &str = "octoprint2mqtt/mk3/statistics";
 const HISTORY: &str = "octoprint2mqtt/mk3/history";
 
+/// Millimetres of filament in a tenth of a second.
+const FEED: usize = 5;
+
+/// Uploads a file that takes so many tenths of a second, and uses filament all the time.
+async fn upload(octoprint: &OctoPrint, name: &str, tenths: usize) {
+    let moves = (0..tenths).map(|n| format!("G1 X{} E{FEED} F600000\nG4 P100\n", n % 50));
+    let text = format!("G28\nM83\nG1 Z0.2 F600000\n{}", moves.collect::<String>());
+    octoprint.upload_text(name, &text).await;
+}
+
 async fn start(octoprint: &OctoPrint, watcher: &Watcher, name: &str) {
     octoprint.select(name).await;
     let mark = watcher.mark();
@@ -63,9 +73,10 @@ async fn prints_count_once_also_those_that_end_while_the_bridge_is_away() {
     );
     let bridge = Bridge::start(&text);
     watcher.wait_json(0, PRINTER, |printer| printer["state"] == "operational").await;
-    octoprint.upload("short.gcode", 20).await;
-    octoprint.upload("long.gcode", 300).await;
+    upload(&octoprint, "short.gcode", 20).await;
+    upload(&octoprint, "long.gcode", 300).await;
     let length = analysed(&octoprint, "short.gcode").await;
+    assert!((length - (20 * FEED) as f64).abs() < 1.0, "{length}");
     analysed(&octoprint, "long.gcode").await;
 
     // A whole print.
@@ -90,7 +101,7 @@ async fn prints_count_once_also_those_that_end_while_the_bridge_is_away() {
     let cancelled = |told: &Value| told["prints"][0]["result"] == "cancelled";
     let print = watcher.wait_json(mark, HISTORY, cancelled).await["prints"][0].clone();
     let used = print["filament_m"].as_f64().unwrap();
-    assert!(used > 0.0 && used < 0.9 * 300.0 * 0.1 / 1000.0, "{print}");
+    assert!(used > 0.0 && used < 0.9 * (300 * FEED) as f64 / 1000.0, "{print}");
 
     // One that ends while the bridge is away counts when the bridge is back.
     octoprint.until("Operational").await;
