@@ -154,8 +154,8 @@ fn sanitized(text: String, allowed: impl Fn(char) -> bool, most: usize) -> Strin
     sanitized
 }
 
-/// FNV-1a, written out so that a topic is the same after a restart and with another compiler.
-fn hash(bytes: &[u8]) -> u32 {
+/// FNV-1a, written out so that topics and keys are the same after a restart and with another compiler.
+pub(crate) fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::component::{Component, EntityContext};
 use super::controls::{AS_TEXT, CONNECTED, button};
 use super::device::ControlButton;
+use crate::topic::hash;
 
 /// Longest name of an entity, in characters.
 const LONGEST_NAME: usize = 120;
@@ -121,13 +122,11 @@ fn slug(name: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .take(LONGEST_NAME)
         .collect();
-    if slug.replace('_', " ") == name { slug } else { format!("{slug}_{:08x}", hash(name)) }
-}
-
-/// FNV-1a, written out so that a key is the same after a restart and with another compiler.
-fn hash(text: &str) -> u32 {
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    text.bytes().fold(0x811c_9dc5, step)
+    if slug.replace('_', " ") == name {
+        slug
+    } else {
+        format!("{slug}_{:08x}", hash(name.as_bytes()))
+    }
 }
 
 #[cfg(test)]
