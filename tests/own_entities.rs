@@ -20,7 +20,9 @@ use std::time::SystemTime;
 use octoprint2mqtt::bridge::fleet_report::FleetReporter;
 use octoprint2mqtt::bridge::printer::commands::{Command, Rules, check, read_request};
 use octoprint2mqtt::bridge::printer::features::list::FEATURES;
-use octoprint2mqtt::bridge::printer::features::{Feature, Features, Scene, present};
+use octoprint2mqtt::bridge::printer::features::{
+    Feature, Features, Scene, pass_message, plugin_of, present,
+};
 use octoprint2mqtt::bridge::printer::snapshot::Snapshot;
 use octoprint2mqtt::bridge::watch::Watch;
 use octoprint2mqtt::config::{self, Config};
@@ -120,7 +122,8 @@ impl World {
     fn message(&mut self, kind: &str, payload: &Value) -> Vec<(String, Value)> {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let message = Message::new(kind, payload.to_string().into(), now, wall, 1).unwrap();
-        self.visit(|feature, scene| feature.message(&message, scene))
+        let plugin = plugin_of(&message);
+        self.visit(|feature, scene| pass_message(feature, &message, plugin.as_ref(), scene))
     }
 
     fn event(&mut self, kind: &str, payload: &Value) -> Vec<(String, Value)> {

@@ -10,7 +10,8 @@ use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
 use crate::octoprint::{
-    BuildError, EventKind, Rest, RestOptions, Selection, Socket, SocketOptions, Subscription, Turns,
+    BuildError, EventKind, PROMPT_PLUGIN, Rest, RestOptions, Selection, Socket, SocketOptions,
+    Subscription, Turns, UPDATE_PLUGIN,
 };
 use crate::own_entity::Source;
 use crate::tls::{self, TlsError};
@@ -210,7 +211,7 @@ const NEEDED_EVENTS: &[EventKind] = &[
 ];
 
 /// Plugins whose messages the bridge itself needs.
-const NEEDED_PLUGINS: &[&str] = &["action_command_prompt", "softwareupdate"];
+const NEEDED_PLUGINS: &[&str] = &[PROMPT_PLUGIN, UPDATE_PLUGIN];
 
 fn subscription(printer: &Printer) -> Subscription {
     let readings = printer.entities.iter().filter_map(|entity| entity.reading.as_ref());

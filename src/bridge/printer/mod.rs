@@ -24,7 +24,7 @@ use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, QuestionScope};
 use self::discovery::questions::Questions;
-use self::features::{Feature, Scene, present};
+use self::features::{Feature, Scene, pass_message, plugin_of, present};
 use self::malformed::MalformedKinds;
 use self::memory::Memory;
 use self::messages::{Malformed, Mapping, received};
@@ -334,13 +334,16 @@ impl Printer {
             self.publish_inferred(inferred);
         }
         self.outlet.publish_all(publications);
+        let plugin = plugin_of(message);
         match malformed {
             Some(malformed) => self.report_malformed(message.kind(), &malformed),
-            None => self.visit(received(message), |feature, scene| feature.message(message, scene)),
+            None => self.visit(received(message), |feature, scene| {
+                pass_message(feature, message, plugin.as_ref(), scene);
+            }),
         }
+        plugin.iter().for_each(|plugin| self.questions.follow_plugin(plugin));
         match (message.kind(), &mut self.memory.discovery) {
             (MessageKind::History, _) => self.handle_history(message.connection()),
-            (MessageKind::Plugin, _) => self.questions.follow_plugin(message),
             (MessageKind::Connected, discovery) => {
                 self.questions.greet(message);
                 discovery.iter_mut().for_each(|discovery| discovery.greet(message));

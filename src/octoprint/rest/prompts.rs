@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::client::Rest;
 use super::error::RestError;
 
+/// The plugin.
+pub const PROMPT_PLUGIN: &str = "action_command_prompt";
 const PATH: &str = "api/plugin/action_command_prompt";
 
 /// What the printer asks.

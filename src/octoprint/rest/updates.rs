@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::client::Rest;
 use super::error::RestError;
 
+/// The plugin.
+pub const UPDATE_PLUGIN: &str = "softwareupdate";
 /// Only OctoPrint itself: its plugins are checked by its own page.
 const CHECK: &str = "plugin/softwareupdate/check?targets=octoprint";
 const UPDATE: &str = "plugin/softwareupdate/update";

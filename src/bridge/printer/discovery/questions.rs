@@ -9,7 +9,7 @@ use super::facts::{Fact, Question, QuestionScope, answer};
 use crate::bridge::watch::Watch;
 use crate::causes;
 use crate::clock;
-use crate::octoprint::{EventKind, Message, Plugin, Rest};
+use crate::octoprint::{EventKind, Message, PROMPT_PLUGIN, Plugin, Rest};
 
 /// How long changes of the files are collected before asking again: they come in bursts.
 const BURST: Duration = Duration::from_secs(1);
@@ -19,8 +19,6 @@ const SPACE_BURST: Duration = Duration::from_secs(60);
 const UPDATE_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// The same after a question that is not answered.
 const UPDATE_RETRY: Duration = Duration::from_secs(600);
-/// The plugin that passes on what the printer asks.
-const PROMPTS: &str = "action_command_prompt";
 
 struct Answered {
     generation: u64,
@@ -81,9 +79,8 @@ impl Questions {
     }
 
     /// Follows a message of a plugin: the entities need the choices of a prompt.
-    pub fn follow_plugin(&self, message: &Message) {
-        let is_prompt = |plugin: Plugin<'_>| plugin.plugin == PROMPTS;
-        if self.scope.discovery && message.json().is_ok_and(is_prompt) {
+    pub fn follow_plugin(&self, plugin: &Plugin<'_>) {
+        if self.scope.discovery && plugin.plugin == PROMPT_PLUGIN {
             self.ask(Question::Prompt);
         }
     }

@@ -29,7 +29,7 @@ use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Incoming, Kind, Publication};
-use crate::octoprint::{Event, Message, Rest};
+use crate::octoprint::{Event, Message, MessageKind, Plugin, Rest};
 use crate::store::{Known, Store};
 use crate::topics::{PrinterTopics, Topic};
 
@@ -190,6 +190,11 @@ pub trait Feature: Send + Sync {
         let _ = (message, scene);
     }
 
+    /// Follows what a message of a plugin carries, after [`Feature::message`].
+    fn plugin(&mut self, plugin: &Plugin<'_>, scene: &mut Scene<'_>) {
+        let _ = (plugin, scene);
+    }
+
     /// Follows the start or end of a print, each once, whether or not an event reported it.
     fn print(&mut self, step: &PrintStep, scene: &mut Scene<'_>) {
         let _ = (step, scene);
@@ -229,6 +234,24 @@ pub trait Feature: Send + Sync {
     /// Restarts from what is persisted, after a panic of one of the printer's tasks; nothing that
     /// ran in the background before reports any more.
     fn restart(&mut self, background: &Background);
+}
+
+/// Returns what a message carries if it is one of a plugin; a malformed one has been logged already.
+pub fn plugin_of(message: &Message) -> Option<Plugin<'_>> {
+    (*message.kind() == MessageKind::Plugin).then(|| message.json().ok()).flatten()
+}
+
+/// Passes a message that is no event to `feature`; `plugin` is what it carries.
+pub fn pass_message(
+    feature: &mut dyn Feature,
+    message: &Message,
+    plugin: Option<&Plugin<'_>>,
+    scene: &mut Scene<'_>,
+) {
+    feature.message(message, scene);
+    if let Some(plugin) = plugin {
+        feature.plugin(plugin, scene);
+    }
 }
 
 /// The features of one printer.

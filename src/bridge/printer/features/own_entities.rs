@@ -137,11 +137,6 @@ impl OwnEntities {
         }
     }
 
-    fn has_source(&self, is_source: impl Fn(&Source) -> bool) -> bool {
-        let readings = self.entities.iter().filter_map(|entity| entity.reading.as_ref());
-        readings.flat_map(|reading| &reading.sources).any(is_source)
-    }
-
     /// Persists the states, unless that was done lately.
     fn keep(&mut self, now: Instant) {
         if self.is_changed && now >= self.keep_next {
@@ -236,18 +231,17 @@ impl Feature for OwnEntities {
     }
 
     fn message(&mut self, message: &Message, scene: &mut Scene<'_>) {
-        if *message.kind() != MessageKind::Plugin {
-            let kind = message.kind().as_str();
-            let is_source =
-                |source: &Source| matches!(source, Source::Message(name) if name == kind);
-            self.apply(is_source, Payload { json: message.payload(), event: None }, scene);
+        // What plugins send is read by their names.
+        if *message.kind() == MessageKind::Plugin {
             return;
         }
-        if !self.has_source(|source| matches!(source, Source::Plugin(_))) {
-            return;
-        }
-        // A malformed message has been logged already.
-        let Ok(Plugin { plugin, data }) = message.json() else { return };
+        let kind = message.kind().as_str();
+        let is_source = |source: &Source| matches!(source, Source::Message(name) if name == kind);
+        self.apply(is_source, Payload { json: message.payload(), event: None }, scene);
+    }
+
+    fn plugin(&mut self, plugin: &Plugin<'_>, scene: &mut Scene<'_>) {
+        let Plugin { plugin, data } = plugin;
         let is_source = |source: &Source| matches!(source, Source::Plugin(id) if *id == *plugin);
         let json = data.map_or("null", RawValue::get);
         self.apply(is_source, Payload { json, event: None }, scene);

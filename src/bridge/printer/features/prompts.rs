@@ -11,11 +11,11 @@ use crate::bridge::printer::discovery::facts::Fact;
 use crate::bridge::printer::messages::event::PRINT;
 use crate::bridge::printer::snapshot::PrinterState;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
-use crate::octoprint::{Event, EventKind, Message, MessageKind, Plugin, PrinterPrompt};
+use crate::octoprint::{
+    Event, EventKind, Message, MessageKind, PROMPT_PLUGIN, Plugin, PrinterPrompt,
+};
 use crate::timestamp;
 
-/// OctoPrint's bundled plugin.
-const PLUGIN: &str = "action_command_prompt";
 /// Text of a change of filament that the firmware asks nothing about.
 const FILAMENT: &str = "Filament change";
 /// Text of a pause in the file that has none.
@@ -122,17 +122,6 @@ impl Prompts {
         }
     }
 
-    fn plugin(&mut self, plugin: &Plugin<'_>, scene: &mut Scene<'_>) {
-        let data = plugin.data.filter(|_| plugin.plugin == PLUGIN);
-        let Some(data) = member::<Value>(data) else { return };
-        self.unsure = false;
-        match (data["action"].as_str(), PrinterPrompt::read(&data)) {
-            (Some("show"), Some(prompt)) => self.show(prompt, false, scene),
-            (Some("close"), _) => self.close(scene),
-            _ => {}
-        }
-    }
-
     /// Closes what was inferred once the print goes on, or is over.
     fn observe(&mut self, message: &Message, scene: &mut Scene<'_>) {
         let state = scene.snapshot.state();
@@ -228,12 +217,18 @@ impl Feature for Prompts {
     fn message(&mut self, message: &Message, scene: &mut Scene<'_>) {
         match message.kind() {
             MessageKind::Connected => self.unsure = true,
-            MessageKind::Plugin => {
-                if let Ok(plugin) = message.json() {
-                    self.plugin(&plugin, scene);
-                }
-            }
             MessageKind::Current | MessageKind::History => self.observe(message, scene),
+            _ => {}
+        }
+    }
+
+    fn plugin(&mut self, plugin: &Plugin<'_>, scene: &mut Scene<'_>) {
+        let data = plugin.data.filter(|_| plugin.plugin == PROMPT_PLUGIN);
+        let Some(data) = member::<Value>(data) else { return };
+        self.unsure = false;
+        match (data["action"].as_str(), PrinterPrompt::read(&data)) {
+            (Some("show"), Some(prompt)) => self.show(prompt, false, scene),
+            (Some("close"), _) => self.close(scene),
             _ => {}
         }
     }
@@ -269,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::bridge::printer::features::stage::Stage;
+    use crate::bridge::printer::features::{pass_message, plugin_of};
 
     struct Play {
         stage: Stage,
@@ -291,7 +287,8 @@ mod tests {
             }
             let message = Message::new(kind, text.into(), now, self.stage.now.wall, 1).unwrap();
             let feature = &mut self.feature;
-            self.stage.run(|scene| feature.message(&message, scene))
+            let plugin = plugin_of(&message);
+            self.stage.run(|scene| pass_message(feature, &message, plugin.as_ref(), scene))
         }
 
         fn current(&mut self, state: &str, filepos: u64) -> Vec<(String, Value)> {

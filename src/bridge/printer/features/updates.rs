@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Background, Feature, FeatureParts, Scene};
 use crate::bridge::printer::discovery::facts::Fact;
 use crate::bridge::printer::snapshot::json::{Raw, member, object};
-use crate::octoprint::{Message, MessageKind, Plugin, UpdateCheck};
-
-/// OctoPrint's bundled plugin.
-const PLUGIN: &str = "softwareupdate";
+use crate::octoprint::{Message, MessageKind, Plugin, UPDATE_PLUGIN, UpdateCheck};
 
 /// Publishes what OctoPrint's Software Update knows of OctoPrint itself.
 #[derive(Default)]
@@ -30,6 +27,11 @@ struct UpdatePayload<'a> {
 impl UpdateState {
     pub(super) fn make(_: &FeatureParts<'_>) -> Option<Box<dyn Feature>> {
         Some(Box::new(Self::default()))
+    }
+
+    fn set_running(&mut self, is_running: bool, scene: &mut Scene<'_>) {
+        self.check.is_running = is_running;
+        self.publish(scene);
     }
 
     fn publish(&mut self, scene: &mut Scene<'_>) {
@@ -63,7 +65,8 @@ fn is_running(plugin: &Plugin<'_>) -> Option<bool> {
         #[serde(borrow, default)]
         target: Raw<'a>,
     }
-    let PluginData { r#type, data } = object(plugin.data.filter(|_| plugin.plugin == PLUGIN));
+    let PluginData { r#type, data } =
+        object(plugin.data.filter(|_| plugin.plugin == UPDATE_PLUGIN));
     match member::<String>(r#type)?.as_str() {
         "updating" => {
             let target: UpdateTarget<'_> = object(data);
@@ -83,15 +86,15 @@ impl Feature for UpdateState {
     }
 
     fn message(&mut self, message: &Message, scene: &mut Scene<'_>) {
-        let is_running = match message.kind() {
-            MessageKind::Plugin => message.json().ok().and_then(|plugin| is_running(&plugin)),
-            // Nothing runs after a restart, unless the next check says so.
-            MessageKind::Connected => Some(false),
-            _ => None,
-        };
-        if let Some(is_running) = is_running {
-            self.check.is_running = is_running;
-            self.publish(scene);
+        // Nothing runs after a restart, unless the next check says so.
+        if *message.kind() == MessageKind::Connected {
+            self.set_running(false, scene);
+        }
+    }
+
+    fn plugin(&mut self, plugin: &Plugin<'_>, scene: &mut Scene<'_>) {
+        if let Some(is_running) = is_running(plugin) {
+            self.set_running(is_running, scene);
         }
     }
 
@@ -111,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::bridge::printer::features::stage::Stage;
+    use crate::bridge::printer::features::{pass_message, plugin_of};
 
     fn tell(
         stage: &mut Stage,
@@ -121,7 +125,8 @@ mod tests {
         let now = tokio::time::Instant::now();
         let wall = std::time::SystemTime::now();
         let message = Message::new(kind, payload.to_string().into(), now, wall, 1).unwrap();
-        let said = stage.run(|scene| feature.message(&message, scene));
+        let plugin = plugin_of(&message);
+        let said = stage.run(|scene| pass_message(feature, &message, plugin.as_ref(), scene));
         said.into_iter().map(|(_, payload)| payload).collect()
     }
 

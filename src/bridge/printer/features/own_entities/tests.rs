@@ -6,6 +6,7 @@ use tokio::time::Instant as TokioInstant;
 use super::*;
 use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::printer::features::stage::Stage;
+use crate::bridge::printer::features::{pass_message, plugin_of};
 use crate::store::{Known, Store};
 
 const ENTITIES: &str = r#"
@@ -73,7 +74,9 @@ impl World {
         let (now, wall) = (TokioInstant::now(), SystemTime::now());
         let payload = payload.to_string().into();
         let message = Message::new(kind, payload, now, wall, 1).unwrap();
-        self.stage.run(|scene| self.feature.message(&message, scene))
+        let plugin = plugin_of(&message);
+        let feature = &mut self.feature;
+        self.stage.run(|scene| pass_message(feature, &message, plugin.as_ref(), scene))
     }
 
     fn plugin(&mut self, id: &str, data: &Value) -> Vec<(String, Value)> {
