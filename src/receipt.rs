@@ -39,6 +39,11 @@ impl Receipt {
         Self(Arc::new(ReceiptState { serial, started, took, spoilt, settled }))
     }
 
+    /// Creates a receipt for a cause whose time says nothing; nobody is notified.
+    pub fn unmeasured() -> Self {
+        Self::new(0, Instant::now(), mpsc::unbounded_channel().0)
+    }
+
     /// Part of the work was done now.
     pub fn acknowledge(self) {
         let took = u64::try_from(self.0.started.elapsed().as_nanos()).unwrap_or(u64::MAX);

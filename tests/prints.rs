@@ -115,3 +115,52 @@ async fn a_broker_that_lost_the_last_event_gets_it_again_from_a_new_bridge() {
     assert_eq!(watcher.wait_json(0, LAST_EVENT, |_| true).await, last);
     bridge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_of_a_failed_print_may_come_after_its_failure() {
+    let (port, watcher) = broker().await;
+    let data = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+    let bridge = start(port, &simulator.url(), data.path());
+    online(&watcher).await;
+    let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
+    let mut failed = file.clone();
+    failed["reason"] = "error".into();
+    failed["error"] = "unknown".into();
+    let start = || simulator.event("PrintStarted", file.clone());
+    let fail = || simulator.event("PrintFailed", failed.clone());
+    // Before it, after it, and never.
+    start();
+    simulator.event("Error", json!({"error": "Too cold"}));
+    fail();
+    start();
+    fail();
+    simulator.event("Error", json!({"error": "Too hot"}));
+    start();
+    fail();
+    simulator.event("Disconnected", json!({}));
+    simulator.event("EStop", json!({}));
+    start();
+    fail();
+    // It is not taken for the next print's.
+    start();
+    simulator.event("Error", json!({"error": "Too late"}));
+    fail();
+    start();
+    fail();
+    let reasons = || -> Vec<Value> {
+        let seen = watcher.seen();
+        let prints = seen.iter().filter(|seen| seen.topic == PRINT).map(Seen::json);
+        let failed = prints.filter(|print| print["event_type"] == "print_failed");
+        failed.map(|print| print["reason"].clone()).collect()
+    };
+    let all = tokio::time::timeout(PATIENCE, async {
+        while reasons().len() < 6 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    all.await.expect("all six ends");
+    let expected = ["Too cold", "Too hot", "emergency stop", "unknown", "Too late", "unknown"];
+    assert_eq!(reasons(), expected);
+    bridge.stop().await;
+}

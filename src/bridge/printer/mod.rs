@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod discovery;
+mod failure_hold;
 pub mod features;
 mod malformed;
 pub mod memory;
@@ -24,6 +25,7 @@ use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, QuestionScope};
 use self::discovery::questions::Questions;
+use self::failure_hold::FailureHold;
 use self::features::{Feature, Scene, pass_message, plugin_of, present};
 use self::malformed::MalformedKinds;
 use self::memory::Memory;
@@ -69,6 +71,7 @@ pub struct Printer {
     connection: u64,
     /// Those that were logged on this connection.
     malformed: MalformedKinds,
+    failure: FailureHold,
 }
 
 impl Printer {
@@ -110,6 +113,7 @@ impl Printer {
             memory,
             connection: 0,
             malformed: MalformedKinds::default(),
+            failure: FailureHold::default(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Printer {
                 () = sleep_until(due), if due.is_some() => self.flush(clock::now()),
             }
         }
+        self.release_failure(FailureHold::take);
         self.go_offline();
         self.socket.close().await;
         Ended::Stopped
@@ -212,6 +217,8 @@ impl Printer {
 
     /// Returns the state for the next task.
     pub fn into_memory(mut self: Box<Self>) -> Memory {
+        let held = self.failure.take().map(|message| (message, Receipt::unmeasured()));
+        self.memory.unprocessed.extend(held);
         while let Some(received) = self.messages.try_recv() {
             self.memory.unprocessed.push_back(received);
         }
@@ -223,12 +230,13 @@ impl Printer {
         let state =
             [self.mapping.snapshot.due(), self.socket_report.due(), self.availability.due()];
         let (prints, features) = (self.memory.prints.due(), self.memory.features.due());
-        let others = [self.questions.due(), discovery, prints, features];
+        let others = [self.questions.due(), discovery, prints, features, self.failure.due()];
         state.into_iter().chain(others).flatten().min()
     }
 
     /// Does what is due.
     fn flush(&mut self, now: Instant) {
+        self.release_failure(|failure| failure.take_due(now));
         let wall = SystemTime::now();
         let change = self.mapping.snapshot.flush(Now { instant: now, wall });
         self.publish_states(change);
@@ -288,10 +296,13 @@ impl Printer {
         assert_ne!(message.kind().as_str(), "panic", "a test");
         match message.kind() {
             MessageKind::Event => match message.json() {
-                Ok(event) => self.handle_event(message, &event, receipt),
+                Ok(event) => self.take_event(message, &event, receipt),
                 Err(error) => self.report_malformed(message.kind(), &Malformed::from(error)),
             },
-            _ => self.handle_other(message, receipt),
+            kind => {
+                self.release_failure(|failure| failure.take_before(kind, None));
+                self.handle_other(message, receipt);
+            }
         }
         self.follow_heaters();
         if let Some(file) = self.mapping.snapshot.take_unasked() {
@@ -299,16 +310,44 @@ impl Printer {
         }
     }
 
-    fn handle_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
+    /// Handles an event, or holds a PrintFailed until it is known why.
+    fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
+        self.release_failure(|failure| failure.take_before(message.kind(), Some(&event.kind)));
+        let fields = EventFields::read(&event.kind, event.payload);
+        if FailureHold::wants(&event.kind, &fields) && !self.mapping.snapshot.is_cause_settled() {
+            // The receipt ends here: the wait is no latency of the broker.
+            self.failure.hold(message.clone(), clock::now());
+            return;
+        }
+        self.handle_event(message, event, &fields, receipt);
+        if !self.failure.is_empty() && self.mapping.snapshot.is_cause_settled() {
+            self.release_failure(FailureHold::take);
+        }
+    }
+
+    fn release_failure(&mut self, take: impl FnOnce(&mut FailureHold) -> Option<Message>) {
+        let Some(message) = take(&mut self.failure) else { return };
+        // It was readable when it was held.
+        let Ok(event) = message.json::<Event<'_>>() else { return };
+        let fields = EventFields::read(&event.kind, event.payload);
+        self.handle_event(&message, &event, &fields, Receipt::unmeasured());
+    }
+
+    fn handle_event(
+        &mut self,
+        message: &Message,
+        event: &Event<'_>,
+        fields: &EventFields<'_>,
+        receipt: Receipt,
+    ) {
         if event.kind == EventKind::PrintStarted {
             self.commands.print_started();
         }
-        let fields = EventFields::read(&event.kind, event.payload);
-        let mut publications = self.mapping.map_event(message, event, &fields, &receipt);
+        let mut publications = self.mapping.map_event(message, event, fields, &receipt);
         // The publications carry clones: the last one that is settled notifies the socket.
         drop(receipt);
         let (now, rest) = (message.received().into_std(), self.socket.rest());
-        let effect = self.memory.prints.event(&event.kind, &fields, now, &rest);
+        let effect = self.memory.prints.event(&event.kind, fields, now, &rest);
         effect.amend(&mut publications, &event.kind, &self.outlet.topics);
         // What is persisted of a print goes before the record in which its end is reported: after a
         // crash the end may come again, and is not lost.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{BrokerRequest, BrokerStatus, Held, Options};
-use super::connection::{Connection, Uptime};
+use super::connection::{Arrived, Connection, Uptime};
 use super::log::{self, BrokerLog};
 use super::lost::{Lost, Retry};
 use super::persister::Persister;
@@ -244,13 +244,10 @@ impl Actor {
                     }
                 }
                 event = connection.next() => match event {
-                    Ok(event) => {
-                        if let Some(one) = event.acknowledged {
-                            self.outbox.acknowledge(one.token);
-                            let suspect = || Some(Suspect::new(one.token, &one.topic));
-                            self.quarantine.acknowledged(suspect, clock::now());
+                    Ok(arrived) => {
+                        if let Err(lost) = self.take_arrived(arrived, connection) {
+                            return Next::Retry(lost);
                         }
-                        event.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
                     }
                     Err(lost) => return Next::Retry(lost),
                 },
@@ -267,6 +264,21 @@ impl Actor {
                 () = sleep_until(due), if due.is_some() => {}
             }
         }
+    }
+
+    /// Handles what has arrived, and all else that can be had without waiting.
+    fn take_arrived(&mut self, first: Arrived, connection: &mut Connection) -> Result<(), Lost> {
+        let mut next = Some(first);
+        while let Some(arrived) = next {
+            if let Some(one) = arrived.acknowledged {
+                self.outbox.acknowledge(one.token);
+                let suspect = || Some(Suspect::new(one.token, &one.topic));
+                self.quarantine.acknowledged(suspect, clock::now());
+            }
+            arrived.incoming.into_iter().for_each(|incoming| self.deliver(incoming));
+            next = connection.ready()?;
+        }
+        Ok(())
     }
 
     fn publish_ready(&mut self, connection: &mut Connection) -> Result<(), Lost> {

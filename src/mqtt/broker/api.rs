@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{LastWill, MqttOptions, QoS, Transport};
 use tokio::sync::oneshot;
 
 use crate::mqtt::outbox::entry::{PersistedEvent, Unpersisted};
@@ -14,9 +13,6 @@ use crate::topic::Topic;
 
 /// Largest packet the bridge accepts, in bytes: commands are small.
 pub const MAX_INCOMING: usize = 1024 * 1024;
-/// Room for packets other than PUBLISH, in bytes. rumqttc ends the connection at a packet above its
-/// limit, and a SUBSCRIBE with eight filters takes a few thousand.
-const OTHER_PACKETS: usize = 64 * 1024;
 /// Number of packet ids: far more than are ever in flight, so that none collides.
 pub const PACKET_IDS: u16 = 1024;
 
@@ -59,36 +55,10 @@ impl Options {
         let (host, path) = (bracketed(&self.host), self.websocket.as_deref().unwrap_or_default());
         format!("{scheme}://{host}:{}{path}", self.port)
     }
-
-    /// Whether rumqttc can connect by itself, over plain TCP.
-    pub(super) fn is_plain(&self) -> bool {
-        self.tls.is_none() && self.websocket.is_none()
-    }
-
-    /// Returns rumqttc's options for this host and port; with a tunnel, `host` is its socket's
-    /// path.
-    pub(super) fn mqtt_options(&self, (host, port): (String, u16), in_tunnel: bool) -> MqttOptions {
-        let mut options = MqttOptions::new(&self.client_id, host, port);
-        if in_tunnel {
-            options.set_transport(Transport::unix());
-        }
-        options
-            .set_keep_alive(self.keep_alive)
-            .set_clean_session(true)
-            .set_inflight(self.packet_ids)
-            .set_max_packet_size(self.max_incoming, self.limit.bytes() + OTHER_PACKETS);
-        if let Some((username, password)) = &self.login {
-            options.set_credentials(username, password.expose());
-        }
-        if let Some((topic, payload)) = &self.last_will {
-            options.set_last_will(LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, true));
-        }
-        options
-    }
 }
 
-/// Puts an IPv6 address in brackets, as rumqttc expects it.
-pub(super) fn bracketed(host: &str) -> String {
+/// Puts an IPv6 address in brackets, as in a URL.
+fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 

@@ -1,21 +1,19 @@
-//! One connection to the broker: its event loop, its subscriptions, and what is in flight.
+//! One connection to the broker: its subscriptions, and what is in flight.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, Outgoing as Sent, Packet, QoS, SubscribeFilter,
-    SubscribeReasonCode,
+    Event, Outgoing as Sent, Packet, Publish, QoS, Request, Subscribe, SubscribeFilter,
+    SubscribeReasonCode, Unsubscribe,
 };
-use tokio::sync::mpsc;
 
 use super::api::Options;
-use super::dial::{self, CONNECT_TIMEOUT, Polled, Tunnel, Way};
+use super::dial::{self, CONNECT_TIMEOUT};
 use super::log;
-use super::lost::{Lost, ended_by_peer};
-use crate::causes::Cause;
+use super::lost::Lost;
+use super::session::{Session, SessionError};
 use crate::clock;
 use crate::mqtt::outbox::WINDOW;
 use crate::mqtt::outbox::entry::Outgoing;
@@ -64,24 +62,14 @@ pub(in crate::mqtt) struct Arrived {
 }
 
 pub(in crate::mqtt) struct Connection {
-    client: AsyncClient,
-    events: mpsc::UnboundedReceiver<Polled>,
-    poller: tokio::task::JoinHandle<()>,
-    way: Way,
+    session: Session,
     started: Instant,
     /// Handed to the client but without a packet id yet; `None` for QoS 0.
     unsent: VecDeque<Option<InFlightMessage>>,
     unacked: HashMap<u16, InFlightMessage>,
-    ended: bool,
     early: Vec<Incoming>,
     uptime: Uptime,
     last_heard: Instant,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.poller.abort();
-    }
 }
 
 impl Connection {
@@ -108,14 +96,7 @@ impl Connection {
     }
 
     async fn connect(options: &Options, until: tokio::time::Instant) -> Result<Self, Lost> {
-        if options.is_plain() {
-            return Self::connect_to(options, &dial::addresses(options).await?, until).await;
-        }
-        let link = dial::dial(options, until).await?;
-        let tunnel = Tunnel::start(link).map_err(|error| Lost::NoRoute(error.into()))?;
-        let mut connection = Self::start(options, Way::Tunnel(tunnel));
-        connection.expect_connack(options).await?;
-        Ok(connection)
+        Self::connect_to(options, &dial::addresses(options).await?, until).await
     }
 
     async fn connect_to(
@@ -127,9 +108,8 @@ impl Connection {
         for (index, address) in addresses.iter().enumerate() {
             let left = addresses.len() - index;
             let share = dial::share(tokio::time::Instant::now(), until, left);
-            let mut connection = Self::start(options, Way::Direct(*address));
-            match tokio::time::timeout_at(share, connection.expect_connack(options)).await {
-                Ok(Ok(())) => return Ok(connection),
+            match tokio::time::timeout_at(share, Self::connect_at(options, *address)).await {
+                Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(lost @ Lost::NoRoute(_))) => failed = lost,
                 Ok(Err(lost)) => return Err(lost),
                 Err(_) => failed = Lost::TimedOut,
@@ -138,33 +118,20 @@ impl Connection {
         Err(failed)
     }
 
-    fn start(options: &Options, way: Way) -> Self {
-        let (client, events, poller) = way.start(options);
-        Self {
-            client,
-            events,
-            poller,
-            way,
+    async fn connect_at(options: &Options, address: SocketAddr) -> Result<Self, Lost> {
+        let link = dial::dial(options, address).await?;
+        let password = options.login.as_ref().map(|(_, password)| password.characters());
+        let session = Session::open(link, options).await;
+        let session = session.map_err(|error| Lost::while_connecting(error, password))?;
+        Ok(Self {
+            session,
             started: clock::now(),
             unsent: VecDeque::new(),
             unacked: HashMap::new(),
-            ended: false,
             early: Vec::new(),
             uptime: Uptime::Unknown,
             last_heard: clock::now(),
-        }
-    }
-
-    async fn expect_connack(&mut self, options: &Options) -> Result<(), Lost> {
-        let password = options.login.as_ref().map(|(_, password)| password.characters());
-        match self.events.recv().await {
-            Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
-                self.started = clock::now();
-                Ok(())
-            }
-            Some(Ok(_)) | None => Err(Lost::NotMqtt("no CONNACK came first".into())),
-            Some(Err(error)) => Err(Lost::while_connecting(error, password)),
-        }
+        })
     }
 
     /// Subscribes to all `filters`: sends all packets, then waits for the answers.
@@ -176,7 +143,7 @@ impl Connection {
         let filters: Vec<&String> = filters.iter().collect();
         for group in filters.chunks(FILTERS_A_PACKET) {
             let wanted = group.iter().map(|filter| SubscribeFilter::new((*filter).clone(), qos));
-            self.client.subscribe_many(wanted).await.map_err(|error| self.gone(error))?;
+            self.request(Request::Subscribe(Subscribe::new_many(wanted)))?;
         }
         let mut unsent = filters.chunks(FILTERS_A_PACKET);
         let mut owed = HashMap::new();
@@ -192,7 +159,7 @@ impl Connection {
                 }
                 // Retained commands may arrive before the SUBACK.
                 event => {
-                    let arrived = self.arrived(event);
+                    let arrived = self.arrived(event)?;
                     self.early.extend(arrived.incoming);
                 }
             }
@@ -205,23 +172,21 @@ impl Connection {
     async fn ask_uptime(&mut self) -> Result<(), Lost> {
         let until = tokio::time::Instant::now() + UPTIME_TIMEOUT;
         self.uptime = Uptime::Awaited { until };
-        let asked = self.client.subscribe(UPTIME_TOPIC, QoS::AtMostOnce).await;
-        asked.map_err(|error| self.gone(error))?;
+        self.request(Request::Subscribe(Subscribe::new(UPTIME_TOPIC, QoS::AtMostOnce)))?;
         let answered = tokio::time::timeout_at(until, async {
             while matches!(self.uptime, Uptime::Awaited { .. }) {
-                match self.events.recv().await {
-                    Some(Ok(Event::Incoming(Packet::SubAck(ack)))) => {
+                match self.session.next().await {
+                    Ok(Event::Incoming(Packet::SubAck(ack))) => {
                         return Ok(!ack.return_codes.contains(&SubscribeReasonCode::Failure));
                     }
-                    Some(Ok(event)) => {
-                        let arrived = self.arrived(event);
+                    Ok(event) => {
+                        let arrived = self.arrived(event)?;
                         self.early.extend(arrived.incoming);
                     }
-                    Some(Err(error)) if ended_by_peer(&error) => {
+                    Err(error) if error.is_by_peer() => {
                         return Err(Lost::NoUptime(error.into()));
                     }
-                    Some(Err(error)) => return Err(self.lost(error)),
-                    None => return Err(self.gone("the event loop ended")),
+                    Err(error) => return Err(self.lost(error)),
                 }
             }
             Ok(true)
@@ -238,10 +203,9 @@ impl Connection {
     }
 
     /// Stores the uptime and unsubscribes from it: brokers publish it again and again.
-    fn settle_uptime(&mut self, uptime: Uptime) {
+    fn settle_uptime(&mut self, uptime: Uptime) -> Result<(), Lost> {
         self.uptime = uptime;
-        // If the channel is full, later ones are ignored.
-        let _ = self.client.try_unsubscribe(UPTIME_TOPIC);
+        self.request(Request::Unsubscribe(Unsubscribe::new(UPTIME_TOPIC)))
     }
 
     /// Takes the messages that arrived before the subscription was complete.
@@ -250,7 +214,7 @@ impl Connection {
     }
 
     pub(in crate::mqtt) fn has_room(&self) -> bool {
-        !self.ended && self.unsent.len() < WINDOW
+        self.unsent.len() < WINDOW && !self.session.is_full()
     }
 
     pub(in crate::mqtt) fn publish(
@@ -260,21 +224,13 @@ impl Connection {
     ) -> Result<(), Lost> {
         let Outgoing { token, topic, payload, retain } = outgoing;
         let qos = if token.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let mut publish = Publish::from_bytes(&*topic, qos, payload);
+        publish.retain = retain;
         self.unsent.push_back(token.map(|token| {
-            let bytes = packet_bytes(&topic, payload.len());
-            InFlightMessage { token, topic: topic.clone(), bytes, at: now }
+            let bytes = packet_bytes(&topic, publish.payload.len());
+            InFlightMessage { token, topic, bytes, at: now }
         }));
-        // `try_publish` would copy the payload. This never waits, since the channel never fills.
-        match self.client.publish_bytes(&*topic, qos, retain, payload).now_or_never() {
-            Some(Ok(())) => Ok(()),
-            // The event loop has ended; its last event holds the reason.
-            Some(Err(_)) => {
-                self.ended = true;
-                self.unsent.pop_back();
-                Ok(())
-            }
-            None => Err(self.gone("the event loop takes nothing more")),
-        }
+        self.request(Request::Publish(publish))
     }
 
     pub(in crate::mqtt) async fn next(&mut self) -> Result<Arrived, Lost> {
@@ -283,29 +239,38 @@ impl Connection {
                 match tokio::time::timeout_at(until, self.receive()).await {
                     Ok(received) => received?,
                     Err(_) => {
-                        self.settle_uptime(Uptime::Unknown);
+                        self.settle_uptime(Uptime::Unknown)?;
                         return Ok(Arrived::default());
                     }
                 }
             }
             Uptime::Unknown | Uptime::Known(_) => self.receive().await?,
         };
-        Ok(self.arrived(event))
+        self.arrived(event)
+    }
+
+    /// Like [`Connection::next`], but without waiting.
+    pub(in crate::mqtt) fn ready(&mut self) -> Result<Option<Arrived>, Lost> {
+        match self.session.ready() {
+            Ok(Some(event)) => self.arrived(event).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Result<(), Lost> {
+        self.session.request(request).map_err(|error| self.lost(error))
     }
 
     async fn receive(&mut self) -> Result<Event, Lost> {
-        match self.events.recv().await {
-            Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(self.lost(error)),
-            None => Err(self.gone("the event loop ended")),
-        }
+        self.session.next().await.map_err(|error| self.lost(error))
     }
 
     pub(in crate::mqtt) fn last_heard(&self) -> Instant {
         self.last_heard
     }
 
-    fn arrived(&mut self, event: Event) -> Arrived {
+    fn arrived(&mut self, event: Event) -> Result<Arrived, Lost> {
         let mut arrived = Arrived::default();
         if matches!(event, Event::Incoming(_)) {
             self.last_heard = clock::now();
@@ -321,7 +286,7 @@ impl Connection {
             }
             Event::Incoming(Packet::Publish(publish)) if publish.topic == UPTIME_TOPIC => {
                 if matches!(self.uptime, Uptime::Awaited { .. }) {
-                    self.settle_uptime(Uptime::read(&publish.payload));
+                    self.settle_uptime(Uptime::read(&publish.payload))?;
                 }
             }
             Event::Incoming(Packet::Publish(publish)) => {
@@ -333,7 +298,7 @@ impl Connection {
             }
             _ => {}
         }
-        arrived
+        Ok(arrived)
     }
 
     fn waiting(&self) -> impl Iterator<Item = &InFlightMessage> {
@@ -358,23 +323,11 @@ impl Connection {
     /// Sends DISCONNECT, so that the broker does not publish the last will, and waits until the
     /// connection is closed, a second at most.
     pub(in crate::mqtt) async fn disconnect(&mut self) {
-        if self.client.try_disconnect().is_err() {
-            return;
-        }
-        let gone = async {
-            while let Some(Ok(_)) = self.events.recv().await {}
-            self.way.ended().await;
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.session.disconnect()).await;
     }
 
-    fn lost(&self, error: ConnectionError) -> Lost {
-        Lost::closed(clock::now() - self.started, ended_by_peer(&error), error)
-    }
-
-    /// The event loop has ended, which says nothing about the broker.
-    fn gone(&self, cause: impl Into<Cause>) -> Lost {
-        Lost::closed(clock::now() - self.started, false, cause)
+    fn lost(&self, error: SessionError) -> Lost {
+        Lost::closed(clock::now() - self.started, error.is_by_peer(), error)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+use rumqttc::ConnectReturnCode;
 
+use super::session::SessionError;
 use crate::causes::{Cause, text};
 use crate::mqtt::outbox::quarantine::EndCause;
 
@@ -126,30 +127,25 @@ impl Lost {
     }
 
     /// A failed attempt to connect. `characters` is the length of the password that was sent.
-    pub(in crate::mqtt) fn while_connecting(
-        error: ConnectionError,
-        characters: Option<usize>,
-    ) -> Self {
+    pub(super) fn while_connecting(error: SessionError, characters: Option<usize>) -> Self {
+        if error.is_by_peer() {
+            return Self::NotMqtt("it closed the connection without an answer".into());
+        }
         match error {
-            ConnectionError::ConnectionRefused(code) => match code {
+            SessionError::Refused(code) => match code {
                 ConnectReturnCode::BadUserNamePassword => Self::BadCredentials { characters },
                 ConnectReturnCode::NotAuthorized => Self::NotAuthorised { characters },
                 ConnectReturnCode::BadClientId => Self::IdentifierRejected,
                 other => Self::Refused(other),
             },
-            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::TimedOut,
-            ConnectionError::Io(error) => match error.kind() {
-                io::ErrorKind::InvalidData => Self::Tls(error.into()),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
-                    Self::NotMqtt("it closed the connection without an answer".into())
-                }
-                _ => Self::NoRoute(error.into()),
-            },
-            ConnectionError::NotConnAck(_) => {
-                Self::NotMqtt("it answered with another packet".into())
+            // A TLS alert that comes after the handshake.
+            SessionError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Tls(error.into())
             }
-            ConnectionError::MqttState(error) => Self::NotMqtt(error.into()),
-            other @ ConnectionError::RequestsDone => Self::NoRoute(other.into()),
+            SessionError::Io(error) => Self::NoRoute(error.into()),
+            other @ (SessionError::NotConnAck | SessionError::Protocol(_)) => {
+                Self::NotMqtt(other.into())
+            }
         }
     }
 }
@@ -157,19 +153,6 @@ impl Lost {
 /// The length reveals quotes and white space that crept into a password, but not the password.
 fn sent(characters: Option<usize>) -> String {
     characters.map_or_else(String::new, |n| format!(" (a password of {n} characters was sent)"))
-}
-
-pub(in crate::mqtt) fn ended_by_peer(error: &ConnectionError) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let io = match error {
-        ConnectionError::MqttState(StateError::ConnectionAborted) => return true,
-        ConnectionError::MqttState(
-            StateError::Io(io) | StateError::Deserialization(mqttbytes::Error::Io(io)),
-        )
-        | ConnectionError::Io(io) => io,
-        _ => return false,
-    };
-    matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// The first pause; each next one is twice as long.
@@ -231,7 +214,7 @@ mod tests {
     fn a_refusal_says_how_many_characters_the_password_had() {
         for code in [ConnectReturnCode::BadUserNamePassword, ConnectReturnCode::NotAuthorized] {
             let text = |characters| {
-                let refused = ConnectionError::ConnectionRefused(code);
+                let refused = SessionError::Refused(code);
                 Lost::while_connecting(refused, characters).to_string()
             };
             assert!(text(Some(8)).contains("(a password of 8 characters was sent)"));

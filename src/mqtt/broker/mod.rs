@@ -1,16 +1,19 @@
 //! Owns the connection to the broker: feeds it from the outbox and settles receipts on PUBACK.
 //!
 //! rumqttc drops pending publications when the broker answers without a session, and a packet id
-//! collision can wedge it for ever (bytebeamio/rumqtt 1014, 1056). So each connection gets a new
-//! event loop and few publications at a time, and the [`Outbox`] is the source of truth.
+//! collision can wedge its event loop for ever (bytebeamio/rumqtt 1014, 1056). So each connection
+//! gets a new protocol state of rumqttc and few publications at a time, and the [`Outbox`] is the
+//! source of truth.
 
 mod actor;
 pub(super) mod api;
 pub(super) mod connection;
 mod dial;
+mod link;
 mod log;
 pub(super) mod lost;
 mod persister;
+mod session;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

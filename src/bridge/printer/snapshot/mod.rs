@@ -226,6 +226,12 @@ impl Snapshot {
         self.condition.cause()
     }
 
+    /// Whether that is known for sure: a lost connection may be the consequence of an error that an
+    /// event names later.
+    pub fn is_cause_settled(&self) -> bool {
+        self.condition.is_cause_settled()
+    }
+
     /// Whether a `FileSelected` repeats the one before it.
     pub fn is_selected_again(&self, fields: &EventFields<'_>) -> bool {
         self.job.is_selected_again(fields)

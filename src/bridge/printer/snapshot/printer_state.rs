@@ -222,6 +222,11 @@ impl Condition {
         self.cause.text()
     }
 
+    /// Whether no later event can name another cause.
+    pub(super) fn is_cause_settled(&self) -> bool {
+        self.cause.error.is_some() || self.cause.stopped || self.cause.disconnecting
+    }
+
     fn change(&mut self) -> Option<StateChange> {
         let StateMember { text, error, flags } = object(self.last.raw());
         let decoded: Option<String> = member(text);
