@@ -236,6 +236,7 @@ fn discovery(c: &mut Criterion) {
             temperature: true,
             motion: true,
             connection: true,
+            power: true,
             gcode: false,
             system: false,
         },

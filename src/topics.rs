@@ -123,6 +123,8 @@ pub struct PrinterTopics {
     pub prompt_event: Topic,
     /// OctoPrint's own update.
     pub update: Topic,
+    /// The printer's power.
+    pub power: Topic,
     /// Totals over all prints.
     pub statistics: Topic,
     /// The last prints.
@@ -169,6 +171,7 @@ impl PrinterTopics {
             prompt: topic("prompt"),
             prompt_event: topic("prompt_event"),
             update: topic("update"),
+            power: topic("power"),
             statistics: topic("statistics"),
             print_history: topic("history"),
             maintenance_due: topic("maintenance_due"),

@@ -81,6 +81,7 @@ fn every_key_that_the_shipped_file_shows_exists_and_its_defaults_are_the_default
         config["printers"]["mk3"]["octoprint_mqtt_topic"].take();
         config["printers"]["mk3"]["filament_price"].take();
         config["printers"]["mk3"]["maintenance"].take();
+        config["printers"]["mk3"]["power"].take();
         config["printers"]["mk3"]["camera"]["url"].take();
         config["printers"]["mk3"]["camera"]["every"].take();
     }
@@ -117,6 +118,38 @@ fn variables_win_and_are_taken_as_they_are() {
     assert_eq!(config.printers[1].id, "new");
     assert_eq!(config.printers[1].url.as_str(), "https://b.local/sub/");
     assert!(config.printers[0].socket.headers.contains_key("x-proxy"));
+}
+
+#[test]
+fn a_switch_of_the_power_has_two_topics_and_payloads_that_differ() {
+    let with = |table: &str| format!("{GOOD}[printers.mk3.power]\n{table}\n");
+    let good = with(
+        "state_topic = \"zigbee/plug\"\ncommand_topic = \"zigbee/plug/set\"\nvalue = \"/state\"\nstate_on = true\nstate_off = 0",
+    );
+    let config = config::from_toml(&good).unwrap();
+    let switch = config.printers[0].power.as_ref().unwrap();
+    assert_eq!((switch.on.as_str(), switch.state_off.as_str()), ("ON", "0"));
+    for (payload, state) in [
+        (r#"{"state":true}"#, Some(true)),
+        (r#"{"state":0}"#, Some(false)),
+        (r#"{"state":"ON"}"#, None),
+        ("ON", None),
+    ] {
+        assert_eq!(switch.state(payload.as_bytes()), state, "{payload}");
+    }
+    assert_eq!(config::from_toml(GOOD).unwrap().printers[0].power, None);
+    for (table, wrong) in [
+        ("state_topic = \"a\"", "power.command_topic"),
+        ("command_topic = \"a\"", "power.state_topic"),
+        ("state_topic = \"a/#\"\ncommand_topic = \"b\"", "power.state_topic"),
+        ("state_topic = \"a\"\ncommand_topic = \"octoprint2mqtt/mk3/set/power\"", "command_topic"),
+        ("state_topic = \"a\"\ncommand_topic = \"b\"\non = \"OFF\"", "power.off"),
+        ("state_topic = \"a\"\ncommand_topic = \"b\"\nvalue = \"state\"", "power.value"),
+        ("state_topic = \"a\"\ncommand_topic = \"b\"\ntopic = \"c\"", "power.topic"),
+    ] {
+        let error = mistakes(&with(table), &[]);
+        assert!(error.contains(wrong), "{table}: {error}");
+    }
 }
 
 #[test]

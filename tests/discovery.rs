@@ -61,6 +61,7 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             presets: vec!["PLA {{ %} ü".to_owned(), "ABS".to_owned()],
             sd_card: true,
             updates: true,
+            psu_control: true,
             prompt_choices: vec!["Purge {{ %} more".to_owned(), "5".to_owned()],
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
@@ -74,11 +75,17 @@ fn device(id: &str, heaters: &[&str], on: bool) -> PrinterDevice {
             temperature: on,
             motion: on,
             connection: on,
+            power: on,
             gcode: on,
             system: on,
         },
         entities: if on { own::entities() } else { Default::default() },
-        extras: Extras { maintenance: if on { vec!["hot_end".to_owned()] } else { Vec::new() } },
+        extras: Extras {
+            maintenance: if on { vec!["hot_end".to_owned()] } else { Vec::new() },
+            // The power of one is switched by PSU Control, and that of the others at the broker.
+            power_switch: heaters.len() != 2,
+            auto_off: true,
+        },
     }
 }
 
@@ -307,6 +314,12 @@ fn offered(topics: &PrinterTopics, say: &mut impl FnMut(&str, &[u8])) {
     for kind in ["prompt_shown", "prompt_closed"] {
         let event = json!({"event_type": kind, "text": "Which?", "choices": [], "timestamp": 1});
         say(&topics.prompt_event, event.to_string().as_bytes());
+    }
+    for (state, off_at) in
+        [(json!("on"), json!("2026-11-23T15:27:05Z")), (json!(null), json!(null))]
+    {
+        let power = json!({"state": state, "source": "mqtt", "auto_off": null, "off_at": off_at});
+        say(&topics.power, power.to_string().as_bytes());
     }
     for (installed, latest) in [(json!("1.11.8"), json!("2.0.0")), (json!(null), json!(null))] {
         let update = json!({"installed_version": installed, "latest_version": latest,

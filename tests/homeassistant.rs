@@ -22,6 +22,8 @@ mod for_people;
 mod layers;
 #[path = "homeassistant/own.rs"]
 mod own;
+#[path = "homeassistant/power.rs"]
+mod power;
 mod real;
 
 use std::collections::BTreeSet;

@@ -147,6 +147,7 @@ fn a_hundred_thousand_mutated_commands_stay_within_their_bounds() {
         temperature: true,
         motion: true,
         connection: true,
+        power: true,
         gcode: true,
         system: true,
     };

@@ -23,6 +23,7 @@ use octoprint2mqtt::bridge::printer::features::list::FEATURES;
 use octoprint2mqtt::bridge::printer::features::{
     Feature, Features, Scene, pass_message, plugin_of, present,
 };
+use octoprint2mqtt::bridge::printer::power::PowerState;
 use octoprint2mqtt::bridge::printer::snapshot::Snapshot;
 use octoprint2mqtt::bridge::watch::Watch;
 use octoprint2mqtt::config::{self, Config};
@@ -93,7 +94,7 @@ impl World {
                 &Known::default(),
                 &Store::default(),
                 watch,
-                fleet,
+                (fleet, PowerState::unknown()),
                 FEATURES,
             ),
             rules,

@@ -10,6 +10,7 @@ use super::camera::camera;
 use super::entities::entities;
 use super::headers::headers;
 use super::maintenance::counters;
+use super::power::power;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
 use super::values::{self, is_id, strict_text};
@@ -33,6 +34,9 @@ const KEYS: &[&str] = &[
     "thumbnails",
     "filament_price",
     "maintenance",
+    "power",
+    "auto_off",
+    "power_on_to_print",
     "limits",
     "publish",
     "socket",
@@ -48,7 +52,7 @@ const TIMEOUTS: &[u64] = &[1, 1, 2, 3, 5, 8, 13, 20, 40, 100];
 
 pub(super) fn printers(
     root: &Section<'_>,
-    max_packet_size: usize,
+    (base_topic, max_packet_size): (&str, usize),
     warnings: &mut Vec<String>,
 ) -> Vec<Printer> {
     let section = root.section("printers");
@@ -71,8 +75,10 @@ pub(super) fn printers(
             section.complain(source, id, &found, "ids that differ in more");
         }
     }
-    let printers: Vec<Printer> =
-        ids.iter().filter_map(|id| printer(&section, id, max_packet_size, warnings)).collect();
+    let printers: Vec<Printer> = ids
+        .iter()
+        .filter_map(|id| printer(&section, id, (base_topic, max_packet_size), warnings))
+        .collect();
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for printer in &printers {
         if let Some(other) = seen.insert(printer.url.as_str(), &printer.id) {
@@ -96,7 +102,7 @@ fn source_of(section: &Section<'_>, key: &str) -> String {
 fn printer(
     printers: &Section<'_>,
     id: &str,
-    max_packet_size: usize,
+    (base_topic, max_packet_size): (&str, usize),
     warnings: &mut Vec<String>,
 ) -> Option<Printer> {
     let section = printers.section(id);
@@ -142,6 +148,9 @@ fn printer(
         thumbnails: section.flag("thumbnails", true),
         filament_price,
         maintenance: counters(&section.section("maintenance")),
+        power: power(&section.section("power"), base_topic),
+        auto_off: section.flag("auto_off", false),
+        power_on_to_print: section.flag("power_on_to_print", false),
         limits: limits(&section.section("limits")),
         publish: publish(&section.section("publish")),
         camera,
@@ -293,13 +302,23 @@ fn socket(section: &Section<'_>, headers: BTreeMap<String, Secret>) -> Socket {
 }
 
 fn commands(section: &Section<'_>) -> Commands {
-    section.only(&["bridge", "job", "temperature", "motion", "connection", "gcode", "system"]);
+    section.only(&[
+        "bridge",
+        "job",
+        "temperature",
+        "motion",
+        "connection",
+        "power",
+        "gcode",
+        "system",
+    ]);
     Commands {
         bridge: section.flag("bridge", true),
         job: section.flag("job", true),
         temperature: section.flag("temperature", true),
         motion: section.flag("motion", true),
         connection: section.flag("connection", true),
+        power: section.flag("power", true),
         gcode: section.flag("gcode", false),
         system: section.flag("system", false),
     }

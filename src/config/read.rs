@@ -34,7 +34,8 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
     let outbox = outbox(&root.section("outbox"));
     let shard = shard(&root.section("shard"));
     let max_packet_size = mqtt.as_ref().map_or(DEFAULT_PACKET, |mqtt| mqtt.max_packet_size);
-    let mut printers = printer::printers(&root, max_packet_size, warnings);
+    let base_topic = mqtt.as_ref().map_or("octoprint2mqtt", |mqtt| mqtt.base_topic.as_str());
+    let mut printers = printer::printers(&root, (base_topic, max_packet_size), warnings);
     if let (Some(mqtt), prefix) = (&mqtt, &homeassistant.discovery_prefix)
         && mqtt.base_topic == *prefix
     {

@@ -89,6 +89,10 @@ impl Printer {
         let counter = |counter: &Counter| (counter.name.clone(), counter.to_string().into());
         let maintenance: Map<String, Value> = ordered::map(self.maintenance.iter().map(counter));
         let maintenance = (!maintenance.is_empty()).then_some(maintenance);
+        // Not the payloads.
+        let power = self.power.as_ref().map(|switch| {
+            json!({"state_topic": switch.state_topic, "command_topic": switch.command_topic})
+        });
         json!({
             "name": self.name,
             "url": self.url.as_str(),
@@ -101,6 +105,9 @@ impl Printer {
             "thumbnails": self.thumbnails,
             "filament_price": self.filament_price,
             "maintenance": maintenance,
+            "power": power,
+            "auto_off": self.auto_off,
+            "power_on_to_print": self.power_on_to_print,
             "limits": {
                 "tool": self.limits.tool, "bed": self.limits.bed, "chamber": self.limits.chamber,
             },
@@ -136,8 +143,8 @@ impl Printer {
             "commands": {
                 "bridge": commands.bridge, "job": commands.job,
                 "temperature": commands.temperature, "motion": commands.motion,
-                "connection": commands.connection, "gcode": commands.gcode,
-                "system": commands.system,
+                "connection": commands.connection, "power": commands.power,
+                "gcode": commands.gcode, "system": commands.system,
             },
             // Only their keys: what they send may contain passwords.
             "entities": self.entities.iter().map(|entity| &entity.key).collect::<Vec<_>>(),

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use url::Url;
 
 use super::counter::Counter;
+use super::power_switch::PowerSwitch;
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, PictureSource, TransportChoice};
 use crate::own_entity::OwnEntity;
@@ -168,6 +169,12 @@ pub struct Printer {
     pub filament_price: Option<f64>,
     /// Maintenance counters, sorted by name.
     pub maintenance: Vec<Counter>,
+    /// The switch of its power; `None`: that of PSU Control, if OctoPrint has it.
+    pub power: Option<PowerSwitch>,
+    /// Switch the power off after a print.
+    pub auto_off: bool,
+    /// Switch the power on to print.
+    pub power_on_to_print: bool,
     /// Highest targets accepted.
     pub limits: Limits,
     /// What is published.
@@ -281,6 +288,8 @@ pub struct Commands {
     pub motion: bool,
     /// `connection`.
     pub connection: bool,
+    /// `power`.
+    pub power: bool,
     /// `gcode`.
     pub gcode: bool,
     /// `system`.

@@ -69,6 +69,10 @@ pub struct PrinterDevice {
 pub struct Extras {
     /// Names of the maintenance counters.
     pub maintenance: Vec<String>,
+    /// Whether a switch of its power is configured.
+    pub power_switch: bool,
+    /// Whether the power is switched off after a print.
+    pub auto_off: bool,
 }
 
 /// Where the pictures of a printer come from.
@@ -109,6 +113,8 @@ pub struct Profile {
     pub sd_card: bool,
     /// Whether OctoPrint tells about its own updates.
     pub updates: bool,
+    /// Whether PSU Control switches the power.
+    pub psu_control: bool,
     /// The choices of the last prompt of the printer that had some.
     pub prompt_choices: Vec<String>,
 }
@@ -131,6 +137,7 @@ pub struct Groups {
     pub temperature: bool,
     pub motion: bool,
     pub connection: bool,
+    pub power: bool,
     pub gcode: bool,
     pub system: bool,
 }

@@ -29,6 +29,7 @@ mod device;
 mod message;
 mod offered;
 mod own;
+mod power;
 mod sensors;
 mod statistics;
 
@@ -88,11 +89,12 @@ pub fn printer(
         {"topic": topics.availability},
     ]);
     let context = EntityContext { settings, topics, printer };
-    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 6] = [
+    let tables: [fn(&EntityContext<'_>) -> Vec<Component>; 7] = [
         sensors::components,
         controls::components,
         camera::components,
         offered::components,
+        power::components,
         statistics::components,
         own::components,
     ];

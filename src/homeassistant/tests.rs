@@ -27,6 +27,7 @@ const ALL: Groups = Groups {
     temperature: true,
     motion: true,
     connection: true,
+    power: true,
     gcode: true,
     system: true,
 };
@@ -37,6 +38,7 @@ const NONE: Groups = Groups {
     temperature: false,
     motion: false,
     connection: false,
+    power: false,
     gcode: false,
     system: false,
 };
@@ -60,6 +62,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
             presets: vec!["PLA".to_owned(), "PLA {{+}}".to_owned()],
             sd_card: true,
             updates: true,
+            psu_control: true,
             prompt_choices: vec!["Purge {{ more }}".to_owned(), "5".to_owned()],
         },
         limits: Limits { tool: 300.0, bed: 120.5, chamber: 80.0 },
@@ -69,7 +72,7 @@ fn device(heaters: &[&str], groups: Groups) -> PrinterDevice {
         thumbnails: true,
         groups,
         entities: Default::default(),
-        extras: Extras { maintenance: vec!["nozzle".to_owned()] },
+        extras: Extras { maintenance: vec!["nozzle".to_owned()], ..Extras::default() },
     }
 }
 
@@ -239,6 +242,7 @@ fn groups_that_are_off_have_no_entities() {
     together.extend(one(|groups| groups.temperature = true));
     together.extend(one(|groups| groups.motion = true));
     together.extend(one(|groups| groups.connection = true));
+    together.extend(one(|groups| groups.power = true));
     together.extend(one(|groups| groups.gcode = true));
     assert_eq!(together, all);
 }

@@ -80,6 +80,7 @@ pub use rest::options::RestOptions;
 pub use rest::plugin::{PluginCall, PluginMethod};
 pub use rest::printer::{ConnectWith, JobStatus, PrinterConnection, SERIAL};
 pub use rest::prompts::{PROMPT_PLUGIN, PrinterPrompt};
+pub use rest::psu_control::{PSU_PLUGIN, psu_state};
 pub use rest::settings::TemperaturePreset;
 pub use rest::updates::{UPDATE_PLUGIN, UpdateCheck};
 pub use rest::webcam::{PictureError, PictureFormat, PictureSource, Webcam};

@@ -81,6 +81,11 @@ fn listed_defaults_are_the_defaults() {
         if key.starts_with("mqtt.tls.") {
             base += "mqtt.url = \"mqtts://h\"\n";
         }
+        // A switch has both topics.
+        if key.starts_with("printers.p.power.") {
+            base +=
+                "printers.p.power.state_topic = \"s\"\nprinters.p.power.command_topic = \"c\"\n";
+        }
         let explicit = format!("{key} = {}\n{base}", only_code(&default));
         assert_eq!(said(&explicit), said(&base), "the default of {key}");
         compared += 1;

@@ -27,18 +27,20 @@ const ALL: Groups = Groups {
     temperature: true,
     motion: true,
     connection: true,
+    power: true,
     gcode: true,
     system: true,
 };
 
 /// Each group with all but it.
-fn without_one() -> [(&'static str, Groups); 7] {
+fn without_one() -> [(&'static str, Groups); 8] {
     [
         ("bridge", Groups { bridge: false, ..ALL }),
         ("job", Groups { job: false, ..ALL }),
         ("temperature", Groups { temperature: false, ..ALL }),
         ("motion", Groups { motion: false, ..ALL }),
         ("connection", Groups { connection: false, ..ALL }),
+        ("power", Groups { power: false, ..ALL }),
         ("gcode", Groups { gcode: false, ..ALL }),
         ("system", Groups { system: false, ..ALL }),
     ]
@@ -73,6 +75,7 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
             presets: vec![NAME.to_owned()],
             sd_card: true,
             updates: true,
+            psu_control: true,
             prompt_choices: vec!["Purge {{ %} more".to_owned(), "5".to_owned()],
             controls: vec![ControlButton { name: NAME.to_owned(), asks: false }],
             ..Profile::default()
@@ -84,7 +87,11 @@ fn of_printer(groups: Groups, files: Option<Vec<String>>) -> BTreeMap<String, Va
         thumbnails: true,
         groups,
         entities: Default::default(),
-        extras: Extras { maintenance: vec![SENSOR.to_owned()] },
+        extras: Extras {
+            maintenance: vec![SENSOR.to_owned()],
+            power_switch: false,
+            auto_off: true,
+        },
     };
     let topics = PrinterTopics::new("octoprint2mqtt", "mk3");
     components(&printer(&settings(), &topics, &device, &Components::new()).payload)

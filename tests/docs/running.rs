@@ -51,7 +51,8 @@ impl World {
         // A print takes longer than its file is read after its start.
         let options = SimulatorOptions { print_loop: true, speed: 2.0, ..Default::default() };
         let simulator = Simulator::start(options).await.unwrap();
-        let groups = ["bridge", "job", "temperature", "motion", "connection", "gcode", "system"];
+        let groups =
+            ["bridge", "job", "temperature", "motion", "connection", "power", "gcode", "system"];
         let groups = groups.map(|group| format!("{group} = {allowed}")).join(", ");
         let text = format!(
             "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nbase_topic = \"B\"\n[outbox]\nsettle = \"0s\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n[printers.p]\nurl = \"{}\"\napi_key = \"SIMULATOR-KEY\"\ncommands = {{ {groups} }}\nmaintenance = {{ nozzle = \"1 prints\" }}\n{ENTITY}",

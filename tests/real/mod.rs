@@ -9,6 +9,7 @@ pub mod homeassistant;
 pub mod http_proxy;
 pub mod mosquitto;
 pub mod octoprint;
+pub mod plug;
 pub mod proxy;
 pub mod reverse_proxy;
 pub mod sockjs;

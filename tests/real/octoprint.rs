@@ -113,6 +113,20 @@ impl OctoPrint {
         Self::start_in(dir_with_plugin(name, source), program(), change).await
     }
 
+    /// Starts one with a plugin that is a Python package.
+    pub async fn start_with_package(
+        name: &str,
+        package: &Path,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        let place = dir.path().join("plugins").join(name);
+        let copied = Command::new("cp").arg("-r").arg(package).arg(place).status();
+        assert!(copied.expect("cp is there").success());
+        Self::start_in(dir, program(), change).await
+    }
+
     async fn start_program(program: PathBuf, change: impl FnOnce(String) -> String) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), program, change).await
     }

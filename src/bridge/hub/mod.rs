@@ -176,6 +176,8 @@ impl Hub {
             config.printers.iter().map(|printer| PrinterTopics::new(base, &printer.id)).collect();
         let mut filters: BTreeSet<String> =
             printer_topics.iter().map(PrinterTopics::command_filter).collect();
+        let switches = config.printers.iter().filter_map(|printer| printer.power.as_ref());
+        filters.extend(switches.map(|switch| switch.state_topic.clone()));
         filters.insert(topics.request_filter());
         filters.insert(topics.state.to_string());
         filters.insert(BridgeTopics::info_filter(base));
@@ -247,6 +249,9 @@ impl Hub {
             let latency = self.latencies.of(&printer.id);
             let memory = Memory::recall(printer, known, &self.store, discovery, latency, fleet);
             let queue = self.routes.add(&printer.id);
+            if let Some(switch) = &printer.power {
+                self.routes.follow(&switch.state_topic, &printer.id);
+            }
             let supervisor = Box::new(Supervisor {
                 config: config.clone(),
                 index,
@@ -345,7 +350,9 @@ impl Hub {
             }
             return;
         }
-        self.routes.send(&self.config.mqtt.base_topic, incoming);
+        if !self.routes.send_foreign(&incoming) {
+            self.routes.send(&self.config.mqtt.base_topic, incoming);
+        }
     }
 
     fn answer(&self, name: &str, incoming: &Incoming) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::mqtt::Incoming;
@@ -14,6 +15,17 @@ const CAPACITY: usize = 256;
 pub(super) struct Routes {
     /// By printer id.
     queues: HashMap<String, mpsc::Sender<Box<Incoming>>>,
+    /// By topics outside of the bridge's own.
+    foreign: HashMap<String, ForeignTopic>,
+}
+
+/// A topic of another program that printers follow.
+#[derive(Debug, Default)]
+struct ForeignTopic {
+    /// Ids of the printers.
+    printers: Vec<String>,
+    /// The last payload: a device that repeats its state must not fill the queues.
+    last: Option<Bytes>,
 }
 
 impl Routes {
@@ -22,6 +34,24 @@ impl Routes {
         let (queue, receiver) = mpsc::channel(CAPACITY);
         self.queues.insert(printer.to_owned(), queue);
         receiver
+    }
+
+    /// Passes messages on `topic` to `printer`, too.
+    pub(super) fn follow(&mut self, topic: &str, printer: &str) {
+        self.foreign.entry(topic.to_owned()).or_default().printers.push(printer.to_owned());
+    }
+
+    /// Passes a message on a topic outside of the bridge's own to the printers that follow it, unless
+    /// it repeats the one before. Returns whether there are such printers.
+    pub(super) fn send_foreign(&mut self, incoming: &Incoming) -> bool {
+        let Some(foreign) = self.foreign.get_mut(&incoming.topic) else { return false };
+        if foreign.last.as_ref() != Some(&incoming.payload) {
+            // A copy: a slice would keep the whole buffer of the connection.
+            foreign.last = Some(Bytes::copy_from_slice(&incoming.payload));
+            let queues = foreign.printers.iter().filter_map(|id| self.queues.get(id));
+            queues.for_each(|queue| pass(queue, incoming.clone()));
+        }
+        true
     }
 
     /// Passes a message below `base` to its printer, whose id follows there.
@@ -45,5 +75,34 @@ impl Routes {
 fn pass(queue: &mpsc::Sender<Box<Incoming>>, incoming: Incoming) {
     if let Err(mpsc::error::TrySendError::Full(incoming)) = queue.try_send(Box::new(incoming)) {
         tracing::warn!(topic = incoming.topic, "dropped a message: too many at once");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_topic_goes_to_all_printers_that_follow_it_when_it_changes() {
+        let mut routes = Routes::default();
+        let mut queues = ["a", "b", "c"].map(|id| routes.add(id));
+        routes.follow("plug", "a");
+        routes.follow("plug", "b");
+        let said = |payload: &'static str| Incoming {
+            topic: "plug".to_owned(),
+            payload: payload.into(),
+            retained: false,
+        };
+        assert!(["on", "on", "off", "off", "on"].iter().all(|p| routes.send_foreign(&said(p))));
+        let other = Incoming { topic: "other".to_owned(), ..said("on") };
+        assert!(!routes.send_foreign(&other));
+        let mut received = queues.each_mut().map(|queue| {
+            std::iter::from_fn(|| queue.try_recv().ok())
+                .map(|incoming| incoming.payload.clone())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(received[0], ["on", "off", "on"]);
+        assert_eq!(std::mem::take(&mut received[1]), received[0]);
+        assert!(received[2].is_empty());
     }
 }

@@ -9,6 +9,7 @@ use super::discovery::PrinterDiscovery;
 use super::features::Features;
 use super::features::list::FEATURES;
 use super::persisted::{JsonPayload, Persisted};
+use super::power::PowerState;
 use super::prints::{self, PrintFinding, Prints};
 use super::snapshot::{Snapshot, StateChange};
 use crate::bridge::fleet_report::FleetReporter;
@@ -36,6 +37,8 @@ pub struct Memory {
     pub findings: mpsc::Receiver<Box<PrintFinding>>,
     /// What the printer offers beyond its state and its prints.
     pub features: Features,
+    /// Whether the printer's power is on.
+    pub power: PowerState,
     /// Metric of the publish latency.
     pub latency: Latency,
     /// Messages that were received and not processed when a task of the printer failed.
@@ -58,6 +61,7 @@ impl Memory {
     ) -> Self {
         let (watch, failures) = Watch::new();
         let (tell, findings) = mpsc::channel(prints::MAX_FINDINGS);
+        let power = PowerState::unknown();
         let printer = config.id.as_str();
         Self {
             rate: Persisted::restore("rate_factor", printer, known, store.clone()),
@@ -66,7 +70,15 @@ impl Memory {
             discovery,
             prints: Prints::new(printer, known, store.clone(), tell, watch.clone()),
             findings,
-            features: Features::new(config, known, store, watch.clone(), fleet, FEATURES),
+            features: Features::new(
+                config,
+                known,
+                store,
+                watch.clone(),
+                (fleet, power.clone()),
+                FEATURES,
+            ),
+            power,
             latency,
             unprocessed: VecDeque::new(),
             watch,

@@ -10,6 +10,7 @@ pub mod messages;
 mod outlet;
 pub mod persisted;
 pub mod pictures;
+pub mod power;
 pub mod prints;
 pub mod snapshot;
 pub mod socket_report;
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::commands::Rules;
-use self::commands::executor::Effect;
+use self::commands::executor::{Effect, Equipment};
 use self::commands::intake::Intake;
 use self::discovery::PrinterDiscovery;
 use self::discovery::facts::{Fact, Question, QuestionScope};
@@ -32,6 +33,7 @@ use self::memory::Memory;
 use self::messages::{Malformed, Mapping, received};
 use self::outlet::Outlet;
 use self::persisted::JsonPayload;
+use self::power::PowerControl;
 use self::prints::InferredEvent;
 use self::snapshot::{EventFields, Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
@@ -86,14 +88,17 @@ impl Printer {
     ) -> Self {
         let latency = memory.latency.clone();
         socket.on_measured(move |measured| latency.observe(measured));
-        let camera = printer.camera.clone();
         let watch = memory.watch.clone();
         let (commands, effects) = Intake::start(
             Rules::of(printer),
             lane,
             topics.clone(),
             broker.clone(),
-            (socket.clone(), camera.clone()),
+            Equipment {
+                socket: socket.clone(),
+                camera: printer.camera.clone(),
+                power: PowerControl::of(printer, memory.power.clone()),
+            },
             watch.clone(),
         );
         Self {

@@ -25,6 +25,7 @@ fn groups(allowed: bool) -> Groups {
         temperature: allowed,
         motion: allowed,
         connection: allowed,
+        power: allowed,
         gcode: allowed,
         system: allowed,
     }

@@ -31,6 +31,7 @@ pub(super) mod options;
 pub(super) mod plugin;
 pub(super) mod printer;
 pub(super) mod prompts;
+pub(super) mod psu_control;
 pub(super) mod reach;
 pub(super) mod settings;
 pub(super) mod updates;

@@ -79,6 +79,15 @@ pub enum Command {
     Connect(ConnectWith),
     /// Disconnect OctoPrint from the printer.
     Disconnect,
+    /// Switch the printer's power.
+    Power {
+        /// On or off.
+        on: bool,
+        /// Whether it may go off during a print.
+        force: bool,
+    },
+    /// Do not switch the power off after this print.
+    KeepPower,
     /// Send lines of G-code, without line ends.
     Gcode(Vec<String>),
     /// Run one of OctoPrint's custom controls.
@@ -125,7 +134,14 @@ pub enum RateSetting {
 impl Command {
     /// Whether it runs immediately, without waiting for previous commands.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Self::Reconnect | Self::Rate(_) | Self::EmergencyStop | Self::Maintained(_))
+        matches!(
+            self,
+            Self::Reconnect
+                | Self::Rate(_)
+                | Self::EmergencyStop
+                | Self::Maintained(_)
+                | Self::KeepPower
+        )
     }
 
     /// The heater to set.

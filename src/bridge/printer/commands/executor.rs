@@ -8,14 +8,16 @@ use tokio::sync::mpsc;
 
 use super::answers::{Answers, CommandError};
 use super::execution::StopGuard;
+use super::execution::power::PowerPlace;
 use super::execution::start::PrintStarts;
 use super::{Command, CommandRequest, EntityCommand, RateSetting, execution};
 use crate::bridge::printer::pictures::WebcamPicture;
+use crate::bridge::printer::power::PowerControl;
 use crate::bridge::printer::snapshot::{Snapshot, StateChange};
 use crate::bridge::watch::{Watch, caught};
 use crate::config;
 use crate::heater::Heater;
-use crate::octoprint::{RateMode, Rest, RestError, Socket, SystemCommand};
+use crate::octoprint::{JobAction, RateMode, Rest, RestError, Socket, SystemCommand};
 use crate::own_entity::Action;
 
 /// Maximum number of a printer's waiting commands.
@@ -39,6 +41,8 @@ pub enum Effect {
     },
     /// The maintenance with this name was done.
     Maintained(String),
+    /// The power is not to be switched off after this print.
+    KeepPower,
 }
 
 impl Effect {
@@ -47,7 +51,8 @@ impl Effect {
         match self {
             Self::Feedrate(percent) => snapshot.set_feedrate(*percent),
             Self::Flowrate(percent) => snapshot.set_flowrate(*percent),
-            Self::Picture(_) | Self::Entity { .. } | Self::Maintained(_) => None,
+            Self::Picture(_) | Self::Entity { .. } => None,
+            Self::Maintained(_) | Self::KeepPower => None,
         }
     }
 }
@@ -59,6 +64,16 @@ struct Queued {
     stops: u64,
     /// Whether the printer is known to have its heaters. If not, OctoPrint is asked.
     known: bool,
+}
+
+/// What commands act on.
+pub struct Equipment {
+    /// The push socket, and OctoPrint's REST API.
+    pub socket: Socket,
+    /// The camera.
+    pub camera: config::Camera,
+    /// The power.
+    pub power: PowerControl,
 }
 
 /// Takes the commands of one printer; cheap to clone.
@@ -78,7 +93,7 @@ impl Executor {
     /// Starts the worker, watched by `watch`; it ends with the last handle. What OctoPrint does not
     /// report of what commands have done goes to `effects`.
     pub fn start(
-        (socket, camera): (Socket, config::Camera),
+        Equipment { socket, camera, power }: Equipment,
         answers: Answers,
         effects: mpsc::UnboundedSender<Effect>,
         watch: Watch,
@@ -89,6 +104,7 @@ impl Executor {
         let worker = Worker {
             socket: socket.clone(),
             camera,
+            power,
             effects: effects.clone(),
             answers: answers.clone(),
             stops: stops.clone(),
@@ -130,6 +146,10 @@ impl Executor {
                 let _ = self.effects.send(Effect::Maintained(name));
                 self.answers.answer(&request, &Ok(()));
             }
+            Command::KeepPower => {
+                let _ = self.effects.send(Effect::KeepPower);
+                self.answers.answer(&request, &Ok(()));
+            }
             _ => self.emergency_stop(request),
         }
     }
@@ -166,6 +186,7 @@ impl Executor {
 struct Worker {
     socket: Socket,
     camera: config::Camera,
+    power: PowerControl,
     effects: mpsc::UnboundedSender<Effect>,
     answers: Answers,
     stops: Arc<AtomicU64>,
@@ -210,8 +231,15 @@ impl Worker {
         let rest = self.socket.rest();
         #[cfg(test)]
         assert_ne!(command, Command::Message("panic".to_owned()), "a test");
+        let place = PowerPlace { control: &self.power, rest: &rest, answers: &self.answers };
+        if let Command::Power { on, force } = command {
+            return place.run(on, force).await;
+        }
         if let Some(reason) = rest.unreached_lately() {
             return Err(CommandError::unreached(&reason));
+        }
+        if starts_print(&command) {
+            place.switch_on_to_print(stop_guard).await?;
         }
         let command = match known {
             true => command,
@@ -281,6 +309,8 @@ impl Worker {
             Command::Reconnect
             | Command::Rate(_)
             | Command::EmergencyStop
+            | Command::Power { .. }
+            | Command::KeepPower
             | Command::Maintained(_) => {}
         }
         Ok(())
@@ -320,6 +350,17 @@ impl Worker {
         // Fails only when the printer's task has ended.
         let _ = self.effects.send(effect);
     }
+}
+
+/// Whether a command begins a print.
+fn starts_print(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Select { print: true, .. }
+            | Command::PrintAgain(_)
+            | Command::StartWith(_)
+            | Command::Job(JobAction::Start)
+    )
 }
 
 /// Checks a command's heaters against those that OctoPrint reports.

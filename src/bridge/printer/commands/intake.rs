@@ -5,12 +5,11 @@ use tokio::sync::mpsc;
 use super::admission::{Admission, Admitted};
 use super::answers::{Answers, CommandError};
 use super::command::Command;
-use super::executor::{Effect, Executor};
+use super::executor::{Effect, Equipment, Executor};
 use super::{Rules, check, empty_is_a_command, read_request};
 use crate::bridge::printer::snapshot::Snapshot;
 use crate::bridge::watch::Watch;
 use crate::clock;
-use crate::config;
 use crate::mqtt::{Broker, Incoming, Kind, Publication};
 use crate::octoprint::{FilePath, Socket, SocketState};
 use crate::topics::{PrinterTopics, Topic};
@@ -36,7 +35,7 @@ impl Intake {
         lane: usize,
         topics: PrinterTopics,
         broker: Broker,
-        (socket, camera): (Socket, config::Camera),
+        equipment: Equipment,
         watch: Watch,
     ) -> (Self, mpsc::UnboundedReceiver<Effect>) {
         let (accepted, effects) = mpsc::unbounded_channel();
@@ -45,8 +44,8 @@ impl Intake {
         let intake = Self {
             topics,
             admission: Admission::new(rules, clock::now()),
-            executor: Executor::start((socket.clone(), camera), answers.clone(), accepted, watch),
-            socket,
+            socket: equipment.socket.clone(),
+            executor: Executor::start(equipment, answers.clone(), accepted, watch),
             answers,
             current: None,
             echoes: 0,

@@ -170,6 +170,11 @@ const GROUPS: &[Group] = &[
         commands: &[("connection", |input| values::connection(input.request))],
     },
     Group {
+        name: "power",
+        is_allowed: |groups| groups.power,
+        commands: &[("power", |input| values::power(input.request))],
+    },
+    Group {
         name: "gcode",
         is_allowed: |groups| groups.gcode,
         commands: &[

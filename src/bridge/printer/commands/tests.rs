@@ -14,6 +14,7 @@ fn rules() -> Rules {
             temperature: true,
             motion: true,
             connection: true,
+            power: true,
             gcode: false,
             system: false,
         },
@@ -37,6 +38,28 @@ fn a_maintenance_counter_is_named_as_in_the_configuration() {
     let none = Rules { maintenance: Vec::new(), ..rules() };
     let refused = check(&read_request("maintenance", b"nozzle"), &none).unwrap_err().to_string();
     assert!(refused.contains("the configuration has none"), "{refused}");
+}
+
+#[test]
+fn power_is_switched_off_during_a_print_only_if_that_is_said() {
+    let power = |on, force| Ok(Command::Power { on, force });
+    assert_eq!(parsed("power", "on"), power(true, false));
+    assert_eq!(parsed("power", "off"), power(false, false));
+    assert_eq!(parsed("power", r#"{"action":"off","force":true}"#), power(false, true));
+    assert_eq!(parsed("power", r#"{"action":"on"}"#), power(true, false));
+    assert_eq!(parsed("power", "keep_on"), Ok(Command::KeepPower));
+    for wrong in [
+        "ON",
+        "toggle",
+        "1",
+        r#"{"action":"off","force":1}"#,
+        r#"{"action":"on","force":true}"#,
+        r#"{"action":"off","forced":true}"#,
+        r#"{"force":true}"#,
+    ] {
+        let refused = parsed("power", wrong).unwrap_err().to_string();
+        assert!(refused.contains("expected on, off, keep_on"), "{wrong}: {refused}");
+    }
 }
 
 #[test]
@@ -324,6 +347,7 @@ fn every_group_can_be_switched_off() {
         temperature: false,
         motion: false,
         connection: false,
+        power: false,
         gcode: false,
         system: false,
     };

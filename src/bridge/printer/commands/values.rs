@@ -73,6 +73,27 @@ pub(super) fn maintenance(request: &CommandRequest, names: &[String]) -> Result<
     })
 }
 
+pub(super) fn power(request: &CommandRequest) -> Result<Command, Refusal> {
+    let (word, force) = match &request.value {
+        Value::Object(object) => {
+            let known = object.keys().all(|key| matches!(key.as_str(), "action" | "force"));
+            let force = object.get("force").map_or(Some(false), Value::as_bool);
+            let word = object.get("action").and_then(Value::as_str).filter(|_| known);
+            (word.filter(|_| force.is_some()), force.unwrap_or_default())
+        }
+        value => (value.as_str(), false),
+    };
+    match (word, force) {
+        (Some("on"), false) => Ok(Command::Power { on: true, force }),
+        (Some("off"), force) => Ok(Command::Power { on: false, force }),
+        (Some("keep_on"), false) => Ok(Command::KeepPower),
+        _ => Err(no_value(
+            request,
+            "on, off, keep_on, or {\"action\":\"off\",\"force\":true} to switch off during a print",
+        )),
+    }
+}
+
 pub(super) fn connection(request: &CommandRequest) -> Result<Command, Refusal> {
     let refused = || {
         no_value(

@@ -45,6 +45,8 @@ pub enum Fact {
     Update(Option<UpdateCheck>),
     /// What the printer asks.
     Prompt(Option<PrinterPrompt>),
+    /// Whether PSU Control has switched the power on; `None` without it.
+    Power(Option<bool>),
 }
 
 impl Fact {
@@ -64,7 +66,7 @@ impl Fact {
             Self::SystemCommands(_) | Self::Webcams(_) | Self::Controls(_) | Self::Presets(_) => {
                 None
             }
-            Self::SdCard(_) | Self::Update(_) | Self::Prompt(_) => None,
+            Self::SdCard(_) | Self::Update(_) | Self::Prompt(_) | Self::Power(_) => None,
         }
     }
 
@@ -85,6 +87,7 @@ impl Fact {
             Self::Presets(presets) => profile.presets = presets,
             Self::SdCard(supported) => profile.sd_card = supported,
             Self::Update(check) => profile.updates = check.is_some(),
+            Self::Power(on) => profile.psu_control = on.is_some(),
             Self::Prompt(prompt) => {
                 let mut choices = prompt.map(|prompt| prompt.choices).unwrap_or_default();
                 let mut seen = HashSet::new();
@@ -126,6 +129,8 @@ pub enum Question {
     Update,
     /// What the printer asks.
     Prompt,
+    /// Whether PSU Control has switched the power on.
+    Power,
 }
 
 /// What answers are of use for.
@@ -137,18 +142,25 @@ pub struct QuestionScope {
     pub discovery: bool,
     /// Whether OctoPrint's webcams are used.
     pub webcams: bool,
+    /// Whether PSU Control switches the power.
+    pub psu_control: bool,
 }
 
 impl QuestionScope {
     /// That of a printer, with or without `discovery`.
     pub fn of(printer: &config::Printer, discovery: bool) -> Self {
-        Self { groups: printer.commands, discovery, webcams: printer.camera.uses_webcams() }
+        Self {
+            groups: printer.commands,
+            discovery,
+            webcams: printer.camera.uses_webcams(),
+            psu_control: printer.power.is_none(),
+        }
     }
 }
 
 impl Question {
     /// All that is asked for on each new connection, but for the files and the update.
-    pub(super) const AT_FIRST: [Self; 8] = [
+    pub(super) const AT_FIRST: [Self; 9] = [
         Self::Profile,
         Self::Connection,
         Self::SystemCommands,
@@ -157,6 +169,7 @@ impl Question {
         Self::Presets,
         Self::SdCard,
         Self::Prompt,
+        Self::Power,
     ];
 
     /// Returns all questions about what the entities depend on.
@@ -167,10 +180,11 @@ impl Question {
 
     /// Whether the answer is of use.
     pub(super) fn is_of_use(&self, scope: QuestionScope) -> bool {
-        let QuestionScope { groups, discovery, webcams } = scope;
+        let QuestionScope { groups, discovery, webcams, psu_control } = scope;
         match self {
             Self::SystemCommands => discovery && groups.system,
             Self::Webcams => webcams,
+            Self::Power => psu_control,
             Self::Controls => discovery && groups.gcode,
             Self::Presets => discovery && groups.temperature,
             Self::SdCard => discovery && groups.job,
@@ -242,6 +256,7 @@ pub async fn answer(question: &Question, rest: &Rest) -> Result<Fact, RestError>
         }
         Question::SdCard => Fact::SdCard(seen(rest.is_card_ready().await)?.is_some()),
         Question::Prompt => Fact::Prompt(seen(rest.printer_prompt().await)?.flatten()),
+        Question::Power => Fact::Power(without_plugin(rest.psu_state().await)?),
         Question::Update => Fact::Update(seen(rest.check_for_update().await)?.flatten()),
         Question::LastPrintTimes(file) => {
             let body = match file.call() {
@@ -264,6 +279,14 @@ fn seen<T>(answer: Result<T, RestError>) -> Result<Option<T>, RestError> {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if matches!(error.status(), Some(403 | 404)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The answer of a plugin; `None` also if OctoPrint does not have it.
+fn without_plugin<T>(answer: Result<Option<T>, RestError>) -> Result<Option<T>, RestError> {
+    match seen(answer) {
+        Err(error) if error.status() == Some(400) => Ok(None),
+        answer => Ok(answer?.flatten()),
     }
 }
 
@@ -323,7 +346,12 @@ mod tests {
 
     #[test]
     fn only_what_is_of_use_is_asked_for() {
-        let scope = |on, discovery| QuestionScope { groups: groups(on), discovery, webcams: on };
+        let scope = |on, discovery| QuestionScope {
+            groups: groups(on),
+            discovery,
+            webcams: on,
+            psu_control: on,
+        };
         for question in Question::AT_FIRST {
             assert!(question.is_of_use(scope(true, true)), "{question:?}");
         }
@@ -357,6 +385,7 @@ mod tests {
             temperature: all,
             motion: all,
             connection: all,
+            power: all,
             gcode: all,
             system: all,
         }

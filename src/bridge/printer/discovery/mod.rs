@@ -170,12 +170,15 @@ pub fn device(printer: &config::Printer, profile: Profile) -> PrinterDevice {
             temperature: groups.temperature,
             motion: groups.motion,
             connection: groups.connection,
+            power: groups.power,
             gcode: groups.gcode,
             system: groups.system,
         },
         entities: printer.entities.clone(),
         extras: Extras {
             maintenance: printer.maintenance.iter().map(|counter| counter.name.clone()).collect(),
+            power_switch: printer.power.is_some(),
+            auto_off: printer.auto_off,
         },
     }
 }

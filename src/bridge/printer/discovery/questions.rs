@@ -160,13 +160,14 @@ mod tests {
         temperature: true,
         motion: true,
         connection: true,
+        power: true,
         gcode: true,
         system: true,
     };
 
     fn questions(discovery: bool) -> Questions {
         let rest = Rest::new(RestOptions::unreachable()).unwrap();
-        let scope = QuestionScope { groups: ALL, discovery, webcams: true };
+        let scope = QuestionScope { groups: ALL, discovery, webcams: true, psu_control: true };
         Questions::new(rest, Watch::new().0, scope)
     }
 

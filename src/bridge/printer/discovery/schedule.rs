@@ -179,6 +179,7 @@ mod tests {
             temperature: true,
             motion: true,
             connection: true,
+            power: true,
             gcode: false,
             system: false,
         };

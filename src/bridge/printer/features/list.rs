@@ -5,6 +5,7 @@ use super::camera::CameraPictures;
 use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
 use super::own_entities::OwnEntities;
+use super::power::Power;
 use super::prompts::Prompts;
 use super::statistics::PrintStatistics;
 use super::timelapse::TimelapseEvents;
@@ -18,6 +19,7 @@ pub const FEATURES: &[MakeFeature] = &[
     OwnEntities::make,
     UpdateState::make,
     Prompts::make,
+    Power::make,
     FleetMember::make,
     PrintStatistics::make,
 ];

@@ -6,6 +6,7 @@ mod fleet;
 mod gcode_file;
 pub mod list;
 mod own_entities;
+mod power;
 mod prompts;
 #[cfg(test)]
 pub(crate) mod stage;
@@ -22,6 +23,7 @@ pub use self::gcode_file::finding::GcodeFinding;
 use super::commands::executor::Effect;
 use super::discovery::facts::Fact;
 use super::pictures::WebcamPicture;
+use super::power::PowerState;
 use super::prints::PrintStep;
 use super::snapshot::{FileId, Now, Snapshot};
 use crate::bridge::fleet_report::FleetReporter;
@@ -272,6 +274,8 @@ pub struct FeatureParts<'a> {
     pub background: Background,
     /// Reports what the printer does.
     pub fleet: FleetReporter,
+    /// Whether the printer's power is on, which its commands see.
+    pub power: PowerState,
 }
 
 /// Makes a feature; `None` if it is switched off.
@@ -285,11 +289,11 @@ impl Features {
         known: &Known,
         store: &Store,
         watch: Watch,
-        fleet: FleetReporter,
+        (fleet, power): (FleetReporter, PowerState),
         list: &[MakeFeature],
     ) -> Self {
         let (background, findings) = Background::new(watch);
-        let parts = FeatureParts { printer, known, store, background, fleet };
+        let parts = FeatureParts { printer, known, store, background, fleet, power };
         let features = list.iter().filter_map(|make| make(&parts)).collect();
         Self { features, findings }
     }

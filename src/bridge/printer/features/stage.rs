@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::{Background, Feature, FeatureFinding, FeatureParts, Scene, present};
 use crate::bridge::fleet_report::FleetReporter;
+use crate::bridge::printer::power::PowerState;
 use crate::bridge::printer::snapshot::{Now, Snapshot};
 use crate::bridge::watch::Watch;
 use crate::config;
@@ -83,5 +84,6 @@ pub(crate) fn parts_with<'a>(
 ) -> (FeatureParts<'a>, mpsc::Receiver<Box<FeatureFinding>>) {
     let (background, found) = Background::new(Watch::new().0);
     let fleet = FleetReporter::new(0, mpsc::unbounded_channel().0);
-    (FeatureParts { printer, known, store, background, fleet }, found)
+    let power = PowerState::unknown();
+    (FeatureParts { printer, known, store, background, fleet, power }, found)
 }

@@ -42,11 +42,15 @@ struct Temperatures {
     payload: LastPayload,
 }
 
+/// The temperatures of a heater, in °C.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-struct HeaterReading {
-    actual: Option<f64>,
-    target: Option<f64>,
-    offset: Option<f64>,
+pub struct HeaterReading {
+    /// The measured one.
+    pub actual: Option<f64>,
+    /// The one that is wanted; 0 if it is off.
+    pub target: Option<f64>,
+    /// What OctoPrint adds to targets.
+    pub offset: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -132,6 +136,11 @@ impl Heaters {
         self.heaters.remove(&heater);
         let topic = StateTopic::Temperature(heater);
         self.cleared.push(StateChange { topic, payload: bytes::Bytes::new() });
+    }
+
+    /// Returns the last readings.
+    pub(super) fn readings(&self) -> impl Iterator<Item = (&Heater, HeaterReading)> {
+        self.heaters.iter().map(|(heater, temperatures)| (heater, temperatures.current))
     }
 
     pub(super) fn restore(&mut self, heaters: Vec<Heater>) {

@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use self::event_fields::EventFields;
+pub use self::heaters::HeaterReading;
 use self::heaters::Heaters;
 use self::job::SelectedFile;
 pub use self::job::{Filament, FileId, JobFile, LastPrintTimes};
@@ -230,6 +231,11 @@ impl Snapshot {
     /// event names later.
     pub fn is_cause_settled(&self) -> bool {
         self.condition.is_cause_settled()
+    }
+
+    /// Returns the last readings of the heaters.
+    pub fn readings(&self) -> impl Iterator<Item = (&Heater, HeaterReading)> {
+        self.heaters.readings()
     }
 
     /// Whether a `FileSelected` repeats the one before it.

@@ -7,6 +7,7 @@ pub(super) mod controls;
 pub(super) mod job;
 pub(super) mod moves;
 pub(super) mod params;
+pub(super) mod power;
 pub(super) mod presets;
 pub(super) mod prompts;
 pub(super) mod start;

@@ -7,6 +7,7 @@ use super::*;
 use crate::bridge::fleet_report::FleetReporter;
 use crate::bridge::printer::features::stage::Stage;
 use crate::bridge::printer::features::{pass_message, plugin_of};
+use crate::bridge::printer::power::PowerState;
 use crate::store::{Known, Store};
 
 const ENTITIES: &str = r#"
@@ -240,6 +241,7 @@ async fn a_printer_without_entities_has_no_such_feature() {
     let (background, _findings) = Background::new(watch);
     let fleet = FleetReporter::new(0, tokio::sync::mpsc::unbounded_channel().0);
     let printer = &config.printers[0];
-    let parts = FeatureParts { printer, known: &known, store: &store, background, fleet };
+    let power = PowerState::unknown();
+    let parts = FeatureParts { printer, known: &known, store: &store, background, fleet, power };
     assert!(OwnEntities::make(&parts).is_none());
 }
