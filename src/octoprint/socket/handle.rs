@@ -4,18 +4,18 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::connector::Connector;
 use super::dispatcher::{Dispatcher, Messages, Order, SocketCommand};
-use super::handlers::{Handled, HandlerId, Handlers, RegisteredHandler};
+use super::handlers::{Handled, HandlerChange, HandlerId, Handlers, RegisteredHandler};
 use super::options::SocketOptions;
 use super::rate::{RateChange, RateHook};
 use super::status::{AtomicCounters, Counters, RateMode, SocketState, Status};
@@ -42,8 +42,8 @@ struct Handle {
     /// Shared with the task, so that it can be watched after the task has ended.
     status: watch::Sender<Status>,
     counts: Arc<AtomicCounters>,
-    handlers: Arc<Handlers>,
-    handlers_run: Once,
+    /// To the task of the handlers, which starts with the first of them.
+    handlers: OnceLock<mpsc::UnboundedSender<HandlerChange>>,
     last_id: AtomicU64,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
@@ -66,18 +66,7 @@ impl Socket {
         let task = watched(status.clone(), connector.run()).in_current_span();
         tasks.spawn_on(task, &runtime);
         let (handlers, last_id) = Default::default();
-        let handlers_run = Once::new();
-        let handle = Handle {
-            rest,
-            commands,
-            status,
-            counts,
-            handlers,
-            handlers_run,
-            last_id,
-            runtime,
-            tasks,
-        };
+        let handle = Handle { rest, commands, status, counts, handlers, last_id, runtime, tasks };
         Ok(Self { handle: Arc::new(handle) })
     }
 
@@ -121,19 +110,26 @@ impl Socket {
         F: Fn(Arc<Message>) -> Fut + Send + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
     {
-        let Handle { handlers, handlers_run, last_id, runtime, tasks, .. } = &*self.handle;
+        let Handle { handlers, last_id, runtime, tasks, .. } = &*self.handle;
         let id = HandlerId(last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        handlers.add(RegisteredHandler::new(id, kind, handler));
-        handlers_run.call_once(|| {
-            let run = Arc::clone(handlers).run(self.messages());
+        let handlers = handlers.get_or_init(|| {
+            let (changes, changed) = mpsc::unbounded_channel();
+            let run = Handlers::default().run(changed, self.messages());
             tasks.spawn_on(run.in_current_span(), runtime);
+            changes
         });
+        // Fails only after the end of the socket.
+        let _ = handlers.send(HandlerChange::Add(RegisteredHandler::new(id, kind, handler)));
         id
     }
 
-    /// Removes a handler. Returns `false` if there is none of that kind and id.
-    pub fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
-        self.handle.handlers.remove(kind, id)
+    /// Removes a handler. Returns `false` if there is none of that kind and id. The handler is not
+    /// called any more once this has returned.
+    pub async fn remove_message(&self, kind: &str, id: HandlerId) -> bool {
+        let Some(handlers) = self.handle.handlers.get() else { return false };
+        let (answer, answered) = oneshot::channel();
+        let change = HandlerChange::Remove { kind: kind.to_owned(), id, answer };
+        handlers.send(change).is_ok() && answered.await.unwrap_or(false)
     }
 
     /// Sends `{kind: payload}` to OctoPrint. Dropped if there is no connection.
