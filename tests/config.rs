@@ -153,6 +153,31 @@ fn a_switch_of_the_power_has_two_topics_and_payloads_that_differ() {
 }
 
 #[test]
+fn an_option_is_not_none_and_a_printer_has_200_entities_at_most() {
+    let select = |options: &str| {
+        format!(
+            "{GOOD}[printers.mk3.entities.mode]\ntype = \"select\"\nset = {{ gcode = [\"M117 {{value}}\"] }}\noptions = [{options}]\n"
+        )
+    };
+    assert!(config::from_toml(&select("\"nothing\", \"fast\"")).is_ok());
+    for none in ["none", "None"] {
+        let error = mistakes(&select(&format!("\"{none}\"")), &[]);
+        assert!(error.contains("not the word none"), "{error}");
+    }
+    let many = |count: usize| {
+        let button = |n| {
+            format!(
+                "[printers.mk3.entities.b{n}]\ntype = \"button\"\npress = {{ gcode = \"M300\" }}\n"
+            )
+        };
+        format!("{GOOD}{}", (0..count).map(button).collect::<String>())
+    };
+    assert!(config::from_toml(&many(200)).is_ok());
+    let error = mistakes(&many(201), &[]);
+    assert!(error.contains("200 entities at most"), "{error}");
+}
+
+#[test]
 fn knocking_is_on_unless_it_is_switched_off() {
     let config = config::from_toml(GOOD).unwrap();
     assert!(config.printers[0].socket.knock);

@@ -382,6 +382,8 @@ async fn answer_prompts(mut world: World) {
     };
     watcher.wait_json(mark, CONFIG, has).await;
     watcher.refused("prompt", "Middle", Value::Null, "there is Left, Right").await;
+    let other = r#"{"choice":"Right","text":"Which spool?"}"#;
+    watcher.refused("prompt", other, json!(409), "asks something else now").await;
     world.sends("prompt", "Right", &["M876 S1"]).await;
     asked(mark, Value::Null, Value::Null).await;
     event(mark, "prompt_closed", "Which nozzle?").await;

@@ -18,6 +18,10 @@ const SMALLEST_STEP: f64 = 0.001;
 /// Longest option or type of an event, in characters: Home Assistant takes no longer state.
 const LONGEST_OPTION: usize = 255;
 
+const OPTION: &str = "at most 255 characters, and not the word none";
+/// Most entities of a printer: all of them are in one message.
+const MOST: usize = 200;
+
 /// Keys of all entities.
 const COMMON: &[&str] = &["type", "name", "icon", "category"];
 /// Keys of what is read.
@@ -46,6 +50,10 @@ pub(super) fn entities(
     warnings: &mut Vec<String>,
 ) -> Vec<OwnEntity> {
     let keys = section.file_keys();
+    if let Some(key) = keys.get(MOST) {
+        let source = section.get(key).map_or_else(String::new, |found| found.source);
+        section.complain(source, key, "more than 200 entities", "200 entities at most");
+    }
     keys.iter().filter_map(|key| entity(section, key, commands, warnings)).collect()
 }
 
@@ -143,13 +151,13 @@ fn real(section: &Section<'_>, key: &str, default: f64) -> f64 {
 fn events(section: &Section<'_>, key: &str) -> Vec<String> {
     let expected =
         "a list of the types of this event, at least one, each of at most 255 characters";
-    let given = section.optional("events", expected, |value| names(value, is_option));
+    let given = section.optional("events", expected, |value| names(value, is_event_type));
     given.unwrap_or_else(|| vec![key.to_owned()])
 }
 
 /// The options of a select: a table of actions, or a list beside `set`.
 fn options(section: &Section<'_>) -> Option<Vec<(String, Action)>> {
-    let expected = "a list of options, with set = {…} that says what to send; or a table, with what to send for each";
+    let expected = "a list of options, with set = {…} that says what to send; or a table, with what to send for each; options have at most 255 characters, and are not the word none";
     let Some(found) = section.get("options") else {
         section.missing("options", expected);
         return None;
@@ -168,12 +176,7 @@ fn options(section: &Section<'_>) -> Option<Vec<(String, Action)>> {
             let action = action(&options, &name, false);
             if !is_option(&name) {
                 let source = found.source.clone();
-                options.complain(
-                    source,
-                    &name,
-                    "an option that is too long",
-                    "255 characters at most",
-                );
+                options.complain(source, &name, "no option", OPTION);
             }
             Some((name, action?))
         };
@@ -194,9 +197,14 @@ fn options(section: &Section<'_>) -> Option<Vec<(String, Action)>> {
     Some(names?.into_iter().map(option).collect())
 }
 
-fn is_option(text: &str) -> bool {
+fn is_event_type(text: &str) -> bool {
     let characters = text.chars().count();
     (1..=LONGEST_OPTION).contains(&characters) && !text.chars().any(char::is_control)
+}
+
+/// Home Assistant takes the state `None` of a select for no state.
+fn is_option(text: &str) -> bool {
+    is_event_type(text) && !text.eq_ignore_ascii_case("none")
 }
 
 /// Reads a list of different texts, at least one.

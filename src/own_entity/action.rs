@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::scalar::text;
+use crate::gcode::MAX_LINE;
 use crate::octoprint::PluginCall;
 
 /// Stands for the value of a number or a select.
@@ -32,6 +33,14 @@ impl Action {
                 query: call.query.iter().map(|(key, text)| (key.clone(), filled(text))).collect(),
                 body: call.body.as_ref().map(|body| filled_body(body, value, &text)),
             }),
+        }
+    }
+
+    /// Whether the printer can take it: a value may make a line too long.
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::Gcode(lines) => lines.iter().all(|line| line.chars().count() <= MAX_LINE),
+            Self::Plugin(_) => true,
         }
     }
 

@@ -34,8 +34,13 @@ pub enum Command {
         /// Parameters, which OctoPrint takes since 2.0.
         params: PrintParams,
     },
-    /// Answer what the printer asks, with the text of a choice or its index from 0.
-    AnswerPrompt(String),
+    /// Answer what the printer asks.
+    AnswerPrompt {
+        /// The text of a choice, or its index from 0.
+        choice: String,
+        /// The text of the prompt that is meant; `None` for any.
+        text: Option<String>,
+    },
     /// Show a text on the printer's display; one line without control characters.
     Message(String),
     /// Take pictures.

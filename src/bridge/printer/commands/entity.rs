@@ -32,6 +32,12 @@ pub(super) fn check(
         return Err(Refusal::NotAllowed(group));
     }
     let (value, action) = action(request, &entity.role)?;
+    if !action.fits() {
+        return Err(no_value(
+            request,
+            "a value with which a line of G-code has 255 characters at most",
+        ));
+    }
     let key = entity.key.clone();
     Ok(Command::Entity(Box::new(EntityCommand { key, value, action })))
 }
@@ -107,6 +113,10 @@ set = { gcode = ["M106 S{value}"] }
 [printers.p.entities.spool]
 type = "select"
 options = { "1" = { gcode = ["T1"] }, PLA = { gcode = ["T0"] } }
+[printers.p.entities.text]
+type = "select"
+options = ["short", "lllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll"]
+set = { gcode = ["M117 {value}"] }
 [printers.p.entities.cpu]
 type = "sensor"
 from = "plugin/resource_monitor"
@@ -137,6 +147,9 @@ value = "/cpu/average"
         assert!(matches!(checked("entity/light", "OFF"), Ok((_, Action::Plugin(_)))));
         assert!(checked("entity/light", "2").unwrap_err().contains("expected ON or OFF"));
         assert_eq!(checked("entity/fan", "100"), Ok((json!(100), gcode("M106 S255"))));
+        assert_eq!(checked("entity/text", "short"), Ok((json!("short"), gcode("M117 short"))));
+        let refused = checked("entity/text", &"l".repeat(251)).unwrap_err();
+        assert!(refused.contains("255 characters"), "{refused}");
         assert_eq!(checked("entity/fan", "0"), Ok((json!(0), gcode("M106 S0"))));
         for wrong in ["101", "-1", "NaN", "full"] {
             assert!(checked("entity/fan", wrong).unwrap_err().contains("a number 0…100"));

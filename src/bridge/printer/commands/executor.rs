@@ -300,7 +300,9 @@ impl Worker {
             Command::Control { name, params } => {
                 execution::controls::run(&rest, &name, &params).await?;
             }
-            Command::AnswerPrompt(choice) => execution::prompts::answer(&rest, &choice).await?,
+            Command::AnswerPrompt { choice, text } => {
+                execution::prompts::answer(&rest, &choice, text.as_deref()).await?;
+            }
             Command::Update => execution::update::install(&rest).await?,
             Command::System(command) => {
                 rest.system(command).await.map_err(|error| no_system(error, command))?;

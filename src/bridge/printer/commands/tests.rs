@@ -320,7 +320,12 @@ fn a_preset_is_a_name_with_the_limits_of_the_printer() {
 
 #[test]
 fn a_prompt_is_answered_with_a_text_or_an_index() {
-    let answer = |choice: &str| Ok(Command::AnswerPrompt(choice.to_owned()));
+    let answer = |choice: &str| Ok(Command::AnswerPrompt { choice: choice.to_owned(), text: None });
+    let meant = Command::AnswerPrompt { choice: "1".to_owned(), text: Some("Which?".to_owned()) };
+    assert_eq!(parsed("prompt", r#"{"choice":1,"text":"Which?"}"#), Ok(meant));
+    for wrong in [r#"{"choice":1}"#, r#"{"text":"a"}"#, r#"{"choice":"a","text":"b","x":1}"#] {
+        assert!(parsed("prompt", wrong).is_err(), "{wrong}");
+    }
     assert_eq!(parsed("prompt", "Purge more"), answer("Purge more"));
     assert_eq!(parsed("prompt", "1"), answer("1"));
     assert_eq!(parsed("prompt", r#"{"value":1,"id":2}"#), answer("1"));

@@ -170,18 +170,30 @@ pub(super) fn system(request: &CommandRequest) -> Result<Command, Refusal> {
 }
 
 pub(super) fn prompt(request: &CommandRequest) -> Result<Command, Refusal> {
-    let choice = match &request.value {
+    let choice = |value: &Value| match value {
         Value::String(text) => text.trim().to_owned(),
         // The wrapper may contain a number.
         Value::Number(index) => index.to_string(),
         _ => String::new(),
     };
-    match choice.is_empty() {
+    let (choice, text, is_known) = match &request.value {
+        Value::Object(object) => {
+            let is_known = object.keys().all(|key| matches!(key.as_str(), "choice" | "text"));
+            let text = object.get("text").and_then(Value::as_str).map(str::to_owned);
+            (
+                object.get("choice").map(choice).unwrap_or_default(),
+                text.clone(),
+                is_known && text.is_some(),
+            )
+        }
+        value => (choice(value), None, true),
+    };
+    match choice.is_empty() || !is_known {
         true => Err(no_value(
             request,
-            "the text of a choice that the printer offers, or its index from 0",
+            "the text of a choice that the printer offers, or its index from 0; or {\"choice\":…,\"text\":…} with the text of the prompt that is meant",
         )),
-        false => Ok(Command::AnswerPrompt(choice)),
+        false => Ok(Command::AnswerPrompt { choice, text }),
     }
 }
 

@@ -59,7 +59,7 @@ impl CameraPictures {
         let (rest, camera, known) = (scene.rest.clone(), self.camera.clone(), self.webcams.clone());
         self.background.spawn("camera", async move {
             let taken = pictures::take(&rest, &camera, &WebcamChoice::All, known).await;
-            Some(FeatureFinding::Pictures(taken.map_err(|error| causes::text(&error))))
+            Some(FeatureFinding::Pictures(taken))
         });
     }
 
@@ -137,7 +137,7 @@ impl Feature for CameraPictures {
                 self.logged = None;
                 taken.iter().for_each(|picture| publish(picture, scene));
             }
-            Err(error) => self.log(error.clone()),
+            Err(error) => self.log(causes::text(error)),
         }
         if std::mem::take(&mut self.is_wanted_again) {
             self.take(scene);

@@ -31,7 +31,7 @@ use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Incoming, Kind, Publication};
-use crate::octoprint::{Event, Message, MessageKind, Plugin, Rest};
+use crate::octoprint::{Event, Message, MessageKind, PictureError, Plugin, Rest};
 use crate::store::{Known, Store};
 use crate::topics::{PrinterTopics, Topic};
 
@@ -136,7 +136,7 @@ pub fn present() -> Now {
 #[derive(Debug)]
 pub enum FeatureFinding {
     /// Pictures of the camera, or why there are none.
-    Pictures(Result<Vec<WebcamPicture>, String>),
+    Pictures(Result<Vec<WebcamPicture>, PictureError>),
     /// About the selected file.
     Gcode(Box<GcodeFinding>),
 }

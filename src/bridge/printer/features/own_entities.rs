@@ -16,6 +16,7 @@ use crate::mqtt::{Audience, Kind, Worth};
 use crate::octoprint::{Event, Message, MessageKind, Plugin};
 use crate::own_entity::{OwnEntity, Payload, Role, Source, ValueReading};
 use crate::timestamp;
+use crate::topic::hash;
 use crate::topics::Topic;
 
 /// Interval at which changed states are persisted: some change every second.
@@ -37,6 +38,8 @@ struct Kept {
     values: BTreeMap<String, Value>,
     /// Keys of the entities that have a retained state.
     topics: Vec<String>,
+    /// A hash of where each of the values was read.
+    readings: BTreeMap<String, u32>,
 }
 
 /// The state of one entity.
@@ -157,12 +160,19 @@ fn is_kept(entity: &OwnEntity) -> bool {
 fn remembered(entities: &[OwnEntity], kept: &Kept) -> Vec<OwnState> {
     let state = |entity: &OwnEntity| {
         // The configuration may have changed since.
-        let value = kept.values.get(&entity.key).filter(|value| entity.takes(value)).cloned();
+        let is_same = kept.readings.get(&entity.key).is_none_or(|hash| *hash == origin(entity));
+        let value = kept.values.get(&entity.key).filter(|value| is_same && entity.takes(value));
+        let value = value.cloned();
         let initial = || entity.reading.as_ref().map(ValueReading::initial);
         let value = value.or_else(initial).unwrap_or_default();
         OwnState { value, expires: None }
     };
     entities.iter().map(state).collect()
+}
+
+/// A hash of where the state of an entity is read, and how.
+fn origin(entity: &OwnEntity) -> u32 {
+    hash(format!("{:?}", entity.reading).as_bytes())
 }
 
 /// What to persist.
@@ -173,10 +183,13 @@ fn of_states(
 ) -> Kept {
     let with_state = || entities.iter().zip(states).filter(|(entity, _)| entity.role.has_state());
     let known = with_state().filter(|(entity, state)| is_kept(entity) && !state.value.is_null());
-    let values = known.map(|(entity, state)| (entity.key.clone(), state.value.clone())).collect();
+    let known: Vec<_> = known.collect();
+    let readings = known.iter().map(|(entity, _)| (entity.key.clone(), origin(entity))).collect();
+    let values = known.iter().map(|(entity, state)| (entity.key.clone(), state.value.clone()));
+    let values = values.collect();
     let gone = clears.iter().flat_map(|(_, keys)| keys.iter().cloned());
     let topics = with_state().map(|(entity, _)| entity.key.clone()).chain(gone).collect();
-    Kept { values, topics }
+    Kept { values, topics, readings }
 }
 
 fn publish_event(

@@ -3,13 +3,22 @@
 use crate::bridge::printer::commands::answers::CommandError;
 use crate::octoprint::{PrinterPrompt, Rest, RestError};
 
-/// Answers with the choice of this text, or of this index from 0.
-pub(crate) async fn answer(rest: &Rest, choice: &str) -> Result<(), CommandError> {
+/// Answers with the choice of this text, or of this index from 0. With `text`, only the prompt of that
+/// text is answered: another one may have come meanwhile.
+pub(crate) async fn answer(
+    rest: &Rest,
+    choice: &str,
+    text: Option<&str>,
+) -> Result<(), CommandError> {
     let asked = rest.printer_prompt().await.map_err(|error| prompt_error(&error))?;
     let Some(prompt) = asked else {
         let error = "the printer asks nothing that could be answered here";
         return Err(CommandError::with_status(error, 409));
     };
+    if text.is_some_and(|text| text != prompt.text) {
+        let error = format!("the printer asks something else now: {:?}", prompt.text);
+        return Err(CommandError::with_status(error, 409));
+    }
     rest.answer_prompt(index(&prompt, choice)?).await?;
     // OctoPrint keeps the prompt if its settings forbid the answer.
     let now = rest.printer_prompt().await.map_err(|error| CommandError::unconfirmed(&error))?;

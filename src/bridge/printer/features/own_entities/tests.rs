@@ -199,6 +199,20 @@ async fn a_state_that_changed_just_before_the_end_survives_it() {
 }
 
 #[tokio::test]
+async fn a_state_that_was_read_elsewhere_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, known) = Store::open(Some(dir.path()));
+    let mut world = World::start(ENTITIES, &known, &store);
+    world.event("plugin_spoolmanager_spool_selected", &json!({"spoolName": "Black"}));
+    world.stage.run(|scene| world.feature.availability(false, scene));
+    store.close(Duration::from_secs(10)).await;
+    let (store, known) = Store::open(Some(dir.path()));
+    let changed = ENTITIES.replace("/spoolName", "/material");
+    let started = World::start(&changed, &known, &store).started();
+    assert!(started.contains(&state("spool", &json!("none"))), "{started:?}");
+}
+
+#[tokio::test]
 async fn states_survive_a_restart_but_those_that_expire() {
     let dir = tempfile::tempdir().unwrap();
     let (store, known) = Store::open(Some(dir.path()));
