@@ -18,9 +18,16 @@ use crate::topics::BridgeTopics;
 /// Time limit for reading what is published.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) fn command(config: &Config) -> Result<(), CommandFailure> {
+/// A card that is none of Home Assistant's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CustomCard {
+    /// Graphs, here of the temperatures.
+    MiniGraphCard,
+}
+
+pub(super) fn command(config: &Config, cards: &[CustomCard]) -> Result<(), CommandFailure> {
     block_on(async {
-        let (dashboard, warnings) = dashboard(config).await;
+        let (dashboard, warnings) = dashboard(config, cards).await;
         warnings.iter().for_each(|warning| eprintln!("{warning}"));
         print!("{dashboard}");
         Ok(())
@@ -29,8 +36,8 @@ pub(super) fn command(config: &Config) -> Result<(), CommandFailure> {
 
 /// Returns a dashboard for all configured printers as YAML, and warnings. It is made from the
 /// discovery messages that the broker has; an OctoPrint whose printer has none is asked for its
-/// heaters, for two seconds at most.
-pub async fn dashboard(config: &Config) -> (String, Vec<String>) {
+/// heaters, for two seconds at most. `cards`: those that Home Assistant has beside its own.
+pub async fn dashboard(config: &Config, cards: &[CustomCard]) -> (String, Vec<String>) {
     let settings = setup::discovery_settings(config);
     let mut warnings = Vec::new();
     let mut published = published(config, &settings).await.unwrap_or_else(|error| {
@@ -58,7 +65,11 @@ pub async fn dashboard(config: &Config) -> (String, Vec<String>) {
     }
     // Propagates panics.
     published.extend(tasks.join_all().await);
-    let mut parts = DashboardParts { bridges: bridges(config), printers: Vec::new() };
+    let mut parts = DashboardParts {
+        bridges: bridges(config),
+        printers: Vec::new(),
+        has_mini_graph_card: cards.contains(&CustomCard::MiniGraphCard),
+    };
     for id in &config.all_printers {
         match published.get(homeassistant::printer_topic(&settings, id).as_str()) {
             Some(message) => parts.printers.push((id.clone(), message.to_vec())),

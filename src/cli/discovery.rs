@@ -141,8 +141,9 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
         BridgeTopics::state_filter(base),
     ];
     let filters = filters.each_ref().map(String::as_str);
-    let retained =
-        mqtt::retained(&options, &filters, &BridgeTopics::marker(base)).await.map_err(failed)?;
+    let mut visit = mqtt::Visit::open(&options).await.map_err(failed)?;
+    let marker = BridgeTopics::marker(base);
+    let retained = visit.retained(&filters, &marker).await.map_err(failed)?;
     let known = store::look(config.data_dir.as_deref());
     let owners = Owners::read(Identity::recall(&config.mqtt.identity, &known), base, &retained);
     let (mut topics, mut foreign) = (BTreeSet::new(), BTreeMap::new());
@@ -169,6 +170,7 @@ pub async fn remove(config: &Config) -> Result<Removed, DiscoverError> {
             None => removed.topics.push(topic),
         }
     }
-    mqtt::clear(&options, &removed.topics).await.map_err(failed)?;
+    visit.clear(&removed.topics).await.map_err(failed)?;
+    visit.end().await;
     Ok(removed)
 }

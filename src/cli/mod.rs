@@ -52,7 +52,11 @@ enum CliCommand {
         remove: bool,
     },
     /// Print a dashboard for Home Assistant with all printers, to paste into its editor
-    Dashboard,
+    Dashboard {
+        /// Cards that Home Assistant has beside its own, which are used then
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        cards: Vec<dashboard::CustomCard>,
+    },
     /// The simulated OctoPrint alone, which prints a part in a loop
     #[cfg(feature = "simulator")]
     Simulate {
@@ -92,7 +96,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
         Some(CliCommand::Check) => check::command(&load(file)?),
         Some(CliCommand::Health) => health::command(&load(file)?.config),
         Some(CliCommand::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
-        Some(CliCommand::Dashboard) => dashboard::command(&load(file)?.config),
+        Some(CliCommand::Dashboard { cards }) => dashboard::command(&load(file)?.config, &cards),
         Some(CliCommand::Authorize(authorize)) => authorize::command(authorize, file),
         #[cfg(feature = "simulator")]
         Some(CliCommand::Simulate { listen, api_key }) => simulate(listen, api_key),

@@ -44,4 +44,4 @@ pub use outbox::{Outbox, WINDOW};
 pub use publication::{
     Audience, Incoming, Kind, Make, OWN_LANE, PacketLimit, Publication, Worth, packet_bytes,
 };
-pub use retained::{clear, retained};
+pub use retained::{Visit, retained};

@@ -43,7 +43,69 @@ const MUTE: u64 = 10;
 const SILENCE: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Reads the retained messages of `filters`. `marker` is a topic that this user may write and read.
+/// A short-lived connection.
+pub struct Visit {
+    connection: Connection,
+    client_id: String,
+}
+
+impl Visit {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn open(options: &Options) -> Result<Self, Lost> {
+        let options = short_lived(options);
+        let connection = Connection::open(&options, &BTreeSet::new(), false).await?;
+        Ok(Self { connection, client_id: options.client_id })
+    }
+
+    /// Reads the retained messages of `filters`. `marker` is a topic that this user may write and
+    /// read. To be called once.
+    ///
+    /// # Errors
+    /// Why they could not be read, or not completely.
+    pub async fn retained(
+        &mut self,
+        filters: &[&str],
+        marker: &Topic,
+    ) -> Result<Vec<Incoming>, Lost> {
+        let filters = filters.iter().copied().chain([marker.as_str()]).map(str::to_owned).collect();
+        // QoS 0: of messages that need acknowledging, Mosquitto queues a thousand and drops the rest.
+        within(self.connection.subscribe(&filters, QoS::AtMostOnce)).await?;
+        read(&mut self.connection, marker, &self.client_id).await
+    }
+
+    /// Clears the retained messages on `topics`, and waits for the broker's acknowledgements.
+    ///
+    /// # Errors
+    /// Why they could not be cleared.
+    pub async fn clear(&mut self, topics: &[Topic]) -> Result<(), Lost> {
+        for (topic, sequence) in topics.iter().zip(0..) {
+            let token = Some(Token { lane: 0, slot: Slot::Transient { sequence } });
+            let payload = bytes::Bytes::new();
+            let outgoing = Outgoing { token, topic: topic.clone(), payload, retain: true };
+            self.connection.publish(outgoing, clock::now())?;
+            within(async {
+                // The last marker may be acknowledged only now.
+                let is_cleared = |arrived: Arrived| {
+                    arrived.acknowledged.is_some_and(|message| message.topic == *topic)
+                };
+                while !is_cleared(self.connection.next().await?) {}
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Disconnects.
+    pub async fn end(mut self) {
+        self.connection.disconnect().await;
+    }
+}
+
+/// Reads the retained messages of `filters` over a connection of its own: see [`Visit::retained`].
 ///
 /// # Errors
 /// Why they could not be read, or not completely.
@@ -52,34 +114,10 @@ pub async fn retained(
     filters: &[&str],
     marker: &Topic,
 ) -> Result<Vec<Incoming>, Lost> {
-    let options = short_lived(options);
-    let mut connection = Connection::open(&options, &BTreeSet::new(), false).await?;
-    let filters = filters.iter().copied().chain([marker.as_str()]).map(str::to_owned).collect();
-    // QoS 0: of messages that need acknowledging, Mosquitto queues a thousand and drops the rest.
-    within(connection.subscribe(&filters, QoS::AtMostOnce)).await?;
-    let read = read(&mut connection, marker, &options.client_id).await?;
-    connection.disconnect().await;
+    let mut visit = Visit::open(options).await?;
+    let read = visit.retained(filters, marker).await?;
+    visit.end().await;
     Ok(read)
-}
-
-/// Clears the retained messages on `topics`, and waits for the broker's acknowledgements.
-///
-/// # Errors
-/// Why they could not be cleared.
-pub async fn clear(options: &Options, topics: &[Topic]) -> Result<(), Lost> {
-    let mut connection = Connection::open(&short_lived(options), &BTreeSet::new(), false).await?;
-    for (topic, sequence) in topics.iter().zip(0..) {
-        let token = Some(Token { lane: 0, slot: Slot::Transient { sequence } });
-        let (topic, payload) = (topic.clone(), bytes::Bytes::new());
-        connection.publish(Outgoing { token, topic, payload, retain: true }, clock::now())?;
-        within(async {
-            while connection.next().await?.acknowledged.is_none() {}
-            Ok(())
-        })
-        .await?;
-    }
-    connection.disconnect().await;
-    Ok(())
 }
 
 fn short_lived(options: &Options) -> Options {

@@ -1,4 +1,4 @@
-//! A dashboard for all printers, of Home Assistant's built-in cards (pure).
+//! A dashboard for all printers, of Home Assistant's built-in cards, or better ones (pure).
 //!
 //! It is made from the discovery messages: what a printer does not have, because a group of commands
 //! is off or the printer has no bed, has no card.
@@ -25,6 +25,8 @@ pub struct DashboardParts {
     pub bridges: Vec<Vec<u8>>,
     /// The printers' ids and discovery messages.
     pub printers: Vec<(String, Vec<u8>)>,
+    /// Whether Home Assistant has the card `mini-graph-card`, which is none of its own.
+    pub has_mini_graph_card: bool,
 }
 
 /// Returns the dashboard as YAML, for Home Assistant's raw configuration editor.
@@ -36,8 +38,11 @@ pub fn dashboard(parts: &DashboardParts) -> String {
         |(id, message): &(String, Vec<u8>)| Member { id: id.clone(), device: ids.device(message) };
     let printers: Vec<Member> = parts.printers.iter().map(member).collect();
     let is_subview = printers.len() > MAX_TABS;
-    let views = std::iter::once(overview::view(&bridges, &printers))
-        .chain(printers.iter().map(|printer| printer_view::view(printer, is_subview)));
+    let views = std::iter::once(overview::view(&bridges, &printers)).chain(
+        printers
+            .iter()
+            .map(|printer| printer_view::view(printer, is_subview, parts.has_mini_graph_card)),
+    );
     let dashboard = json!({"title": "3D printers", "views": views.collect::<Vec<_>>()});
     let mut text = HOW_TO.to_owned();
     for Member { id, device } in &printers {

@@ -8,9 +8,10 @@ use super::entities::{Device, Entity, Member};
 /// Colours of temperatures, in turn.
 const COLORS: &[&str] = &["deep-orange", "blue", "amber", "purple", "teal"];
 
-pub(super) fn view(printer: &Member, is_subview: bool) -> Value {
+pub(super) fn view(printer: &Member, is_subview: bool, has_mini_graph_card: bool) -> Value {
     let device = &printer.device;
-    let sections = [print(device), pictures(device), temperatures(device), printer_section(device)];
+    let temperatures = temperatures(device, has_mini_graph_card);
+    let sections = [print(device), pictures(device), temperatures, printer_section(device)];
     let view = json!({
         "type": "sections",
         "title": device.name,
@@ -109,7 +110,7 @@ fn pictures(device: &Device) -> Option<Value> {
     section(heading, all.map(picture).collect())
 }
 
-fn temperatures(device: &Device) -> Option<Value> {
+fn temperatures(device: &Device, has_mini_graph_card: bool) -> Option<Value> {
     let colors = COLORS.iter().cycle();
     let current = device
         .temperatures()
@@ -121,8 +122,15 @@ fn temperatures(device: &Device) -> Option<Value> {
     };
     let graphed = |entity: &Entity| json!({"entity": entity.id, "name": short(entity)});
     let graphed: Vec<Value> = device.temperatures().map(graphed).collect();
-    let graph = (!graphed.is_empty())
-        .then(|| json!({"type": "history-graph", "hours_to_show": 2, "entities": graphed}));
+    let graph = (!graphed.is_empty()).then(|| match has_mini_graph_card {
+        // A point each half minute, without the smoothing that hides overshoots.
+        true => {
+            json!({"type": "custom:mini-graph-card", "name": "Temperatures", "hours_to_show": 2,
+            "points_per_hour": 120, "line_width": 2, "smoothing": false, "entities": graphed,
+            "show": {"icon": false, "state": false, "labels": true, "fill": false}})
+        }
+        false => json!({"type": "history-graph", "hours_to_show": 2, "entities": graphed}),
+    });
     let off = device.entity("heaters_off").map(|off| {
         with(button(off, "Heaters off", "blue", 12), json!({"tap_action": {"action": "toggle"}}))
     });

@@ -60,13 +60,27 @@ fn bridge(name: &str) -> Vec<u8> {
 }
 
 fn parts(printers: Vec<(String, Vec<u8>)>) -> DashboardParts {
-    DashboardParts { bridges: vec![bridge("bridge")], printers }
+    let bridges = vec![bridge("bridge")];
+    DashboardParts { bridges, printers, has_mini_graph_card: false }
 }
 
 /// What the dashboard names in one domain.
 fn named<'t>(text: &'t str, domain: &str) -> BTreeSet<&'t str> {
     let words = text.split([' ', '\n', '"']);
     words.filter(|word| word.starts_with(domain) && *word != "button.press").collect()
+}
+
+#[test]
+fn temperatures_are_in_a_better_graph_where_there_is_one() {
+    let mut parts = parts(vec![printer("mk3", "MK3", &["tool0", "bed"], true)]);
+    let plain = dashboard(&parts);
+    assert!(plain.contains("history-graph") && !plain.contains("custom:"), "{plain}");
+    parts.has_mini_graph_card = true;
+    let better = dashboard(&parts);
+    assert!(!better.contains("history-graph"), "{better}");
+    assert_eq!(better.matches("custom:mini-graph-card").count(), 1);
+    let temperatures = named(&better, "sensor.mk3_nozzle_temperature");
+    assert_eq!(temperatures.len(), 1, "the same entities");
 }
 
 #[test]
