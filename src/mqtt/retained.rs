@@ -28,8 +28,6 @@ use crate::topics::Topic;
 
 /// Largest message read, in bytes: other programs' messages are not ours to bound.
 const MAX_INCOMING: usize = 64 * 1024 * 1024;
-/// Number of packet ids: more than are in flight at a time.
-const PACKET_IDS: u16 = 256;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two markers: time for a broker that sends retained messages a little later.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -122,13 +120,7 @@ pub async fn retained(
 
 fn short_lived(options: &Options) -> Options {
     let client_id = format!("{}-{:08x}", options.client_id, fastrand::u32(..));
-    Options {
-        client_id,
-        last_will: None,
-        max_incoming: MAX_INCOMING,
-        packet_ids: PACKET_IDS,
-        ..options.clone()
-    }
+    Options { client_id, last_will: None, max_incoming: MAX_INCOMING, ..options.clone() }
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {

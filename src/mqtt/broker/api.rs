@@ -13,8 +13,9 @@ use crate::topic::Topic;
 
 /// Largest packet the bridge accepts, in bytes: commands are small.
 pub const MAX_INCOMING: usize = 1024 * 1024;
-/// Number of packet ids: far more than are ever in flight, so that none collides.
-pub const PACKET_IDS: u16 = 1024;
+/// Number of packet ids: more than twice as many as are ever in flight. One that is still in use is
+/// waited for.
+pub const PACKET_IDS: u16 = 256;
 
 /// Options of a connection to the broker.
 #[derive(Debug, Clone)]

@@ -146,6 +146,7 @@ impl Session {
                 return Poll::Ready(Ok(event));
             }
             if self.ping.poll_tick(cx).is_ready() {
+                self.shrink();
                 self.request(Request::PingReq(PingReq))?;
                 continue;
             }
@@ -209,6 +210,13 @@ impl Session {
                 Ok(None)
             }
             Err(error) => Err(StateError::Deserialization(error).into()),
+        }
+    }
+
+    /// Gives back what a burst needed.
+    fn shrink(&mut self) {
+        if self.output.is_empty() && self.output.capacity() > BUFFER {
+            self.output = BytesMut::with_capacity(BUFFER);
         }
     }
 

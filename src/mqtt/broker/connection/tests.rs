@@ -325,6 +325,43 @@ async fn a_broker_that_reads_nothing_gets_a_bounded_amount() {
     drop(theirs);
 }
 
+#[tokio::test]
+async fn a_packet_id_that_is_still_in_use_is_waited_for() {
+    let (mut session, mut theirs) = session_on_a_pipe().await;
+    let acknowledge = |id: u16| {
+        let mut bytes = BytesMut::new();
+        Packet::PubAck(PubAck::new(id)).write(&mut bytes, 1 << 20).unwrap();
+        bytes
+    };
+    // All are acknowledged but the first.
+    for id in 1..=PACKET_IDS {
+        session.request(state(b"x")).unwrap();
+        assert_eq!(session.next().await.unwrap(), Event::Outgoing(Sent::Publish(id)));
+        if id > 1 {
+            theirs.write_all(&acknowledge(id)).await.unwrap();
+            let answer = Event::Incoming(Packet::PubAck(PubAck::new(id)));
+            assert_eq!(session.next().await.unwrap(), answer);
+        }
+    }
+    assert!(!session.is_full());
+    session.request(state(b"waits")).unwrap();
+    assert!(session.is_full());
+    theirs.write_all(&acknowledge(1)).await.unwrap();
+    while session.next().await.unwrap() != Event::Outgoing(Sent::Publish(1)) {}
+    assert!(!session.is_full());
+    assert!(session.next().now_or_never().is_none());
+    let mut bytes = BytesMut::new();
+    let mut last = None;
+    while last.as_ref().is_none_or(|publish: &Publish| publish.payload != "waits") {
+        match Packet::read(&mut bytes, 1 << 20) {
+            Ok(Packet::Connect(_)) => {}
+            Ok(Packet::Publish(publish)) => last = Some(publish),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => drop(theirs.read_buf(&mut bytes).await.unwrap()),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_answers_no_ping_is_gone_after_two_keep_alives() {
     let (mut session, mut theirs) = session_on_a_pipe().await;
