@@ -295,8 +295,18 @@ impl HomeAssistant {
 
     /// The lines of the log that complain of what is the bridge's.
     pub fn complaints(&self) -> Vec<String> {
-        self.log().lines().filter(|line| is_complaint(line)).map(str::to_owned).collect()
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let complaints = (0..lines.len()).filter(|at| is_complaint(lines[*at]));
+        complaints.map(|at| format!("{}{}", lines[at], cause(&lines[at + 1..]))).collect()
     }
+}
+
+/// The last line of the traceback that follows a line of the log, if one does.
+fn cause(after: &[&str]) -> String {
+    let is_new = |line: &&&str| line.starts_with("20");
+    let traceback = after.iter().position(|line| is_new(&line)).unwrap_or(after.len());
+    after[..traceback].last().map(|line| format!(" … {line}")).unwrap_or_default()
 }
 
 /// What is named in lines about the bridge's topics, ids, entities and templates: no others are in
