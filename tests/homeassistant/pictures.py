@@ -21,6 +21,11 @@ QUIET = [
     "--disable-sync",
 ]
 
+# Size of a picture of a page that is still empty, in bytes.
+EMPTY = 40_000
+# Time for a page to draw itself, in seconds.
+PATIENCE = 90
+
 
 def no_errors(page, path):
     """Fails if a card of the page is broken, or names an entity that is not there."""
@@ -28,6 +33,19 @@ def no_errors(page, path):
         wrong = page.locator(element)
         if wrong.count():
             raise SystemExit(f"{path}: {element}: {wrong.all_inner_texts()}")
+
+
+def drawn(page):
+    """Returns a picture of the page once it has drawn itself: it does so bit by bit, and says nowhere that it is done."""
+    before = 0
+    for _ in range(PATIENCE):
+        page.wait_for_timeout(1000)
+        picture = page.screenshot()
+        steady = abs(len(picture) - before) < len(picture) / 50
+        if len(picture) > EMPTY and steady:
+            break
+        before = len(picture)
+    return picture
 
 
 def main():
@@ -50,15 +68,13 @@ def main():
         page = context.new_page()
         for name, path in given["pages"].items():
             page.goto(given["url"] + path)
-            # Home Assistant draws itself bit by bit and says nowhere that it is done.
-            page.wait_for_timeout(8000)
-            page.screenshot(path=str(directory / f"{name}.png"))
+            (directory / f"{name}.png").write_bytes(drawn(page))
             no_errors(page, path)
         for path, text, end in given["clicks"]:
             page.goto(given["url"] + path)
             page.get_by_text(text, exact=True).first.click()
             page.wait_for_url(f"**{end}")
-            page.wait_for_timeout(5000)
+            drawn(page)
             no_errors(page, end)
         browser.close()
 
