@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::snapshot::EventFields;
 use crate::octoprint::{EventKind, Message, MessageKind};
 
-/// Time to wait for the reason.
-const WAIT: Duration = Duration::from_secs(1);
+/// Time to wait for the reason: less than the time after which a print without an event of its end
+/// counts as ended.
+const WAIT: Duration = Duration::from_millis(700);
 
 /// Holds one PrintFailed.
 #[derive(Debug, Default)]
