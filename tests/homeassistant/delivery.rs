@@ -196,6 +196,28 @@ impl Scene {
         assert!(print.json()["_delayed"].is_u64(), "{}", print.payload);
     }
 
+    /// What Home Assistant logged about the bridge, but for entities that it failed to add once and has
+    /// now: it may fail while it is busy and its broker goes away, and adds them with the next discovery.
+    async fn complaints(&self) -> Vec<String> {
+        let registry = self.home.ask(json!({"type": "config/entity_registry/list"})).await;
+        let states = self.home.states().await;
+        let is_alive = |entity: &Value| {
+            let is_it = |state: &&Value| state["entity_id"] == entity["entity_id"];
+            states.iter().find(is_it).is_some_and(|state| {
+                state["state"] != "unavailable" && state["attributes"]["restored"].is_null()
+            })
+        };
+        let was_added = |line: &String| {
+            let id = line.split("'unique_id': '").nth(1).and_then(|rest| rest.split('\'').next());
+            let entities = registry.as_array().into_iter().flatten();
+            line.contains("Exception in _async_setup_entity_entry_from_discovery")
+                && entities.filter(|entity| entity["unique_id"].as_str() == id).any(is_alive)
+        };
+        let mut complaints = self.home.complaints();
+        complaints.retain(|line| !was_added(line));
+        complaints
+    }
+
     async fn stop_bridge(&mut self) {
         let mut bridge = self.bridge.take().unwrap();
         bridge.process.signal("TERM");
@@ -222,7 +244,7 @@ async fn delivery_after_a_broker_that_was_away_for_a_moment() {
         scene.broker_away(Duration::from_secs(seconds), "print_cancelled").await;
     }
     scene.one_more().await;
-    assert_eq!(scene.home.complaints(), Vec::<String>::new());
+    assert_eq!(scene.complaints().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +254,7 @@ async fn delivery_after_a_broker_that_was_away_for_long() {
     scene.begin("short.gcode").await;
     scene.broker_away(Duration::from_secs(40), "print_done").await;
     scene.one_more().await;
-    assert_eq!(scene.home.complaints(), Vec::<String>::new());
+    assert_eq!(scene.complaints().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +307,7 @@ async fn delivery_after_home_assistant_was_restarted_and_after_a_line_that_was_c
         let print = scene.watcher.wait_from(mark, kind, is_print(kind)).await;
         assert_eq!(print.json()["_delayed"], Value::Null, "{}", print.payload);
     }
-    assert_eq!(scene.home.complaints(), Vec::<String>::new());
+    assert_eq!(scene.complaints().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,5 +348,5 @@ async fn delivery_after_everything_was_restarted() {
     let print = scene.watcher.wait_from(mark, "print", is_print("print_cancelled")).await;
     assert_eq!(print.json()["_recovered"], true, "{}", print.payload);
     scene.one_more().await;
-    assert_eq!(scene.home.complaints(), Vec::<String>::new());
+    assert_eq!(scene.complaints().await, Vec::<String>::new());
 }
