@@ -10,8 +10,8 @@ use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
 use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
 use crate::octoprint::{
-    BuildError, EventKind, PROMPT_PLUGIN, Rest, RestOptions, Selection, Socket, SocketOptions,
-    Subscription, Turns, UPDATE_PLUGIN,
+    BuildError, EventKind, PROMPT_PLUGIN, PSU_PLUGIN, Rest, RestOptions, Selection, Socket,
+    SocketOptions, Subscription, Turns, UPDATE_PLUGIN,
 };
 use crate::own_entity::Source;
 use crate::tls::{self, TlsError};
@@ -211,7 +211,7 @@ const NEEDED_EVENTS: &[EventKind] = &[
 ];
 
 /// Plugins whose messages the bridge itself needs.
-const NEEDED_PLUGINS: &[&str] = &[PROMPT_PLUGIN, UPDATE_PLUGIN];
+const NEEDED_PLUGINS: &[&str] = &[PROMPT_PLUGIN, PSU_PLUGIN, UPDATE_PLUGIN];
 
 fn subscription(printer: &Printer) -> Subscription {
     let readings = printer.entities.iter().filter_map(|entity| entity.reading.as_ref());
@@ -266,7 +266,8 @@ mod tests {
         )
         .unwrap();
         let subscription = subscription(&config.printers[0]);
-        let plugins = ["a", "action_command_prompt", "b", "softwareupdate"].map(str::to_owned);
+        let plugins =
+            ["a", "action_command_prompt", "b", "psucontrol", "softwareupdate"].map(str::to_owned);
         assert_eq!(subscription.plugins, Selection::Only(plugins.into()));
         let Selection::Only(events) = subscription.events else { panic!("all events") };
         assert!(events.contains(&"Mine".to_owned()) && events.contains(&"PrintDone".to_owned()));
