@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use octoprint2mqtt::mqtt::{
-    Audience, Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Make, Options, PACKET_IDS,
-    PacketLimit, PersistedEvent, Persistence, Publication, Unpersisted, Worth,
+    Audience, Audiences, Bounds, Broker, Incoming, Kind, MAX_INCOMING, Make, Options, PacketLimit,
+    PersistedEvent, Persistence, Publication, Unpersisted, Worth,
 };
 use rumqttc::{
     ConnAck, ConnectReturnCode, Packet, PubAck, Publish, QoS, SubAck, SubscribeReasonCode,
@@ -131,7 +131,6 @@ impl Server {
             keep_alive: Duration::from_secs(20),
             last_will: Some(("state".to_owned(), "offline".to_owned())),
             max_incoming: MAX_INCOMING,
-            packet_ids: PACKET_IDS,
             limit: PacketLimit::new(LIMIT),
         };
         let bounds = Bounds { max_events: 100_000, max_bytes: 1 << 30 };

@@ -56,6 +56,29 @@ async fn online(watcher: &Watcher) {
     watcher.wait("online", online).await;
 }
 
+/// A bridge that is online, and what is around it.
+struct World {
+    watcher: Watcher,
+    simulator: Simulator,
+    bridge: InProcess,
+    _data: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (port, watcher) = broker().await;
+        let data = tempfile::tempdir().unwrap();
+        let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+        let bridge = start(port, &simulator.url(), data.path());
+        online(&watcher).await;
+        Self { watcher, simulator, bridge, _data: data }
+    }
+}
+
+fn file() -> Value {
+    json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"})
+}
+
 fn types(watcher: &Watcher) -> Vec<Value> {
     let seen = watcher.seen();
     seen.iter().filter(|s| s.topic == PRINT).map(|s| s.json()["event_type"].clone()).collect()
@@ -63,12 +86,8 @@ fn types(watcher: &Watcher) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_start_has_one_end_and_raw_events_repeat() {
-    let (port, watcher) = broker().await;
-    let data = tempfile::tempdir().unwrap();
-    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
-    let bridge = start(port, &simulator.url(), data.path());
-    online(&watcher).await;
-    let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
+    let World { watcher, simulator, bridge, _data } = World::start().await;
+    let file = file();
     let with = |more: Value| {
         let mut payload = file.clone();
         payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -118,12 +137,8 @@ async fn a_broker_that_lost_the_last_event_gets_it_again_from_a_new_bridge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reason_of_a_failed_print_may_come_after_its_failure() {
-    let (port, watcher) = broker().await;
-    let data = tempfile::tempdir().unwrap();
-    let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
-    let bridge = start(port, &simulator.url(), data.path());
-    online(&watcher).await;
-    let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
+    let World { watcher, simulator, bridge, _data } = World::start().await;
+    let file = file();
     let mut failed = file.clone();
     failed["reason"] = "error".into();
     failed["error"] = "unknown".into();

@@ -8,7 +8,7 @@ use tracing::Span;
 use crate::causes::Cause;
 use crate::config::{self, Config, Filter, Mqtt, Printer};
 use crate::homeassistant::Settings;
-use crate::mqtt::{MAX_INCOMING, Options, PACKET_IDS, PacketLimit};
+use crate::mqtt::{MAX_INCOMING, Options, PacketLimit};
 use crate::octoprint::{
     BuildError, EventKind, PROMPT_PLUGIN, PSU_PLUGIN, Rest, RestOptions, Selection, Socket,
     SocketOptions, Subscription, Turns, UPDATE_PLUGIN,
@@ -68,7 +68,6 @@ pub fn broker_options(
         keep_alive: mqtt.keep_alive,
         last_will,
         max_incoming: MAX_INCOMING,
-        packet_ids: PACKET_IDS,
         limit: PacketLimit::new(mqtt.max_packet_size),
     })
 }

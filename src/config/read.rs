@@ -22,6 +22,9 @@ const MAX_PACKET: usize = 268_435_455;
 /// Longest `base_topic`, in bytes: the rest of a topic has at most 274 more.
 const MAX_BASE_TOPIC: usize = 128;
 
+/// Default of `mqtt.base_topic`.
+const DEFAULT_BASE: &str = "octoprint2mqtt";
+
 /// Reads the configuration; mistakes are collected in `sources`.
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
     let root = sources.root();
@@ -34,7 +37,7 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
     let outbox = outbox(&root.section("outbox"));
     let shard = shard(&root.section("shard"));
     let max_packet_size = mqtt.as_ref().map_or(DEFAULT_PACKET, |mqtt| mqtt.max_packet_size);
-    let base_topic = mqtt.as_ref().map_or("octoprint2mqtt", |mqtt| mqtt.base_topic.as_str());
+    let base_topic = mqtt.as_ref().map_or(DEFAULT_BASE, |mqtt| mqtt.base_topic.as_str());
     let mut printers = printer::printers(&root, (base_topic, max_packet_size), warnings);
     if let (Some(mqtt), prefix) = (&mqtt, &homeassistant.discovery_prefix)
         && mqtt.base_topic == *prefix
@@ -100,7 +103,7 @@ fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {
             |value| strict_text(value).filter(|id| carried(id, 256)),
         )
         .unwrap_or_else(|| "octoprint2mqtt".to_owned());
-    let base_topic = values::topic_within(section, "base_topic", MAX_BASE_TOPIC, "octoprint2mqtt");
+    let base_topic = values::topic_within(section, "base_topic", MAX_BASE_TOPIC, DEFAULT_BASE);
     let max_packet_size = section.size("max_packet_size", MIN_PACKET..=MAX_PACKET, DEFAULT_PACKET);
     let keep_alive = section.duration(
         "keep_alive",

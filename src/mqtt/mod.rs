@@ -35,7 +35,7 @@ mod outbox;
 mod publication;
 mod retained;
 
-pub use broker::api::{MAX_INCOMING, Options, PACKET_IDS};
+pub use broker::api::{MAX_INCOMING, Options};
 pub use broker::lost::Lost;
 pub use broker::{Audiences, Broker, BrokerStatus, Held, PersistEvents, Persistence};
 pub use outbox::entry::{Bounds, Counts, Outgoing, PersistedEvent, Token, Unpersisted};

@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod discovery;
+mod events;
 mod failure_hold;
 pub mod features;
 mod malformed;
@@ -35,13 +36,13 @@ use self::outlet::Outlet;
 use self::persisted::JsonPayload;
 use self::power::PowerControl;
 use self::prints::InferredEvent;
-use self::snapshot::{EventFields, Now, StateChange};
+use self::snapshot::{Now, StateChange};
 use self::socket_report::{Availability, SocketReport};
 use crate::clock::{self, sleep_until};
 use crate::config;
 use crate::heater::Heater;
 use crate::mqtt::{Broker, Incoming};
-use crate::octoprint::{Event, EventKind, Message, MessageKind, Messages, Socket, Status};
+use crate::octoprint::{Message, MessageKind, Messages, Socket, Status};
 use crate::receipt::Receipt;
 use crate::topics::PrinterTopics;
 
@@ -313,58 +314,6 @@ impl Printer {
         if let Some(file) = self.mapping.snapshot.take_unasked() {
             self.questions.ask(Question::LastPrintTimes(file));
         }
-    }
-
-    /// Handles an event, or holds a PrintFailed until it is known why.
-    fn take_event(&mut self, message: &Message, event: &Event<'_>, receipt: Receipt) {
-        self.release_failure(|failure| failure.take_before(message.kind(), Some(&event.kind)));
-        let fields = EventFields::read(&event.kind, event.payload);
-        if FailureHold::wants(&event.kind, &fields) && !self.mapping.snapshot.is_cause_settled() {
-            // The receipt ends here: the wait is no latency of the broker.
-            self.failure.hold(message.clone(), clock::now());
-            return;
-        }
-        self.handle_event(message, event, &fields, receipt);
-        if !self.failure.is_empty() && self.mapping.snapshot.is_cause_settled() {
-            self.release_failure(FailureHold::take);
-        }
-    }
-
-    fn release_failure(&mut self, take: impl FnOnce(&mut FailureHold) -> Option<Message>) {
-        let Some(message) = take(&mut self.failure) else { return };
-        // It was readable when it was held.
-        let Ok(event) = message.json::<Event<'_>>() else { return };
-        let fields = EventFields::read(&event.kind, event.payload);
-        self.handle_event(&message, &event, &fields, Receipt::unmeasured());
-    }
-
-    fn handle_event(
-        &mut self,
-        message: &Message,
-        event: &Event<'_>,
-        fields: &EventFields<'_>,
-        receipt: Receipt,
-    ) {
-        if event.kind == EventKind::PrintStarted {
-            self.commands.print_started();
-        }
-        let mut publications = self.mapping.map_event(message, event, fields, &receipt);
-        // The publications carry clones: the last one that is settled notifies the socket.
-        drop(receipt);
-        let (now, rest) = (message.received().into_std(), self.socket.rest());
-        let effect = self.memory.prints.event(&event.kind, fields, now, &rest);
-        effect.amend(&mut publications, &event.kind, &self.outlet.topics);
-        // What is persisted of a print goes before the record in which its end is reported: after a
-        // crash the end may come again, and is not lost.
-        if let Some(step) = &effect.step {
-            self.visit(received(message), |feature, scene| feature.print(step, scene));
-        }
-        if let Some(last) = publications.iter().find(|p| p.topic == self.outlet.topics.last_event) {
-            self.memory.last_event.set(Some(JsonPayload(last.payload.clone())));
-        }
-        self.outlet.publish_all(publications);
-        self.visit(received(message), |feature, scene| feature.event(event, scene));
-        self.questions.follow(&event.kind, clock::now());
     }
 
     fn handle_other(&mut self, message: &Message, receipt: Receipt) {

@@ -13,9 +13,6 @@ use crate::topic::Topic;
 
 /// Largest packet the bridge accepts, in bytes: commands are small.
 pub const MAX_INCOMING: usize = 1024 * 1024;
-/// Number of packet ids: more than twice as many as are ever in flight. One that is still in use is
-/// waited for.
-pub const PACKET_IDS: u16 = 256;
 
 /// Options of a connection to the broker.
 #[derive(Debug, Clone)]
@@ -38,8 +35,6 @@ pub struct Options {
     pub last_will: Option<(String, String)>,
     /// Largest packet accepted, in bytes; a larger one ends the connection.
     pub max_incoming: usize,
-    /// Number of packet ids; rumqttc allocates 64 bytes for each.
-    pub packet_ids: u16,
     /// Largest packet sent.
     pub limit: PacketLimit,
 }

@@ -18,6 +18,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::api::Options;
 use super::link::BrokerLink;
 
+/// Number of packet ids: more than twice as many as are ever in flight. One that is still in use is
+/// waited for. rumqttc allocates 64 bytes for each.
+const PACKET_IDS: u16 = 256;
 /// Room for packets other than PUBLISH, in bytes: a SUBSCRIBE with eight filters takes a few
 /// thousand.
 const OTHER_PACKETS: usize = 64 * 1024;
@@ -81,7 +84,7 @@ impl Session {
         ping.reset();
         let mut session = Self {
             link,
-            state: MqttState::new(options.packet_ids, false),
+            state: MqttState::new(PACKET_IDS, false),
             input: BytesMut::with_capacity(BUFFER),
             output: BytesMut::with_capacity(BUFFER),
             unflushed: false,
@@ -146,7 +149,7 @@ impl Session {
                 return Poll::Ready(Ok(event));
             }
             if self.ping.poll_tick(cx).is_ready() {
-                self.shrink();
+                self.shrink(BUFFER);
                 self.request(Request::PingReq(PingReq))?;
                 continue;
             }
@@ -176,10 +179,8 @@ impl Session {
         }
         ready!(self.link.poll_send(cx, &mut self.output))?;
         self.unflushed = false;
-        if self.output.capacity() > FULL {
-            // A picture may have needed megabytes.
-            self.output = BytesMut::with_capacity(BUFFER);
-        }
+        // A picture may have needed megabytes.
+        self.shrink(FULL);
         Poll::Ready(Ok(()))
     }
 
@@ -213,9 +214,9 @@ impl Session {
         }
     }
 
-    /// Gives back what a burst needed.
-    fn shrink(&mut self) {
-        if self.output.is_empty() && self.output.capacity() > BUFFER {
+    /// Gives back what a burst needed, if nothing waits and it is more than `most` bytes.
+    fn shrink(&mut self, most: usize) {
+        if self.output.is_empty() && self.output.capacity() > most {
             self.output = BytesMut::with_capacity(BUFFER);
         }
     }
@@ -239,3 +240,6 @@ fn connect(options: &Options) -> Connect {
         .map(|(topic, payload)| LastWill::new(topic, payload.as_str(), QoS::AtLeastOnce, true));
     connect
 }
+
+#[cfg(test)]
+mod tests;

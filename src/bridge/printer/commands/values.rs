@@ -176,24 +176,21 @@ pub(super) fn prompt(request: &CommandRequest) -> Result<Command, Refusal> {
         Value::Number(index) => index.to_string(),
         _ => String::new(),
     };
-    let (choice, text, is_known) = match &request.value {
-        Value::Object(object) => {
-            let is_known = object.keys().all(|key| matches!(key.as_str(), "choice" | "text"));
-            let text = object.get("text").and_then(Value::as_str).map(str::to_owned);
-            (
-                object.get("choice").map(choice).unwrap_or_default(),
-                text.clone(),
-                is_known && text.is_some(),
-            )
-        }
-        value => (choice(value), None, true),
+    let read = match &request.value {
+        Value::Object(object) => match (object.get("choice"), object.get("text")) {
+            (Some(wanted), Some(Value::String(text))) if object.len() == 2 => {
+                Some((choice(wanted), Some(text.clone())))
+            }
+            _ => None,
+        },
+        value => Some((choice(value), None)),
     };
-    match choice.is_empty() || !is_known {
-        true => Err(no_value(
+    match read.filter(|(choice, _)| !choice.is_empty()) {
+        None => Err(no_value(
             request,
             "the text of a choice that the printer offers, or its index from 0; or {\"choice\":…,\"text\":…} with the text of the prompt that is meant",
         )),
-        false => Ok(Command::AnswerPrompt { choice, text }),
+        Some((choice, text)) => Ok(Command::AnswerPrompt { choice, text }),
     }
 }
 
