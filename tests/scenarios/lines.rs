@@ -1,25 +1,13 @@
 //! Lines that die without a word, and brokers that say no.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::{Duration, Instant};
 
+use crate::real::bridge::Bridge;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::proxy::Proxy;
+use crate::real::watcher::{Seen, Watcher};
+use crate::real::within;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
-use real::mosquitto::Mosquitto;
-use real::proxy::Proxy;
-use real::watcher::{Seen, Watcher};
-use real::within;
 use serde_json::json;
 
 /// Within this a dead line must be noticed.

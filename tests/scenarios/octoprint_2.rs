@@ -1,24 +1,13 @@
 //! OctoPrint 2.0, with its serial connector and with a stand-in for another one.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::watcher::Watcher;
-use real::{another_second, eventually};
+use crate::real;
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::watcher::Watcher;
+use crate::real::{another_second, eventually};
 use serde_json::{Value, json};
 
 /// A key of the stand-in for a connector, which must be seen nowhere.
@@ -51,7 +40,7 @@ impl World {
 
     /// With the stand-in connector preferred and connected.
     async fn stand_in() -> Self {
-        let source = include_str!("real/standin_connector.py");
+        let source = include_str!("../real/standin_connector.py");
         Self::start(OctoPrint::start_2_with_plugin("standin.py", source, |config| {
             config.replace("serial: {port: VIRTUAL, autoconnect: true}", STAND_IN)
         }))

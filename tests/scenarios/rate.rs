@@ -1,25 +1,13 @@
 //! The rate at which a real OctoPrint pushes follows the latency of a real Mosquitto.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::{Duration, Instant};
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::proxy::Proxy;
-use real::sockjs::unpack;
-use real::watcher::{Seen, Watcher};
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::proxy::Proxy;
+use crate::real::sockjs::unpack;
+use crate::real::watcher::{Seen, Watcher};
 use serde_json::{Value, json};
 
 const SOCKET: &str = "octoprint2mqtt/mk3/socket";

@@ -1,26 +1,15 @@
 //! Disks that are full, that cannot be written, and that hold rubbish: the bridge runs on and says
 //! so.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::real;
+use crate::real::bridge::Bridge;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::watcher::Watcher;
+use crate::real::{Process, within};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
-use real::mosquitto::Mosquitto;
-use real::watcher::Watcher;
-use real::{Process, within};
 use serde_json::json;
 
 fn config(dir: &str, broker: &str, simulator: &Simulator) -> String {

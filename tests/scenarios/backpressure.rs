@@ -1,24 +1,12 @@
 //! A broker that is slower than the printer: what is bounded, what is conflated, what is whole.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
+use crate::real::bridge::Bridge;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::proxy::Proxy;
+use crate::real::watcher::{Seen, Watcher};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
-use real::mosquitto::Mosquitto;
-use real::proxy::Proxy;
-use real::watcher::{Seen, Watcher};
 use serde_json::json;
 
 const ROUNDS: usize = 3000;

@@ -1,21 +1,9 @@
 //! Everything at trace, with secrets that can be recognised: none of them shows anywhere.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
-use real::bridge::{Bridge, run};
-use real::mosquitto::Mosquitto;
-use real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
-use real::watcher::Watcher;
+use crate::real::bridge::{Bridge, run};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
+use crate::real::watcher::Watcher;
 
 const MQTT_PASSWORD: &str = "MARKER-mqtt-password";
 const HEADER: &str = "MARKER-header-value";

@@ -2,26 +2,15 @@
 //! simulated OctoPrint, and a Home Assistant of which only the birth and the will are there.
 //! `tests/homeassistant/delivery.rs` has the real one.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::path::Path;
 use std::time::Duration;
 
+use crate::real;
+use crate::real::bridge::Bridge;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::proxy::Proxy;
+use crate::real::watcher::{Seen, Watcher, up_for};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
-use real::mosquitto::Mosquitto;
-use real::proxy::Proxy;
-use real::watcher::{Seen, Watcher, up_for};
 use serde_json::{Value, json};
 
 const STATUS: &str = "homeassistant/status";

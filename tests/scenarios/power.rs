@@ -1,24 +1,12 @@
 //! The power of a printer: PSU Control, or a switch at the broker, with a real OctoPrint.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::{Duration, Instant};
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::plug::{self, COMMAND, Plug, STATE};
-use real::watcher::{Seen, Watcher};
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::plug::{self, COMMAND, Plug, STATE};
+use crate::real::watcher::{Seen, Watcher};
 use serde_json::{Value, json};
 
 const POWER: &str = "octoprint2mqtt/mk3/power";
@@ -104,7 +92,7 @@ async fn with_psu_control() -> OctoPrint {
             OctoPrint::start_with_package("psucontrol", package.as_ref(), settings).await
         }
         None => {
-            let plugin = include_str!("real/psucontrol.py");
+            let plugin = include_str!("../real/psucontrol.py");
             OctoPrint::start_with_plugin("psucontrol.py", plugin, settings).await
         }
     }

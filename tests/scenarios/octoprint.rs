@@ -1,24 +1,13 @@
 //! The bridge between a real OctoPrint with its virtual printer and a real Mosquitto.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Instant;
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::{OctoPrint, PASSWORD, USER};
-use real::proxy::Proxy;
-use real::watcher::{Seen, Watcher, retained};
+use crate::real;
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{OctoPrint, PASSWORD, USER};
+use crate::real::proxy::Proxy;
+use crate::real::watcher::{Seen, Watcher, retained};
 use serde_json::{Value, json};
 
 const P: &str = "octoprint2mqtt/mk3";

@@ -1,27 +1,15 @@
 //! TLS with a private CA, client certificates and `insecure`, to the broker and to OctoPrint.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::real::bridge::{Bridge, run};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::watcher::{Seen, Watcher};
+use crate::real::{free_port, within};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::{Bridge, run};
-use real::mosquitto::Mosquitto;
-use real::watcher::{Seen, Watcher};
-use real::{free_port, within};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,28 +1,17 @@
 //! The OctoPrint client against a real OctoPrint.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::real;
+use crate::real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
 use octoprint2mqtt::config::Tls;
 use octoprint2mqtt::octoprint::{
     Credentials, Handled, JobAction, LoginError, RateMode, Socket, SocketOptions, SocketState,
     Transport, TransportChoice,
 };
 use octoprint2mqtt::secret::Secret;
-use real::octoprint::{KEY, OctoPrint, PASSWORD, USER};
 use tokio::time::{sleep, timeout};
 
 fn options(octoprint: &OctoPrint, credentials: Credentials) -> SocketOptions {

@@ -1,26 +1,15 @@
 //! Layers, slicer data and pictures of G-code files that a real OctoPrint prints.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::{Duration, Instant};
 
-use real::bridge::{Bridge, config};
-use real::gcode::{Sliced, picture, sliced};
-use real::mosquitto::Mosquitto;
-use real::octoprint::{KEY, OctoPrint};
-use real::sockjs::SockJs;
-use real::watcher::Watcher;
-use real::{eventually, free_port, within};
+use crate::real;
+use crate::real::bridge::{Bridge, config};
+use crate::real::gcode::{Sliced, picture, sliced};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{KEY, OctoPrint};
+use crate::real::sockjs::SockJs;
+use crate::real::watcher::Watcher;
+use crate::real::{eventually, free_port, within};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 

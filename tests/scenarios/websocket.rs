@@ -1,24 +1,12 @@
 //! MQTT over WebSocket, through a real Mosquitto.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
+use crate::real::bridge::{Bridge, run};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::watcher::{Seen, Watcher, retained};
+use crate::real::{free_port, within};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::{Bridge, run};
-use real::mosquitto::Mosquitto;
-use real::watcher::{Seen, Watcher, retained};
-use real::{free_port, within};
 
 /// A Mosquitto with a listener for WebSocket beside the plain one.
 async fn broker(more: &str) -> (Mosquitto, u16) {

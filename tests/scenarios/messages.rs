@@ -1,27 +1,16 @@
 //! Every message of a real OctoPrint arrives at a real Mosquitto, whatever the way between.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::collections::BTreeMap;
 
-use real::bridge::{Bridge, config};
-use real::http_proxy::HttpProxy;
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::proxy::Proxy;
-use real::sockjs::{SockJs, unpack};
-use real::verbatim::{assert_verbatim, events_of_bridge, events_of_octoprint, without_race};
-use real::watcher::Watcher;
+use crate::real;
+use crate::real::bridge::{Bridge, config};
+use crate::real::http_proxy::HttpProxy;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::proxy::Proxy;
+use crate::real::sockjs::{SockJs, unpack};
+use crate::real::verbatim::{assert_verbatim, events_of_bridge, events_of_octoprint, without_race};
+use crate::real::watcher::Watcher;
 use serde_json::json;
 use serde_json::value::RawValue;
 

@@ -1,24 +1,12 @@
 //! Messages that a broker will not take, or that MQTT cannot carry: they cost themselves alone.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
+use crate::real::bridge::Bridge;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::watcher::{Seen, Watcher};
+use crate::real::{left_out, within};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::Bridge;
-use real::mosquitto::Mosquitto;
-use real::watcher::{Seen, Watcher};
-use real::{left_out, within};
 use serde_json::{Value, json};
 
 /// The guilty one is found by connections that end, with pauses between them.

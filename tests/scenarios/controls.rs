@@ -1,25 +1,13 @@
 //! What an OctoPrint offers of its own, with 1.11 and with 2.0: custom controls, parameters,
 //! presets, the last print again, updates and prompts.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::collections::BTreeSet;
 
-use real::bridge::{Bridge, config};
-use real::eventually;
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::watcher::Watcher;
+use crate::real::bridge::{Bridge, config};
+use crate::real::eventually;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::watcher::Watcher;
 use serde_json::{Value, json};
 
 const CONFIG: &str = "homeassistant/device/octoprint2mqtt_mk3/config";
@@ -55,7 +43,7 @@ impl World {
 
     /// With 2.0 and the stand-in connector.
     async fn stand_in() -> Self {
-        let source = include_str!("real/standin_connector.py");
+        let source = include_str!("../real/standin_connector.py");
         let connection = "printerConnection:\n  autoconnect: true\n  preferred:\n    connector: standin\n    parameters: {host: 192.0.2.7, apikey: KEY}\n";
         let octoprint = OctoPrint::start_2_with_plugin("standin.py", source, |config| {
             config.replace("serial: {port: VIRTUAL, autoconnect: true}", connection)

@@ -1,22 +1,11 @@
 //! What a user may see in OctoPrint changes while the bridge is connected.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
-use real::bridge::{Bridge, config, run};
-use real::left_out;
-use real::mosquitto::Mosquitto;
-use real::octoprint::{KEY, OctoPrint};
-use real::watcher::Watcher;
+use crate::real;
+use crate::real::bridge::{Bridge, config, run};
+use crate::real::left_out;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{KEY, OctoPrint};
+use crate::real::watcher::Watcher;
 use serde_json::json;
 
 const AVAILABILITY: &str = "octoprint2mqtt/mk3/availability";

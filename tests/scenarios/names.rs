@@ -1,25 +1,13 @@
 //! Names that only multicast knows.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::net::IpAddr;
 
+use crate::real::bridge::run;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::{eventually, free_port};
 use mdns_sd::{ServiceDaemon, ServiceInfo};
 use octoprint2mqtt::names;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::run;
-use real::mosquitto::Mosquitto;
-use real::{eventually, free_port};
 
 /// An address of this machine on which multicast goes out: the one that faces the network.
 fn own_address() -> IpAddr {

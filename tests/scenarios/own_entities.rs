@@ -1,24 +1,12 @@
 //! Entities of the user's own with a real OctoPrint and a plugin of one file.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::{OctoPrint, PASSWORD, USER};
-use real::watcher::{Watcher, retained};
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{OctoPrint, PASSWORD, USER};
+use crate::real::watcher::{Watcher, retained};
 use serde_json::{Value, json};
 
-const PLUGIN: &str = include_str!("own_entities/lamp.py");
+const PLUGIN: &str = include_str!("lamp.py");
 
 /// What is not published is read all the same.
 const ENTITIES: &str = r#"publish = { plugins = [], events = [] }

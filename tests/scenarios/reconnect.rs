@@ -1,24 +1,12 @@
 //! `reconnect` through MQTT in every state of the socket to a real OctoPrint.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::proxy::Proxy;
-use real::watcher::Watcher;
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::proxy::Proxy;
+use crate::real::watcher::Watcher;
 use serde_json::Value;
 
 const SOCKET: &str = "octoprint2mqtt/mk3/socket";

@@ -1,23 +1,11 @@
 //! What is published of prints while a real OctoPrint pushes at its lowest rate.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
-use real::bridge::{Bridge, config};
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::watcher::{Seen, Watcher};
+use crate::real::bridge::{Bridge, config};
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::watcher::{Seen, Watcher};
 use serde_json::{Value, json};
 
 const PRINT: &str = "octoprint2mqtt/mk3/print";

@@ -1,22 +1,10 @@
 //! Every command to a real OctoPrint, and what its virtual printer was sent.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
-use real::bridge::{Bridge, config};
-use real::eventually;
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::watcher::Watcher;
+use crate::real::bridge::{Bridge, config};
+use crate::real::eventually;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::watcher::Watcher;
 use serde_json::{Value, json};
 
 fn topic(rest: &str) -> String {

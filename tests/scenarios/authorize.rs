@@ -1,26 +1,14 @@
 //! `octoprint2mqtt authorize` with the application-keys plugin of a real OctoPrint.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::os::unix::fs::PermissionsExt;
 
-use real::bridge::{Bridge, run, run_alone};
-use real::http_proxy::HttpProxy;
-use real::mosquitto::Mosquitto;
-use real::octoprint::{KEY, OctoPrint, USER};
-use real::sockjs::SockJs;
-use real::watcher::Watcher;
-use real::{eventually, free_port};
+use crate::real::bridge::{Bridge, run, run_alone};
+use crate::real::http_proxy::HttpProxy;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{KEY, OctoPrint, USER};
+use crate::real::sockjs::SockJs;
+use crate::real::watcher::Watcher;
+use crate::real::{eventually, free_port};
 use serde_json::{Value, json};
 
 /// The token with which a user decides on the request that is open now.

@@ -1,24 +1,13 @@
 //! What goes wrong around the bridge, with the real programs.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::collections::BTreeSet;
 
-use real::bridge::{Bridge, config, run};
-use real::free_port;
-use real::mosquitto::Mosquitto;
-use real::octoprint::{KEY, OctoPrint};
-use real::watcher::{Watcher, retained};
+use crate::real;
+use crate::real::bridge::{Bridge, config, run};
+use crate::real::free_port;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::{KEY, OctoPrint};
+use crate::real::watcher::{Watcher, retained};
 use serde_json::json;
 
 const AVAILABILITY: &str = "octoprint2mqtt/mk3/availability";

@@ -1,27 +1,16 @@
 //! What waits and what was missed, over crashes and absences, with the real programs.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test that cannot go on has failed, and nothing is above this crate"
-)]
-
-mod real;
-
 use std::time::Duration;
 
+use crate::real;
+use crate::real::bridge::{Bridge, config};
+use crate::real::eventually;
+use crate::real::mosquitto::Mosquitto;
+use crate::real::octoprint::OctoPrint;
+use crate::real::proxy::Proxy;
+use crate::real::sockjs::SockJs;
+use crate::real::watcher::{Seen, Watcher};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
-use real::bridge::{Bridge, config};
-use real::eventually;
-use real::mosquitto::Mosquitto;
-use real::octoprint::OctoPrint;
-use real::proxy::Proxy;
-use real::sockjs::SockJs;
-use real::watcher::{Seen, Watcher};
 use serde_json::{Value, json};
 
 fn topic(rest: &str) -> String {
