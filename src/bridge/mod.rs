@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+pub mod board;
 pub mod fleet;
 pub mod fleet_report;
 pub mod hub;
