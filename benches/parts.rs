@@ -74,7 +74,7 @@ fn without_terminal(messages: &[Message]) -> Vec<Message> {
         .collect()
 }
 
-fn printer_config() -> config::Printer {
+fn printer_config() -> std::sync::Arc<config::Printer> {
     let text = "[printers.mk3]\nurl = \"http://octopi.local\"\napi_key = \"key\"\n";
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("config.toml");

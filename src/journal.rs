@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
+use crate::lanes::Lanes;
 use crate::mqtt::{PersistedEvent, Persistence, Unpersisted};
 use crate::store::{BRIDGE, Change, Known, Store, StoredEvent};
 
@@ -21,13 +22,13 @@ pub fn note_stop(store: &Store, wall: SystemTime) {
 }
 
 /// Connects the outbox to `store`: returns the events from before the restart, and a way to persist
-/// new ones; `None` if nothing is persisted. The printers' lanes start at `first_lane`. Restored
-/// events go through `fit`, since the broker may have a smaller packet limit now.
+/// new ones; `None` if nothing is persisted. `printers` have their lanes. Restored events go through
+/// `fit`, since the broker may have a smaller packet limit now.
 pub fn persistence(
     store: &Store,
     known: &mut Known,
-    printers: &[String],
-    first_lane: usize,
+    printers: &[(String, usize)],
+    lanes: &Lanes,
     fit: impl Fn(PersistedEvent) -> PersistedEvent,
 ) -> Option<Persistence> {
     if !store.is_persistent() {
@@ -40,14 +41,13 @@ pub fn persistence(
     let mut note = |event: &StoredEvent| last = last.max(Some(event.received));
     let restored: Vec<_> = printers
         .iter()
-        .enumerate()
-        .flat_map(|(index, printer)| {
+        .flat_map(|(printer, lane)| {
             let events = known.take_events(printer);
             events.iter().for_each(|(_, event)| note(event));
             let fit = &fit;
             events.into_iter().map(move |(sequence, event)| {
                 let event = fit(restored(event, wall));
-                (first_lane + index, sequence, event)
+                (*lane, sequence, event)
             })
         })
         .collect();
@@ -57,27 +57,23 @@ pub fn persistence(
             "restored the events that were waiting for the broker"
         );
     }
-    let printers: Vec<Arc<str>> = printers.iter().map(|id| id.as_str().into()).collect();
-    let store = store.clone();
-    let persist = move |unpersisted: Vec<Unpersisted>| {
-        let printer = |lane: usize| printers.get(lane.checked_sub(first_lane)?);
-        write(&store, printer, unpersisted, SystemTime::now())
-    };
+    let (store, lanes) = (store.clone(), lanes.clone());
+    let persist =
+        move |unpersisted: Vec<Unpersisted>| write(&store, &lanes, unpersisted, SystemTime::now());
     // After a crash the last event is the last sign of life; the absence may be overestimated.
     let away = last.and_then(|last| wall.duration_since(last).ok());
     Some(Persistence { restored, away, persist: Box::new(persist) })
 }
 
 /// Writes all in one transaction: both events of a print's end, and the record of the print.
-fn write<'a>(
+fn write(
     store: &Store,
-    printer: impl Fn(usize) -> Option<&'a Arc<str>>,
+    lanes: &Lanes,
     unpersisted: Vec<Unpersisted>,
     wall: SystemTime,
 ) -> Option<oneshot::Receiver<()>> {
     let at_once = unpersisted.iter().any(|one| one.along.is_some());
-    let of_printer =
-        |one: Unpersisted| printer(one.lane).map(|printer| changes(printer, one, wall));
+    let of_printer = |one: Unpersisted| Some(changes(&lanes.printer(one.lane)?, one, wall));
     let changes = unpersisted.into_iter().filter_map(of_printer).flatten().collect();
     if at_once {
         return store.write_now(changes);
@@ -90,7 +86,7 @@ fn changes(
     printer: &Arc<str>,
     unpersisted: Unpersisted,
     wall: SystemTime,
-) -> impl Iterator<Item = Change> {
+) -> impl Iterator<Item = Change> + use<> {
     let event = unpersisted.event.map(|event| StoredEvent {
         topic: event.topic,
         payload: event.payload,

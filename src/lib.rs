@@ -42,6 +42,7 @@ pub mod heater;
 pub mod homeassistant;
 pub mod http;
 pub mod journal;
+pub mod lanes;
 pub mod metrics;
 pub mod mqtt;
 pub mod names;
@@ -50,6 +51,7 @@ mod ordered;
 pub mod own_entity;
 pub mod receipt;
 pub mod secret;
+pub mod secret_file;
 pub mod shard;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -37,6 +37,11 @@ impl Latencies {
     pub fn of(&self, printer: &str) -> Latency {
         Latency(self.0.get_or_create(&label(printer)).clone())
     }
+
+    /// Removes those of `printer`.
+    pub fn remove(&self, printer: &str) {
+        self.0.remove(&label(printer));
+    }
 }
 
 /// Publish latencies of one printer.
@@ -50,52 +55,54 @@ impl Latency {
     }
 }
 
-/// Number of waiting publications of each printer, in order; updated before the metrics are read.
+/// Number of waiting publications of each printer; updated before the metrics are read.
 #[derive(Debug, Clone, Default)]
-pub struct Queues(Arc<Mutex<Vec<usize>>>);
+pub struct Queues(Arc<Mutex<Vec<Queue>>>);
+
+/// A printer's id, and how many of its publications wait.
+pub type Queue = (Arc<str>, usize);
 
 impl Queues {
-    /// Sets the numbers, lane by lane; the first lane is the bridge's own.
-    pub fn set(&self, lanes: Vec<usize>) {
-        let printers = lanes.into_iter().skip(1).collect();
+    /// Sets the numbers.
+    pub fn set(&self, printers: Vec<Queue>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = printers;
     }
 
-    fn get(&self) -> Vec<usize> {
+    fn get(&self) -> Vec<Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The sockets of all printers with their ids, in order; cheap to clone.
+/// The sockets of all printers by their ids; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Sockets(Arc<Mutex<Vec<Named>>>);
+pub struct Sockets(Arc<Mutex<BTreeMap<Arc<str>, Socket>>>);
 
 /// A printer's id and its socket.
 pub type Named = (Arc<str>, Socket);
 
 impl Sockets {
-    /// Wraps `sockets`.
-    pub fn new(sockets: Vec<Named>) -> Self {
-        Self(Arc::new(Mutex::new(sockets)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Named>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Socket>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns all sockets.
+    /// Returns all sockets, in the order of their printers' ids.
     pub fn all(&self) -> Vec<Named> {
-        self.lock().clone()
+        self.lock().iter().map(|(id, socket)| (id.clone(), socket.clone())).collect()
     }
 
     /// Returns the socket of one printer.
-    pub fn get(&self, index: usize) -> Socket {
-        self.lock()[index].1.clone()
+    pub fn get(&self, printer: &str) -> Option<Socket> {
+        self.lock().get(printer).cloned()
     }
 
-    /// Replaces the socket of one printer.
-    pub fn replace(&self, index: usize, socket: Socket) {
-        self.lock()[index].1 = socket;
+    /// Sets the socket of one printer.
+    pub fn set(&self, printer: &str, socket: Socket) {
+        self.lock().insert(printer.into(), socket);
+    }
+
+    /// Removes the socket of one printer.
+    pub fn remove(&self, printer: &str) {
+        self.lock().remove(printer);
     }
 }
 
@@ -182,8 +189,7 @@ impl Collector for Bridge {
             Ok::<(), std::fmt::Error>(())
         };
         let queues = self.queues.get();
-        let ids = sockets.iter().map(|(id, _)| &**id);
-        let waiting = ordered::map(ids.zip(queues.into_iter().map(|waiting| waiting as u64)));
+        let waiting = ordered::map(queues.iter().map(|(id, waiting)| (&**id, *waiting as u64)));
         family("printer_waiting", "Publications of a printer that are waiting", true, waiting)?;
         let connected =
             |socket: &Socket| u64::from(socket.status().borrow().state == SocketState::Connected);

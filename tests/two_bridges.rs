@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use in_process::InProcess;
-use octoprint2mqtt::cli::{check, demo, discovery};
+use octoprint2mqtt::bridge::check;
+use octoprint2mqtt::cli::{demo, discovery};
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
 use octoprint2mqtt::tls;

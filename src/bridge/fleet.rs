@@ -1,12 +1,10 @@
 //! What all printers of this bridge do, counted: the payload of `B/bridge/fleet` (pure).
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::config::Config;
 use crate::timestamp;
 
 /// Maximum number of printers that `errors` names.
@@ -45,17 +43,23 @@ impl Duty {
 }
 
 /// All printers of this bridge. A change costs no walk over them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Fleet {
-    config: Arc<Config>,
-    /// By the printer's index in `config`.
-    duties: Vec<Duty>,
+    /// By the printer's number.
+    members: BTreeMap<usize, FleetMember>,
     /// Number of printers, by occupation.
     counts: [usize; 5],
-    /// When prints end, the next one first, and the index of each printer.
+    /// When prints end, the next one first, and the number of each printer.
     finishing: BTreeSet<(SystemTime, usize)>,
-    /// The indices of printers with an error.
+    /// The numbers of printers with an error.
     errors: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+struct FleetMember {
+    id: String,
+    name: String,
+    duty: Duty,
 }
 
 #[derive(Serialize)]
@@ -84,55 +88,61 @@ struct NextToFinish<'a> {
 }
 
 impl Fleet {
-    /// The printers of `config`, all offline.
-    pub fn new(config: Arc<Config>) -> Self {
-        let duties = vec![Duty::default(); config.printers.len()];
-        let mut counts = [0; 5];
-        counts[Occupation::Offline as usize] = duties.len();
-        Self { config, duties, counts, finishing: BTreeSet::new(), errors: BTreeSet::new() }
+    /// Adds a printer, which is offline at first.
+    pub fn join(&mut self, number: usize, id: String, name: String) {
+        self.leave(number);
+        self.counts[Occupation::Offline as usize] += 1;
+        self.members.insert(number, FleetMember { id, name, duty: Duty::default() });
     }
 
-    /// Notes what the printer at `index` of the configuration does now.
-    pub fn apply(&mut self, index: usize, duty: Duty) {
-        let Some(known) = self.duties.get_mut(index) else { return };
-        let before = std::mem::replace(known, duty);
+    /// Removes a printer.
+    pub fn leave(&mut self, number: usize) {
+        self.apply(number, Duty::default());
+        if self.members.remove(&number).is_some() {
+            self.counts[Occupation::Offline as usize] -= 1;
+        }
+    }
+
+    /// Notes what a printer does now.
+    pub fn apply(&mut self, number: usize, duty: Duty) {
+        let Some(member) = self.members.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut member.duty, duty);
         self.counts[before.occupation as usize] -= 1;
         self.counts[duty.occupation as usize] += 1;
         if let Some(at) = before.next() {
-            self.finishing.remove(&(at, index));
+            self.finishing.remove(&(at, number));
         }
-        self.finishing.extend(duty.next().map(|at| (at, index)));
+        self.finishing.extend(duty.next().map(|at| (at, number)));
         if duty.occupation == Occupation::Error {
-            self.errors.insert(index);
+            self.errors.insert(number);
         } else {
-            self.errors.remove(&index);
+            self.errors.remove(&number);
         }
     }
 
     /// Returns the payload of `B/bridge/fleet`.
     pub fn payload(&self) -> Vec<u8> {
         let count = |occupation| self.counts[occupation as usize];
-        let next = self.finishing.first().map(|(at, index)| NextToFinish {
-            printer: self.named(*index),
-            eta: timestamp::rfc3339(*at),
+        let next = self.finishing.first().and_then(|(at, number)| {
+            Some(NextToFinish { printer: self.named(*number)?, eta: timestamp::rfc3339(*at) })
         });
         let payload = FleetPayload {
-            total: self.duties.len(),
+            total: self.members.len(),
             printing: count(Occupation::Printing),
             paused: count(Occupation::Paused),
             idle: count(Occupation::Idle),
             offline: count(Occupation::Offline),
             error: count(Occupation::Error),
             next,
-            errors: self.errors.iter().take(MAX_NAMED).map(|index| self.named(*index)).collect(),
+            errors: self.errors.iter().take(MAX_NAMED).filter_map(|n| self.named(*n)).collect(),
         };
         // Numbers and strings only, so this cannot fail.
         serde_json::to_vec(&payload).unwrap_or_default()
     }
 
-    fn named(&self, index: usize) -> NamedPrinter<'_> {
-        let printer = &self.config.printers[index];
-        NamedPrinter { printer: &printer.id, name: &printer.name }
+    fn named(&self, number: usize) -> Option<NamedPrinter<'_>> {
+        let FleetMember { id, name, .. } = self.members.get(&number)?;
+        Some(NamedPrinter { printer: id, name })
     }
 }
 
@@ -146,13 +156,9 @@ mod tests {
     use super::*;
 
     fn fleet(printers: usize) -> Fleet {
-        let printer = |n: usize| {
-            format!(
-                "[printers.p{n:02}]\nname = \"P {n}\"\nurl = \"http://p{n}/\"\napi_key = \"K\"\n"
-            )
-        };
-        let text: String = (0..printers).map(printer).collect();
-        Fleet::new(Arc::new(crate::config::from_toml(&text).unwrap()))
+        let mut fleet = Fleet::default();
+        (0..printers).for_each(|n| fleet.join(n, format!("p{n:02}"), format!("P {n}")));
+        fleet
     }
 
     fn payload(fleet: &Fleet) -> Value {
@@ -189,6 +195,21 @@ mod tests {
         assert_eq!((&after["errors"], &after["offline"]), (&json!([]), &json!(2)));
         fleet.apply(6, duty(Occupation::Idle, None));
         assert_eq!(payload(&fleet), after, "there is no such printer");
+    }
+
+    #[test]
+    fn a_printer_that_left_is_not_counted_and_its_number_is_used_again() {
+        let mut fleet = fleet(2);
+        fleet.apply(0, duty(Occupation::Printing, Some(60)));
+        fleet.apply(1, duty(Occupation::Error, None));
+        [0, 1, 1].into_iter().for_each(|number| fleet.leave(number));
+        let empty = payload(&Fleet::default());
+        assert_eq!(payload(&fleet), empty);
+        assert_eq!(empty["total"], 0);
+        fleet.join(1, "new".to_owned(), "New".to_owned());
+        fleet.apply(1, duty(Occupation::Error, None));
+        assert_eq!(payload(&fleet)["errors"], json!([{"printer": "new", "name": "New"}]));
+        assert_eq!(payload(&fleet)["total"], 1);
     }
 
     #[test]

@@ -4,23 +4,31 @@ use tokio::sync::mpsc;
 
 use super::fleet::Duty;
 
-/// Index of a printer in the configuration, and what it does now.
-pub type Report = (usize, Duty);
+/// What is reported of one printer, which has a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FleetReport {
+    /// It is configured: its id and its name.
+    Joined(usize, String, String),
+    /// What it does now.
+    Works(usize, Duty),
+    /// It was removed.
+    Left(usize),
+}
 
 /// Reports what one printer does.
 #[derive(Debug, Clone)]
 pub struct FleetReporter {
-    index: usize,
+    number: usize,
     // Printers report changes only, and a printer's task must not wait for the hub.
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<FleetReport>,
     /// What was reported last.
     last: Duty,
 }
 
 impl FleetReporter {
-    /// Reports for the printer at `index` of the configuration.
-    pub fn new(index: usize, reports: mpsc::UnboundedSender<Report>) -> Self {
-        Self { index, reports, last: Duty::default() }
+    /// Reports for the printer with this number.
+    pub fn new(number: usize, reports: mpsc::UnboundedSender<FleetReport>) -> Self {
+        Self { number, reports, last: Duty::default() }
     }
 
     /// Reports `duty` if it differs from the last report.
@@ -28,7 +36,7 @@ impl FleetReporter {
         if duty != self.last {
             self.last = duty;
             // Fails only if the bridge has failed.
-            let _ = self.reports.send((self.index, duty));
+            let _ = self.reports.send(FleetReport::Works(self.number, duty));
         }
     }
 }

@@ -22,11 +22,13 @@
 //! ```
 
 pub mod board;
+pub mod check;
 pub mod fleet;
 pub mod fleet_report;
 pub mod hub;
 mod oversize;
 pub mod printer;
+pub mod reload;
 pub mod request;
 pub mod setup;
 pub mod watch;

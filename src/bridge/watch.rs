@@ -119,6 +119,11 @@ impl Restarts {
         self.lock().insert(printer.to_owned(), failed);
     }
 
+    /// Forgets a printer that was removed.
+    pub fn forget(&self, printer: &str) {
+        self.lock().remove(printer);
+    }
+
     /// Returns how often the tasks of `printer` were restarted.
     pub fn of(&self, printer: &str) -> u64 {
         self.lock().get(printer).map_or(0, |failed| failed.restarts)

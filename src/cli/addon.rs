@@ -84,7 +84,9 @@ pub async fn load() -> Result<Loaded, AddonError> {
     let text = toml::to_string(&settings).map_err(|error| failed(error.into()))?;
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(config::load_text(&path, &text, environment)?)
+    let mut loaded = config::load_text(&path, &text, environment)?;
+    loaded.files.push(path.into());
+    Ok(loaded)
 }
 
 /// Converts the options to the structure of the configuration file: printers by id, the log level

@@ -1,9 +1,6 @@
 //! `octoprint2mqtt authorize`: asks OctoPrint for an application key.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +10,7 @@ use super::subcommand::{self, CommandFailure, block_on};
 use crate::config::{self, Access};
 use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
 use crate::secret::Secret;
+use crate::secret_file::SecretFile;
 use crate::tls::{self, TlsError};
 
 /// The name under which OctoPrint lists the key.
@@ -61,7 +59,7 @@ pub(super) fn command(
     let draft = save.as_deref().map(|path| {
         let cannot =
             |error| CommandFailure::at(format!("{} cannot be written", path.display()), error);
-        KeyFile::create(path).map_err(cannot)
+        SecretFile::create(path).map_err(cannot)
     });
     let draft = draft.transpose()?;
     let asking = Asking { access, user, timeout };
@@ -75,9 +73,9 @@ pub(super) fn command(
     match draft {
         None => println!("{}", key.expose()),
         Some(draft) => {
-            let path = draft.path.clone();
+            let path = draft.path().to_owned();
             let cannot = |error| CommandFailure::at(path.display().to_string(), error);
-            draft.save(&key).map_err(cannot)?;
+            draft.save(&format!("{}\n", key.expose())).map_err(cannot)?;
             eprintln!("The key is in {}", path.display());
         }
     }
@@ -180,69 +178,4 @@ pub async fn run(asking: &Asking, instruct: impl Fn(&str)) -> Result<Secret, Aut
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     Err(AuthorizeError::TimedOut(asking.timeout))
-}
-
-/// A file for a key that only its owner can read. A draft is opened before the user is asked, so
-/// that no click is wasted, and replaces the file only once the key is granted: an older key there
-/// stays until then.
-#[derive(Debug)]
-pub struct KeyFile {
-    path: PathBuf,
-    draft: PathBuf,
-    file: File,
-}
-
-impl KeyFile {
-    /// Opens a draft beside `path`.
-    ///
-    /// # Errors
-    /// If the directory cannot be written.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        let mut name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file")
-        })?;
-        name.push(format!(".{}", std::process::id()));
-        let draft = path.with_file_name(name);
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // A draft left behind by a process with the same id would keep its mode.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        Ok(Self { path: path.to_owned(), draft, file })
-    }
-
-    /// Writes the key and moves the draft into place.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn save(mut self, key: &Secret) -> io::Result<()> {
-        writeln!(self.file, "{}", key.expose())?;
-        self.file.sync_all()?;
-        std::fs::rename(&self.draft, &self.path)
-    }
-}
-
-impl Drop for KeyFile {
-    fn drop(&mut self) {
-        // Fails if the key was saved.
-        let _ = std::fs::remove_file(&self.draft);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_owner_can_read_a_key_file_and_an_older_one_stays_until_it_is_saved() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        std::fs::write(&path, "old").unwrap();
-        drop(KeyFile::create(&path).unwrap());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
-        KeyFile::create(&path).unwrap().save(&Secret::new("NEW")).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "NEW\n");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(KeyFile::create(&dir.path().join("none/key")).is_err());
-    }
 }

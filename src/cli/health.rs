@@ -14,7 +14,7 @@ pub(super) fn command(config: &Config) -> Result<(), CommandFailure> {
     let http = config.http.as_ref().ok_or_else(|| {
         CommandFailure::text("health is not served: set http.listen, such as \"127.0.0.1:8099\"")
     })?;
-    let how = block_on(async { Ok(ask(http.listen).await?) })?;
+    let how = block_on(async { Ok::<_, CommandFailure>(ask(http.listen).await?) })?;
     println!("{how}");
     Ok(())
 }

@@ -18,13 +18,14 @@ mod subcommand;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use subcommand::block_on;
 pub use subcommand::{CommandFailure, Unanswered, stop};
 
-use crate::causes;
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::causes::{self, Cause};
+use crate::config::{self, Loaded};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
 #[derive(Parser)]
@@ -92,7 +93,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
     let file = arguments.config.as_deref();
     match arguments.command {
-        None => run::command(load(file)?),
+        None => {
+            let file = arguments.config.clone();
+            run::command(load(file.as_deref())?, Arc::new(move || read(file.as_deref())))
+        }
         Some(CliCommand::Check) => check::command(&load(file)?),
         Some(CliCommand::Health) => health::command(&load(file)?.config),
         Some(CliCommand::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
@@ -123,11 +127,12 @@ fn simulate(listen: std::net::SocketAddr, api_key: String) -> Result<(), Command
 
 /// Loads the configuration: in an add-on its options, else the file and the environment.
 fn load(file: Option<&Path>) -> Result<Loaded, CommandFailure> {
-    let wrong = |errors: ConfigErrors| CommandFailure::Configuration(errors.into());
+    read(file).map_err(|error| CommandFailure::Configuration(error))
+}
+
+fn read(file: Option<&Path>) -> Result<Loaded, Cause> {
     if file.is_some() || !addon::is_addon() {
-        return config::read(file).map_err(wrong);
+        return Ok(config::read(file)?);
     }
-    block_on(async {
-        addon::load().await.map_err(|error| CommandFailure::Configuration(error.into()))
-    })
+    block_on(async { Ok(addon::load().await?) })
 }

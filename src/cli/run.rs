@@ -6,6 +6,7 @@ use tracing::{Instrument, Span};
 
 use super::logging;
 use super::subcommand::{self, CommandFailure, block_on};
+use crate::bridge::reload::{ConfigFollower, ReadConfig};
 use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
 use crate::config::{Config, Loaded};
 use crate::http::{self, ListenError};
@@ -24,13 +25,14 @@ pub enum BridgeError {
     Run(#[from] RunError),
 }
 
-pub(super) fn command(loaded: Loaded) -> Result<(), CommandFailure> {
-    let Loaded { config, warnings } = loaded;
+pub(super) fn command(loaded: Loaded, read: ReadConfig) -> Result<(), CommandFailure> {
+    let Loaded { config, warnings, files } = loaded;
     let set_log_level = logging::start(&config.log)?;
     span().in_scope(|| warnings.iter().for_each(|warning| tracing::warn!("{warning}")));
     block_on(async {
         let stop = subcommand::stop()?;
-        Ok(bridge(config, set_log_level, stop).await?)
+        let follower = ConfigFollower::new(read, files, subcommand::hangups()?);
+        Ok(run(config, set_log_level, Some(follower), stop).instrument(span()).await?)
     })
 }
 
@@ -46,7 +48,7 @@ pub async fn bridge(
     set_log_level: SetLogLevel,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), BridgeError> {
-    run(config, set_log_level, shutdown).instrument(span()).await
+    run(config, set_log_level, None, shutdown).instrument(span()).await
 }
 
 /// The span of everything that belongs neither to a printer nor to the broker.
@@ -57,10 +59,14 @@ fn span() -> Span {
 async fn run(
     config: Config,
     set_log_level: SetLogLevel,
+    follower: Option<ConfigFollower>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), BridgeError> {
     let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
-    let hub = Hub::start(config, set_log_level)?;
+    let mut hub = Hub::start(config, set_log_level)?;
+    if let Some(follower) = follower {
+        hub.follow_config(follower);
+    }
     if let Some(listener) = listener {
         hub.spawn("HTTP server", http::serve(listener, hub.vitals()));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
+use tokio::sync::mpsc;
 
 use crate::causes::{Cause, HttpFault};
 use crate::config::Tls;
@@ -57,9 +58,9 @@ impl<E: Error + 'static> From<E> for CommandFailure {
 }
 
 /// Runs `future` on a runtime of its own, which ends with it.
-pub(super) fn block_on<T>(
-    future: impl Future<Output = Result<T, CommandFailure>>,
-) -> Result<T, CommandFailure> {
+pub(super) fn block_on<T, E: From<std::io::Error>>(
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     // One thread: a message takes microseconds, a thousand printers use a sixth of a core, and
     // threads that wake each other would cost more than they gain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -84,6 +85,20 @@ pub fn stop() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Returns requests to read the configuration again: SIGHUP.
+///
+/// # Errors
+/// If the signal cannot be caught.
+pub(super) fn hangups() -> std::io::Result<mpsc::Receiver<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (tell, hangups) = mpsc::channel(1);
+    tokio::spawn(
+        async move { while hangup.recv().await.is_some() && tell.send(()).await.is_ok() {} },
+    );
+    Ok(hangups)
 }
 
 /// Resolves at the first Ctrl-C.

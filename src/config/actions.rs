@@ -53,7 +53,7 @@ pub(super) fn action(entity: &Section<'_>, key: &str, has_value: bool) -> Option
             true => (format!("no {PLACE}"), format!("{PLACE} where the value goes")),
             false => (PLACE.to_owned(), "an action without it: there is no value".to_owned()),
         };
-        entity.complain(entity.sources.file_name().to_owned(), key, &found, &expected);
+        entity.complain(entity.file_name().to_owned(), key, &found, &expected);
         return None;
     }
     Some(action)

@@ -69,7 +69,7 @@ fn entity(
     }
     if !is_id(key) {
         let expected = "a key of at most 64 letters, of a-z, 0-9, _ and - that begins and ends with a letter or digit, without __, not beginning with bridge";
-        let source = entities.sources.file_name().to_owned();
+        let source = entities.file_name().to_owned();
         entities.complain(source, key, &format!("the key {key:?}"), expected);
     }
     let kind = kind(&section)?;

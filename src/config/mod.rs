@@ -21,6 +21,7 @@
 //! ```
 
 mod actions;
+mod added;
 mod address;
 mod camera;
 mod classes;
@@ -42,14 +43,15 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use added::{AddedError, AddedPrinters, NewPrinter};
 pub use address::{OctoPrintAddress, octoprint_address};
 pub use counter::{Counter, CounterUnit};
 pub use headers::header_line;
 pub(crate) use log_filter::log_filter;
 pub use power_switch::PowerSwitch;
 pub use printer::Access;
-use source::Sources;
 pub use source::{ConfigErrors, Mistake};
+use source::{FILE_VARIABLE, Sources};
 pub(crate) use types::STATUS_TOPIC;
 pub use types::{
     Camera, Commands, Config, Filter, HomeAssistant, Http, Log, LogFormat, Mqtt, OutboxBounds,
@@ -63,6 +65,9 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings for the log, as of a secret that others can read or an unverified certificate.
     pub warnings: Vec<String>,
+    /// The files that it was read from, those of secrets and of added printers too, whether or not
+    /// they are there.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads the configuration of this process: `file`, else `$OCTOPRINT2MQTT_CONFIG`, else
@@ -83,10 +88,17 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
     let environment: Vec<(String, String)> = environment.into_iter().collect();
-    match file_text(file, &environment)? {
-        Some((name, text)) => check(Some((&name, &text)), environment),
-        None => check(None, environment),
+    let found = file_text(file, &environment)?;
+    let text = found.text.as_deref().map(|text| (found.name.as_str(), text));
+    let mut loaded = check(text, environment)?;
+    if found.text.is_none() && found.is_named && loaded.config.all_printers.is_empty() {
+        let name = &found.name;
+        loaded.warnings.push(format!(
+            "{FILE_VARIABLE} names {name}, which does not exist: variables and defaults are used"
+        ));
     }
+    loaded.files.push(PathBuf::from(found.name));
+    Ok(loaded)
 }
 
 /// Reads how to reach the OctoPrint of the printer `id`, which need not have a key yet, with
@@ -108,10 +120,10 @@ pub fn access(
     id: &str,
 ) -> Result<(Access, Vec<String>), ConfigErrors> {
     let environment: Vec<(String, String)> = environment.into_iter().collect();
-    let text = file_text(file, &environment)?;
-    let text = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let sources = Sources::new(text, environment);
+    let found = file_text(file, &environment)?;
+    let text = found.text.as_deref().map(|text| (found.name.as_str(), text));
     let mut warnings = Vec::new();
+    let sources = sources(text, environment, &mut warnings);
     let access = printer::access_of(&sources.root(), id, &mut warnings);
     let mistakes = sources.into_mistakes();
     match access {
@@ -126,33 +138,47 @@ fn process_environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Reads name and text of the configuration file; `None` if there is none and none is needed.
+/// The configuration file.
+struct FoundFile {
+    name: String,
+    /// Its text; `None`: there is none, and none is needed.
+    text: Option<String>,
+    /// Whether the environment names it.
+    is_named: bool,
+}
+
+/// Reads the configuration file. Only one that the command line names must be there: a path from
+/// the environment is usually the image's, where variables and added printers may be enough.
 fn file_text(
     file: Option<&Path>,
     environment: &[(String, String)],
-) -> Result<Option<(String, String)>, ConfigErrors> {
-    let named = file.map(Path::to_owned).or_else(|| {
-        let (_, path) = environment.iter().find(|(name, _)| name == source::FILE_VARIABLE)?;
-        (!path.is_empty()).then(|| PathBuf::from(path))
-    });
-    let path = named.clone().unwrap_or_else(|| PathBuf::from("config.toml"));
+) -> Result<FoundFile, ConfigErrors> {
+    let variable = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
+    let of_environment = variable.map(|(_, path)| path.as_str()).filter(|path| !path.is_empty());
+    let named = file.or(of_environment.map(Path::new));
+    let path = named.unwrap_or(Path::new("config.toml"));
     let name = path.display().to_string();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some((name, text))),
-        // A path from the environment is usually the image's, where variables may be enough.
-        Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound
-                && (named.is_none() || (file.is_none() && source::names_printers(environment))) =>
-        {
-            Ok(None)
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => None,
+        Err(error) => {
+            return Err(unreadable(
+                name,
+                &error,
+                "a configuration file (--config, or OCTOPRINT2MQTT_CONFIG)",
+            ));
         }
-        Err(error) => Err(ConfigErrors(vec![Mistake {
-            source: name,
-            key: String::new(),
-            found: format!("a file that cannot be read ({error})"),
-            expected: "a configuration file (--config, or OCTOPRINT2MQTT_CONFIG)".to_owned(),
-        }])),
-    }
+    };
+    Ok(FoundFile { name, text, is_named: named.is_some() })
+}
+
+fn unreadable(source: String, error: &std::io::Error, expected: &str) -> ConfigErrors {
+    ConfigErrors(vec![Mistake {
+        source,
+        key: String::new(),
+        found: format!("a file that cannot be read ({error})"),
+        expected: expected.to_owned(),
+    }])
 }
 
 /// Loads a configuration from a text called `name`, and the environment.
@@ -175,16 +201,41 @@ pub fn from_toml(text: &str) -> Result<Config, ConfigErrors> {
     check(Some(("config.toml", text)), []).map(|loaded| loaded.config)
 }
 
+/// Returns all sources: `file`, the environment, and the printers that were added.
+fn sources(
+    file: Option<(&str, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    warnings: &mut Vec<String>,
+) -> Sources {
+    let mut sources = Sources::new(file, environment);
+    let Some(dir) = read::data_dir(&sources.root()) else { return sources };
+    let path = AddedPrinters::path_in(&dir);
+    sources.note_read(&path);
+    let name = path.display().to_string();
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::read_to_string(&path) {
+        Ok(text) => sources.add_printers(&name, &text, warnings),
+        // The store warns of a directory that is none.
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
+        Err(error) => {
+            let expected = "the file with the printers that were added";
+            unreadable(name, &error, expected).0.into_iter().for_each(|one| sources.mistake(one));
+        }
+    }
+    sources
+}
+
 fn check(
     file: Option<(&str, &str)>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
-    let sources = Sources::new(file, environment);
     let mut warnings = Vec::new();
+    let sources = sources(file, environment, &mut warnings);
     let config = read::config(&sources, &mut warnings);
+    let files = sources.files();
     let mistakes = sources.finish();
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings }),
+        Some(config) if mistakes.is_empty() => Ok(Loaded { config, warnings, files }),
         _ => Err(ConfigErrors(mistakes)),
     }
 }

@@ -63,9 +63,6 @@ pub(super) fn printers(
         section.sources.printers_of_environment().into_iter().filter(|id| !of_file.contains(id)),
     );
     ids.sort();
-    if ids.is_empty() {
-        root.missing("printers", "a table [printers.<id>] for each printer, with url and api_key");
-    }
     for (index, id) in ids.iter().enumerate() {
         let twin =
             ids[..index].iter().find(|other| other.replace('-', "_") == id.replace('-', "_"));
@@ -75,24 +72,41 @@ pub(super) fn printers(
             section.complain(source, id, &found, "ids that differ in more");
         }
     }
-    let printers: Vec<Printer> = ids
+    let mut printers: Vec<Printer> = ids
         .iter()
         .filter_map(|id| printer(&section, id, (base_topic, max_packet_size), warnings))
         .collect();
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-    for printer in &printers {
-        if let Some(other) = seen.insert(printer.url.as_str(), &printer.id) {
-            let source = source_of(&section.section(&printer.id), "url");
-            let found = format!("the url of printers.{other}");
-            section.section(&printer.id).complain(
-                source,
-                "url",
-                &found,
-                "a url of its own for each printer",
-            );
+    check_urls(&section, &mut printers, warnings);
+    printers
+}
+
+/// Reports printers with the url of another. Of two, one that was added is not used: it must not
+/// keep the bridge from starting.
+fn check_urls(section: &Section<'_>, printers: &mut Vec<Printer>, warnings: &mut Vec<String>) {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for printer in printers.iter().filter(|printer| !printer.added) {
+        if let Some(other) = seen.insert(printer.url.to_string(), printer.id.clone()) {
+            let section = section.section(&printer.id);
+            let (source, found) =
+                (source_of(&section, "url"), format!("the url of printers.{other}"));
+            section.complain(source, "url", &found, "a url of its own for each printer");
         }
     }
-    printers
+    printers.retain(|printer| {
+        let twin = match seen.get(printer.url.as_str()) {
+            Some(twin) if printer.added && *twin != printer.id => twin,
+            _ => {
+                seen.insert(printer.url.to_string(), printer.id.clone());
+                return true;
+            }
+        };
+        warnings.push(format!(
+            "{}: printers.{} is not used, because printers.{twin} has its url",
+            section.section(&printer.id).file_name(),
+            printer.id
+        ));
+        false
+    });
 }
 
 fn source_of(section: &Section<'_>, key: &str) -> String {
@@ -136,6 +150,7 @@ fn printer(
     let entities = entities(&section.section("entities"), commands, warnings);
     Some(Printer {
         id: id.to_owned(),
+        added: section.sources.is_added(id),
         name,
         url: access.url,
         credentials: credentials?,

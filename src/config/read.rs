@@ -1,5 +1,7 @@
 //! Reads the sources into the typed configuration.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{BrokerAddress, broker_address};
@@ -29,7 +31,7 @@ const DEFAULT_BASE: &str = "octoprint2mqtt";
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
     let root = sources.root();
     root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "shard", "printers"]);
-    let data_dir = root.text("data_dir", "the path of a directory").map(Into::into);
+    let data_dir = data_dir(&root);
     let mqtt = mqtt(&root.section("mqtt"), warnings);
     let homeassistant = homeassistant(&root.section("homeassistant"));
     let http = http(&root.section("http"));
@@ -60,7 +62,12 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         printers.retain(|printer| shard.serves(&printer.id));
         mqtt.client_id += &shard.suffix();
     }
+    let printers = printers.into_iter().map(Arc::new).collect();
     Some(Config { data_dir, mqtt, homeassistant, http, log, outbox, shard, printers, all_printers })
+}
+
+pub(super) fn data_dir(root: &Section<'_>) -> Option<PathBuf> {
+    root.text("data_dir", "the path of a directory").map(Into::into)
 }
 
 fn mqtt(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Mqtt> {

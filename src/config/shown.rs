@@ -1,6 +1,7 @@
 //! The configuration as `B/bridge/info` shows it: without secrets (pure).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -28,7 +29,7 @@ impl Config {
     /// Returns the effective configuration in the structure of the file, without secrets and
     /// without the values of headers.
     pub fn without_secrets(&self) -> Value {
-        let named = |printer: &Printer| (printer.id.clone(), printer.without_secrets());
+        let named = |printer: &Arc<Printer>| (printer.id.clone(), printer.without_secrets());
         let printers: Map<String, Value> = ordered::map(self.printers.iter().map(named));
         json!({
             "data_dir": self.data_dir.as_ref().map(|path| path.display().to_string()),

@@ -3,19 +3,17 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use ::config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
 use crate::ordered;
 
 const PREFIX: &str = "OCTOPRINT2MQTT";
+/// Path of the table of printers.
+const PRINTERS: &str = "printers.";
 /// Variable with the path of the file, which is not a key of the configuration.
 pub(super) const FILE_VARIABLE: &str = "OCTOPRINT2MQTT_CONFIG";
-
-pub(super) fn names_printers(environment: &[(String, String)]) -> bool {
-    let start = format!("{PREFIX}__PRINTERS__");
-    environment.iter().any(|(name, value)| name.starts_with(&start) && !value.is_empty())
-}
 
 /// A mistake in the configuration: where, what was found, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +71,10 @@ pub(super) struct SourcedValue {
 pub(super) struct Sources {
     file_name: String,
     file: Map<String, Value>,
+    /// Name and printers of the file with the printers that were added.
+    added: (String, Map<String, Value>),
+    /// Files that were read, or would be if they were there.
+    read: RefCell<BTreeSet<PathBuf>>,
     /// By lower-case key with dots between levels.
     environment: BTreeMap<String, (String, Value)>,
     used: RefCell<BTreeSet<String>>,
@@ -86,27 +88,87 @@ impl Sources {
     ) -> Self {
         let mut mistakes = Vec::new();
         let (name, text) = file.unwrap_or(("the environment", ""));
-        let tree = File::from_str(text, FileFormat::Toml).collect().unwrap_or_else(|error| {
-            mistakes.push(Mistake {
-                source: name.to_owned(),
-                key: String::new(),
-                found: format!("no TOML: {}", without_excerpt(&error.to_string())),
-                expected: "TOML".to_owned(),
-            });
+        let tree = parsed(name, text).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
             Map::new()
         });
         Self {
             file_name: name.to_owned(),
             file: tree,
+            added: Default::default(),
+            read: RefCell::default(),
             environment: variables(environment),
             used: RefCell::default(),
             mistakes: RefCell::new(mistakes),
         }
     }
 
+    /// Adds the printers of a file called `name`, but for those that the other sources have: these
+    /// win, which is said in a warning.
+    pub(super) fn add_printers(&mut self, name: &str, text: &str, warnings: &mut Vec<String>) {
+        let mut tree = match parsed(name, text) {
+            Ok(tree) => tree,
+            Err(mistake) => return self.mistake(mistake),
+        };
+        let printers = tree.remove("printers").map(|value| value.kind);
+        let refuse = |key: &str, found: &str, expected: &str| Mistake {
+            source: name.to_owned(),
+            key: key.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        };
+        if let Some(key) = tree.keys().next() {
+            self.mistake(refuse(key, "a key that does not exist", "tables [printers.<id>] alone"));
+        }
+        let mut printers = match printers {
+            None => return,
+            Some(ValueKind::Table(printers)) => printers,
+            Some(_) => {
+                return self.mistake(refuse("printers", "no table", "tables [printers.<id>]"));
+            }
+        };
+        // A variable's name has no hyphen.
+        let same = |id: &str| id.replace('-', "_");
+        let of_file: Vec<String> = match self.file.get("printers").map(|value| &value.kind) {
+            Some(ValueKind::Table(printers)) => printers.keys().map(|id| same(id)).collect(),
+            _ => Vec::new(),
+        };
+        let of_environment = self.printers_of_environment();
+        printers.retain(|id, _| {
+            let winner = if of_file.contains(&same(id)) {
+                &self.file_name
+            } else if of_environment.contains(&same(id)) {
+                "the environment"
+            } else {
+                return true;
+            };
+            warnings.push(format!(
+                "{name}: printers.{id} is not used, because {winner} has a printer of this id"
+            ));
+            false
+        });
+        self.added = (name.to_owned(), printers);
+    }
+
+    /// Whether a printer is of the file with those that were added.
+    pub(super) fn is_added(&self, id: &str) -> bool {
+        self.added.1.contains_key(id)
+    }
+
+    /// Notes that a file was read, or looked for.
+    pub(super) fn note_read(&self, path: &Path) {
+        self.read.borrow_mut().insert(path.to_owned());
+    }
+
+    /// Returns the files that were read, or looked for.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.read.borrow().iter().cloned().collect()
+    }
+
     pub(super) fn root(&self) -> Section<'_> {
         Section {
             sources: self,
+            name: &self.file_name,
             path: String::new(),
             variable: String::new(),
             file: Some(&self.file),
@@ -152,6 +214,15 @@ impl Sources {
     }
 }
 
+fn parsed(name: &str, text: &str) -> Result<Map<String, Value>, Mistake> {
+    File::from_str(text, FileFormat::Toml).collect().map_err(|error| Mistake {
+        source: name.to_owned(),
+        key: String::new(),
+        found: format!("no TOML: {}", without_excerpt(&error.to_string())),
+        expected: "TOML".to_owned(),
+    })
+}
+
 /// Returns the bridge's variables by key; empty ones count as unset.
 fn variables(
     environment: impl IntoIterator<Item = (String, String)>,
@@ -180,6 +251,8 @@ fn variables(
 #[derive(Debug, Clone)]
 pub(super) struct Section<'s> {
     pub(super) sources: &'s Sources,
+    /// Name of the file that the table is of.
+    name: &'s str,
     /// Path of the table, ending with a dot unless it is the root.
     path: String,
     /// The same for variables.
@@ -188,6 +261,11 @@ pub(super) struct Section<'s> {
 }
 
 impl<'s> Section<'s> {
+    /// Returns the name of the file that the table is of.
+    pub(super) fn file_name(&self) -> &'s str {
+        self.name
+    }
+
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
@@ -206,7 +284,7 @@ impl<'s> Section<'s> {
 
     pub(super) fn of_file(&self, key: &str) -> Option<SourcedValue> {
         let value = self.file?.get(key)?.clone();
-        Some(SourcedValue { value, source: self.sources.file_name.clone() })
+        Some(SourcedValue { value, source: self.name.to_owned() })
     }
 
     pub(super) fn in_file(&self) -> bool {
@@ -219,17 +297,18 @@ impl<'s> Section<'s> {
 
     /// Returns the table `key`, empty if the file has none.
     pub(super) fn section(&self, key: &str) -> Self {
-        let file = self.file.and_then(|file| file.get(key)).and_then(|value| match &value.kind {
+        let (name, value) = self.place(key);
+        let file = value.and_then(|value| match &value.kind {
             ValueKind::Table(table) => Some(table),
             _ => {
-                let found =
-                    SourcedValue { value: value.clone(), source: self.sources.file_name.clone() };
+                let found = SourcedValue { value: value.clone(), source: name.to_owned() };
                 self.refuse(key, &found, "a table");
                 None
             }
         });
         Section {
             sources: self.sources,
+            name,
             path: format!("{}{key}.", self.path),
             // A variable's name has no hyphen.
             variable: format!("{}{}.", self.variable, key.replace('-', "_")),
@@ -237,9 +316,21 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// Returns the file that has `key`, and its value there.
+    fn place(&self, key: &str) -> (&'s str, Option<&'s Value>) {
+        let (name, added) = &self.sources.added;
+        if self.path == PRINTERS && added.contains_key(key) {
+            return (name, added.get(key));
+        }
+        (self.name, self.file.and_then(|file| file.get(key)))
+    }
+
     pub(super) fn file_keys(&self) -> Vec<String> {
         let mut keys: Vec<String> =
             self.file.into_iter().flat_map(|file| file.keys().cloned()).collect();
+        if self.path == PRINTERS {
+            keys.extend(self.sources.added.1.keys().cloned());
+        }
         keys.sort();
         keys
     }
@@ -259,7 +350,7 @@ impl<'s> Section<'s> {
                     .filter(|near| distance(near, &key) <= 2)
                     .map_or_else(String::new, |near| format!("; is {near} meant?"));
                 self.complain(
-                    self.sources.file_name.clone(),
+                    self.name.to_owned(),
                     &key,
                     "a key that does not exist",
                     &format!("one of {}{near}", known.join(", ")),
@@ -284,7 +375,7 @@ impl<'s> Section<'s> {
 
     /// Reports that `key` is missing in both sources.
     pub(super) fn missing(&self, key: &str, expected: &str) {
-        self.complain(self.sources.file_name.clone(), key, "nothing", expected);
+        self.complain(self.name.to_owned(), key, "nothing", expected);
     }
 }
 

@@ -29,8 +29,8 @@ pub struct Config {
     pub outbox: OutboxBounds,
     /// Which of several bridges this is; `None` for the only one.
     pub shard: Option<Shard>,
-    /// The printers that this bridge serves, sorted by id; at least one without `shard`.
-    pub printers: Vec<Printer>,
+    /// The printers that this bridge serves, sorted by id; none at first, where nothing is configured.
+    pub printers: Vec<Arc<Printer>>,
     /// The ids of all configured printers, including those of other bridges.
     pub all_printers: Vec<String>,
 }
@@ -41,10 +41,24 @@ impl Config {
     pub fn bridge_name(&self) -> String {
         format!("bridge{}", self.shard.map(Shard::suffix).unwrap_or_default())
     }
+
+    /// Returns the names of what differs in `other` and counts at the start of the bridge only.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("data_dir", self.data_dir != other.data_dir),
+            ("mqtt", self.mqtt != other.mqtt),
+            ("homeassistant", self.homeassistant != other.homeassistant),
+            ("http", self.http != other.http),
+            ("log.format", self.log.format != other.log.format),
+            ("outbox", self.outbox != other.outbox),
+            ("shard", self.shard != other.shard),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// How to reach the broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mqtt {
     /// Host name or address of the broker; an IPv6 address without brackets.
     pub host: String,
@@ -87,7 +101,7 @@ pub struct Tls {
 pub(crate) const STATUS_TOPIC: &str = "homeassistant/status";
 
 /// Home Assistant's discovery.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeAssistant {
     /// Whether to publish discovery.
     pub enabled: bool,
@@ -107,7 +121,7 @@ pub struct HomeAssistant {
 }
 
 /// Health and metrics over HTTP.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Address to listen on.
     pub listen: SocketAddr,
@@ -132,7 +146,7 @@ pub enum LogFormat {
 }
 
 /// Bounds of the outbox, for each printer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxBounds {
     /// Most waiting events.
     pub max_events: usize,
@@ -143,10 +157,12 @@ pub struct OutboxBounds {
 }
 
 /// One printer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Printer {
     /// Key in the configuration; part of topics and unique ids.
     pub id: String,
+    /// Whether it was added on the page or over MQTT, not in the file or by variables.
+    pub added: bool,
     /// Name for people; the id by default.
     pub name: String,
     /// Base address of OctoPrint; its path always ends with `/`.
@@ -190,7 +206,7 @@ pub struct Printer {
 }
 
 /// Pictures of a printer's camera.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Camera {
     /// Whether pictures are taken at all.
     pub enabled: bool,
@@ -242,7 +258,7 @@ impl PictureMoment {
 }
 
 /// What is published, by name; does not affect state, discovery or recovery.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
     /// Events, by type.
     pub events: Filter,
@@ -253,7 +269,7 @@ pub struct Publish {
 }
 
 /// The push socket of one printer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
     /// Pause before each consecutive attempt to reconnect; not empty.
     pub timeouts: Vec<Duration>,
@@ -276,7 +292,7 @@ pub struct Socket {
 }
 
 /// Enabled groups of commands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commands {
     /// `reconnect`, `rate`, `snapshot`, `maintenance`.
     pub bridge: bool,

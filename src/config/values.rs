@@ -239,6 +239,7 @@ impl Section<'_> {
             let expected = "the path of a readable file that holds the secret";
             self.complain(found.source.clone(), key, &what, expected);
         };
+        self.sources.note_read(Path::new(&path));
         match read_secret(Path::new(&path)) {
             Ok(text) if text.is_empty() => {
                 refuse("is empty".to_owned());

@@ -156,7 +156,7 @@ impl Publication {
 }
 
 /// A message from the broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Incoming {
     /// Its topic.
     pub topic: String,

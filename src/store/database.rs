@@ -175,6 +175,12 @@ impl Database {
         }
     }
 
+    /// Reads the entries of `printer`.
+    pub(super) fn read(&self, printer: &str) -> Result<Known, redb::Error> {
+        let Some(inner) = &self.inner else { return Ok(Known::default()) };
+        guarded(|| known_of(inner, printer, |of| of == printer))
+    }
+
     /// Writes `pending` in one transaction, which is on disk when this returns.
     pub(super) fn write(&self, pending: &PendingChanges) -> Result<(), redb::Error> {
         let Some(inner) = &self.inner else { return Ok(()) };
@@ -281,16 +287,31 @@ fn read_tables(database: &redb::Database) -> Result<Known, redb::Error> {
     transaction.open_table(VALUES)?;
     transaction.open_table(EVENTS)?;
     transaction.commit()?;
+    known_of(database, "", |_| true)
+}
+
+/// Reads the entries of printers from `first` on, as long as they are `wanted`.
+fn known_of(
+    database: &redb::Database,
+    first: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Known, redb::Error> {
     let transaction = database.begin_read()?;
     let mut known = Known::default();
-    for entry in transaction.open_table(VALUES)?.iter()? {
+    for entry in transaction.open_table(VALUES)?.range((first, "")..)? {
         let (key, value) = entry?;
         let (printer, what) = key.value();
+        if !wanted(printer) {
+            break;
+        }
         known.values.insert((printer.to_owned(), what.to_owned()), value.value().to_owned());
     }
-    for entry in transaction.open_table(EVENTS)?.iter()? {
+    for entry in transaction.open_table(EVENTS)?.range((first, 0)..)? {
         let (key, value) = entry?;
         let (printer, sequence) = key.value();
+        if !wanted(printer) {
+            break;
+        }
         match decode(value.value()) {
             Ok(event) => {
                 known.events.insert((printer.to_owned(), sequence), event);

@@ -118,6 +118,16 @@ impl Store {
         Some(written)
     }
 
+    /// Returns what is stored of `printer`; nothing without a database.
+    pub async fn recall(&self, printer: &Arc<str>) -> Known {
+        let (answer, recalled) = oneshot::channel();
+        let request = WriteRequest::Recall(printer.clone(), answer);
+        match &self.requests {
+            Some(requests) if requests.send(request).is_ok() => recalled.await.unwrap_or_default(),
+            _ => Known::default(),
+        }
+    }
+
     /// Waits until the writing thread has ended: unless the store was closed, it has failed. Never resolves without a database.
     pub async fn failed(&self) {
         match self.thread.clone() {
@@ -158,6 +168,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 enum WriteRequest {
     Write(Vec<Change>),
     Flush(oneshot::Sender<()>),
+    Recall(Arc<str>, oneshot::Sender<Known>),
     Close(oneshot::Sender<()>),
     #[cfg(test)]
     Fail,
@@ -238,6 +249,11 @@ impl Writer {
                 changes.into_iter().for_each(|change| add(&mut self.pending, change));
             }
             WriteRequest::Flush(flushed) => self.flushing.push(flushed),
+            WriteRequest::Recall(printer, answer) => {
+                self.write();
+                // Whoever asked may have given up waiting.
+                let _ = answer.send(self.recall(&printer));
+            }
             WriteRequest::Close(closed) => self.closing = Some(closed),
             #[cfg(test)]
             WriteRequest::Fail => panic!("a test"),
@@ -267,6 +283,18 @@ impl Writer {
                 self.failing = true;
             }
         }
+    }
+
+    fn recall(&mut self, printer: &str) -> Known {
+        let read = self
+            .database
+            .as_ref()
+            .map_or_else(|| Ok(Known::default()), |database| database.read(printer));
+        read.unwrap_or_else(|error| {
+            let error = causes::text(&error);
+            tracing::warn!(printer, "cannot read data_dir ({error}); this printer starts afresh");
+            Known::default()
+        })
     }
 
     fn try_write(&mut self) -> Result<(), WriteError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::departure::CLEAR_AFTER;
 use super::identity::{Identity, Owners, conflict};
 use crate::causes;
 use crate::homeassistant::{self, Components, PublishedDevice, Settings};
@@ -17,8 +18,6 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for retained messages before the bridge publishes its state.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for Home Assistant to remove an entity before its state topic is cleared.
-const CLEAR_AFTER: Duration = Duration::from_secs(2);
 
 /// Announces the bridge, once, and removes printers that are no longer configured.
 pub(crate) struct Announcer {
@@ -29,7 +28,7 @@ pub(crate) struct Announcer {
     pub greeting: Vec<Publication>,
     pub broker: Broker,
     /// Options for further connections.
-    pub options: Options,
+    pub options: Arc<Options>,
     /// `None` if discovery is off.
     pub devices: Option<Devices>,
 }

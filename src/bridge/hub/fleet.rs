@@ -1,14 +1,12 @@
 //! Publishes `B/bridge/fleet`, from what the printers' tasks report.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::bridge::fleet::Fleet;
-use crate::bridge::fleet_report::{FleetReporter, Report};
+use crate::bridge::fleet_report::FleetReport;
 use crate::clock::{self, sleep_until};
-use crate::config::Config;
 use crate::mqtt::{Broker, Kind, OWN_LANE, Publication};
 use crate::topics::Topic;
 
@@ -18,16 +16,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Counts what the printers report.
 pub(crate) struct FleetTask {
     fleet: Fleet,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<FleetReport>,
 }
 
 impl FleetTask {
-    /// Returns the task, and a reporter for each printer of `config`, in order.
-    pub(crate) fn new(config: Arc<Config>) -> (Self, impl Iterator<Item = FleetReporter> + use<>) {
+    /// Returns the task, and where it takes reports.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedSender<FleetReport>) {
         let (sender, reports) = mpsc::unbounded_channel();
-        let reporters =
-            (0..config.printers.len()).map(move |index| FleetReporter::new(index, sender.clone()));
-        (Self { fleet: Fleet::new(config), reports }, reporters)
+        (Self { fleet: Fleet::default(), reports }, sender)
     }
 
     /// Publishes on `topic` until all reporters are gone.
@@ -38,9 +34,21 @@ impl FleetTask {
         .await;
     }
 
+    fn take(&mut self, report: FleetReport) {
+        match report {
+            FleetReport::Joined(number, id, name) => self.fleet.join(number, id, name),
+            FleetReport::Works(number, duty) => self.fleet.apply(number, duty),
+            FleetReport::Left(number) => self.fleet.leave(number),
+        }
+    }
+
     /// Passes payloads to `publish`, the first at once, then when they change, until all reporters
     /// are gone; not more than one a second, but for the last.
     async fn run(mut self, mut publish: impl FnMut(Vec<u8>)) {
+        // The printers of the configuration.
+        while let Ok(report) = self.reports.try_recv() {
+            self.take(report);
+        }
         let mut published = self.fleet.payload();
         publish(published.clone());
         let mut published_at = clock::now();
@@ -48,8 +56,8 @@ impl FleetTask {
         loop {
             let is_open = tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some((index, duty)) => {
-                        self.fleet.apply(index, duty);
+                    Some(report) => {
+                        self.take(report);
                         due.get_or_insert(published_at + INTERVAL);
                         continue;
                     }
@@ -77,8 +85,7 @@ mod tests {
 
     use super::*;
     use crate::bridge::fleet::{Duty, Occupation};
-
-    const TWO: &str = "[printers.a]\nurl = \"http://a/\"\napi_key = \"K\"\n[printers.b]\nurl = \"http://b/\"\napi_key = \"K\"\n";
+    use crate::bridge::fleet_report::FleetReporter;
 
     struct World {
         reporters: Vec<FleetReporter>,
@@ -89,8 +96,12 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let config = Arc::new(crate::config::from_toml(TWO).unwrap());
-            let (task, reporters) = FleetTask::new(config);
+            let (task, reports) = FleetTask::new();
+            let reporters = ["a", "b"].iter().enumerate().map(|(number, id)| {
+                let name = id.to_uppercase();
+                reports.send(FleetReport::Joined(number, (*id).to_owned(), name)).unwrap();
+                FleetReporter::new(number, reports.clone())
+            });
             let reporters = reporters.collect();
             let (sender, published) = mpsc::unbounded_channel();
             let start = clock::now();
@@ -149,12 +160,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_printer_reports_changes_alone() {
-        let config = Arc::new(crate::config::from_toml(TWO).unwrap());
-        let (mut task, mut reporters) = FleetTask::new(config);
-        let mut reporter = reporters.next().unwrap();
+        let (mut task, reports) = FleetTask::new();
+        let mut reporter = FleetReporter::new(0, reports);
         let idle = Duty { occupation: Occupation::Idle, finish_time: None };
         (0..1_000).for_each(|_| reporter.report(idle));
-        assert_eq!(task.reports.try_recv(), Ok((0, idle)));
+        assert_eq!(task.reports.try_recv(), Ok(FleetReport::Works(0, idle)));
         assert!(task.reports.try_recv().is_err());
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bridge::watch::Restarts;
 use crate::clock;
 use crate::config::Config;
+use crate::lanes::Lanes;
 use crate::metrics::Queues;
 use crate::mqtt::{Audience, Broker, Held};
 use crate::octoprint::Socket;
@@ -30,7 +31,7 @@ pub struct Start {
 }
 
 /// Returns the payload of `B/bridge/info`.
-pub fn info(config: &Config, start: Start) -> Value {
+pub fn info(config: &Config, start: Start, config_error: Option<&str>) -> Value {
     let printers: Vec<&str> = config.printers.iter().map(|printer| printer.id.as_str()).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -38,6 +39,7 @@ pub fn info(config: &Config, start: Start) -> Value {
         "printers": printers,
         "identity": config.mqtt.identity,
         "config": config.without_secrets(),
+        "config_error": config_error,
     })
 }
 
@@ -206,6 +208,7 @@ pub struct Vitals {
     pub(super) started: Instant,
     pub(super) registry: Registry,
     pub(super) queues: Queues,
+    pub(super) lanes: Lanes,
     pub(super) restarts: Restarts,
 }
 
@@ -244,7 +247,7 @@ impl Vitals {
         if let Ok(Some(waiting)) =
             tokio::time::timeout(LIVENESS_TIMEOUT, self.broker.waiting()).await
         {
-            self.queues.set(waiting);
+            self.queues.set(self.lanes.by_printer(&waiting));
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

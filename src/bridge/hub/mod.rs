@@ -1,10 +1,13 @@
 //! The bridge itself: its topics and requests, and the routing of commands to printers.
 
 mod announcer;
+mod departure;
 pub mod fleet;
 pub mod health;
 pub mod identity;
 mod presence;
+mod reloaded;
+mod roster;
 mod routes;
 mod supervisor;
 
@@ -20,26 +23,26 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
+use self::departure::Belongings;
 use self::fleet::FleetTask;
 pub use self::health::Vitals;
 use self::health::{Echo, Ping, Start};
 use self::identity::Identity;
 use self::presence::HomeAssistantAttendance;
-use self::routes::Routes;
-use self::supervisor::Supervisor;
+use self::roster::{PrinterNeeds, PrinterRoster, RosterNews};
 use super::oversize;
-use super::printer::discovery::PrinterDiscovery;
-use super::printer::memory::Memory;
+use super::reload::ConfigFollower;
 use super::request::{self, HistoryRequest, Request};
-use super::setup::{self, SetLogLevel, SetupError, SocketMaker};
+use super::setup::{self, NO_PRINTER, SetLogLevel, SetupError, SocketMaker};
 use super::watch::{self, Failures, Restarts, Watch};
+use crate::causes::Cause;
 use crate::clock::{self, sleep_until};
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::journal;
+use crate::lanes::Lanes;
 use crate::metrics::{self, Latencies, Queues, Sockets};
-use crate::mqtt::{
-    Attendance, Audiences, Bounds, Broker, Incoming, Kind, OWN_LANE, Options, Publication,
-};
+use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, OWN_LANE, Publication};
+use crate::octoprint::Socket;
 use crate::store::{Known, Store};
 use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
 
@@ -76,15 +79,15 @@ pub struct Hub {
     broker: Broker,
     incoming: mpsc::Receiver<Incoming>,
     start: Start,
-    sockets: Sockets,
-    maker: SocketMaker,
-    restarts: Restarts,
-    /// Reports failures of the tasks that all printers need.
-    watch: Watch,
+    needs: PrinterNeeds,
+    /// Configurations that were read again.
+    reloads: mpsc::Receiver<Result<Loaded, Cause>>,
+    /// Why the last one is not in force.
+    config_error: Option<String>,
+    roster: PrinterRoster,
+    news: mpsc::UnboundedReceiver<RosterNews>,
     failures: Failures,
-    routes: Routes,
     set_log_level: SetLogLevel,
-    store: Store,
     /// Last and next health report caused by changes in what is held back.
     held_reported: Instant,
     held_due: Option<Instant>,
@@ -92,9 +95,6 @@ pub struct Hub {
     /// Liveness checks, see [`Vitals`].
     ping: mpsc::Sender<Ping>,
     pings: mpsc::Receiver<Ping>,
-    latencies: Latencies,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
 }
 
 impl Hub {
@@ -116,7 +116,7 @@ impl Hub {
     /// Runs until `shutdown` resolves, or returns which task failed that all printers need.
     async fn serve_until(&mut self, shutdown: impl Future<Output = ()>) -> Option<&'static str> {
         tokio::pin!(shutdown);
-        let store = self.store.clone();
+        let store = self.needs.store.clone();
         let store_failed = store.failed();
         tokio::pin!(store_failed);
         let mut health = tokio::time::interval(HEALTH_INTERVAL);
@@ -150,6 +150,8 @@ impl Hub {
                     self.held_reported = clock::now();
                     self.publish_health();
                 }
+                Some(news) = self.news.recv() => self.roster.hear(news),
+                Some(reloaded) = self.reloads.recv() => self.take_reloaded(reloaded),
                 Some(incoming) = self.incoming.recv() => self.route(incoming),
             }
         }
@@ -160,6 +162,9 @@ impl Hub {
     /// # Errors
     /// If the TLS settings or a socket's options are invalid.
     pub fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
+        if config.all_printers.is_empty() {
+            tracing::warn!("printers: {NO_PRINTER}");
+        }
         let start = Start { instant: clock::now(), wall: SystemTime::now() };
         let (ping, pings) = mpsc::channel(1);
         let (store, mut known) = Store::open(config.data_dir.as_deref());
@@ -169,13 +174,12 @@ impl Hub {
         let will = (topics.state.to_string(), "offline".to_owned());
         let options = setup::broker_options(&config.mqtt, Some(will))?;
         let maker = SocketMaker::default();
-        let sockets: Result<_, SetupError> =
-            config.printers.iter().map(|p| Ok((p.id.as_str().into(), maker.make(p)?))).collect();
-        let sockets = Sockets::new(sockets?);
-        let printer_topics: Vec<PrinterTopics> =
-            config.printers.iter().map(|printer| PrinterTopics::new(base, &printer.id)).collect();
+        let sockets: Result<Vec<Socket>, SetupError> =
+            config.printers.iter().map(|printer| maker.make(printer)).collect();
+        let sockets = sockets?;
+        let command_filter = |id: &str| PrinterTopics::new(base, id).command_filter();
         let mut filters: BTreeSet<String> =
-            printer_topics.iter().map(PrinterTopics::command_filter).collect();
+            config.printers.iter().map(|printer| command_filter(&printer.id)).collect();
         let switches = config.printers.iter().filter_map(|printer| printer.power.as_ref());
         filters.extend(switches.map(|switch| switch.state_topic.clone()));
         filters.insert(topics.request_filter());
@@ -190,93 +194,94 @@ impl Hub {
         let (arrived, incoming) = mpsc::channel(INCOMING_CAPACITY);
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
-        let ids: Vec<String> = config.printers.iter().map(|printer| printer.id.clone()).collect();
+        let lanes = Lanes::default();
+        let places: Vec<(String, usize)> = config
+            .printers
+            .iter()
+            .map(|printer| (printer.id.clone(), lanes.take(&printer.id)))
+            .collect();
         let fit = |event| oversize::fit_persisted(event, options.limit);
-        let persistence = journal::persistence(&store, &mut known, &ids, OWN_LANE + 1, fit);
+        let persistence = journal::persistence(&store, &mut known, &places, &lanes, fit);
         let broker =
             Broker::start(options.clone(), bounds, filters, arrived, persistence, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
         identity.persist(&store);
         let (watch, failures) = Watch::new();
+        let discovery =
+            config.homeassistant.enabled.then(|| Arc::new(setup::discovery_settings(&config)));
+        let needs = PrinterNeeds {
+            belongings: Belongings {
+                base: base.as_str().into(),
+                broker: broker.clone(),
+                options: Arc::new(options),
+                discovery,
+            },
+            store,
+            maker,
+            sockets: Sockets::default(),
+            lanes,
+            latencies: Latencies::default(),
+            restarts: Restarts::default(),
+            watch,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            board: None,
+        };
+        let (fleet, reports) = FleetTask::new();
+        let (roster, news) = PrinterRoster::new(needs.clone(), reports);
         let mut hub = Self {
             topics,
             broker,
             incoming,
             start,
-            sockets,
-            maker,
-            restarts: Restarts::default(),
-            watch,
+            needs,
+            reloads: mpsc::channel(1).1,
+            config_error: None,
+            roster,
+            news,
             failures,
-            routes: Routes::default(),
             set_log_level,
-            store,
             held_reported: start.instant,
             held_due: None,
             echo: Echo::default(),
             ping,
             pings,
-            latencies: Latencies::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
             config: Arc::new(config),
         };
-        let devices = hub.start_printers(printer_topics, &known);
-        hub.announce(identity, options, devices);
+        let places = sockets.into_iter().zip(places.into_iter().map(|(_, lane)| lane));
+        let devices = hub.start_printers(places, &known);
+        let counting = fleet.publish(hub.broker.clone(), hub.topics.fleet.clone());
+        hub.needs.tasks.spawn(hub.needs.watch.over("fleet", counting));
+        hub.announce(identity, devices);
         Ok(hub)
     }
 
-    /// Starts the printers' tasks. Returns what to announce to Home Assistant.
-    fn start_printers(&mut self, topics: Vec<PrinterTopics>, known: &Known) -> Option<Devices> {
-        let settings = self
-            .config
-            .homeassistant
-            .enabled
-            .then(|| Arc::new(setup::discovery_settings(&self.config)));
-        let mut waiting = BTreeMap::new();
+    /// Starts the printers' tasks, each with its socket and lane. Returns what to announce to Home
+    /// Assistant.
+    fn start_printers(
+        &mut self,
+        places: impl Iterator<Item = (Socket, usize)>,
+        known: &Known,
+    ) -> Option<Devices> {
         let config = self.config.clone();
-        let (fleet, reporters) = FleetTask::new(config.clone());
-        let counting = fleet.publish(self.broker.clone(), self.topics.fleet.clone());
-        self.tasks.spawn(self.watch.over("fleet", counting));
-        let printers = config.printers.iter().zip(topics).zip(reporters);
-        for (index, ((printer, topics), fleet)) in printers.enumerate() {
-            let discovery = settings.as_ref().map(|settings| {
-                let (to_printer, read_back) = oneshot::channel();
-                waiting.insert(printer.id.clone(), to_printer);
-                let store = (self.store.clone(), known);
-                PrinterDiscovery::new(settings.clone(), topics.clone(), printer, store, read_back)
-            });
-            let latency = self.latencies.of(&printer.id);
-            let memory = Memory::recall(printer, known, &self.store, discovery, latency, fleet);
-            let queue = self.routes.add(&printer.id);
-            if let Some(switch) = &printer.power {
-                self.routes.follow(&switch.state_topic, &printer.id);
-            }
-            let supervisor = Box::new(Supervisor {
-                config: config.clone(),
-                index,
-                topics,
-                broker: self.broker.clone(),
-                sockets: self.sockets.clone(),
-                maker: self.maker.clone(),
-                restarts: self.restarts.clone(),
-            });
-            let printer = supervisor.printer(memory);
-            let span = setup::printer_span(&supervisor.config.printers[index].id);
-            let running = supervisor.run(printer, queue, self.stopping.clone());
-            self.tasks.spawn(self.watch.over("supervisor of a printer", running).instrument(span));
+        let mut waiting = BTreeMap::new();
+        for (printer, place) in config.printers.iter().zip(places) {
+            let (to_printer, read_back) = oneshot::channel();
+            waiting.insert(printer.id.clone(), to_printer);
+            self.roster.start(printer, place, known, read_back);
         }
-        let configured = self.config.all_printers.iter().cloned().collect();
+        let configured = config.all_printers.iter().cloned().collect();
+        let settings = self.needs.belongings.discovery.clone();
         settings.map(|settings| Devices { settings, configured, printers: waiting })
     }
 
-    fn announce(&self, identity: Identity, options: Options, devices: Option<Devices>) {
+    fn announce(&self, identity: Identity, devices: Option<Devices>) {
         let announcer = Announcer {
             identity,
             base: self.config.mqtt.base_topic.clone(),
             greeting: self.greeting(),
             broker: self.broker.clone(),
-            options,
+            options: self.needs.belongings.options.clone(),
             devices,
         };
         self.spawn("announcer", announcer.run());
@@ -293,26 +298,34 @@ impl Hub {
         ]
     }
 
+    /// Follows the configuration: printers come, change and go with it.
+    pub fn follow_config(&mut self, follower: ConfigFollower) {
+        let (tell, reloads) = mpsc::channel(1);
+        self.reloads = reloads;
+        self.spawn("follower of the configuration", follower.run(tell));
+    }
+
     /// Runs `task` until the bridge stops. The bridge stops if it panics.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.stopping.clone();
+        let stopping = self.needs.stopping.clone();
         let running = async move {
             let _ = stopping.run_until_cancelled(task).await;
         };
-        self.tasks.spawn(self.watch.over(name, running).in_current_span());
+        self.needs.tasks.spawn(self.needs.watch.over(name, running).in_current_span());
     }
 
     /// Returns the sources of health checks and metrics.
     pub fn vitals(&self) -> Vitals {
-        let (broker, sockets) = (self.broker.clone(), self.sockets.clone());
-        let queues = Queues::default();
+        let PrinterNeeds { sockets, latencies, lanes, restarts, .. } = &self.needs;
+        let (broker, queues) = (self.broker.clone(), Queues::default());
         Vitals {
-            registry: metrics::registry(broker.clone(), sockets, &self.latencies, queues.clone()),
+            registry: metrics::registry(broker.clone(), sockets.clone(), latencies, queues.clone()),
             hub: self.ping.clone(),
             broker,
             started: self.start.instant,
             queues,
-            restarts: self.restarts.clone(),
+            lanes: lanes.clone(),
+            restarts: restarts.clone(),
         }
     }
 
@@ -350,8 +363,8 @@ impl Hub {
             }
             return;
         }
-        if !self.routes.send_foreign(&incoming) {
-            self.routes.send(&self.config.mqtt.base_topic, incoming);
+        if !self.roster.routes.send_foreign(&incoming) {
+            self.roster.routes.send(&self.config.mqtt.base_topic, incoming);
         }
     }
 
@@ -360,7 +373,7 @@ impl Hub {
         let outcome = match request {
             Request::History(HistoryRequest { printer, .. }) => {
                 // The printer's task answers.
-                if self.routes.send_to(&printer, incoming.clone()) {
+                if self.roster.routes.send_to(&printer, incoming.clone()) {
                     return;
                 }
                 Err(format!("this bridge has no printer {printer:?}").into())
@@ -386,11 +399,12 @@ impl Hub {
     }
 
     fn info(&self) -> serde_json::Value {
-        health::info(&self.config, self.start)
+        health::info(&self.config, self.start, self.config_error.as_deref())
     }
 
     fn publish_health(&self) {
-        let health = health::health(self.start, &self.broker, &self.sockets.all(), &self.restarts);
+        let (sockets, restarts) = (self.needs.sockets.all(), &self.needs.restarts);
+        let health = health::health(self.start, &self.broker, &sockets, restarts);
         self.publish_state(self.topics.health.clone(), health);
     }
 
@@ -398,18 +412,20 @@ impl Hub {
         self.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         tracing::info!("stopping");
-        self.stopping.cancel();
-        self.tasks.close();
+        let PrinterNeeds { stopping, tasks, store, .. } = self.needs.clone();
+        stopping.cancel();
+        self.roster.close();
+        tasks.close();
         // A socket that does not close delays nothing: its printer is already offline.
-        let _ = tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await;
         self.publish_state(self.topics.state.clone(), "offline");
         if !self.broker.close(FLUSH_TIMEOUT).await {
             tracing::warn!("stopped before the broker acknowledged everything");
         }
-        journal::note_stop(&self.store, SystemTime::now());
-        self.store.close(STOP_TIMEOUT).await;
+        journal::note_stop(&store, SystemTime::now());
+        store.close(STOP_TIMEOUT).await;
     }
 }
 

@@ -36,9 +36,26 @@ impl Routes {
         receiver
     }
 
+    /// Removes a printer. Returns the topics of other programs that nobody follows any more.
+    pub(super) fn remove(&mut self, printer: &str) -> Vec<String> {
+        self.queues.remove(printer);
+        let mut left = Vec::new();
+        self.foreign.retain(|topic, foreign| {
+            foreign.printers.retain(|id| id != printer);
+            if foreign.printers.is_empty() {
+                left.push(topic.clone());
+            }
+            !foreign.printers.is_empty()
+        });
+        left
+    }
+
     /// Passes messages on `topic` to `printer`, too.
     pub(super) fn follow(&mut self, topic: &str, printer: &str) {
-        self.foreign.entry(topic.to_owned()).or_default().printers.push(printer.to_owned());
+        let foreign = self.foreign.entry(topic.to_owned()).or_default();
+        // The newcomer has not heard it.
+        foreign.last = None;
+        foreign.printers.push(printer.to_owned());
     }
 
     /// Passes a message on a topic outside of the bridge's own to the printers that follow it, unless
@@ -81,6 +98,21 @@ fn pass(queue: &mpsc::Sender<Box<Incoming>>, incoming: Incoming) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_printer_that_was_removed_gets_nothing_and_its_topics_are_told() {
+        let mut routes = Routes::default();
+        let mut queue = routes.add("a");
+        drop(routes.add("b"));
+        routes.follow("plug", "a");
+        routes.follow("both", "a");
+        routes.follow("both", "b");
+        assert_eq!(routes.remove("a"), ["plug"]);
+        assert!(!routes.send_to("a", Incoming::default()));
+        assert!(matches!(queue.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert_eq!(routes.remove("b"), ["both"]);
+        assert!(routes.remove("b").is_empty());
+    }
 
     #[test]
     fn a_foreign_topic_goes_to_all_printers_that_follow_it_when_it_changes() {

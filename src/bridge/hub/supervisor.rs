@@ -12,17 +12,17 @@ use crate::bridge::printer::{Ended, Printer};
 use crate::bridge::setup::SocketMaker;
 use crate::bridge::watch::{RestartBackoff, Restarts, caught};
 use crate::causes;
-use crate::config::{self, Config};
+use crate::config;
 use crate::metrics::Sockets;
-use crate::mqtt::{Broker, Incoming, OWN_LANE};
-use crate::octoprint::RateMode;
+use crate::mqtt::{Broker, Incoming};
+use crate::octoprint::{RateMode, Socket};
 use crate::topics::PrinterTopics;
 
 /// Runs one printer's tasks; holds what outlives them.
 pub(crate) struct Supervisor {
-    pub config: Arc<Config>,
-    /// The index of this printer in it.
-    pub index: usize,
+    pub settings: Arc<config::Printer>,
+    /// The printer's lane in the outbox.
+    pub lane: usize,
     pub topics: PrinterTopics,
     pub broker: Broker,
     /// All printers' sockets; this printer's is replaced at a restart.
@@ -32,24 +32,21 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    fn settings(&self) -> &config::Printer {
-        &self.config.printers[self.index]
-    }
-
-    /// Builds the printer on its current socket.
-    pub(crate) fn printer(&self, memory: Memory) -> Box<Printer> {
-        let (lane, socket) = (OWN_LANE + 1 + self.index, self.sockets.get(self.index));
+    /// Builds the printer on `socket`.
+    pub(crate) fn printer(&self, socket: Socket, memory: Memory) -> Box<Printer> {
+        self.sockets.set(&self.settings.id, socket.clone());
         if let Some(factor) = *memory.rate.get() {
             socket.set_rate(RateMode::Manual(factor));
         }
         let (topics, broker) = (self.topics.clone(), self.broker.clone());
-        Box::new(Printer::new(self.settings(), lane, topics, broker, socket, memory))
+        Box::new(Printer::new(&self.settings, self.lane, topics, broker, socket, memory))
     }
 
     /// Runs the printer until `stop`. If one of its tasks panics, marks the printer offline and
     /// restarts all of them after a delay. Boxed, as a future holds its arguments twice.
     pub(crate) async fn run(
         self: Box<Self>,
+        mut socket: Socket,
         mut printer: Box<Printer>,
         mut commands: mpsc::Receiver<Box<Incoming>>,
         stop: CancellationToken,
@@ -69,17 +66,17 @@ impl Supervisor {
             if stop.run_until_cancelled(refusing).await.is_none() {
                 return;
             }
-            match self.maker.make(self.settings()) {
-                Ok(socket) => self.sockets.replace(self.index, socket),
+            match self.maker.make(&self.settings) {
+                Ok(made) => socket = made,
                 // The printer finds its socket closed, which leads here again.
                 Err(error) => tracing::error!("{}", causes::text(&error)),
             }
-            printer = self.printer(printer.into_memory());
+            printer = self.printer(socket.clone(), printer.into_memory());
         }
     }
 
     fn report(&self, task: &'static str, delay: Duration) {
-        let id = &self.settings().id;
+        let id = &self.settings.id;
         self.restarts.note(id, task, delay);
         tracing::error!(
             task,

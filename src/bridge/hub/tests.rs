@@ -59,8 +59,8 @@ impl World {
         let hub = Hub::start(crate::config::from_toml(&text).unwrap(), set_log_level).unwrap();
         let listener = crate::http::listen(http).unwrap();
         hub.spawn("HTTP server", crate::http::serve(listener, hub.vitals()));
-        let (sockets, restarts) = (hub.sockets.clone(), hub.restarts.clone());
-        let (store, broker) = (hub.store.clone(), hub.broker.clone());
+        let (sockets, restarts) = (hub.needs.sockets.clone(), hub.needs.restarts.clone());
+        let (store, broker) = (hub.needs.store.clone(), hub.broker.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let run = tokio::spawn(hub.run(async move { drop(stopped.await) }));
         let world = Self {
@@ -180,7 +180,7 @@ async fn commands_are_answered_while_a_printer_is_away_and_an_emergency_stop_get
 async fn a_panicking_socket_or_worker_takes_only_its_own_printer_offline() {
     let world = World::start().await;
     let mark = world.watcher.mark();
-    world.sockets.get(1).fail();
+    world.sockets.get("mk3").unwrap().fail();
     world.comes_back(mark, "push socket").await;
     let mark = world.watcher.mark();
     let answer = world.watcher.command("message", "panic").await;
@@ -208,7 +208,7 @@ async fn the_end_of_a_print_during_a_restart_of_its_printer_is_not_missed() {
     // The socket cannot reconnect before the end.
     let refuse_upgrade = Faults { refuse_upgrade: true, ..Faults::default() };
     world.mk3().set_faults(refuse_upgrade);
-    let socket = world.sockets.get(1);
+    let socket = world.sockets.get("mk3").unwrap();
     world.mk3().raw("a[{\"panic\":1}]");
     world.is(mark, "mk3/availability", "offline").await;
     let deadline = Instant::now() + PATIENCE;

@@ -38,6 +38,8 @@ pub(super) struct Closing {
 pub(super) struct Actor {
     pub(super) options: Arc<Options>,
     pub(super) filters: BTreeSet<String>,
+    /// Filters that the current connection does not have yet, and those that it has too many.
+    pub(super) changed_filters: Vec<(String, FilterChange)>,
     pub(super) outbox: Outbox,
     pub(super) persister: Persister,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
@@ -67,6 +69,13 @@ pub(super) struct ProgramStart {
     pub(super) restored: bool,
     /// How long the program was not running, if known.
     pub(super) away: Option<Duration>,
+}
+
+/// What changed with a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FilterChange {
+    Added,
+    Removed,
 }
 
 enum Next {
@@ -136,6 +145,7 @@ impl Actor {
     /// Connects, and serves the connection until it ends.
     async fn run_connection(&mut self) -> Next {
         let (options, filters) = (self.options.clone(), self.filters.clone());
+        self.changed_filters.clear();
         let wanted = self.gate.wants_uptime() || self.quarantine.is_wary();
         let ask_uptime = self.asks_uptime && wanted;
         let connecting = Connection::open(&options, &filters, ask_uptime);
@@ -220,7 +230,8 @@ impl Actor {
         loop {
             self.admit(connection);
             self.persister.persist(&mut self.outbox);
-            if let Err(lost) = self.publish_ready(connection) {
+            let sent = self.send_filters(connection).and_then(|()| self.publish_ready(connection));
+            if let Err(lost) = sent {
                 return Next::Retry(lost);
             }
             self.publish_counts();
@@ -262,6 +273,36 @@ impl Actor {
                 }
                 () = sleep_until(deadline), if deadline.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
+            }
+        }
+    }
+
+    /// Subscribes to what was added, and unsubscribes from what was removed.
+    fn send_filters(&mut self, connection: &mut Connection) -> Result<(), Lost> {
+        if self.changed_filters.is_empty() {
+            return Ok(());
+        }
+        let changed = std::mem::take(&mut self.changed_filters);
+        let (added, removed): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|(_, change)| *change == FilterChange::Added);
+        let names = |list: Vec<(String, FilterChange)>| {
+            list.into_iter().map(|(filter, _)| filter).collect::<Vec<_>>()
+        };
+        connection.request_subscription(&names(added))?;
+        connection.unsubscribe(names(removed))
+    }
+
+    fn change_filters(&mut self, added: Vec<String>, removed: Vec<String>) {
+        for filter in removed {
+            if self.filters.remove(&filter) {
+                self.changed_filters.retain(|(changed, _)| *changed != filter);
+                self.changed_filters.push((filter, FilterChange::Removed));
+            }
+        }
+        for filter in added {
+            if self.filters.insert(filter.clone()) {
+                self.changed_filters.retain(|(changed, _)| *changed != filter);
+                self.changed_filters.push((filter, FilterChange::Added));
             }
         }
     }
@@ -372,6 +413,11 @@ impl Actor {
                 self.oversize(&topic, bytes, left_out);
             }
             Some(BrokerRequest::Republish) => self.outbox.republish(),
+            Some(BrokerRequest::Filters { added, removed }) => self.change_filters(added, removed),
+            Some(BrokerRequest::ClearStates(lane)) => self.outbox.clear_states(lane),
+            Some(BrokerRequest::Vacate { lane, vacated }) => {
+                let _ = vacated.send(self.outbox.vacate(lane));
+            }
             // Whoever asked may have given up waiting.
             Some(BrokerRequest::Waiting(respond)) => {
                 let _ = respond.send(self.outbox.waiting_by_lane());

@@ -138,6 +138,18 @@ pub(super) enum BrokerRequest {
         left_out: bool,
     },
     Republish,
+    /// Filters to subscribe to, and to unsubscribe from.
+    Filters {
+        added: Vec<String>,
+        removed: Vec<String>,
+    },
+    /// Clears the topics of all states of a lane.
+    ClearStates(usize),
+    /// Drops what waits in a lane, and answers whether the lane is empty and can be used anew.
+    Vacate {
+        lane: usize,
+        vacated: oneshot::Sender<bool>,
+    },
     Ping(oneshot::Sender<()>),
     Waiting(oneshot::Sender<Vec<usize>>),
     Close {

@@ -67,6 +67,10 @@ pub(in crate::mqtt) struct Connection {
     /// Handed to the client but without a packet id yet; `None` for QoS 0.
     unsent: VecDeque<Option<InFlightMessage>>,
     unacked: HashMap<u16, InFlightMessage>,
+    /// Filters by SUBSCRIBE packet, which have no packet id yet.
+    subscribing: VecDeque<Vec<String>>,
+    /// The same by packet id, until SUBACK.
+    owed: HashMap<u16, Vec<String>>,
     early: Vec<Incoming>,
     uptime: Uptime,
     last_heard: Instant,
@@ -128,6 +132,8 @@ impl Connection {
             started: clock::now(),
             unsent: VecDeque::new(),
             unacked: HashMap::new(),
+            subscribing: VecDeque::new(),
+            owed: HashMap::new(),
             early: Vec::new(),
             uptime: Uptime::Unknown,
             last_heard: clock::now(),
@@ -140,31 +146,36 @@ impl Connection {
         filters: &BTreeSet<String>,
         qos: QoS,
     ) -> Result<(), Lost> {
-        let filters: Vec<&String> = filters.iter().collect();
-        for group in filters.chunks(FILTERS_A_PACKET) {
-            let wanted = group.iter().map(|filter| SubscribeFilter::new((*filter).clone(), qos));
-            self.request(Request::Subscribe(Subscribe::new_many(wanted)))?;
-        }
-        let mut unsent = filters.chunks(FILTERS_A_PACKET);
-        let mut owed = HashMap::new();
-        while unsent.len() > 0 || !owed.is_empty() {
-            match self.receive().await? {
-                Event::Outgoing(Sent::Subscribe(id)) => {
-                    owed.extend(unsent.next().map(|group| (id, group)));
-                }
-                Event::Incoming(Packet::SubAck(ack)) => {
-                    if let Some(group) = owed.remove(&ack.pkid) {
-                        log::refused_filters(group, &ack.return_codes);
-                    }
-                }
-                // Retained commands may arrive before the SUBACK.
-                event => {
-                    let arrived = self.arrived(event)?;
-                    self.early.extend(arrived.incoming);
-                }
-            }
+        let filters: Vec<String> = filters.iter().cloned().collect();
+        self.send_subscription(&filters, qos)?;
+        while !self.subscribing.is_empty() || !self.owed.is_empty() {
+            let event = self.receive().await?;
+            // Retained commands may arrive before the SUBACK.
+            let arrived = self.arrived(event)?;
+            self.early.extend(arrived.incoming);
         }
         Ok(())
+    }
+
+    /// Subscribes to more `filters`, without waiting.
+    pub(in crate::mqtt) fn request_subscription(&mut self, filters: &[String]) -> Result<(), Lost> {
+        self.send_subscription(filters, QoS::AtLeastOnce)
+    }
+
+    fn send_subscription(&mut self, filters: &[String], qos: QoS) -> Result<(), Lost> {
+        for group in filters.chunks(FILTERS_A_PACKET) {
+            let wanted = group.iter().map(|filter| SubscribeFilter::new(filter.clone(), qos));
+            self.request(Request::Subscribe(Subscribe::new_many(wanted)))?;
+            self.subscribing.push_back(group.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Unsubscribes from `filters`, without waiting.
+    pub(in crate::mqtt) fn unsubscribe(&mut self, filters: Vec<String>) -> Result<(), Lost> {
+        filters
+            .into_iter()
+            .try_for_each(|filter| self.request(Request::Unsubscribe(Unsubscribe::new(filter))))
     }
 
     /// Subscribes to the broker's uptime in a packet of its own, and waits for the SUBACK. The
@@ -279,6 +290,15 @@ impl Connection {
             Event::Outgoing(Sent::Publish(id)) => {
                 if let Some(Some(owed)) = self.unsent.pop_front() {
                     self.unacked.insert(id, owed);
+                }
+            }
+            Event::Outgoing(Sent::Subscribe(id)) => {
+                let group = self.subscribing.pop_front();
+                self.owed.extend(group.map(|group| (id, group)));
+            }
+            Event::Incoming(Packet::SubAck(ack)) => {
+                if let Some(group) = self.owed.remove(&ack.pkid) {
+                    log::refused_filters(&group, &ack.return_codes);
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {

@@ -77,7 +77,7 @@ pub(super) fn rejection(rejection: &Rejection) {
     }
 }
 
-pub(super) fn refused_filters(filters: &[&String], codes: &[SubscribeReasonCode]) {
+pub(super) fn refused_filters(filters: &[String], codes: &[SubscribeReasonCode]) {
     let refused = |(_, code): &(_, &SubscribeReasonCode)| **code == SubscribeReasonCode::Failure;
     for (filter, _) in filters.iter().zip(codes).filter(refused) {
         tracing::error!(%filter, "the broker refused the subscription, so what is published there does not arrive; allow this user to read these topics in the broker's access rules");

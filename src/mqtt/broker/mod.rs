@@ -76,6 +76,7 @@ impl Broker {
         let actor = Actor {
             options: Arc::new(options),
             filters,
+            changed_filters: Vec::new(),
             outbox,
             persister: Persister::new(persist_events),
             queue,
@@ -133,6 +134,27 @@ impl Broker {
     /// Publishes all remembered state again.
     pub fn republish(&self) {
         let _ = self.requests.send(BrokerRequest::Republish);
+    }
+
+    /// Subscribes to `added`, and unsubscribes from `removed`, on this and later connections.
+    pub fn change_filters(&self, added: Vec<String>, removed: Vec<String>) {
+        if !added.is_empty() || !removed.is_empty() {
+            let _ = self.requests.send(BrokerRequest::Filters { added, removed });
+        }
+    }
+
+    /// Clears all retained topics that were published in a lane.
+    pub fn clear_states(&self, lane: usize) {
+        let _ = self.requests.send(BrokerRequest::ClearStates(lane));
+    }
+
+    /// Drops what waits in a lane for which nothing more is published, and forgets its states.
+    /// Returns `false` if something is still unacknowledged there: the lane must not be used for
+    /// anything else then.
+    pub async fn vacate(&self, lane: usize) -> bool {
+        let (vacated, answer) = oneshot::channel();
+        self.requests.send(BrokerRequest::Vacate { lane, vacated }).is_ok()
+            && answer.await.unwrap_or(false)
     }
 
     /// Waits until the connection's task has had a turn; returns `false` if it has ended.

@@ -248,6 +248,12 @@ impl Events {
         }
     }
 
+    /// Drops all events that are not in flight.
+    pub(in crate::mqtt) fn drop_unsent(&mut self) {
+        let unsent: Vec<u64> = self.pending.iter().map(|(_, sequence)| *sequence).collect();
+        unsent.into_iter().for_each(|sequence| self.reject(sequence));
+    }
+
     pub(in crate::mqtt) fn acknowledge(&mut self, sequence: u64) {
         if let Some(receipt) = self.remove(sequence).and_then(|event| event.receipt) {
             receipt.acknowledge();

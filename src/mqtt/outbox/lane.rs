@@ -86,6 +86,14 @@ impl Lane {
         }
     }
 
+    /// Publishes nothing on every topic that has something.
+    pub(in crate::mqtt) fn clear_states(&mut self) {
+        let has_payload = |state: &&TopicState| !state.payload.is_empty() || state.make.is_some();
+        let topics: Vec<Topic> =
+            self.states.iter().filter(has_payload).map(|state| state.topic.clone()).collect();
+        topics.into_iter().for_each(|topic| self.set_state(topic, Bytes::new(), None, None));
+    }
+
     pub(in crate::mqtt) fn push_transient(&mut self, transient: Transient) {
         let replaces = |older: &Transient| {
             transient.newest_only && older.newest_only && older.topic == transient.topic

@@ -320,6 +320,30 @@ impl Outbox {
         self.lanes.first().is_none_or(|lane| lane.waiting_states() == 0)
     }
 
+    /// Clears every topic of the states of a lane.
+    pub fn clear_states(&mut self, lane: usize) {
+        if lane < self.lanes.len() {
+            self.change(lane, Lane::clear_states);
+            self.make_ready(lane);
+        }
+    }
+
+    /// Drops the waiting events of a lane. If nothing is unacknowledged there then, forgets its states
+    /// and returns `true`: the lane is as new.
+    pub fn vacate(&mut self, lane: usize) -> bool {
+        if lane >= self.lanes.len() {
+            return true;
+        }
+        self.change(lane, |queue| queue.events.drop_unsent());
+        self.collect(lane);
+        let is_empty = self.lanes[lane].waiting() == 0;
+        if is_empty {
+            self.ready.retain(|ready| *ready != lane);
+            self.lanes[lane] = Lane::default();
+        }
+        is_empty
+    }
+
     /// Returns how many publications wait or are unacknowledged, lane by lane.
     pub fn waiting_by_lane(&self) -> Vec<usize> {
         self.lanes.iter().map(Lane::waiting).collect()

@@ -157,7 +157,7 @@ fn credentials_refused(attempt: LoginMethod, status: u16, error: &str) -> LoginE
 }
 
 /// How to log in to OctoPrint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// An application key or a user's API key.
     ApiKey(Secret),

@@ -93,7 +93,7 @@ pub enum PictureError {
 }
 
 /// Where to get a picture.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureSource {
     /// The address.
     pub url: Url,

@@ -177,7 +177,7 @@ mod tests {
         let text = format!(
             "[printers.mk3]\nurl = \"http://h\"\napi_key = \"k\"\n[printers.mk3.camera]\nurl = \"http://127.0.0.1:1/\"\n{more}\n"
         );
-        let camera = config::from_toml(&text).unwrap().printers.remove(0).camera;
+        let camera = config::from_toml(&text).unwrap().printers.remove(0).camera.clone();
         let (findings, found) = mpsc::channel(4);
         let background = Background { watch: Watch::new().0, findings };
         let feature = CameraPictures {

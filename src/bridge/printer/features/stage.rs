@@ -64,7 +64,7 @@ impl Stage {
 pub(crate) fn printer(lines: &str) -> config::Printer {
     let text =
         format!("[printers.mk3]\nurl = \"http://127.0.0.1:1\"\napi_key = \"KEY\"\n{lines}\n");
-    config::from_toml(&text).unwrap().printers.remove(0)
+    std::sync::Arc::unwrap_or_clone(config::from_toml(&text).unwrap().printers.remove(0))
 }
 
 /// What a feature is made of; what its work in the background finds is dropped.
