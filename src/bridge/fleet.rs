@@ -46,7 +46,7 @@ impl Duty {
 #[derive(Debug, Default)]
 pub struct Fleet {
     /// By the printer's number.
-    members: BTreeMap<usize, FleetMember>,
+    members: BTreeMap<usize, CountedPrinter>,
     /// Number of printers, by occupation.
     counts: [usize; 5],
     /// When prints end, the next one first, and the number of each printer.
@@ -56,7 +56,7 @@ pub struct Fleet {
 }
 
 #[derive(Debug)]
-struct FleetMember {
+struct CountedPrinter {
     id: String,
     name: String,
     duty: Duty,
@@ -92,7 +92,7 @@ impl Fleet {
     pub fn join(&mut self, number: usize, id: String, name: String) {
         self.leave(number);
         self.counts[Occupation::Offline as usize] += 1;
-        self.members.insert(number, FleetMember { id, name, duty: Duty::default() });
+        self.members.insert(number, CountedPrinter { id, name, duty: Duty::default() });
     }
 
     /// Removes a printer.
@@ -141,7 +141,7 @@ impl Fleet {
     }
 
     fn named(&self, number: usize) -> Option<NamedPrinter<'_>> {
-        let FleetMember { id, name, .. } = self.members.get(&number)?;
+        let CountedPrinter { id, name, .. } = self.members.get(&number)?;
         Some(NamedPrinter { printer: id, name })
     }
 }
