@@ -106,9 +106,12 @@ fn address(host: &str, port: u16, path: &str) -> Option<Url> {
     (url.host_str() == Some(host)).then_some(url)
 }
 
-/// Returns the path with a `/` before it; `None` if it has what no path of an OctoPrint has.
+/// Returns the path with a `/` before it; `None` if it has what no path of an OctoPrint has. People
+/// paste the address behind a command, so nothing in it may mean anything to a shell.
 fn path(text: &str) -> Option<String> {
-    let fine = text.len() <= MAX_PATH && !text.contains(|c: char| c.is_control() || c == '\\');
+    let is_of_path =
+        |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '/' | '%');
+    let fine = text.len() <= MAX_PATH && text.chars().all(is_of_path);
     fine.then(|| format!("/{}", text.trim_start_matches('/')))
 }
 
@@ -253,14 +256,20 @@ mod tests {
         for (path, expected) in [
             ("", at("/")),
             ("//evil.example", at("/evil.example/")),
-            ("@evil.example/", at("/@evil.example/")),
-            (":1@evil.example", at("/:1@evil.example/")),
             ("/a/../../b", at("/b/")),
-            ("/a b\"<", at("/a%20b%22%3C/")),
+            ("/größe%20/a~b-c_d.e", at("/gr%C3%B6%C3%9Fe%20/a~b-c_d.e/")),
+            ("@evil.example/", None),
+            (":1@evil.example", None),
             ("/\\evil.example", None),
+            ("/a b", None),
             ("/a?key=1", None),
             ("/a#b", None),
             ("/a\nb", None),
+            ("/$(id)", None),
+            ("/a;id", None),
+            ("/a&id", None),
+            ("/`id`", None),
+            ("/'", None),
         ] {
             assert_eq!(of(path), expected, "{path}");
         }

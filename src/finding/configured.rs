@@ -32,7 +32,9 @@ pub fn mark<'c>(
 ) -> Vec<Option<&'c str>> {
     let of = |one: &FoundOctoPrint| {
         let mut here = configured.iter().filter(|known| is_same_place(&known.url, &one.url));
-        let by_name = here.clone().find(|known| host_name(&known.url) == host_name(&one.url));
+        let name = host_name(&one.url);
+        let is_named = |known: &&ConfiguredOctoPrint| host_name(&known.url) == name;
+        let by_name = here.clone().find(|known| name.is_some() && is_named(known));
         let known = by_name.or_else(|| {
             here.find(|known| {
                 // One of Docker's networks is on many hosts.
@@ -59,7 +61,7 @@ fn is_same_place(one: &Url, other: &Url) -> bool {
 fn host_name(url: &Url) -> Option<String> {
     match url.host()? {
         Host::Domain(name) => Some(name.trim_end_matches('.').to_ascii_lowercase()),
-        // The same text can be another host: an address counts only as those of the found one do.
+        // An IP address counts only if no other one has it.
         Host::Ipv4(_) | Host::Ipv6(_) => None,
     }
 }

@@ -6,6 +6,8 @@
 mod announced;
 mod configured;
 mod reach;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
