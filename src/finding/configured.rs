@@ -34,28 +34,28 @@ pub fn mark<'c>(
         let mut here = configured.iter().filter(|known| is_same_place(&known.url, &one.url));
         let name = host_name(&one.url);
         let is_named = |known: &&ConfiguredOctoPrint| host_name(&known.url) == name;
-        let by_name = here.clone().find(|known| name.is_some() && is_named(known));
-        let known = by_name.or_else(|| {
-            here.find(|known| {
-                // One of Docker's networks is on many hosts.
-                let is_alone = |ip: &&IpAddr| {
-                    let at = |it: &&FoundOctoPrint| {
-                        is_same_place(&it.url, &one.url) && it.addresses.contains(ip)
-                    };
-                    found.iter().filter(at).count() == 1
-                };
-                one.addresses.iter().filter(is_alone).any(|ip| known.addresses.contains(ip))
-            })
-        });
-        known.map(|known| known.id.as_str())
+        if let Some(known) = here.clone().find(|known| name.is_some() && is_named(known)) {
+            return Some(known.id.as_str());
+        }
+        let alone = addresses_alone(one, found);
+        here.find(|known| alone.iter().any(|ip| known.addresses.contains(ip)))
+            .map(|known| known.id.as_str())
     };
     found.iter().map(of).collect()
 }
 
+/// Returns the addresses that no other one has at the same port and path: one of Docker's networks
+/// is on many hosts.
+fn addresses_alone(one: &FoundOctoPrint, found: &[FoundOctoPrint]) -> Vec<IpAddr> {
+    let there = found.iter().filter(|it| is_same_place(&it.url, &one.url));
+    let has = |ip: &IpAddr| there.clone().filter(|it| it.addresses.contains(ip)).count();
+    one.addresses.iter().copied().filter(|ip| has(ip) == 1).collect()
+}
+
 /// Whether port and path are the same.
 fn is_same_place(one: &Url, other: &Url) -> bool {
-    let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
-    one.port_or_known_default() == other.port_or_known_default() && path(one) == path(other)
+    one.port_or_known_default() == other.port_or_known_default()
+        && one.path().trim_end_matches('/') == other.path().trim_end_matches('/')
 }
 
 fn host_name(url: &Url) -> Option<String> {

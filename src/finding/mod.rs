@@ -117,22 +117,24 @@ async fn find_at(port: u16, within: Duration) -> Result<Vec<FoundOctoPrint>, Fin
 /// Collects what is announced, by its name, until the channel is closed.
 async fn collect(events: &Receiver<ServiceEvent>, found: &mut BTreeMap<String, FoundOctoPrint>) {
     while let Ok(event) = events.recv_async().await {
-        match event {
-            ServiceEvent::ServiceResolved(service) => {
-                // Another answer may have brought another address.
-                let is_new = !found.contains_key(&service.fullname);
-                if is_new && found.len() >= MAX_FOUND {
-                    continue;
-                }
-                if let Some(one) = announced::read(&announcement(&service)) {
-                    found.insert(service.fullname, one);
-                }
+        keep(event, found);
+    }
+}
+
+fn keep(event: ServiceEvent, found: &mut BTreeMap<String, FoundOctoPrint>) {
+    match event {
+        // It may be known already: another answer may have brought another address.
+        ServiceEvent::ServiceResolved(service)
+            if found.len() < MAX_FOUND || found.contains_key(&service.fullname) =>
+        {
+            if let Some(one) = announced::read(&announcement(&service)) {
+                found.insert(service.fullname, one);
             }
-            ServiceEvent::ServiceRemoved(_, name) => {
-                found.remove(&name);
-            }
-            _ => {}
         }
+        ServiceEvent::ServiceRemoved(_, name) => {
+            found.remove(&name);
+        }
+        _ => {}
     }
 }
 

@@ -34,6 +34,9 @@ fn explain(is_container: bool, own: Option<IpAddr>) -> &'static str {
         Some(IpAddr::V4(ip)) if is_container && is_of_container(ip) => {
             "nothing answered: this is a container with a network of its own, which multicast does not reach. Run it with network_mode: host, or give the address of OctoPrint, such as http://192.168.1.20"
         }
+        Some(_) if is_container => {
+            "nothing answered: OctoPrint's plugin Discovery may be off, or this container has a network of its own, which multicast does not reach. Run it with network_mode: host, or give the address of OctoPrint, such as http://192.168.1.20"
+        }
         Some(_) => {
             "nothing answered: OctoPrint's plugin Discovery may be off, or OctoPrint is in another network, which multicast does not reach. Give its address, such as http://192.168.1.20"
         }
@@ -55,11 +58,14 @@ mod tests {
     fn a_container_with_a_network_of_its_own_is_told_to_use_the_hosts() {
         let of = |is_container, ip: [u8; 4]| explain(is_container, Some(ip.into()));
         for ip in [[172, 17, 0, 2], [172, 31, 255, 1], [10, 88, 0, 3]] {
+            assert!(of(true, ip).contains("this is a container"), "{ip:?}");
             assert!(of(true, ip).contains("network_mode: host"), "{ip:?}");
             assert!(of(false, ip).contains("Discovery"), "{ip:?}");
+            assert!(!of(false, ip).contains("container"), "{ip:?}");
         }
         for ip in [[192, 168, 1, 5], [172, 15, 0, 1], [172, 32, 0, 1], [10, 0, 0, 1]] {
             assert!(of(true, ip).contains("Discovery"), "{ip:?}");
+            assert!(of(true, ip).contains("network_mode: host"), "{ip:?}");
         }
         assert!(explain(true, None).contains("no network"));
     }

@@ -154,6 +154,27 @@ async fn nobody_answers_and_that_is_no_error() {
 }
 
 #[test]
+fn a_flood_of_announcements_is_bounded() {
+    let mut found = BTreeMap::new();
+    let announced = |n: usize, path: &str| {
+        let (name, host) = (format!("n{n}"), format!("n{n}.local."));
+        let txt = [("path", path)];
+        let service = ServiceInfo::new(SERVICE, &name, &host, "192.168.1.20", 80, &txt[..]);
+        ServiceEvent::ServiceResolved(Box::new(service.unwrap().as_resolved_service()))
+    };
+    for n in 0..MAX_FOUND * 2 {
+        keep(announced(n, "/"), &mut found);
+    }
+    assert_eq!(found.len(), MAX_FOUND);
+    // What is known can still change, and go.
+    keep(announced(0, "/new"), &mut found);
+    let name = format!("n0.{SERVICE}");
+    assert_eq!(found[&name].url.as_str(), "http://n0.local/new/");
+    keep(ServiceEvent::ServiceRemoved(SERVICE.to_owned(), name), &mut found);
+    assert_eq!(found.len(), MAX_FOUND - 1);
+}
+
+#[test]
 fn the_answer_is_plain_json() {
     let one = DiscoveredOctoPrint {
         name: "octopi".to_owned(),
