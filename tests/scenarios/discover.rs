@@ -6,16 +6,12 @@ use crate::real::octoprint::OctoPrint;
 use serde_json::Value;
 
 /// Enables the plugin, and lets it announce a login.
-fn announced(config: String) -> String {
-    let config = config.replace(" discovery,", "");
-    let login = "  discovery: {httpUsername: user, httpPassword: correct horse}\n";
-    config + login + "appearance: {name: Workshop}\n"
-}
+const LOGIN: &str = "  discovery: {httpUsername: user, httpPassword: correct horse}\nappearance: {name: Workshop}\n";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs OctoPrint and a network with multicast: ./tests/run real"]
 async fn an_octoprint_is_found_and_known_as_the_printer_that_it_is() {
-    let octoprint = OctoPrint::start_with(announced).await;
+    let octoprint = OctoPrint::start_with(|config| config.replace(" discovery,", "") + LOGIN).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     let file = file.to_str().unwrap();
