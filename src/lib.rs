@@ -11,6 +11,7 @@
 //! | [`homeassistant`] | Home Assistant's device discovery: the entities as tables |
 //! | [`gcode`] | G-code files read as a stream: layers, what the slicer wrote, thumbnails |
 //! | [`http`] | health and metrics over HTTP |
+//! | [`finding`] | finds the OctoPrints of the local network by multicast |
 //! | [`shard`] | distribution of printers over several bridges |
 //! | [`topic`] | the type of a valid MQTT topic |
 //! | [`topics`] | every topic, in one place |
@@ -37,6 +38,7 @@ mod clock;
 pub mod config;
 #[cfg(test)]
 mod dead_address;
+pub mod finding;
 pub mod gcode;
 pub mod heater;
 pub mod homeassistant;

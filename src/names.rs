@@ -6,8 +6,8 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use mdns_sd::{HostnameResolutionEvent, ScopedIp, ServiceDaemon};
-use tokio::sync::{AcquireError, Semaphore};
+use mdns_sd::{HostnameResolutionEvent, Receiver, ScopedIp, ServiceDaemon, ServiceEvent};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Timeout of DNS for a name in `.local`, before multicast is tried.
@@ -17,6 +17,8 @@ const MULTICAST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time to wait for an IPv4 address once an IPv6 address is known: it works without knowing the
 /// network interface.
 const IPV4_TIMEOUT: Duration = Duration::from_millis(300);
+/// The UDP port of mDNS.
+pub(crate) const MULTICAST_PORT: u16 = 5353;
 /// Bounds the multicast queries at a time, each of which has a thread.
 static QUERIES: Semaphore = Semaphore::const_new(8);
 
@@ -63,9 +65,7 @@ pub struct NameError {
 #[derive(Debug, thiserror::Error)]
 enum NoMulticast {
     #[error("the multicast query could not be sent ({0})")]
-    NotAsked(#[from] mdns_sd::Error),
-    #[error("the multicast query could not be sent ({0})")]
-    NoTurn(#[from] AcquireError),
+    NotAsked(#[from] MulticastError),
     #[error("no device answered to it by multicast (mDNS)")]
     NoAnswer,
 }
@@ -77,10 +77,9 @@ async fn multicast(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 async fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, NoMulticast> {
-    let _turn = QUERIES.acquire().await?;
-    let daemon = Daemon(ServiceDaemon::new()?);
+    let querier = Querier::start(MULTICAST_PORT).await?;
     let name = format!("{}.", host.strip_suffix('.').unwrap_or(host));
-    let events = daemon.0.resolve_hostname(&name, None)?;
+    let events = querier.daemon.resolve_hostname(&name, None).map_err(MulticastError::from)?;
     let mut until = Instant::now() + MULTICAST_TIMEOUT;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     while !addresses.iter().any(SocketAddr::is_ipv4) {
@@ -111,13 +110,40 @@ fn socket_address(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// The thread of a multicast query, which ends when this is dropped.
-struct Daemon(ServiceDaemon);
+/// Why there is no multicast query.
+#[derive(Debug, thiserror::Error)]
+pub enum MulticastError {
+    /// The thread of the query, or its sockets.
+    #[error(transparent)]
+    Daemon(#[from] mdns_sd::Error),
+    /// The turn of the query.
+    #[error(transparent)]
+    Turn(#[from] AcquireError),
+}
 
-impl Drop for Daemon {
+/// A multicast query and its thread, which ends when this is dropped. Only a few exist at a time.
+pub(crate) struct Querier {
+    daemon: ServiceDaemon,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Querier {
+    /// Waits for its turn. The `port` is [`MULTICAST_PORT`], except in tests.
+    pub(crate) async fn start(port: u16) -> Result<Self, MulticastError> {
+        let turn = QUERIES.acquire().await?;
+        Ok(Self { daemon: ServiceDaemon::new_with_port(port)?, _turn: turn })
+    }
+
+    /// Asks for the services of a type, such as `_octoprint._tcp.local.`.
+    pub(crate) fn browse(&self, service: &str) -> Result<Receiver<ServiceEvent>, MulticastError> {
+        Ok(self.daemon.browse(service)?)
+    }
+}
+
+impl Drop for Querier {
     fn drop(&mut self) {
         // Fails only if its thread has ended.
-        let _ = self.0.shutdown();
+        let _ = self.daemon.shutdown();
     }
 }
 

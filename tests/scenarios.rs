@@ -27,6 +27,8 @@ mod commands;
 mod controls;
 #[path = "scenarios/delivery.rs"]
 mod delivery;
+#[path = "scenarios/discover.rs"]
+mod discover;
 #[path = "scenarios/disks.rs"]
 mod disks;
 #[path = "scenarios/durability.rs"]

@@ -65,6 +65,21 @@ const WALLS: &[(&str, &[&str])] = &[
     ("config", &["bridge", "cli", "http", "mqtt", "homeassistant", "store", "journal", "metrics"]),
     ("bridge", &["http", "cli"]),
     (
+        "finding",
+        &[
+            "octoprint",
+            "mqtt",
+            "bridge",
+            "cli",
+            "http",
+            "homeassistant",
+            "store",
+            "journal",
+            "metrics",
+            "topics",
+        ],
+    ),
+    (
         "gcode",
         &[
             "octoprint",

@@ -10,6 +10,7 @@ pub mod check;
 pub mod dashboard;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod discover;
 pub mod discovery;
 pub mod health;
 pub mod logging;
@@ -24,7 +25,7 @@ use clap::{Parser, Subcommand};
 use subcommand::block_on;
 pub use subcommand::{CommandFailure, Unanswered, stop};
 
-use crate::causes::{self, Cause};
+use crate::causes::Cause;
 use crate::config::{self, Loaded};
 
 /// Bridges OctoPrint's push socket to MQTT and Home Assistant.
@@ -44,6 +45,8 @@ enum CliCommand {
     Check,
     /// Ask OctoPrint for an application key: you click Allow there, the key is printed or saved
     Authorize(authorize::AuthorizeArguments),
+    /// Find the OctoPrints of the local network, which announce themselves by multicast (mDNS)
+    Discover(discover::DiscoverArguments),
     /// Query the health of the running bridge, at http.listen; for Docker's HEALTHCHECK
     Health,
     /// Print Home Assistant's discovery messages as JSON lines, without publishing them
@@ -82,8 +85,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if let CommandFailure::Configuration(error) | CommandFailure::Other(error) = &failure {
-                eprintln!("{}", causes::text(&**error));
+            if let Some(text) = failure.text_of_error() {
+                eprintln!("{text}");
             }
             failure.exit_code()
         }
@@ -98,6 +101,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CommandFailure> {
             run::command(load(file.as_deref())?, Arc::new(move || read(file.as_deref())))
         }
         Some(CliCommand::Check) => check::command(&load(file)?),
+        Some(CliCommand::Discover(arguments)) => discover::command(&arguments, load(file)),
         Some(CliCommand::Health) => health::command(&load(file)?.config),
         Some(CliCommand::Discovery { remove }) => discovery::command(&load(file)?.config, remove),
         Some(CliCommand::Dashboard { cards }) => dashboard::command(&load(file)?.config, &cards),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use tokio::sync::mpsc;
 
-use crate::causes::{Cause, HttpFault};
+use crate::causes::{self, Cause, HttpFault};
 use crate::config::Tls;
 use crate::tls::{self, TlsError};
 
@@ -41,6 +41,14 @@ impl CommandFailure {
 
     pub(super) fn text(text: impl Into<String>) -> Self {
         Self::Other(text.into().into())
+    }
+
+    /// Returns the error with its causes; `None` if it is already printed.
+    pub(super) fn text_of_error(&self) -> Option<String> {
+        match self {
+            Self::Configuration(error) | Self::Other(error) => Some(causes::text(&**error)),
+            Self::Printed => None,
+        }
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
