@@ -49,6 +49,8 @@ mod octoprint;
 mod octoprint_2;
 #[path = "scenarios/own_entities.rs"]
 mod own_entities;
+#[path = "scenarios/pairing.rs"]
+mod pairing;
 #[path = "scenarios/permissions.rs"]
 mod permissions;
 #[path = "scenarios/power.rs"]

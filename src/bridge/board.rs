@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::newcomer::PairRequest;
 use crate::causes::Cause;
 use crate::clock;
 
@@ -96,14 +97,7 @@ pub enum PageRequest {
     /// Finds OctoPrints in the network. The answer is that of `bridge/request/discover`.
     Discover,
     /// Asks an OctoPrint for a key. Answered as soon as OctoPrint asks its user.
-    Pair {
-        /// Address of OctoPrint.
-        url: String,
-        /// Name for people.
-        name: Option<String>,
-        /// The printer's id; by default made of the name.
-        id: Option<String>,
-    },
+    Pair(PairRequest),
     /// Ends the pairing that is under way.
     CancelPairing,
     /// Removes a printer that was added.

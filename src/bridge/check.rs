@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hub::identity::{Identity, Owners, conflict};
 use super::setup::{self, NO_PRINTER, SetupError};
+use crate::bridge::identity::{Identity, Owners, conflict};
 use crate::causes;
 use crate::config::{Config, Mqtt, Printer};
 use crate::mqtt::{self, Lost};

@@ -21,11 +21,14 @@
 //! # }
 //! ```
 
+pub mod authorization;
 pub mod board;
 pub mod check;
 pub mod fleet;
 pub mod fleet_report;
 pub mod hub;
+pub mod identity;
+pub mod newcomer;
 mod oversize;
 pub mod printer;
 pub mod reload;

@@ -50,8 +50,13 @@ impl ConfigFollower {
         Self { read, files, known, requests }
     }
 
-    /// Passes what is read to `tell`, until the other side is gone.
-    pub(super) async fn run(mut self, tell: mpsc::Sender<Result<Loaded, Cause>>) {
+    /// Passes what is read to `tell`, until the other side is gone. It is read at once on each of
+    /// `asked`, too.
+    pub(super) async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<()>,
+        tell: mpsc::Sender<Result<Loaded, Cause>>,
+    ) {
         let mut changing: Option<Vec<Fingerprint>> = None;
         let mut tick = interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,6 +64,7 @@ impl ConfigFollower {
             let is_asked = tokio::select! {
                 () = tell.closed() => return,
                 Some(()) = self.requests.recv() => true,
+                Some(()) = asked.recv() => true,
                 _ = tick.tick() => false,
             };
             let now = fingerprints(&self.files).await;
@@ -116,7 +122,7 @@ mod tests {
             let files = config::load(Some(&file), []).unwrap().files;
             let (ask, requests) = mpsc::channel(1);
             let (tell, told) = mpsc::channel(1);
-            tokio::spawn(ConfigFollower::new(read, files, requests).run(tell));
+            tokio::spawn(ConfigFollower::new(read, files, requests).run(mpsc::channel(1).1, tell));
             Self { _dir: dir, file, reads, ask, told }
         }
 

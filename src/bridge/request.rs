@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::newcomer::PairRequest;
 use crate::causes::{Cause, text};
 
 /// What a request asks for.
@@ -17,6 +18,12 @@ pub enum Request {
     LogLevel(String),
     /// The last prints of a printer, which answers itself.
     History(HistoryRequest),
+    /// Find OctoPrints in the network.
+    Discover,
+    /// Ask an OctoPrint for a key, and add it as a printer.
+    Pair(PairRequest),
+    /// Remove the printer with this id, which was added.
+    Remove(String),
     /// Unknown request or invalid value, with the reason.
     Refused(String),
 }
@@ -73,6 +80,9 @@ const REQUESTS: &[(&str, ParseValue)] = &[
     ("republish", |_| Request::Republish),
     ("log_level", log_level),
     ("history", history),
+    ("discover", |_| Request::Discover),
+    ("pair", pair),
+    ("remove", remove),
 ];
 
 fn request(name: &str, value: &Value) -> Request {
@@ -111,6 +121,26 @@ fn history(value: &Value) -> Request {
         None => Request::Refused(
             "expected the id of a printer, or an object such as {\"printer\":\"mk3\",\"format\":\"csv\"} with the format json or csv"
                 .into(),
+        ),
+    }
+}
+
+fn pair(value: &Value) -> Request {
+    match PairRequest::read(value) {
+        Some(request) => Request::Pair(request),
+        None => Request::Refused(
+            "expected an object such as {\"url\":\"http://octopi.local\",\"name\":\"Prusa\",\"id\":\"mk3\"}; name and id may be left out"
+                .into(),
+        ),
+    }
+}
+
+/// The value is the printer's id, or an object with it as `id`.
+fn remove(value: &Value) -> Request {
+    match value.as_str().or(value["id"].as_str()).filter(|id| !id.is_empty()) {
+        Some(id) => Request::Remove(id.to_owned()),
+        None => Request::Refused(
+            "expected the id of a printer, or an object such as {\"id\":\"mk3\"}".into(),
         ),
     }
 }
@@ -155,6 +185,28 @@ mod tests {
         for bad in ["", "{}", "7", r#"{"printer":"mk3","format":"xml"}"#, r#"{"printer":7}"#] {
             assert!(matches!(parsed(bad), Request::Refused(_)), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_printer_is_added_by_its_address_and_removed_by_its_id() {
+        let Request::Pair(pair) = parse("pair", br#"{"url":"http://a","name":"A"}"#).request else {
+            panic!("pair")
+        };
+        assert_eq!((pair.url.expose(), pair.name.as_deref()), ("http://a", Some("A")));
+        assert!(matches!(parse("pair", b"http://a").request, Request::Pair(_)));
+        for payload in [&b"mk3"[..], br#"{"id":"mk3"}"#, br#"{"value":"mk3"}"#] {
+            assert_eq!(parse("remove", payload).request, Request::Remove("mk3".to_owned()));
+        }
+        for (name, bad) in [
+            ("pair", ""),
+            ("pair", "{}"),
+            ("pair", r#"{"url":7}"#),
+            ("remove", ""),
+            ("remove", "7"),
+        ] {
+            assert!(matches!(parse(name, bad.as_bytes()).request, Request::Refused(_)), "{bad}");
+        }
+        assert_eq!(parse("discover", b"").request, Request::Discover);
     }
 
     #[test]

@@ -4,20 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::subcommand::{self, CommandFailure, block_on};
+use crate::bridge::authorization::{self, Asking};
 use crate::config::{self, Access};
-use crate::octoprint::{AppKeys, AppKeysError, BuildError, Decision, POLL_INTERVAL};
-use crate::secret::Secret;
+use crate::octoprint::KeyRequest;
 use crate::secret_file::SecretFile;
-use crate::tls::{self, TlsError};
-
-/// The name under which OctoPrint lists the key.
-const APP: &str = "octoprint2mqtt";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Consecutive failed calls after which to give up; OctoPrint forgets the request after 5 s.
-const MAX_FAILURES: u32 = 4;
 
 /// The arguments of `octoprint2mqtt authorize`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +57,7 @@ pub(super) fn command(
     let key = block_on(async {
         let stop = subcommand::stop()?;
         tokio::select! {
-            answer = run(&asking, |text| eprintln!("{text}")) => Ok(answer?),
+            answer = authorization::run(&asking, |request| instruct(&asking, request)) => Ok(answer?),
             () = stop => Err(CommandFailure::text("stopped before the request was decided")),
         }
     })?;
@@ -80,6 +71,13 @@ pub(super) fn command(
         }
     }
     Ok(())
+}
+
+fn instruct(asking: &Asking, request: &KeyRequest) {
+    let (url, dialog) = (&asking.access.url, request.dialog());
+    eprintln!(
+        "Click Allow in OctoPrint, {url}\n(or, where no page of OctoPrint is open, at {dialog})"
+    );
 }
 
 /// Returns how to reach OctoPrint, from the configuration or the arguments. Both may hold secrets,
@@ -112,70 +110,4 @@ fn access(arguments: &AuthorizeArguments, file: Option<&Path>) -> Result<Access,
         access.headers.extend([header.ok_or_else(|| wrong("--header: expected \"Name: value\""))?]);
     }
     Ok(access)
-}
-
-/// A request for a key.
-#[derive(Debug)]
-pub struct Asking {
-    /// How to reach OctoPrint.
-    pub access: Access,
-    /// Only this user may grant the key.
-    pub user: Option<String>,
-    /// Time for the user to decide.
-    pub timeout: Duration,
-}
-
-/// Why there is no key.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorizeError {
-    /// Certificates.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The HTTP client.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// OctoPrint or its plugin.
-    #[error(transparent)]
-    AppKeys(#[from] AppKeysError),
-    /// The user denied the request, or OctoPrint forgot it.
-    #[error("the request was denied in OctoPrint, or OctoPrint was restarted meanwhile")]
-    Denied,
-    /// The user did not decide in time.
-    #[error("nobody allowed the request within {}", humantime::format_duration(*.0))]
-    TimedOut(Duration),
-}
-
-/// Asks for a key; `instruct` gets the instructions for the user.
-///
-/// # Errors
-/// [`AuthorizeError`] if no key is granted.
-pub async fn run(asking: &Asking, instruct: impl Fn(&str)) -> Result<Secret, AuthorizeError> {
-    let Access { url, tls, headers } = &asking.access;
-    let tls = tls::client_config(tls, url.scheme() == "https")?;
-    let headers: Vec<(String, Secret)> = headers.clone().into_iter().collect();
-    let plugin = AppKeys::new(url.clone(), &tls, &headers, CONNECT_TIMEOUT)?;
-    let request = plugin.request(APP, asking.user.as_deref()).await?;
-    instruct(&format!(
-        "Click Allow in OctoPrint, {}\n(or, where no page of OctoPrint is open, at {})",
-        url,
-        request.dialog()
-    ));
-    let deadline = Instant::now() + asking.timeout;
-    let mut failures = 0;
-    while Instant::now() < deadline {
-        match plugin.decision(&request).await {
-            Ok(Decision::Granted(key)) => return Ok(key),
-            Ok(Decision::Refused) => return Err(AuthorizeError::Denied),
-            Ok(Decision::Waiting) => failures = 0,
-            // A network hiccup should not make the user click again.
-            Err(error) => {
-                failures += 1;
-                if failures >= MAX_FAILURES {
-                    return Err(error.into());
-                }
-            }
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    Err(AuthorizeError::TimedOut(asking.timeout))
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::subcommand::{CommandFailure, block_on};
-use crate::bridge::hub::identity::{Identity, Owners};
+use crate::bridge::identity::{Identity, Owners};
 use crate::bridge::printer::discovery::device;
 use crate::bridge::printer::discovery::facts::{Fact, Question, QuestionScope, answer};
 use crate::bridge::printer::discovery::schedule::PROFILE_WAIT;

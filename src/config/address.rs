@@ -16,6 +16,9 @@ pub struct OctoPrintAddress {
     pub authorization: Option<Secret>,
 }
 
+/// What is expected as the address of an OctoPrint.
+pub const OCTOPRINT_ADDRESS: &str = "the address of OctoPrint such as http://octopi.local, a sub-path is fine, and user:password@ for a proxy's Basic authentication; no query or fragment";
+
 /// Parses the address of an OctoPrint; `None` if it is invalid, has another scheme, a query or a
 /// fragment.
 pub fn octoprint_address(text: &str) -> Option<OctoPrintAddress> {

@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use super::actions::action;
 use super::classes;
+use super::id::is_id;
 use super::readings::{reading, scale};
 use super::source::Section;
 use super::types::Commands;
-use super::values::{is_id, number, strict_text};
+use super::values::{number, strict_text};
 use crate::own_entity::{Action, Look, OwnEntity, Role};
 
 /// Longest unit, in characters.

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::address::{OctoPrintAddress, octoprint_address};
+use super::address::{OCTOPRINT_ADDRESS, OctoPrintAddress, octoprint_address};
 use super::camera::camera;
 use super::entities::entities;
 use super::headers::headers;
+use super::id::is_id;
 use super::maintenance::counters;
 use super::power::power;
 use super::source::Section;
 use super::types::{Commands, Filter, Printer, Publish, Socket, Tls};
-use super::values::{self, is_id, strict_text};
+use super::values::{self, strict_text};
 use crate::heater::Limits;
 use crate::octoprint::{Credentials, TransportChoice};
 use crate::secret::Secret;
@@ -220,7 +221,7 @@ fn access(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Access> {
 }
 
 fn address(section: &Section<'_>) -> Option<OctoPrintAddress> {
-    let expected = "the address of OctoPrint such as http://octopi.local, a sub-path is fine, and user:password@ for a proxy's Basic authentication; no query or fragment";
+    let expected = OCTOPRINT_ADDRESS;
     if section.get("url").is_none() {
         section.missing("url", expected);
     }

@@ -30,7 +30,17 @@ const DEFAULT_BASE: &str = "octoprint2mqtt";
 /// Reads the configuration; mistakes are collected in `sources`.
 pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Config> {
     let root = sources.root();
-    root.only(&["data_dir", "mqtt", "homeassistant", "http", "log", "outbox", "shard", "printers"]);
+    root.only(&[
+        "data_dir",
+        "pairing",
+        "mqtt",
+        "homeassistant",
+        "http",
+        "log",
+        "outbox",
+        "shard",
+        "printers",
+    ]);
     let data_dir = data_dir(&root);
     let mqtt = mqtt(&root.section("mqtt"), warnings);
     let homeassistant = homeassistant(&root.section("homeassistant"));
@@ -63,7 +73,19 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
         mqtt.client_id += &shard.suffix();
     }
     let printers = printers.into_iter().map(Arc::new).collect();
-    Some(Config { data_dir, mqtt, homeassistant, http, log, outbox, shard, printers, all_printers })
+    let pairing = root.flag("pairing", false);
+    Some(Config {
+        data_dir,
+        pairing,
+        mqtt,
+        homeassistant,
+        http,
+        log,
+        outbox,
+        shard,
+        printers,
+        all_printers,
+    })
 }
 
 pub(super) fn data_dir(root: &Section<'_>) -> Option<PathBuf> {

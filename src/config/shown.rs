@@ -33,6 +33,7 @@ impl Config {
         let printers: Map<String, Value> = ordered::map(self.printers.iter().map(named));
         json!({
             "data_dir": self.data_dir.as_ref().map(|path| path.display().to_string()),
+            "pairing": self.pairing,
             "mqtt": self.mqtt.without_secrets(),
             "homeassistant": {
                 "enabled": self.homeassistant.enabled,

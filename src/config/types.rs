@@ -17,6 +17,8 @@ use crate::shard::Shard;
 pub struct Config {
     /// Directory of the database; `None`: nothing survives a restart.
     pub data_dir: Option<PathBuf>,
+    /// Whether clients of the broker may find, add and remove printers.
+    pub pairing: bool,
     /// The broker.
     pub mqtt: Mqtt,
     /// Home Assistant's discovery.
@@ -46,6 +48,7 @@ impl Config {
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let differs = [
             ("data_dir", self.data_dir != other.data_dir),
+            ("pairing", self.pairing != other.pairing),
             ("mqtt", self.mqtt != other.mqtt),
             ("homeassistant", self.homeassistant != other.homeassistant),
             ("http", self.http != other.http),
@@ -310,6 +313,22 @@ pub struct Commands {
     pub gcode: bool,
     /// `system`.
     pub system: bool,
+}
+
+impl Commands {
+    /// Returns the groups by name.
+    pub fn by_name(&self) -> [(&'static str, bool); 8] {
+        [
+            ("bridge", self.bridge),
+            ("job", self.job),
+            ("temperature", self.temperature),
+            ("motion", self.motion),
+            ("connection", self.connection),
+            ("power", self.power),
+            ("gcode", self.gcode),
+            ("system", self.system),
+        ]
+    }
 }
 
 /// A choice of names: `*` is all, `!Name` excludes one, only `!…` is all but these, empty is none.

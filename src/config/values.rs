@@ -337,18 +337,6 @@ fn items(value: &Value) -> Option<Vec<Value>> {
     }
 }
 
-/// `[a-z0-9]([a-z0-9_-]*[a-z0-9])?`, no `__`, not `bridge…`.
-pub(super) fn is_id(id: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-    let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    id.len() <= 64
-        && id.chars().all(inner)
-        && outer(id.chars().next())
-        && outer(id.chars().next_back())
-        && !id.contains("__")
-        && !id.starts_with("bridge")
-}
-
 /// Reads a trust setting; `None` if there is none.
 pub(super) fn tls(section: &Section<'_>, client: bool, warnings: &mut Vec<String>) -> Option<Tls> {
     let known: &[&str] = if client {

@@ -74,7 +74,8 @@ pub(super) async fn resolve(
     within: Duration,
 ) -> Vec<ConfiguredOctoPrint> {
     let deadline = Instant::now() + within;
-    let known = stream::iter(configured).map(|(id, url)| async move {
+    // Owned, since such a future is not `Send` with references.
+    let known = stream::iter(configured.to_vec()).map(|(id, url)| async move {
         let mut addresses = match url.host() {
             Some(Host::Ipv4(v4)) => vec![v4.into()],
             Some(Host::Ipv6(v6)) => vec![v6.into()],
@@ -88,7 +89,7 @@ pub(super) async fn resolve(
         if addresses.iter().any(IpAddr::is_loopback) {
             addresses.extend(own);
         }
-        ConfiguredOctoPrint { id: id.clone(), url: url.clone(), addresses }
+        ConfiguredOctoPrint { id, url, addresses }
     });
     known.buffered(LOOKUPS).collect().await
 }

@@ -28,7 +28,7 @@ async fn user_token(pages: &SockJs, decided: usize) -> String {
     .await
 }
 
-async fn decide(octoprint: &OctoPrint, pages: &SockJs, decided: usize, decision: bool) {
+pub async fn decide(octoprint: &OctoPrint, pages: &SockJs, decided: usize, decision: bool) {
     let token = user_token(pages, decided).await;
     let path = format!("plugin/appkeys/decision/{token}");
     assert_eq!(octoprint.post(&path, json!({ "decision": decision })).await, 204);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::departure::CLEAR_AFTER;
-use super::identity::{Identity, Owners, conflict};
+use crate::bridge::identity::{Identity, Owners, conflict};
 use crate::causes;
 use crate::homeassistant::{self, Components, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};

@@ -1,12 +1,15 @@
 //! The bridge itself: its topics and requests, and the routing of commands to printers.
 
 mod announcer;
+mod asker;
 mod departure;
 pub mod fleet;
 pub mod health;
-pub mod identity;
+
+mod pairing;
 mod presence;
 mod reloaded;
+mod requests;
 mod roster;
 mod routes;
 mod supervisor;
@@ -16,8 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -27,14 +29,15 @@ use self::departure::Belongings;
 use self::fleet::FleetTask;
 pub use self::health::Vitals;
 use self::health::{Echo, Ping, Start};
-use self::identity::Identity;
+use self::pairing::PairingDesk;
 use self::presence::HomeAssistantAttendance;
 use self::roster::{PrinterNeeds, PrinterRoster, RosterNews};
+use super::board::AskedByPage;
+use super::identity::Identity;
 use super::oversize;
 use super::reload::ConfigFollower;
-use super::request::{self, HistoryRequest, Request};
 use super::setup::{self, NO_PRINTER, SetLogLevel, SetupError, SocketMaker};
-use super::watch::{self, Failures, Restarts, Watch};
+use super::watch::{Failures, Restarts, Watch, caught};
 use crate::causes::Cause;
 use crate::clock::{self, sleep_until};
 use crate::config::{Config, Loaded};
@@ -44,7 +47,7 @@ use crate::metrics::{self, Latencies, Queues, Sockets};
 use crate::mqtt::{Attendance, Audiences, Bounds, Broker, Incoming, Kind, OWN_LANE, Publication};
 use crate::octoprint::Socket;
 use crate::store::{Known, Store};
-use crate::topics::{self, BridgeTopics, PrinterTopics, Topic};
+use crate::topics::{BridgeTopics, PrinterTopics, Topic};
 
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// Time limit for sending what is queued when the bridge stops.
@@ -75,11 +78,16 @@ pub enum RunError {
 /// The running bridge: a task per printer, and the connection to the broker.
 pub struct Hub {
     config: Arc<Config>,
+    /// Shows the configuration that is in force.
+    in_force: watch::Sender<Arc<Config>>,
     topics: BridgeTopics,
     broker: Broker,
     incoming: mpsc::Receiver<Incoming>,
     start: Start,
     needs: PrinterNeeds,
+    desk: PairingDesk,
+    /// Requests of the page.
+    asked: mpsc::Receiver<AskedByPage>,
     /// Configurations that were read again.
     reloads: mpsc::Receiver<Result<Loaded, Cause>>,
     /// Why the last one is not in force.
@@ -105,7 +113,7 @@ impl Hub {
     /// If a task that all printers need failed; offline is published then, too. An unreachable
     /// broker or OctoPrint is no error.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let failed = watch::caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
+        let failed = caught(self.serve_until(shutdown)).await.unwrap_or(Some("hub"));
         if let Some(task) = failed {
             tracing::error!(task, "a task that all printers need panicked; stopping");
         }
@@ -153,6 +161,7 @@ impl Hub {
                 Some(news) = self.news.recv() => self.roster.hear(news),
                 Some(reloaded) = self.reloads.recv() => self.take_reloaded(reloaded),
                 Some(incoming) = self.incoming.recv() => self.route(incoming),
+                Some(asked) = self.asked.recv() => self.take_page_request(asked),
             }
         }
     }
@@ -229,7 +238,12 @@ impl Hub {
         };
         let (fleet, reports) = FleetTask::new();
         let (roster, news) = PrinterRoster::new(needs.clone(), reports);
+        let config = Arc::new(config);
+        let in_force = watch::Sender::new(config.clone());
         let mut hub = Self {
+            desk: PairingDesk::new(in_force.subscribe()),
+            asked: mpsc::channel(1).1,
+            in_force,
             topics,
             broker,
             incoming,
@@ -246,7 +260,7 @@ impl Hub {
             echo: Echo::default(),
             ping,
             pings,
-            config: Arc::new(config),
+            config,
         };
         let places = sockets.into_iter().zip(places.into_iter().map(|(_, lane)| lane));
         let devices = hub.start_printers(places, &known);
@@ -301,8 +315,10 @@ impl Hub {
     /// Follows the configuration: printers come, change and go with it.
     pub fn follow_config(&mut self, follower: ConfigFollower) {
         let (tell, reloads) = mpsc::channel(1);
+        let (ask, asked) = mpsc::channel(1);
         self.reloads = reloads;
-        self.spawn("follower of the configuration", follower.run(tell));
+        self.desk.follow(ask);
+        self.spawn("follower of the configuration", follower.run(asked, tell));
     }
 
     /// Runs `task` until the bridge stops. The bridge stops if it panics.
@@ -342,60 +358,6 @@ impl Hub {
             tracing::info!("the broker published the bridge's last will; publishing online again");
             self.greeting().into_iter().for_each(|publication| self.broker.publish(publication));
         }
-    }
-
-    fn route(&mut self, incoming: Incoming) {
-        if incoming.topic == *self.topics.state {
-            self.receive_own_state(&incoming);
-            return;
-        }
-        if topics::is_info(&self.config.mqtt.base_topic, &incoming.topic) {
-            // A retained one may be of a bridge that is gone: the announcer checks these.
-            if !incoming.retained {
-                identity::check_info(&incoming.payload, &self.config.mqtt);
-            }
-            return;
-        }
-        if let Some(name) = self.topics.request_name(&incoming.topic) {
-            // A retained request may be of any age, like a retained command.
-            if !incoming.retained {
-                self.answer(name, &incoming);
-            }
-            return;
-        }
-        if !self.roster.routes.send_foreign(&incoming) {
-            self.roster.routes.send(&self.config.mqtt.base_topic, incoming);
-        }
-    }
-
-    fn answer(&self, name: &str, incoming: &Incoming) {
-        let request::Parsed { request, transaction } = request::parse(name, &incoming.payload);
-        let outcome = match request {
-            Request::History(HistoryRequest { printer, .. }) => {
-                // The printer's task answers.
-                if self.roster.routes.send_to(&printer, incoming.clone()) {
-                    return;
-                }
-                Err(format!("this bridge has no printer {printer:?}").into())
-            }
-            Request::HealthCheck => Ok(json!({"healthy": true})),
-            Request::Info => Ok(self.info()),
-            Request::Republish => {
-                self.broker.republish();
-                Ok(json!({}))
-            }
-            Request::LogLevel(level) => {
-                (self.set_log_level)(&level).map(|()| json!({"log_level": level}))
-            }
-            Request::Refused(reason) => Err(reason.into()),
-        };
-        let answer = request::answer(outcome, transaction);
-        self.broker.publish(Publication::new(
-            OWN_LANE,
-            self.topics.response(name),
-            answer,
-            Kind::ANSWER,
-        ));
     }
 
     fn info(&self) -> serde_json::Value {

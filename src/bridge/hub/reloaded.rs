@@ -50,6 +50,7 @@ impl Hub {
         let Config { printers, all_printers, .. } = config;
         self.config = Arc::new(Config { printers, all_printers, log, ..(*self.config).clone() });
         self.roster.apply(&self.config.printers);
+        self.in_force.send_replace(self.config.clone());
         Ok(())
     }
 }
