@@ -22,6 +22,7 @@
 //! ```
 
 pub mod board;
+pub mod broker_card;
 pub mod fleet;
 pub mod fleet_report;
 pub mod hub;
