@@ -169,7 +169,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::bridge::board::{Card, HeaterReading};
+    use crate::bridge::board::{Card, CardPicture, HeaterReading};
 
     fn shown(id: &str, file: &str) -> Card {
         let heater = HeaterReading { heater: "bed".to_owned(), actual: Some(60.5), target: None };
@@ -221,8 +221,10 @@ mod tests {
         let third = read(&events.next().await.unwrap());
         assert_eq!(third[0].1, json!({"ids": ["b"], "cards": []}));
         assert_eq!(third[1].1[0]["text"], "late");
-        // A picture alone has no card yet.
-        board.show_picture("c", None);
+        // A picture may come before its printer.
+        board.show_picture("c", Some(CardPicture { media_type: "image/png", bytes: "p".into() }));
+        let fourth = read(&events.next().await.unwrap());
+        assert_eq!(fourth[0].1, json!({"ids": ["b", "c"], "cards": []}));
         let at = clock::now();
         assert_eq!(events.next().await.unwrap(), ":\n\n");
         assert!(clock::now() - at >= KEEP_ALIVE);

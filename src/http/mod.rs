@@ -9,6 +9,7 @@ mod assets;
 mod events;
 mod guard;
 mod login_queue;
+mod options;
 mod page;
 mod sessions;
 mod views;
@@ -29,7 +30,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::answers::HttpBody;
-pub use self::page::{Page, PageChoice, PageOptions, SUPERVISOR};
+pub use self::options::{PageChoice, PageOptions, SUPERVISOR};
+pub use self::page::Page;
 use crate::bridge::Vitals;
 use crate::causes;
 
