@@ -133,9 +133,9 @@ fn fill(world: &World) {
 }
 
 /// Plays the bridge: what the page asks happens on the board. A print goes on meanwhile.
-async fn play(board: Board, mut asked: mpsc::Receiver<AskedByPage>) {
+async fn play(board: Board, mut asked: mpsc::Receiver<AskedByPage>, cards: Vec<Card>) {
     let mut shown: BTreeMap<String, Card> =
-        cards().into_iter().map(|card| (card.id.clone(), card)).collect();
+        cards.into_iter().map(|card| (card.id.clone(), card)).collect();
     let mut tick = tokio::time::interval(Duration::from_millis(300));
     loop {
         tokio::select! {
@@ -249,7 +249,7 @@ async fn a_tour_with_mouse_keyboard_phone_and_desktop_below_a_sub_path() {
     let listener = http::listen(([127, 0, 0, 1], 0).into()).unwrap();
     let page = listener.local_addr().unwrap().to_string();
     tokio::spawn(http::serve(listener, world.site));
-    tokio::spawn(play(world.board.clone(), world.asked));
+    tokio::spawn(play(world.board.clone(), world.asked, cards()));
     let (proxy, url) = if Program::Nginx.is_installed() {
         let proxy = Program::Nginx.start(|port, _| nginx(port, &page)).await;
         let url = format!("http://127.0.0.1:{}/printers/", proxy.port);
@@ -279,6 +279,6 @@ async fn hostile_texts_do_nothing_in_a_browser_and_a_read_only_page_offers_no_ch
     let listener = http::listen(([127, 0, 0, 1], 0).into()).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(http::serve(listener, world.site));
-    tokio::spawn(play(world.board.clone(), world.asked));
+    tokio::spawn(play(world.board.clone(), world.asked, Vec::new()));
     browse(json!({"tour": "hostile", "url": url, "directory": directory()})).await;
 }

@@ -177,8 +177,9 @@ function showTemperatures(parts, card, history) {
   const rows = card.temperatures.map((reading, index) => {
     const row = element("div");
     const target = reading.target ? ` of ${degrees(reading.target)}` : "";
-    const swatch = element("span", undefined, `swatch h${index % 4}`);
-    row.append(swatch, element("dt", heater(reading.heater)), element("dd", degrees(reading.actual) + target));
+    const term = element("dt", heater(reading.heater));
+    term.prepend(element("span", undefined, `swatch h${index % 4}`));
+    row.append(term, element("dd", degrees(reading.actual) + target));
     return row;
   });
   parts.temperatures.replaceChildren(...rows);
@@ -465,6 +466,8 @@ async function leaveLogin() {
 }
 
 if (document.body.dataset.page === "login") {
+  // Browsers do not always, after a login that was refused.
+  by("password").focus();
   leaveLogin();
 } else {
   listen();
