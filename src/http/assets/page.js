@@ -21,6 +21,7 @@ function write(node, text) {
 
 const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const words = (text) => text.replaceAll("_", " ");
+const group = (name) => (name === "gcode" ? "G-code" : capital(words(name)));
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const heater = (name) => capital(name.replace(/(\d+)$/, " $1"));
 const degrees = (value) => (value === null ? "unknown" : number.format(value) + " °C");
@@ -39,7 +40,9 @@ function time(at) {
   if (!at || isNaN(date)) return node;
   node.dateTime = at;
   const today = date.toDateString() === new Date().toDateString();
-  node.textContent = today ? date.toLocaleTimeString() : date.toLocaleString();
+  node.textContent = today
+    ? date.toLocaleTimeString()
+    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   return node;
 }
 
@@ -119,6 +122,7 @@ function showCard(card) {
   parts.error.hidden = !card.error;
   write(parts.error, card.error || "");
   write(parts.file, card.file || "No file selected");
+  parts.file.classList.toggle("none", !card.file);
   showProgress(parts, card);
   showPicture(parts.picture, before, card);
   showTemperatures(parts, card, shown.history);
@@ -178,7 +182,9 @@ function showTemperatures(parts, card, history) {
     const row = element("div");
     const target = reading.target ? ` of ${degrees(reading.target)}` : "";
     const term = element("dt", heater(reading.heater));
-    term.prepend(element("span", undefined, `swatch h${index % 4}`));
+    const swatch = drawn("svg", { class: "swatch", viewBox: "0 0 16 8", "aria-hidden": "true" });
+    swatch.append(drawn("path", { class: `h${index % 4}`, d: "M0 4H16" }));
+    term.prepend(swatch);
     row.append(term, element("dd", degrees(reading.actual) + target));
     return row;
   });
@@ -186,12 +192,17 @@ function showTemperatures(parts, card, history) {
   if (card.history) drawGraph(parts.graph, card, history);
 }
 
+function drawn(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
 /** Draws the last ten minutes, and says them in words. */
 function drawGraph(svg, card, history) {
-  const space = "http://www.w3.org/2000/svg";
   const [width, height, points] = [240, 60, 120];
   const top = Math.max(50, ...history.flat().filter((value) => value !== null)) * 1.05;
-  const title = document.createElementNS(space, "title");
+  const title = drawn("title", {});
   const said = [];
   const lines = card.temperatures.map((reading, index) => {
     let path = "";
@@ -208,10 +219,7 @@ function drawGraph(svg, card, history) {
       const [low, high] = [Math.min(...values), Math.max(...values)];
       said.push(`${heater(reading.heater)} from ${number.format(low)} to ${degrees(high)}`);
     }
-    const line = document.createElementNS(space, "path");
-    line.setAttribute("class", `h${index % 4}`);
-    line.setAttribute("d", path || "M0 0");
-    return line;
+    return drawn("path", { class: `h${index % 4}`, d: path || "M0 0" });
   });
   title.textContent = `Temperatures of the last ten minutes: ${said.join("; ") || "none yet"}`;
   svg.replaceChildren(title, ...lines);
@@ -250,10 +258,16 @@ function pairingText(pairing) {
   return `${name} is not added: ${pairing.outcome}`;
 }
 
+/** The result of a pairing that has been read. */
+let readPairing = null;
+
 function showPairing(pairing) {
-  by("pairing").hidden = !pairing;
-  if (!pairing) return;
-  const isWaiting = pairing.outcome === "waiting";
+  const isWaiting = pairing && pairing.outcome === "waiting";
+  const key = JSON.stringify(pairing);
+  by("pairing").hidden = !pairing || key === readPairing;
+  if (by("pairing").hidden) return;
+  by("pairing").dataset.key = key;
+  by("pairing-close").hidden = isWaiting;
   const text = pairingText(pairing);
   by("pairing").classList.toggle("bad", !isWaiting && pairing.outcome !== "allowed");
   write(by("pairing-text"), text);
@@ -387,14 +401,14 @@ function openChange(id) {
   write(by("change-text"), "");
   by("change-name").value = card.name;
   const legend = by("groups").querySelector("legend");
-  const boxes = Object.entries(card.commands).map(([group, isOn]) => {
+  const boxes = Object.entries(card.commands).map(([name, isOn]) => {
     const label = element("label");
     const box = element("input");
     box.type = "checkbox";
-    box.name = `group-${group}`;
-    box.dataset.group = group;
+    box.name = `group-${name}`;
+    box.dataset.group = name;
     box.checked = isOn;
-    label.append(box, capital(words(group)));
+    label.append(box, group(name));
     return label;
   });
   by("groups").replaceChildren(legend, ...boxes);
@@ -449,6 +463,11 @@ function listen() {
   click("remove", openRemove);
   click("remove-now", remove);
   click("pairing-cancel", () => askBy(by("pairing-cancel"), by("pairing-text"), { ask: "cancel_pairing" }, "Cancelling…"));
+  click("pairing-close", () => {
+    readPairing = by("pairing").dataset.key;
+    by("pairing").hidden = true;
+    by("printers").focus();
+  });
   click("allow", async () => {
     const answer = await askBy(by("allow"), by("allow-text"), { ask: "allow_mqtt_pairing" }, "");
     if (answer) write(by("allow-text"), "Allowed until " + new Date(Date.now() + 300000).toLocaleTimeString() + ".");
