@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::subcommand::{CommandFailure, block_on};
 use crate::bridge::hub::identity::{Identity, Owners, conflict};
 use crate::bridge::setup::{self, SetupError};
@@ -84,6 +86,17 @@ impl std::fmt::Display for Finding {
             Ok(found) => write!(f, "✓ {}: {found}", self.what),
             Err(wrong) => write!(f, "✗ {}: {}", self.what, causes::text(wrong)),
         }
+    }
+}
+
+impl Finding {
+    /// Returns the line as the page takes it: `{"what", "ok", "text"}`.
+    pub fn to_json(&self) -> Value {
+        let text = match &self.outcome {
+            Ok(found) => found.clone(),
+            Err(wrong) => causes::text(wrong),
+        };
+        json!({"what": self.what, "ok": self.outcome.is_ok(), "text": text})
     }
 }
 

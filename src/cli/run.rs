@@ -2,12 +2,14 @@
 //! configured.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::{Instrument, Span};
 
 use super::subcommand::{self, CommandFailure, block_on};
-use super::{addon, logging};
-use crate::bridge::board::Board;
+use super::{addon, check, logging};
+use crate::bridge::board::{AskedByPage, Board, PageRequest};
 use crate::bridge::{Hub, RunError, SetLogLevel, SetupError};
 use crate::config::{Config, Loaded};
 use crate::http::{self, ListenError, Page, PageChoice, PageOptions, Site};
@@ -73,8 +75,12 @@ async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), BridgeError> {
     let listener = config.http.as_ref().map(|http| http::listen(http.listen)).transpose()?;
-    let page = page_options(&config).and_then(|options| page(options, recent));
+    let (page, asked) = page_options(&config).and_then(|page| make_page(page, recent)).unzip();
+    let answering = asked.map(|asked| answer(asked, config.clone()));
     let hub = Hub::start(config, set_log_level)?;
+    if let Some(answering) = answering {
+        hub.spawn("answers to the page", answering);
+    }
     if let Some(listener) = listener {
         let site = Site::from(hub.vitals()).with_page(page);
         hub.spawn("HTTP server", http::serve(listener, site));
@@ -82,13 +88,36 @@ async fn run(
     Ok(hub.run(shutdown).await?)
 }
 
+/// Answers what the page asks.
+async fn answer(mut asked: mpsc::Receiver<AskedByPage>, config: Config) {
+    let config = Arc::new(config);
+    while let Some((request, answer)) = asked.recv().await {
+        let config = Arc::clone(&config);
+        let answered = async move {
+            match request {
+                PageRequest::Check => {
+                    let mut findings = Vec::new();
+                    check::run(&config, |finding| findings.push(finding.to_json())).await;
+                    Ok(findings.into())
+                }
+                _ => Err("the printers are those of the configuration file".into()),
+            }
+        };
+        // A check takes its time. Whoever asked may have left.
+        tokio::spawn(async move { drop(answer.send(answered.await)) });
+    }
+}
+
 /// Makes the page, where it is wanted and safe.
-fn page(options: PageOptions, recent: RecentLog) -> Option<Page> {
+fn make_page(
+    options: PageOptions,
+    recent: RecentLog,
+) -> Option<(Page, mpsc::Receiver<AskedByPage>)> {
     match options.choice() {
         PageChoice::Off => None,
         PageChoice::Served => {
-            let (board, _asked) = Board::new();
-            Some(Page::new(options, board, recent))
+            let (board, asked) = Board::new();
+            Some((Page::new(options, board, recent), asked))
         }
         PageChoice::Unsafe(listen) => {
             tracing::warn!(

@@ -1,8 +1,8 @@
-//! Which requests the page answers at all: by the names of hosts, by origin, and from where (pure).
+//! Which requests the page answers at all: by the names of hosts, by origin, and from where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode};
 
 const INGRESS_PATH: HeaderName = HeaderName::from_static("x-ingress-path");
@@ -65,7 +65,7 @@ impl PageGuard {
         headers: &HeaderMap,
         is_visit: bool,
     ) -> Result<CallerKind, GuardError> {
-        let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
+        let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
         let is_change = method == Method::POST;
         let is_own = match site {
             None | Some(b"same-origin") => true,
@@ -125,8 +125,6 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 9));

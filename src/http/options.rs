@@ -1,4 +1,4 @@
-//! Whether the page is served, and to whom (pure).
+//! Whether the page is served, and to whom.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

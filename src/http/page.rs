@@ -1,8 +1,8 @@
 //! The page: who may see it, its paths, and what it asks of the bridge.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use askama::Template;
 use http_body_util::{BodyExt, Limited};
@@ -26,6 +26,7 @@ use super::sessions::{self, PagePassword, PageSessions, TokenHash};
 use super::views::{LoginView, MainView};
 use crate::bridge::board::Board;
 use crate::causes::{self, Cause};
+use crate::clock;
 use crate::recent_log::RecentLog;
 
 /// Most pages that are open at a time.
@@ -36,6 +37,8 @@ const LARGEST_BODY: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for the bridge's answer: a check of many printers takes its time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Shortest interval between lines in the log about wrong passwords.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Media types of pictures. Others are not shown: some can hold scripts.
 const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
@@ -55,6 +58,8 @@ pub struct Page {
     read_only: Option<bool>,
     sessions: Arc<PageSessions>,
     logins: LoginQueue,
+    /// When a wrong password may be logged again.
+    next_report: Mutex<Option<Instant>>,
     streams: Arc<Semaphore>,
     /// Name of the session's cookie. Browsers do not tell ports of a host apart.
     cookie: String,
@@ -119,6 +124,7 @@ impl Page {
             read_only: http.read_only,
             sessions: Arc::default(),
             logins: LoginQueue::default(),
+            next_report: Mutex::default(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             cookie: format!("octoprint2mqtt_{}", http.listen.port()),
         }
@@ -270,7 +276,7 @@ impl Page {
         match self.logins.login(|| password.is(&given)).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!("a login to the page was refused: its password is wrong");
+                self.report_wrong_password();
                 return Err(login_form(StatusCode::UNAUTHORIZED, Some("This password is wrong.")));
             }
             Err(QueueIsFull(wait)) => {
@@ -296,6 +302,16 @@ impl Page {
         let mut response = redirect();
         response.headers_mut().insert(SET_COOKIE, cookie);
         Ok(response)
+    }
+
+    /// Logs a wrong password, once in a while: somebody may try many.
+    fn report_wrong_password(&self) {
+        let now = clock::now();
+        let mut next = self.next_report.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.is_none_or(|next| next <= now) {
+            *next = Some(now + REPORT_INTERVAL);
+            tracing::warn!("a login to the page was refused, because its password is wrong");
+        }
     }
 
     async fn ask(

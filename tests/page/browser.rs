@@ -233,11 +233,13 @@ fn directory() -> String {
         .unwrap_or_else(|_| std::env::temp_dir().join("octoprint2mqtt-page").display().to_string())
 }
 
+/// nginx as the guide has it, without TLS.
 fn nginx(port: u16, page: &str) -> String {
-    // As the guide has it, without TLS.
-    format!(
-        "server {{\nlisten 127.0.0.1:{port};\nlocation /printers/ {{\nproxy_pass http://{page}/;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\nproxy_set_header Host $http_host;\nproxy_read_timeout 1h;\n}}\n}}\n"
-    )
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/guides/page.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let location = guide.split("```").find_map(|block| block.strip_prefix("nginx\n")).unwrap();
+    let location = location.replace("127.0.0.1:8099", page);
+    format!("server {{\nlisten 127.0.0.1:{port};\n{location}}}\n")
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn open_to_others_without_a_password_the_page_is_off_with_one_warning() {
 }
 
 /// Serves a page; returns its address.
-async fn serve(world: World) -> String {
+fn serve(world: World) -> String {
     let listener = http::listen(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(http::serve(listener, world.site));
@@ -109,7 +109,7 @@ async fn a_reader_that_does_not_read_holds_up_nobody() {
         ..Card::default()
     };
     (0..50).for_each(|n| board.show(card(n)));
-    let address = serve(world).await;
+    let address = serve(world);
     let _slow = open_stream(&address).await;
     let mut reader = open_stream(&address).await;
     read_until(&mut reader, "event: broker").await;
@@ -123,7 +123,7 @@ async fn a_reader_that_does_not_read_holds_up_nobody() {
 
 #[tokio::test]
 async fn streams_are_bounded_and_free_their_places() {
-    let address = serve(World::new("")).await;
+    let address = serve(World::new(""));
     let mut streams = Vec::new();
     for _ in 0..32 {
         let mut stream = open_stream(&address).await;
