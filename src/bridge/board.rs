@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::causes::Cause;
-use crate::clock;
+use crate::{clock, topic};
 
 /// Number of points of a temperature's history.
 const POINTS: usize = 120;
@@ -157,6 +157,8 @@ struct Shown {
     /// Revision of the board at the card's last change.
     revision: u64,
     picture: Option<CardPicture>,
+    /// Changes with the picture.
+    picture_mark: Option<u64>,
     /// Points of the temperatures, oldest first, in the order of the card's heaters.
     history: VecDeque<Vec<Option<f64>>>,
     /// Number of points so far.
@@ -245,6 +247,8 @@ impl Board {
     pub fn show_picture(&self, id: &str, picture: Option<CardPicture>) {
         self.change(id, |shown| {
             let is_new = shown.picture != picture;
+            let mark = |picture: &CardPicture| u64::from(topic::hash(&picture.bytes));
+            shown.picture_mark = picture.as_ref().map(mark);
             shown.picture = picture;
             is_new
         });
@@ -294,16 +298,26 @@ impl Board {
 
     /// Returns the ids of all printers, and the cards that changed after `revision`.
     pub fn since(&self, revision: u64) -> (Vec<String>, Vec<CardUpdate>) {
+        self.news(revision, &BTreeMap::new())
+    }
+
+    /// Returns the same for a reader who knows the histories of these numbers of points, which are
+    /// left out.
+    pub fn news(
+        &self,
+        revision: u64,
+        points: &BTreeMap<String, u64>,
+    ) -> (Vec<String>, Vec<CardUpdate>) {
         let printers = self.printers();
         let changed = printers.values().filter(|shown| shown.revision > revision);
         let update = |shown: &Shown| CardUpdate {
             card: shown.card.clone(),
-            history: shown.history.iter().cloned().collect(),
+            history: match points.get(&shown.card.id) == Some(&shown.points) {
+                true => Vec::new(),
+                false => shown.history.iter().cloned().collect(),
+            },
             points: shown.points,
-            picture: shown
-                .picture
-                .as_ref()
-                .map(|picture| u64::from(crate::topic::hash(&picture.bytes))),
+            picture: shown.picture_mark,
         };
         (printers.keys().cloned().collect(), changed.map(update).collect())
     }

@@ -51,3 +51,46 @@ fn card(broker: &Broker, address: &str) -> BrokerCard {
         for_home_assistant: held.for_home_assistant,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bridge::setup;
+    use crate::config;
+    use crate::mqtt::{Audiences, Bounds, Kind, OWN_LANE, Publication};
+    use crate::topic::Topic;
+
+    #[tokio::test]
+    async fn the_board_follows_the_broker() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let text = format!(
+            "[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[printers.a]\nurl = \"http://a\"\napi_key = \"k\""
+        );
+        let config = config::from_toml(&text).unwrap();
+        let options = setup::broker_options(&config.mqtt, None).unwrap();
+        let address = options.address();
+        let bounds = Bounds { max_events: 10, max_bytes: 10_000 };
+        let (incoming, _commands) = mpsc::channel(1);
+        let audiences = Audiences::not_awaited();
+        let broker = Broker::start(options, bounds, BTreeSet::new(), incoming, None, audiences);
+        let (board, _asked) = Board::new();
+        let mut revision = board.revision();
+        tokio::spawn(follow(board.clone(), broker.clone(), address.clone()));
+        let topic = Topic::read("a/b").unwrap();
+        broker.publish(Publication::new(OWN_LANE, topic, "on", Kind::State));
+        loop {
+            let card = board.broker();
+            if card.waiting == 1 && card.error.is_some() {
+                assert_eq!((card.address, card.connected), (address, false));
+                break;
+            }
+            revision.changed().await.unwrap();
+        }
+    }
+}

@@ -112,7 +112,7 @@ impl EventStream {
         let sent = self.sent.get_or_insert_default();
         let mut batch = String::new();
         let revision = *self.changes.borrow_and_update();
-        let (ids, changed) = self.board.since(sent.revision);
+        let (ids, changed) = self.board.news(sent.revision, &sent.points);
         // A picture may come before its printer.
         let changed = changed.into_iter().filter(|update| !update.card.id.is_empty());
         let cards: Vec<Value> = changed.map(|update| card(update, &mut sent.points)).collect();

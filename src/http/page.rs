@@ -288,7 +288,8 @@ impl Page {
         }
         let failed = || respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no random numbers\n");
         let token = self.sessions.open().map_err(|_| failed())?;
-        let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
+        let is_secure =
+            headers.get(FORWARDED_PROTO).is_some_and(|by| by.as_bytes().starts_with(b"https"));
         // Without a path, it is the page's own, below whatever path a proxy has it.
         let cookie = format!(
             "{}={}; Max-Age={}; HttpOnly; SameSite=Strict{}",

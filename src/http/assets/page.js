@@ -1,6 +1,5 @@
 // The script of the page. It fills in texts alone, never markup: what comes from OctoPrint is not
 // to be trusted. Its addresses are relative, so that the page works below any path.
-"use strict";
 
 const by = (id) => document.getElementById(id);
 const isReadOnly = document.body.hasAttribute("data-read-only");
@@ -132,8 +131,7 @@ function showCard(card) {
   write(parts.id, card.id);
   parts.url.hidden = !isWeb(card.url);
   if (isWeb(card.url)) parts.url.href = card.url;
-  write(parts.url, "OctoPrint");
-  parts.url.append(element("span", ` of ${name} in a new tab`, "unseen"));
+  parts.url.setAttribute("aria-label", `OctoPrint of ${name} in a new tab`);
   write(parts.origin, card.added ? "" : "from the configuration");
   parts.change.hidden = isReadOnly || !card.added;
   parts.change.setAttribute("aria-label", `Change ${name}`);
@@ -178,6 +176,10 @@ function showEvent(node, card) {
 
 function showTemperatures(parts, card, history) {
   parts.heat.hidden = card.temperatures.length === 0;
+  if (card.history) drawGraph(parts.graph, card, history);
+  const key = JSON.stringify(card.temperatures);
+  if (parts.temperatures.dataset.key === key) return;
+  parts.temperatures.dataset.key = key;
   const rows = card.temperatures.map((reading, index) => {
     const row = element("div");
     const target = reading.target ? ` of ${degrees(reading.target)}` : "";
@@ -189,7 +191,6 @@ function showTemperatures(parts, card, history) {
     return row;
   });
   parts.temperatures.replaceChildren(...rows);
-  if (card.history) drawGraph(parts.graph, card, history);
 }
 
 function drawn(name, attributes) {
@@ -432,6 +433,8 @@ async function saveChange(event) {
   for (const question of questions) {
     if (!await askBy(button, by("change-text"), question, "Saving…")) return;
   }
+  // Until the bridge tells of it itself.
+  if (cards.has(id)) Object.assign(cards.get(id).card.commands, groups);
   by("change-dialog").close();
 }
 
