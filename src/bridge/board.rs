@@ -46,7 +46,7 @@ pub struct Card {
     /// Time left, in seconds.
     pub time_left: Option<u64>,
     /// Temperatures, in the order of `B/P/temperature`.
-    pub temperatures: Vec<HeaterReading>,
+    pub temperatures: Vec<CardHeater>,
     /// Type of the last print event, such as `print_done`.
     pub last_event: Option<String>,
     /// When it came, in RFC 3339.
@@ -57,7 +57,7 @@ pub struct Card {
 
 /// One heater's temperatures, in °C.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct HeaterReading {
+pub struct CardHeater {
     /// Its name, such as `tool0`.
     pub heater: String,
     /// Measured.

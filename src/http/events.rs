@@ -169,10 +169,10 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::bridge::board::{Card, CardPicture, HeaterReading};
+    use crate::bridge::board::{Card, CardPicture, CardHeater};
 
     fn shown(id: &str, file: &str) -> Card {
-        let heater = HeaterReading { heater: "bed".to_owned(), actual: Some(60.5), target: None };
+        let heater = CardHeater { heater: "bed".to_owned(), actual: Some(60.5), target: None };
         let (id, file) = (id.to_owned(), Some(file.to_owned()));
         Card { id, file, temperatures: vec![heater], ..Card::default() }
     }

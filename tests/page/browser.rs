@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use octoprint2mqtt::bridge::board::{
-    AskedByPage, Board, BrokerCard, Card, CardPicture, HeaterReading, PageRequest, PairingStatus,
+    AskedByPage, Board, BrokerCard, Card, CardPicture, CardHeater, PageRequest, PairingStatus,
 };
 use octoprint2mqtt::http;
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ use crate::real::left_out;
 use crate::real::reverse_proxy::Program;
 use crate::world::{self, PASSWORD, World};
 
-fn reading(heater: &str, actual: f64, target: f64) -> HeaterReading {
-    HeaterReading { heater: heater.to_owned(), actual: Some(actual), target: Some(target) }
+fn reading(heater: &str, actual: f64, target: f64) -> CardHeater {
+    CardHeater { heater: heater.to_owned(), actual: Some(actual), target: Some(target) }
 }
 
 fn groups(names: &[&str]) -> BTreeMap<String, bool> {
@@ -109,7 +109,7 @@ async fn warm_up(board: &Board) {
         for card in cards() {
             let readings = card.temperatures.iter().enumerate().map(|(index, reading)| {
                 let actual = warm(22.0, reading.actual.unwrap(), 8.0 + 9.0 * index as f64);
-                HeaterReading { actual: Some((actual * 10.0).round() / 10.0), ..reading.clone() }
+                CardHeater { actual: Some((actual * 10.0).round() / 10.0), ..reading.clone() }
             });
             board.show(Card { temperatures: readings.collect(), ..card });
         }

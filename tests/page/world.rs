@@ -9,7 +9,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use hyper::{Request, Response, StatusCode};
 use octoprint2mqtt::bridge::Hub;
 use octoprint2mqtt::bridge::board::{
-    AskedByPage, Board, BrokerCard, Card, CardPicture, HeaterReading,
+    AskedByPage, Board, BrokerCard, Card, CardPicture, CardHeater,
 };
 use octoprint2mqtt::config::{self, Config};
 use octoprint2mqtt::http::{HttpBody, Page, PageChoice, PageOptions, Site};
@@ -61,7 +61,7 @@ pub fn hostile_card(id: &str) -> Card {
         file: text(),
         completion: Some(42.5),
         time_left: Some(4000),
-        temperatures: vec![HeaterReading {
+        temperatures: vec![CardHeater {
             heater: HOSTILE.to_owned(),
             actual: Some(60.0),
             target: Some(60.0),
