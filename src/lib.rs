@@ -12,11 +12,13 @@
 //! | [`gcode`] | G-code files read as a stream: layers, what the slicer wrote, thumbnails |
 //! | [`http`] | health and metrics over HTTP |
 //! | [`finding`] | finds the OctoPrints of the local network by multicast |
+//! | [`http`] | health, metrics and the page over HTTP |
 //! | [`shard`] | distribution of printers over several bridges |
 //! | [`topic`] | the type of a valid MQTT topic |
 //! | [`topics`] | every topic, in one place |
 //! | [`receipt`] | how a message learns that its publications are acknowledged |
 //! | [`journal`] | persistence of the events that wait for the broker |
+//! | [`recent_log`] | the last warnings and errors of the log, for the page |
 //! | [`metrics`] | counters and histograms |
 //! | [`cli`] | the command line: one file per subcommand |
 //! | [`causes`], [`heater`], [`secret`], [`tls`], [`names`], [`splice`], [`timestamp`] | small shared helpers |
@@ -52,6 +54,7 @@ pub mod octoprint;
 mod ordered;
 pub mod own_entity;
 pub mod receipt;
+pub mod recent_log;
 pub mod secret;
 pub mod secret_file;
 pub mod shard;

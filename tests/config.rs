@@ -292,6 +292,13 @@ fn each_mistake_is_found() {
         (&printer("[mqtt]\nurl = \"mqtts://h\"\ntls = { cert_file = \"/dev/null\" }"), "key_file"),
         (&printer("[log]\nlevel = \"verbose\""), "log.level"),
         (&printer("[http]\nlisten = \"here\""), "http.listen"),
+        (&printer("[http]\npage = \"maybe\""), "http.page"),
+        (&printer("[http]\npassword = \"\""), "http.password"),
+        (&printer("[http]\npassword = 1234"), "http.password"),
+        (&printer("[http]\npassword = \"a\"\npassword_file = \"b\""), "both password and"),
+        (&printer("[http]\nhosts = [\"http://pi.lan\"]"), "http.hosts"),
+        (&printer("[http]\nhosts = [\"pi.lan:8099\"]"), "without scheme and port"),
+        (&printer("[http]\nread_only = 1"), "http.read_only"),
         (&printer("[outbox]\nmax_bytes = \"lots\""), "outbox.max_bytes"),
         (&printer("[outbox]\nsettle = \"2h\""), "outbox.settle"),
         (&printer("[homeassistant]\nwait = \"soon\""), "homeassistant.wait"),
@@ -319,6 +326,30 @@ fn each_mistake_is_found() {
     }
     let unknown = mistakes(GOOD, &[("OCTOPRINT2MQTT__MQTT__ULR", "x")]);
     assert!(unknown.contains("OCTOPRINT2MQTT__MQTT__ULR"), "{unknown}");
+}
+
+#[test]
+fn the_page_is_on_by_default_and_its_password_is_never_shown() {
+    let http = |more: &str| {
+        let config = config::from_toml(&format!("{GOOD}[http]\n{more}")).unwrap();
+        let shown = format!("{config:?} {}", config.without_secrets());
+        assert!(!shown.contains("MARKER"), "{shown}");
+        config.http.unwrap()
+    };
+    let plain = http("");
+    assert_eq!(plain.listen.to_string(), "127.0.0.1:8099");
+    assert!(plain.page && plain.password.is_none() && plain.hosts.is_empty());
+    assert_eq!(plain.read_only, None);
+    let full = http("password = \"MARKER-page\"\nhosts = [\"Pi.Lan\"]\nread_only = true");
+    assert_eq!(full.password.unwrap().expose(), "MARKER-page");
+    assert_eq!((full.hosts, full.read_only), (vec!["pi.lan".to_owned()], Some(true)));
+    let variables = [
+        ("OCTOPRINT2MQTT__HTTP__PAGE", "false"),
+        ("OCTOPRINT2MQTT__HTTP__HOSTS", "pi.lan,printers.example.org"),
+        ("OCTOPRINT2MQTT__HTTP__READ_ONLY", "false"),
+    ];
+    let http = load(GOOD, &variables).unwrap().config.http.unwrap();
+    assert!(!http.page && http.hosts.len() == 2 && http.read_only == Some(false));
 }
 
 #[test]

@@ -540,7 +540,8 @@ async fn health_and_metrics_are_served_where_configured() {
         (reqwest::Method::POST, "/health", 405, None),
         (reqwest::Method::GET, "/health/", 404, None),
         (reqwest::Method::HEAD, "/metrics", 200, Some("")),
-        (reqwest::Method::POST, "/", 404, None),
+        (reqwest::Method::POST, "/", 405, None),
+        (reqwest::Method::POST, "/nothing", 404, None),
     ] {
         let call = format!("{method} {path}");
         let answer = client.request(method, format!("http://{listen}{path}")).send().await.unwrap();

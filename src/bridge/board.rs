@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::newcomer::PairRequest;
 use crate::causes::Cause;
-use crate::clock;
+use crate::{clock, topic};
 
 /// Number of points of a temperature's history.
 const POINTS: usize = 120;
@@ -91,6 +91,25 @@ pub struct PairingStatus {
     pub outcome: String,
 }
 
+/// The connection to the broker, as the page shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BrokerCard {
+    /// The broker's address, without user and password.
+    pub address: String,
+    /// Connected and subscribed.
+    pub connected: bool,
+    /// Why there is no connection.
+    pub error: Option<String>,
+    /// Messages that wait for the broker, or are not acknowledged yet.
+    pub waiting: usize,
+    /// Messages dropped since the start, because too many waited.
+    pub dropped: u64,
+    /// Events held back until subscribers are back.
+    pub for_subscribers: usize,
+    /// Events held back until Home Assistant is back.
+    pub for_home_assistant: usize,
+}
+
 /// What the page asks of the bridge.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageRequest {
@@ -132,8 +151,12 @@ struct Shown {
     /// Revision of the board at the card's last change.
     revision: u64,
     picture: Option<CardPicture>,
+    /// Changes with the picture.
+    picture_mark: Option<u64>,
     /// Points of the temperatures, oldest first, in the order of the card's heaters.
     history: VecDeque<Vec<Option<f64>>>,
+    /// Number of points so far.
+    points: u64,
     next_point: Option<std::time::Instant>,
 }
 
@@ -141,6 +164,7 @@ struct Shown {
 struct BoardParts {
     printers: Mutex<BTreeMap<String, Shown>>,
     pairing: Mutex<Option<PairingStatus>>,
+    broker: Mutex<BrokerCard>,
     revision: watch::Sender<u64>,
     requests: mpsc::Sender<AskedByPage>,
 }
@@ -157,6 +181,8 @@ pub struct CardUpdate {
     pub card: Card,
     /// Temperatures of the last ten minutes, oldest first: a list for each point.
     pub history: Vec<Vec<Option<f64>>>,
+    /// Number of points that the history has had: it is unchanged while this is.
+    pub points: u64,
     /// Changes with the picture; `None`: there is none.
     pub picture: Option<u64>,
 }
@@ -168,6 +194,7 @@ impl Board {
         let parts = BoardParts {
             printers: Mutex::default(),
             pairing: Mutex::default(),
+            broker: Mutex::default(),
             revision: watch::Sender::new(0),
             requests,
         };
@@ -202,6 +229,7 @@ impl Board {
                 }
                 let point = card.temperatures.iter().map(|reading| reading.actual);
                 shown.history.push_back(point.collect());
+                shown.points += 1;
             }
             let is_new = shown.card != card;
             shown.card = card;
@@ -213,6 +241,8 @@ impl Board {
     pub fn show_picture(&self, id: &str, picture: Option<CardPicture>) {
         self.change(id, |shown| {
             let is_new = shown.picture != picture;
+            let mark = |picture: &CardPicture| u64::from(topic::hash(&picture.bytes));
+            shown.picture_mark = picture.as_ref().map(mark);
             shown.picture = picture;
             is_new
         });
@@ -236,6 +266,25 @@ impl Board {
         self.0.pairing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Shows the connection to the broker.
+    pub fn show_broker(&self, broker: BrokerCard) {
+        let mut shown = self.0.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != broker {
+            *shown = broker;
+            self.0.revision.send_modify(|revision| *revision += 1);
+        }
+    }
+
+    /// Returns the connection to the broker.
+    pub fn broker(&self) -> BrokerCard {
+        self.0.broker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a page is open.
+    pub fn is_watched(&self) -> bool {
+        self.0.revision.receiver_count() > 0
+    }
+
     /// Watches the board's revision, which grows with each change.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.0.revision.subscribe()
@@ -243,15 +292,26 @@ impl Board {
 
     /// Returns the ids of all printers, and the cards that changed after `revision`.
     pub fn since(&self, revision: u64) -> (Vec<String>, Vec<CardUpdate>) {
+        self.news(revision, &BTreeMap::new())
+    }
+
+    /// Returns the same for a reader who knows the histories of these numbers of points, which are
+    /// left out.
+    pub fn news(
+        &self,
+        revision: u64,
+        points: &BTreeMap<String, u64>,
+    ) -> (Vec<String>, Vec<CardUpdate>) {
         let printers = self.printers();
         let changed = printers.values().filter(|shown| shown.revision > revision);
         let update = |shown: &Shown| CardUpdate {
             card: shown.card.clone(),
-            history: shown.history.iter().cloned().collect(),
-            picture: shown
-                .picture
-                .as_ref()
-                .map(|picture| u64::from(crate::topic::hash(&picture.bytes))),
+            history: match points.get(&shown.card.id) == Some(&shown.points) {
+                true => Vec::new(),
+                false => shown.history.iter().cloned().collect(),
+            },
+            points: shown.points,
+            picture: shown.picture_mark,
         };
         (printers.keys().cloned().collect(), changed.map(update).collect())
     }

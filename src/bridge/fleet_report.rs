@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use super::board::Board;
 use super::fleet::Duty;
 
 /// What is reported of one printer, which has a number.
@@ -23,12 +24,23 @@ pub struct FleetReporter {
     reports: mpsc::UnboundedSender<FleetReport>,
     /// What was reported last.
     last: Duty,
+    board: Option<Board>,
 }
 
 impl FleetReporter {
     /// Reports for the printer with this number.
     pub fn new(number: usize, reports: mpsc::UnboundedSender<FleetReport>) -> Self {
-        Self { number, reports, last: Duty::default() }
+        Self { number, reports, last: Duty::default(), board: None }
+    }
+
+    /// The same, with the board of the page.
+    pub fn shown_on(self, board: Option<Board>) -> Self {
+        Self { board, ..self }
+    }
+
+    /// Returns the board of the page, where one is served.
+    pub fn board(&self) -> Option<&Board> {
+        self.board.as_ref()
     }
 
     /// Reports `duty` if it differs from the last report.

@@ -23,6 +23,7 @@
 
 pub mod authorization;
 pub mod board;
+pub mod broker_card;
 pub mod check;
 pub mod fleet;
 pub mod fleet_report;

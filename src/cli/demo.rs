@@ -117,7 +117,7 @@ fn broker_config(listen: SocketAddr) -> Config {
 
 pub(super) fn command(port: u16) -> Result<(), CommandFailure> {
     let log = config::Log { level: "warn".to_owned(), format: config::LogFormat::Text };
-    let set_log_level = logging::start(&log)?;
+    let set_log_level = logging::start(&log, None)?;
     block_on(async { Ok(run(port, set_log_level).await?) })
 }
 

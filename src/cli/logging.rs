@@ -10,6 +10,7 @@ use tracing_subscriber::{Layer, fmt, reload};
 
 use crate::bridge::SetLogLevel;
 use crate::config::{Log, LogFormat, log_filter};
+use crate::recent_log::RecentLog;
 
 /// Levels of libraries whose log lines are of no interest to a user unless requested by name.
 const QUIET: &str = "rumqttc=warn,rumqttd=off,hyper=info,reqwest=info,rustls=warn,tungstenite=info";
@@ -25,11 +26,12 @@ pub enum LogError {
     Reload(#[from] reload::Error),
 }
 
-/// Starts logging, and returns a function that changes its level.
+/// Starts logging, and returns a function that changes its level. Keeps the last warnings and errors
+/// in `recent`, if there is one.
 ///
 /// # Errors
 /// If the filter cannot be parsed.
-pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
+pub fn start(log: &Log, recent: Option<RecentLog>) -> Result<SetLogLevel, LogError> {
     let (level, handle) = reload::Layer::new(filter(&log.level)?);
     let lines = match log.format {
         LogFormat::Text => fmt::layer()
@@ -41,7 +43,7 @@ pub fn start(log: &Log) -> Result<SetLogLevel, LogError> {
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }
     };
-    tracing_subscriber::registry().with(level).with(lines).init();
+    tracing_subscriber::registry().with(level).with(lines).with(recent).init();
     let set = move |level: &str| -> Result<(), LogError> { Ok(handle.reload(filter(level)?)?) };
     Ok(Arc::new(move |level: &str| set(level).map_err(Into::into)))
 }

@@ -44,7 +44,7 @@ pub(super) fn config(sources: &Sources, warnings: &mut Vec<String>) -> Option<Co
     let data_dir = data_dir(&root);
     let mqtt = mqtt(&root.section("mqtt"), warnings);
     let homeassistant = homeassistant(&root.section("homeassistant"));
-    let http = http(&root.section("http"));
+    let http = http(&root.section("http"), warnings);
     let log = log(&root.section("log"));
     let outbox = outbox(&root.section("outbox"));
     let shard = shard(&root.section("shard"));
@@ -211,8 +211,8 @@ fn payload(section: &Section<'_>, key: &str) -> String {
         .unwrap_or_else(|| key.to_owned())
 }
 
-fn http(section: &Section<'_>) -> Option<Http> {
-    section.only(&["listen"]);
+fn http(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Http> {
+    section.only(&["listen", "page", "password", "password_file", "hosts", "read_only"]);
     if !section.in_file() && !section.in_environment() {
         return None;
     }
@@ -221,7 +221,13 @@ fn http(section: &Section<'_>) -> Option<Http> {
             strict_text(value)?.parse().ok()
         })
         .unwrap_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 8099)));
-    Some(Http { listen })
+    Some(Http {
+        listen,
+        page: section.flag("page", true),
+        password: section.secret("password", warnings),
+        hosts: section.hosts("hosts"),
+        read_only: section.get("read_only").map(|_| section.flag("read_only", true)),
+    })
 }
 
 fn shard(section: &Section<'_>) -> Option<Shard> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::counter::Counter;
-use super::types::{Config, Mqtt, Printer, STATUS_TOPIC, Tls};
+use super::types::{Config, Http, Mqtt, Printer, STATUS_TOPIC, Tls};
 use crate::octoprint::{Credentials, PictureSource, TransportChoice};
 use crate::ordered;
 
@@ -44,7 +44,7 @@ impl Config {
                 "offline": self.homeassistant.offline,
                 "wait": duration(self.homeassistant.wait),
             },
-            "http": self.http.as_ref().map(|http| json!({"listen": http.listen.to_string()})),
+            "http": self.http.as_ref().map(Http::without_secrets),
             "log": {"level": self.log.level},
             "outbox": {
                 "max_events": self.outbox.max_events,
@@ -53,6 +53,17 @@ impl Config {
             },
             "shard": self.shard.map(|shard| json!({"index": shard.index, "count": shard.count})),
             "printers": printers,
+        })
+    }
+}
+
+impl Http {
+    fn without_secrets(&self) -> Value {
+        json!({
+            "listen": self.listen.to_string(),
+            "page": self.page,
+            "hosts": self.hosts,
+            "read_only": self.read_only,
         })
     }
 }

@@ -23,7 +23,7 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Home Assistant's discovery.
     pub homeassistant: HomeAssistant,
-    /// Health and metrics over HTTP; `None`: off.
+    /// Health, metrics and the page over HTTP; `None`: off.
     pub http: Option<Http>,
     /// Level and format of the log.
     pub log: Log,
@@ -123,11 +123,20 @@ pub struct HomeAssistant {
     pub wait: Duration,
 }
 
-/// Health and metrics over HTTP.
+/// Health, metrics and the page over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// Whether to serve the page, where that is safe.
+    pub page: bool,
+    /// Password of the page.
+    pub password: Option<Secret>,
+    /// Names by which browsers may reach the page, beside IP addresses and `localhost`; in lower
+    /// case, without a port.
+    pub hosts: Vec<String>,
+    /// Whether the page refuses changes; `None`: without a password.
+    pub read_only: Option<bool>,
 }
 
 /// Level and format of the log.

@@ -146,6 +146,19 @@ impl Section<'_> {
         })
     }
 
+    /// Reads a list of names of hosts, without ports; in lower case.
+    pub(super) fn hosts(&self, key: &str) -> Vec<String> {
+        let expected = "a list of names such as \"printers.example.org\", without scheme and port";
+        self.read(key, expected, Vec::new(), |value| {
+            let names: Option<Vec<String>> = items(value)?.iter().map(strict_text).collect();
+            let names = names?.into_iter().map(|name| name.trim().to_ascii_lowercase());
+            let names: Vec<String> = names.collect();
+            let is_in_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let is_host = |name: &String| !name.is_empty() && name.chars().all(is_in_a_name);
+            names.iter().all(is_host).then_some(names)
+        })
+    }
+
     /// Reads a list of seconds, each up to a day.
     pub(super) fn seconds(&self, key: &str, default: &[u64]) -> Vec<Duration> {
         let default = default.iter().map(|seconds| Duration::from_secs(*seconds)).collect();

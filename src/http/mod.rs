@@ -1,25 +1,48 @@
-//! Health and metrics over HTTP, off unless `[http]` is configured.
+//! Health, metrics and the page over HTTP, off unless `[http]` is configured.
+//!
+//! The page shows the [`Board`](crate::bridge::board::Board), follows it by server-sent events, and
+//! asks the bridge to find, add, rename and remove printers.
+
+mod answers;
+mod asked;
+mod assets;
+mod events;
+mod guard;
+mod login_queue;
+mod options;
+mod page;
+mod sessions;
+mod views;
+mod vital_signs;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
+pub use self::answers::HttpBody;
+pub use self::options::{PageChoice, PageOptions, SUPERVISOR};
+pub use self::page::Page;
 use crate::bridge::Vitals;
 use crate::causes;
 
 /// Pause after a failed accept, as when too many files are open.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Most connections at a time; others wait until one ends.
+const MOST_CONNECTIONS: usize = 256;
+/// How long a connection may last. Browsers then make a new one.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Largest head of a request, and most that is buffered of an answer, in bytes.
+const BUFFER: usize = 32 * 1024;
 
 /// Why health and metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -40,80 +63,93 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::from_std(listener).map_err(failed)
 }
 
-/// Serves for ever.
-pub async fn serve(listener: TcpListener, vitals: Vitals) {
-    let vitals = Arc::new(vitals);
+/// What is served.
+pub struct Site {
+    vitals: Vitals,
+    page: Option<Page>,
+}
+
+impl From<Vitals> for Site {
+    /// Health and metrics alone.
+    fn from(vitals: Vitals) -> Self {
+        Self { vitals, page: None }
+    }
+}
+
+impl Site {
+    /// Adds the page, if there is one.
+    pub fn with_page(self, page: Option<Page>) -> Self {
+        Self { page, ..self }
+    }
+
+    /// Answers a request that comes from the address `peer`.
+    pub async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Response<HttpBody>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<causes::Cause>,
+    {
+        let path = request.uri().path();
+        if matches!(path, "/health" | "/metrics") {
+            // hyper omits the body of a response to HEAD.
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return answers::wrong_method("GET,HEAD");
+            }
+            return match path {
+                "/health" => vital_signs::health(&self.vitals).await,
+                _ => vital_signs::metrics(&self.vitals).await,
+            };
+        }
+        match &self.page {
+            Some(page) => page.answer(request, peer).await,
+            None => {
+                let text = "there are /health and /metrics\n";
+                answers::respond(StatusCode::NOT_FOUND, answers::TEXT, text)
+            }
+        }
+    }
+}
+
+/// Serves for ever. What is dropped with it are its connections, too.
+pub async fn serve(listener: TcpListener, site: impl Into<Site>) {
+    let site = Arc::new(site.into());
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // A panic costs only its connection.
+    let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Detached: it ends with its client, and a panic costs only this connection.
-                tokio::spawn(connection(stream, Arc::clone(&vitals)));
-            }
-            Err(error) => {
-                tracing::debug!("http.listen: a connection could not be taken: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, peer)) => {
+                    let site = Arc::clone(&site);
+                    connections.spawn(async move {
+                        connection(stream, peer.ip().to_canonical(), site).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!("http.listen: a connection could not be taken: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
         }
     }
 }
 
-async fn connection(stream: TcpStream, vitals: Arc<Vitals>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let vitals = Arc::clone(&vitals);
-        async move { Ok::<_, Infallible>(answer(&request, &vitals).await) }
+async fn connection(stream: TcpStream, peer: IpAddr, site: Arc<Site>) {
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.answer(request, peer).await) }
     });
-    // The timer enables hyper's timeout for reading the request.
+    // The timer enables hyper's timeout for reading the head of a request.
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new());
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    http.timer(TokioTimer::new()).max_buf_size(BUFFER);
+    let served = http.serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(LIFETIME, served).await {
         tracing::debug!("http.listen: a connection failed: {}", causes::text(&error));
-    }
-}
-
-async fn answer(request: &Request<Incoming>, vitals: &Vitals) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    if !matches!(path, "/health" | "/metrics") {
-        let text = "there are /health and /metrics\n".to_owned();
-        return respond(StatusCode::NOT_FOUND, "text/plain", text);
-    }
-    // hyper omits the body of a response to HEAD.
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let text = "GET and HEAD alone are known\n".to_owned();
-        let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
-        return response;
-    }
-    if path == "/health" { health(vitals).await } else { metrics(vitals).await }
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-async fn health(vitals: &Vitals) -> Response<Full<Bytes>> {
-    let (status, body) = match vitals.problem().await {
-        None => {
-            let degraded = vitals.degraded();
-            let mut body = json!({"healthy": true});
-            if !degraded.is_empty() {
-                body["degraded"] = degraded.into();
-            }
-            (StatusCode::OK, body)
-        }
-        Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, json!({"healthy": false, "reason": reason}))
-        }
-    };
-    respond(status, "application/json", body.to_string())
-}
-
-async fn metrics(vitals: &Vitals) -> Response<Full<Bytes>> {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match vitals.metrics().await {
-        Ok(text) => respond(StatusCode::OK, kind, text),
-        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, kind, String::new()),
     }
 }

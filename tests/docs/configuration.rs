@@ -81,6 +81,10 @@ fn listed_defaults_are_the_defaults() {
         if key.starts_with("mqtt.tls.") {
             base += "mqtt.url = \"mqtts://h\"\n";
         }
+        // Without any of them, HTTP is off.
+        if key.starts_with("http.") {
+            base += "http.listen = \"127.0.0.1:8099\"\n";
+        }
         // A switch has both topics.
         if key.starts_with("printers.p.power.") {
             base +=

@@ -50,17 +50,10 @@ impl Asker {
             }
             Self::Page(answer) => {
                 let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-                // The page may have been closed.
-                answer.into_iter().for_each(|answer| {
-                    drop(
-                        answer.send(
-                            outcome
-                                .as_ref()
-                                .map(Value::clone)
-                                .map_err(|error| causes::text(&**error).into()),
-                        ),
-                    )
-                });
+                if let Some(answer) = answer {
+                    // The page may have been closed.
+                    let _ = answer.send(outcome);
+                }
             }
         }
     }

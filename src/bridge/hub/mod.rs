@@ -32,7 +32,8 @@ use self::health::{Echo, Ping, Start};
 use self::pairing::PairingDesk;
 use self::presence::HomeAssistantAttendance;
 use self::roster::{PrinterNeeds, PrinterRoster, RosterNews};
-use super::board::AskedByPage;
+use super::board::{AskedByPage, Board};
+use super::broker_card;
 use super::identity::Identity;
 use super::oversize;
 use super::reload::ConfigFollower;
@@ -74,6 +75,9 @@ pub enum RunError {
         task: &'static str,
     },
 }
+
+/// The page's board, and what the page asks.
+pub type ShownBoard = (Board, mpsc::Receiver<AskedByPage>);
 
 /// The running bridge: a task per printer, and the connection to the broker.
 pub struct Hub {
@@ -171,6 +175,18 @@ impl Hub {
     /// # Errors
     /// If the TLS settings or a socket's options are invalid.
     pub fn start(config: Config, set_log_level: SetLogLevel) -> Result<Self, SetupError> {
+        Self::start_shown(config, set_log_level, None)
+    }
+
+    /// The same, shown on the page's board, whose requests are answered.
+    ///
+    /// # Errors
+    /// If the TLS settings or a socket's options are invalid.
+    pub fn start_shown(
+        config: Config,
+        set_log_level: SetLogLevel,
+        shown: Option<ShownBoard>,
+    ) -> Result<Self, SetupError> {
         if config.all_printers.is_empty() {
             tracing::warn!("printers: {NO_PRINTER}");
         }
@@ -236,13 +252,15 @@ impl Hub {
             stopping: CancellationToken::new(),
             board: None,
         };
+        let (board, asked) = shown.unzip();
+        let needs = PrinterNeeds { board: board.clone(), ..needs };
         let (fleet, reports) = FleetTask::new();
         let (roster, news) = PrinterRoster::new(needs.clone(), reports);
         let config = Arc::new(config);
         let in_force = watch::Sender::new(config.clone());
         let mut hub = Self {
             desk: PairingDesk::new(in_force.subscribe()),
-            asked: mpsc::channel(1).1,
+            asked: asked.unwrap_or_else(|| mpsc::channel(1).1),
             in_force,
             topics,
             broker,
@@ -267,6 +285,11 @@ impl Hub {
         let counting = fleet.publish(hub.broker.clone(), hub.topics.fleet.clone());
         hub.needs.tasks.spawn(hub.needs.watch.over("fleet", counting));
         hub.announce(identity, devices);
+        if let Some(board) = board {
+            hub.desk.show_on(board.clone());
+            let address = hub.needs.belongings.options.address();
+            hub.spawn("broker's card", broker_card::follow(board, hub.broker.clone(), address));
+        }
         Ok(hub)
     }
 

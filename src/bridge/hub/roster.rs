@@ -205,7 +205,7 @@ impl PrinterRoster {
         });
         let latency = needs.latencies.of(&id);
         let reports = self.fleet.clone().unwrap_or_else(|| mpsc::unbounded_channel().0);
-        let fleet = FleetReporter::new(lane, reports);
+        let fleet = FleetReporter::new(lane, reports).shown_on(needs.board.clone());
         let memory = Memory::recall(&settings, known, &needs.store, discovery, latency, fleet);
         let supervisor = Box::new(Supervisor {
             settings: settings.clone(),

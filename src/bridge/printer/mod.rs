@@ -386,6 +386,7 @@ impl Printer {
         self.memory.rate.set(status.rate_mode.manual_factor());
         let payload = self.socket_report.update(&status, clock::now());
         self.outlet.publish_state(&self.outlet.topics.socket, payload);
+        self.visit(present(), |feature, scene| feature.socket(&status, scene));
     }
 
     fn publish_states(&mut self, changes: impl IntoIterator<Item = StateChange>) {

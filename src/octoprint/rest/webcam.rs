@@ -42,6 +42,14 @@ impl PictureFormat {
         let is_png = data.starts_with(b"\x89PNG\r\n\x1a\n") && data.ends_with(b"IEND\xaeB`\x82");
         is_jpeg.then_some(Self::Jpeg).or(is_png.then_some(Self::Png))
     }
+
+    /// Returns its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+        }
+    }
 }
 
 /// Why there is no picture.

@@ -2,6 +2,7 @@
 
 use super::MakeFeature;
 use super::camera::CameraPictures;
+use super::card::BoardCard;
 use super::fleet::FleetMember;
 use super::gcode_file::GcodeFiles;
 use super::own_entities::OwnEntities;
@@ -22,4 +23,6 @@ pub const FEATURES: &[MakeFeature] = &[
     Power::make,
     FleetMember::make,
     PrintStatistics::make,
+    // Last: it shows what the others have published.
+    BoardCard::make,
 ];

@@ -2,6 +2,7 @@
 //! messages, owns its state, and publishes on topics of its own.
 
 mod camera;
+mod card;
 mod fleet;
 mod gcode_file;
 pub mod list;
@@ -31,7 +32,7 @@ use crate::bridge::watch::Watch;
 use crate::clock;
 use crate::config;
 use crate::mqtt::{Incoming, Kind, Publication};
-use crate::octoprint::{Event, Message, MessageKind, PictureError, Plugin, Rest};
+use crate::octoprint::{Event, Message, MessageKind, PictureError, Plugin, Rest, Status};
 use crate::store::{Known, Store};
 use crate::topics::{PrinterTopics, Topic};
 
@@ -121,6 +122,12 @@ impl<'a> Scene<'a> {
         self.new_layer
     }
 
+    /// Returns what the features before this one have published on `topic` just now.
+    pub fn published(&self, topic: &Topic) -> Option<&Bytes> {
+        let on_topic = |publication: &&Publication| publication.topic == *topic;
+        self.publications.iter().rev().find(on_topic).map(|publication| &publication.payload)
+    }
+
     /// Returns what was published.
     pub fn into_publications(self) -> Vec<Publication> {
         self.publications
@@ -180,6 +187,11 @@ pub trait Feature: Send + Sync {
     /// Follows whether the printer is online, at the start too.
     fn availability(&mut self, is_online: bool, scene: &mut Scene<'_>) {
         let _ = (is_online, scene);
+    }
+
+    /// Follows the push socket.
+    fn socket(&mut self, status: &Status, scene: &mut Scene<'_>) {
+        let _ = (status, scene);
     }
 
     /// Follows an event.

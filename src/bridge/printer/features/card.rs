@@ -1,0 +1,133 @@
+//! The printer's card on the page's board.
+
+use std::time::SystemTime;
+
+use super::{Background, Feature, FeatureFinding, FeatureParts, Scene};
+use crate::bridge::board::{Board, Card, CardHeater, CardPicture};
+use crate::bridge::printer::discovery::facts::Fact;
+use crate::bridge::printer::messages::event::print_type;
+use crate::bridge::printer::prints::{Outcome, PrintStep};
+use crate::octoprint::{Event, Message, PictureFormat, Status};
+use crate::{config, timestamp};
+
+/// Keeps the card up to date.
+pub(super) struct BoardCard {
+    board: Board,
+    card: Card,
+}
+
+impl BoardCard {
+    /// Makes it where a page is served.
+    pub(super) fn make(parts: &FeatureParts<'_>) -> Option<Box<dyn Feature>> {
+        let board = parts.fleet.board()?.clone();
+        let card = card(parts.printer);
+        board.show(card.clone());
+        Some(Box::new(Self { board, card }))
+    }
+
+    fn show(&mut self, scene: &Scene<'_>) {
+        let snapshot = scene.snapshot;
+        let file = snapshot.job_file().map(|job| job.file.path.clone());
+        self.card.file = file;
+        let state = snapshot.state();
+        // A state is a word.
+        self.card.state = serde_json::to_value(state)
+            .ok()
+            .and_then(|word| word.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let is_on = state.print_is_on() == Some(true);
+        self.card.completion = snapshot.completion().filter(|_| is_on);
+        let left = |finish: SystemTime| finish.duration_since(scene.now.wall).ok();
+        let left = snapshot.finish_time().filter(|_| is_on).and_then(left);
+        self.card.time_left = left.map(|left| left.as_secs());
+        let reading = |(heater, reading): (&crate::heater::Heater, _)| {
+            let crate::bridge::printer::snapshot::HeaterReading { actual, target, .. } = reading;
+            CardHeater { heater: heater.to_string(), actual, target }
+        };
+        self.card.temperatures = snapshot.readings().map(reading).collect();
+        if let Some(picture) = scene.published(&scene.topics.thumbnail) {
+            let picture = PictureFormat::of(picture).map(|format| CardPicture {
+                media_type: format.media_type(),
+                bytes: picture.clone(),
+            });
+            self.board.show_picture(&self.card.id, picture);
+        }
+        self.board.show(self.card.clone());
+    }
+
+    fn note(&mut self, event: &str, at: SystemTime) {
+        self.card.last_event = Some(event.to_owned());
+        self.card.last_event_at = timestamp::rfc3339(at);
+    }
+}
+
+fn card(printer: &config::Printer) -> Card {
+    Card {
+        id: printer.id.clone(),
+        name: printer.name.clone(),
+        url: printer.url.to_string(),
+        added: printer.added,
+        commands: printer
+            .commands
+            .by_name()
+            .into_iter()
+            .map(|(name, on)| (name.to_owned(), on))
+            .collect(),
+        ..Card::default()
+    }
+}
+
+impl Feature for BoardCard {
+    fn start(&mut self, scene: &mut Scene<'_>) {
+        self.show(scene);
+    }
+
+    fn availability(&mut self, is_online: bool, scene: &mut Scene<'_>) {
+        self.card.online = is_online;
+        self.show(scene);
+    }
+
+    fn socket(&mut self, status: &Status, scene: &mut Scene<'_>) {
+        self.card.socket = status.state.as_str().to_owned();
+        self.card.error.clone_from(&status.error);
+        self.card.interval = u64::try_from(scene.push_interval.as_millis()).ok();
+        self.show(scene);
+    }
+
+    fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
+        if let Some(kind) = print_type(&event.kind) {
+            self.note(kind, scene.now.wall);
+        }
+        self.show(scene);
+    }
+
+    fn message(&mut self, _: &Message, scene: &mut Scene<'_>) {
+        self.show(scene);
+    }
+
+    fn print(&mut self, step: &PrintStep, scene: &mut Scene<'_>) {
+        let kind = match step.result.as_ref().map(|result| result.outcome) {
+            None => "print_started",
+            Some(Outcome::Done) => "print_done",
+            Some(Outcome::Failed) => "print_failed",
+            Some(Outcome::Cancelled) => "print_cancelled",
+        };
+        self.note(kind, step.at.unwrap_or(scene.now.wall));
+        self.show(scene);
+    }
+
+    fn learn(&mut self, _: &Fact, scene: &mut Scene<'_>) {
+        self.show(scene);
+    }
+
+    fn find(&mut self, _: &FeatureFinding, scene: &mut Scene<'_>) {
+        self.show(scene);
+    }
+
+    fn flush(&mut self, scene: &mut Scene<'_>) {
+        self.show(scene);
+    }
+
+    // The next task says at its start what there is.
+    fn restart(&mut self, _: &Background) {}
+}
