@@ -254,7 +254,15 @@ async fn every_request_is_listed() {
     for name in names {
         let value = if name == "history" { "p" } else { "debug" };
         let answer = world.request(&name, value).await;
-        assert_eq!(answer["status"], "ok", "{name}: {answer}");
+        // The bridge of this test is not the one of a file, so that it has no printers to add.
+        let is_of_pairing = ["discover", "pair", "remove"].contains(&name.as_str());
+        let refused =
+            answer["error"].as_str().is_some_and(|error| error.contains("pairing = true"));
+        assert_eq!(
+            (answer["status"] == "ok", refused),
+            (!is_of_pairing, is_of_pairing),
+            "{answer}"
+        );
     }
     world.end().await;
 }
