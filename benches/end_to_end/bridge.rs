@@ -24,7 +24,9 @@ pub struct Variant {
 /// A running bridge.
 pub struct Bridge {
     process: Process,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+    /// What it was started with.
+    config: String,
 }
 
 /// The program that is measured: `OCTOPRINT2MQTT_BENCH_BRIDGE`, else the one that was just built,
@@ -68,8 +70,8 @@ impl Bridge {
     ) -> Self {
         let dir = tempfile::tempdir().expect("a directory for the bridge");
         let path = dir.path().join("config.toml");
-        std::fs::write(&path, config(broker, printers, count, data, variant))
-            .expect("the bridge's configuration is written");
+        let config = config(broker, printers, count, data, variant);
+        std::fs::write(&path, &config).expect("the bridge's configuration is written");
         let mut command = if variant.one_core {
             let mut command = Command::new("taskset");
             command.args(["-c", "0"]).arg(program());
@@ -79,7 +81,16 @@ impl Bridge {
         };
         command.arg("--config").arg(path).env_remove("OCTOPRINT2MQTT_CONFIG");
         let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
-        Self { process: Process(child.expect("the bridge starts")), _dir: dir }
+        Self { process: Process(child.expect("the bridge starts")), dir, config }
+    }
+
+    /// Gives it the configuration that it was started with, and `more`, while it runs.
+    pub fn add_to_config(&self, more: &str) {
+        let text = format!("{}{more}", self.config);
+        std::fs::write(self.dir.path().join("config.toml"), text).expect("it is written");
+        let id = self.process.0.id().to_string();
+        let told = Command::new("kill").args(["-HUP", &id]).status();
+        assert!(told.is_ok_and(|status| status.success()), "the bridge runs");
     }
 
     /// Resident memory, in bytes.

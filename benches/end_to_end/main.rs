@@ -20,6 +20,7 @@ mod bare;
 mod bridge;
 mod broker;
 mod frames;
+mod live;
 mod picture;
 mod printers;
 mod report;
@@ -109,6 +110,9 @@ async fn measure(asked: &Asked) -> report::Results {
     }
     for plan in plans.into_iter().filter(|plan| asked.wants(plan.name)) {
         results.load.push(under_load(plan).await);
+    }
+    if asked.wants("live changes") && (!quick || !asked.filter.is_empty()) {
+        results.live = Some(live::live_changes(quick).await);
     }
     let variants = [
         ("throughput", plain),

@@ -108,14 +108,19 @@ impl Printers {
 
     /// Waits until all are logged in to.
     pub async fn all_live(&self) {
+        self.live(|live| live >= self.count).await;
+    }
+
+    /// Waits until none is connected.
+    pub async fn none_live(&self) {
+        self.live(|live| live == 0).await;
+    }
+
+    async fn live(&self, is: impl Fn(usize) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        while self.shared.live.load(Ordering::Relaxed) < self.count {
+        while !is(self.shared.live.load(Ordering::Relaxed)) {
             let live = self.shared.live.load(Ordering::Relaxed);
-            assert!(
-                Instant::now() < deadline,
-                "only {live} of {} printers are connected",
-                self.count
-            );
+            assert!(Instant::now() < deadline, "{live} of {} printers are connected", self.count);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::bridge;
+use crate::live::LiveChanges;
 use crate::runs::{Added, Load, Start, Throughput};
 use crate::sent::Latency;
 
@@ -24,6 +25,8 @@ pub struct Results {
     pub start: Option<Start>,
     /// Under steady loads.
     pub load: Vec<Load>,
+    /// Printers that come and go.
+    pub live: Option<LiveChanges>,
     /// How much goes through.
     pub throughput: Vec<Throughput>,
 }
@@ -85,6 +88,7 @@ impl Results {
             image_bytes: image_bytes(),
             start: None,
             load: Vec::new(),
+            live: None,
             throughput: Vec::new(),
         }
     }
@@ -122,6 +126,12 @@ impl Results {
         }
         if let Some(Start { again_p50_ms: start, .. }) = self.start {
             add("start to discovery published", start, "ms", "150 ms", start < 150.0);
+        }
+        if let Some(live) = &self.live {
+            let latest = live.latency.max_ms;
+            add("latest message while 100 come and go", latest, "ms", "50 ms", latest <= 50.0);
+            let growth = megabytes(live.growth());
+            add("memory that their coming and going takes", growth, "MB", "1 MB", growth <= 1.0);
         }
         let size = megabytes(self.binary_bytes);
         add("binary", size, "MB", "8 MB", size < 8.0);
@@ -181,6 +191,16 @@ impl Results {
             let Added { p50_ms, p95_ms, p99_ms } = added;
             write!(text, "  {p50_ms:8.2} {p95_ms:6.2} {p99_ms:6.2}")?;
             writeln!(text, "   {} of {}", bridge.arrived, bridge.sent)?;
+        }
+        if let Some(LiveChanges { latency, rounds, memory }) = &self.live {
+            let Latency { p50_ms, p99_ms, max_ms, arrived, sent, .. } = latency;
+            let memory: Vec<String> =
+                memory.iter().map(|bytes| format!("{:.1}", megabytes(*bytes))).collect();
+            writeln!(
+                text,
+                "\n100 printers added and removed {rounds} times while 10 print: p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms, {arrived} of {sent} arrived; memory before, and after each: {} MB",
+                memory.join(", ")
+            )?;
         }
         writeln!(
             text,
