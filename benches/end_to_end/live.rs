@@ -32,10 +32,11 @@ pub struct LiveChanges {
 }
 
 impl LiveChanges {
-    /// How much memory the last rounds took that the first did not, in bytes.
+    /// How much memory the last round has that the second had not, in bytes: the first two fill what
+    /// the allocator keeps.
     pub fn growth(&self) -> u64 {
-        let [_, first, .., last] = self.memory[..] else { return 0 };
-        last.saturating_sub(first)
+        let [_, _, second, .., last] = self.memory[..] else { return 0 };
+        last.saturating_sub(second)
     }
 }
 

@@ -128,6 +128,15 @@ impl SocketMaker {
         // The socket's task runs in the span in which it is made.
         printer_span(&printer.id).in_scope(|| socket_with(printer, &mut shared))
     }
+
+    /// Checks what a socket of the printer needs, without building one.
+    ///
+    /// # Errors
+    /// If the TLS settings are invalid.
+    pub fn check(&self, printer: &Printer) -> Result<(), SetupError> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rest_options(printer, &mut shared.trust).map(drop)
+    }
 }
 
 /// Maximum number of sockets that connect at the same time.

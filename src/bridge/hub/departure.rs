@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::causes;
 use crate::homeassistant::{self, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, Options, Publication};
@@ -24,7 +26,12 @@ pub(super) struct Belongings {
     pub(super) options: Arc<Options>,
     /// `None` if discovery is off.
     pub(super) discovery: Option<Arc<Settings>>,
+    /// Bounds the further connections.
+    pub(super) turns: Arc<Semaphore>,
 }
+
+/// Most further connections at a time.
+pub(super) const MAX_CONNECTIONS: usize = 2;
 
 impl Belongings {
     /// Returns what was announced of a printer before; nothing if it cannot be read.
@@ -58,6 +65,8 @@ impl Belongings {
     }
 
     async fn retained(&self, printer: &str, filter: &str) -> Vec<Incoming> {
+        // Never closed, so that this cannot fail.
+        let _turn = self.turns.acquire().await;
         let mut status = self.broker.status();
         for attempt in 1..=ATTEMPTS {
             // Fails only when the bridge ends.

@@ -19,13 +19,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
-use self::departure::Belongings;
+use self::departure::{Belongings, MAX_CONNECTIONS};
 use self::fleet::FleetTask;
 pub use self::health::Vitals;
 use self::health::{Echo, Ping, Start};
@@ -162,7 +162,11 @@ impl Hub {
                     self.held_reported = clock::now();
                     self.publish_health();
                 }
-                Some(news) = self.news.recv() => self.roster.hear(news),
+                Some(news) = self.news.recv() => {
+                    self.roster.hear(news);
+                    // A hundred printers may come at once: the others have their turns between them.
+                    tokio::task::yield_now().await;
+                }
                 Some(reloaded) = self.reloads.recv() => self.take_reloaded(reloaded),
                 Some(incoming) = self.incoming.recv() => self.route(incoming),
                 Some(asked) = self.asked.recv() => self.take_page_request(asked),
@@ -240,6 +244,7 @@ impl Hub {
                 broker: broker.clone(),
                 options: Arc::new(options),
                 discovery,
+                turns: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             },
             store,
             maker,

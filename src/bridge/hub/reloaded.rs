@@ -26,7 +26,7 @@ impl Hub {
             config.printers.iter().filter(|printer| !is_known(printer)).collect();
         // A file that they need may be missing: then nothing is changed.
         for printer in &changed {
-            drop(self.needs.maker.make(printer)?);
+            self.needs.maker.check(printer)?;
         }
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let fixed = self.config.fixed_differences(&config);
