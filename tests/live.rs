@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octoprint2mqtt::bridge::Hub;
+use octoprint2mqtt::bridge::board::{Board, CardUpdate, PageRequest};
 use octoprint2mqtt::bridge::reload::ConfigFollower;
 use octoprint2mqtt::cli::demo;
 use octoprint2mqtt::simulator::{Simulator, SimulatorOptions};
@@ -43,6 +44,7 @@ fn printer(id: &str, simulator: &Simulator, more: &str) -> String {
 struct World {
     port: u16,
     watcher: Watcher,
+    board: Board,
     file: PathBuf,
     /// What all configurations begin with.
     head: String,
@@ -67,14 +69,16 @@ impl World {
         std::fs::write(&file, format!("{head}{printers}")).unwrap();
         let loaded = config::load(Some(&file), []).unwrap();
         let (path, (reload, requests)) = (file.clone(), mpsc::channel(1));
-        let mut hub = Hub::start(loaded.config, Arc::new(|_| Ok(()))).unwrap();
+        let (board, asked) = Board::new();
+        let shown = Some((board.clone(), asked));
+        let mut hub = Hub::start_shown(loaded.config, Arc::new(|_| Ok(())), shown).unwrap();
         let read = Arc::new(move || Ok(config::load(Some(&path), [])?));
         hub.follow_config(ConfigFollower::new(read, loaded.files, requests));
         let (stop, stopped) = oneshot::channel::<()>();
         let run = tokio::spawn(async move {
             hub.run(async move { drop(stopped.await) }).await.unwrap();
         });
-        Self { port, watcher, file, head, reload, stop, run, dir }
+        Self { port, watcher, board, file, head, reload, stop, run, dir }
     }
 
     /// Changes the configuration, and has it read at once.
@@ -114,6 +118,23 @@ impl World {
             assert!(std::time::Instant::now() < deadline, "{left:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What the board shows of a printer.
+    fn card(&self, id: &str) -> Option<CardUpdate> {
+        self.board.since(0).1.into_iter().find(|update| update.card.id == id)
+    }
+
+    /// Waits until the board shows a printer so.
+    async fn shown(&self, id: &str, is: impl Fn(&CardUpdate) -> bool) {
+        let mut revision = self.board.revision();
+        let shown = async {
+            while !self.card(id).is_some_and(|card| is(&card)) {
+                revision.changed().await.unwrap();
+            }
+        };
+        let shown = tokio::time::timeout(PATIENCE, shown).await;
+        assert!(shown.is_ok(), "{:?}", self.card(id).map(|update| update.card));
     }
 
     /// Sends a command, and returns its answer.
@@ -253,5 +274,73 @@ async fn what_is_counted_survives_a_change_and_not_a_removal() {
     let mark = world.watcher.mark();
     world.change(&printer("a", &a, "")).await;
     world.watcher.wait_json(mark, statistics, done(0)).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_board_shows_the_printers_and_the_page_changes_those_that_were_added() {
+    let [a, b] = [simulator().await, simulator().await];
+    let world = World::start(&printer("a", &a, "")).await;
+    let data = world.dir.path().join("data");
+    std::fs::write(data.join("printers.toml"), printer("b", &b, "name = \"Bee\"")).unwrap();
+    world.reload.send(()).await.unwrap();
+    world.shown("b", |b| b.card.online && b.card.state == "operational").await;
+    let card = world.card("b").unwrap().card;
+    assert_eq!((card.name.as_str(), card.added, card.socket.as_str()), ("Bee", true, "connected"));
+    assert_eq!((card.url, card.interval), (b.url(), Some(500)));
+    assert_eq!(card.commands.get("gcode"), Some(&false));
+    assert!(card.temperatures.iter().any(|heater| heater.heater == "tool0"));
+    let path = json!({"name": "x.gcode", "path": "x.gcode", "origin": "local"});
+    b.event("PrintStarted", path.clone());
+    world.shown("b", |b| b.card.last_event.as_deref() == Some("print_started")).await;
+
+    let rename =
+        |id: &str, name: &str| PageRequest::Rename { id: id.to_owned(), name: name.to_owned() };
+    world.board.ask(rename("b", " Bea ")).await.unwrap();
+    world.shown("b", |b| b.card.name == "Bea" && b.card.online).await;
+    let groups = |names: &[(&str, bool)]| PageRequest::Groups {
+        id: "b".to_owned(),
+        groups: names.iter().map(|(name, on)| ((*name).to_owned(), *on)).collect(),
+    };
+    world.board.ask(groups(&[("gcode", true), ("job", false)])).await.unwrap();
+    world.shown("b", |b| b.card.commands["gcode"] && !b.card.commands["job"]).await;
+    let refused = [
+        (rename("a", "x"), "printer a is of the configuration file"),
+        (rename("c", "x"), "there is no printer \"c\""),
+        (rename("b", "A"), "there is a printer with this name, a"),
+        (rename("b", "  "), "name: expected"),
+        (groups(&[("fun", true)]), "there is no group of commands \"fun\""),
+        (PageRequest::Remove("a".to_owned()), "printer a is of the configuration file"),
+    ];
+    for (request, why) in refused {
+        let error = world.board.ask(request).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let checked = world.board.ask(PageRequest::Check).await.unwrap();
+    let is_well = |what: &str| {
+        let of = |line: &&Value| line["what"].as_str().is_some_and(|it| it.contains(what));
+        checked.as_array().unwrap().iter().find(of).is_some_and(|line| line["ok"] == true)
+    };
+    assert!(is_well("broker") && is_well("push socket"), "{checked}");
+
+    world.board.ask(PageRequest::Remove("b".to_owned())).await.unwrap();
+    world.gone("b").await;
+    assert!(world.card("b").is_none() && world.card("a").is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_page_lets_clients_of_the_broker_pair_for_five_minutes() {
+    let world = World::start("").await;
+    world.info(0, |info| info["printers"] == json!([])).await;
+    let ask = async |payload: &str| {
+        let mark = world.watcher.mark();
+        world.watcher.publish("octoprint2mqtt/bridge/request/pair", payload, false).await;
+        world.watcher.wait_json(mark, "octoprint2mqtt/bridge/response/pair", |_| true).await
+    };
+    assert!(ask("ftp://x").await["error"].as_str().unwrap().contains("pairing over MQTT is off"));
+    let opened = world.board.ask(PageRequest::AllowMqttPairing).await.unwrap();
+    assert_eq!(opened["seconds"], 300);
+    assert!(ask("ftp://x").await["error"].as_str().unwrap().contains("url: expected"));
     world.end().await;
 }
