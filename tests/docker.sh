@@ -20,7 +20,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Says what was tried and how it went.
+# Says what was tried and how it went. Fails if it did.
 try() {
   local what=$1
   shift
@@ -30,6 +30,7 @@ try() {
   else
     failed=$((failed + 1))
     echo "test $what ... FAILED"
+    return 1
   fi
 }
 
@@ -112,8 +113,7 @@ says_how_to_find() {
 }
 nothing_secret() { ! { plain logs --no-color; events; } 2>&1 | grep -qF -f <(cat "$work"/secrets/*); }
 
-try "the first run needs no value, and gets healthy" plain up -d --no-build --quiet-pull --wait --wait-timeout 120
-[ "$failed" = 0 ] || finish
+try "the first run needs no value, and gets healthy" plain up -d --no-build --quiet-pull --wait --wait-timeout 120 || finish
 try "the page asks for a password" asks_for_password
 try "it shows nothing without one" status 401 "$page/events"
 try "a wrong one is refused" log_in 401 wrong
@@ -135,8 +135,7 @@ says() { [ "$(retained "$1")" = "$2" ]; }
 
 try "it runs in the network of the host" on_host_too
 cp docker/demo.env "$work/.env"
-try "everything comes up with a simulated OctoPrint" compose up -d --no-build --quiet-pull
-[ "$failed" = 0 ] || finish
+try "everything comes up with a simulated OctoPrint" compose up -d --no-build --quiet-pull || finish
 try "the printer is online" until_true 60 says octoprint2mqtt/printer/availability online
 try "its state arrives" until_true 30 retained octoprint2mqtt/printer/printer
 try "Home Assistant is told" until_true 30 retained homeassistant/device/octoprint2mqtt_printer/config
