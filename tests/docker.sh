@@ -101,17 +101,24 @@ page=http://127.0.0.1:8099
 get() { curl -sS --max-time 10 "$@"; }
 status() { [ "$(get -o /dev/null -w '%{http_code}' "${@:2}")" = "$1" ]; }
 log_in() { status "$1" -c "$work/cookies" -H "Origin: $page" --data-urlencode "password=$2" "$page/login"; }
-# What the page shows when it is opened; the rest of the stream is not waited for.
-events() { get -N -b "$work/cookies" "$page/events" 2>/dev/null | sed '/^event: broker/q'; }
-asks_for_password() { get "$page/" | grep -q 'type="password"'; }
-shows_changes() { get -b "$work/cookies" "$page/" | grep -q 'id="add"'; }
-has_no_printer() { events | grep -q '^data: {"cards":\[\],"ids":\[\]}'; }
+# Whether an answer has a text: the text, and what curl is to get.
+has() { [[ $(get "${@:2}") == *"$1"* ]]; }
+# What the page shows when it is opened. The stream does not end by itself.
+events() { get --max-time 3 -N -b "$work/cookies" "$page/events" 2>/dev/null; }
+asks_for_password() { has 'type="password"' "$page/"; }
+shows_changes() { has 'id="add"' -b "$work/cookies" "$page/"; }
+has_no_printer() { [[ $(events) == *'"ids":[]'* ]]; }
 # In a network of its own nothing is found, and the page says what to do.
 says_how_to_find() {
-  get --max-time 30 -b "$work/cookies" -H "Origin: $page" -H 'content-type: application/json' \
-    -d '{"ask":"discover"}' "$page/ask" | grep -q 'network_mode: host'
+  has 'network_mode: host' --max-time 30 -b "$work/cookies" -H "Origin: $page" -H 'content-type: application/json' \
+    -d '{"ask":"discover"}' "$page/ask"
 }
-nothing_secret() { ! { plain logs --no-color; events; } 2>&1 | grep -qF -f <(cat "$work"/secrets/*); }
+nothing_secret() {
+  local said
+  said=$(plain logs --no-color octoprint2mqtt 2>&1; events)
+  [[ $said == *'event: log'* && $said == *'connected to the broker'* ]] &&
+    [[ $said != *"$(cat "$work/secrets/page_password")"* && $said != *"$password"* ]]
+}
 
 try "the first run needs no value, and gets healthy" plain up -d --no-build --quiet-pull --wait --wait-timeout 120 || finish
 try "the page asks for a password" asks_for_password
@@ -205,7 +212,7 @@ addon_serves_ingress_alone() {
   local prefix='X-Ingress-Path: /api/hassio_ingress/x'
   until_true 30 status 200 -H "$prefix" "$ingress/" || outcome=1
   # Home Assistant has logged in its user, and printers can be added.
-  get -H "$prefix" -H 'Host: home.example' "$ingress/" | grep -q 'id="add"' || outcome=1
+  has 'id="add"' -H "$prefix" -H 'Host: home.example' "$ingress/" || outcome=1
   status 403 "$ingress/" || outcome=1
   status 403 -H "$prefix" "$other/" || outcome=1
   status 403 -H "$prefix" "$other/events" || outcome=1
