@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, and nothing is above this crate"
 )]
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,4 +94,38 @@ async fn wrong_options_are_named() {
     let (code, text) = check("[]", "http://127.0.0.1:1").await;
     assert_eq!(code, Some(2));
     assert!(text.contains("options"), "{text}");
+}
+
+/// The keys of a mapping at the top of the add-on's `config.yaml`, each with what stands behind it.
+fn mapping(yaml: &str, name: &str) -> BTreeMap<String, String> {
+    let inside = yaml.lines().skip_while(|line| *line != format!("{name}:")).skip(1);
+    let inside = inside.take_while(|line| line.starts_with(' '));
+    let own = inside.filter_map(|line| line.strip_prefix("  ").filter(|key| !key.starts_with(' ')));
+    let pairs = own.filter_map(|line| line.split_once(':'));
+    pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_needs_to_be_written() {
+    let yaml = include_str!("../docker/addon/config.yaml");
+    let (options, schema) = (mapping(yaml, "options"), mapping(yaml, "schema"));
+    // The supervisor takes a missing group for a mistake, and drops an option that is not in the schema.
+    let groups = schema.iter().filter(|(_, value)| value.is_empty());
+    for (group, _) in groups {
+        assert!(matches!(options.get(group).map(String::as_str), Some("{}" | "[]")), "{group}");
+    }
+    assert!(options.keys().all(|key| schema.contains_key(key)), "{options:?} {schema:?}");
+    for line in ["ingress: true", "ingress_port: 8099"] {
+        assert!(yaml.lines().any(|have| have == line), "{line}");
+    }
+    let known = r#"{"result":"ok","data":{"host":"127.0.0.1","port":9}}"#;
+    let (url, _asked) = supervisor(known).await;
+    let values = options.iter().map(|(key, value)| match value.as_str() {
+        "{}" | "[]" => format!("{key:?}: {value}"),
+        _ => format!("{key:?}: {value:?}"),
+    });
+    let options = values.collect::<Vec<_>>().join(", ");
+    let (code, text) = check(&format!("{{{options}}}"), &url).await;
+    assert_eq!(code, Some(1), "only the broker is away: {text}");
+    assert!(text.contains("broker 127.0.0.1:9"), "{text}");
 }

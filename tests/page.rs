@@ -320,6 +320,9 @@ async fn the_ingress_needs_neither_login_nor_name_and_shows_the_page_in_a_frame(
     assert!(policy.ends_with("frame-ancestors 'self'"), "{policy}");
     assert_eq!(header(page.headers(), "x-frame-options"), "SAMEORIGIN");
     assert!(text(page).await.contains("id=\"add\""), "its user may change things");
+    // Home Assistant leaves alone what it does not take for text.
+    let stream = world.send_from(SUPERVISOR, "GET /events", &ingress, "").await;
+    assert_eq!(header(stream.headers(), "content-type"), "application/octet-stream");
     for peer in [PEER, IpAddr::from([172, 30, 32, 3])] {
         let other = world.send_from(peer, "GET /", &ingress, "").await;
         assert_eq!(other.status(), StatusCode::FORBIDDEN);

@@ -18,6 +18,8 @@ const TOKEN: &str = "SUPERVISOR_TOKEN";
 const SUPERVISOR: &str = "OCTOPRINT2MQTT_SUPERVISOR";
 const OPTIONS: &str = "OCTOPRINT2MQTT_OPTIONS";
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where the supervisor asks for the page: the port of `ingress_port` in the add-on's `config.yaml`.
+const INGRESS_LISTEN: &str = "0.0.0.0:8099";
 
 /// Why an add-on has no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,8 @@ pub async fn load() -> Result<Loaded, AddonError> {
 }
 
 /// Converts the options to the structure of the configuration file: printers by id, the log level
-/// in its table; everything else has the same name.
+/// in its table; everything else has the same name. The page is where the ingress looks for it,
+/// unless the options say otherwise.
 fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
     drop_nulls(&mut options);
     let mut printers = Map::new();
@@ -107,6 +110,9 @@ fn settings(mut options: Map<String, Value>, data_dir: &str) -> Value {
     }
     options.entry("data_dir").or_insert_with(|| data_dir.into());
     options.entry("mqtt").or_insert_with(|| json!({}));
+    if let Value::Object(http) = options.entry("http").or_insert_with(|| json!({})) {
+        http.entry("listen").or_insert_with(|| INGRESS_LISTEN.into());
+    }
     options.insert("printers".to_owned(), printers.into());
     options.into()
 }
@@ -188,6 +194,7 @@ mod tests {
                 "log": {"level": "debug"},
                 "mqtt": {},
                 "homeassistant": {"climate": true},
+                "http": {"listen": "0.0.0.0:8099"},
                 "printers": {
                     "mk3": {"url": "http://a", "api_key": "k"},
                     "(number 2)": {"url": "http://b", "api_key": "k"},
@@ -195,5 +202,23 @@ mod tests {
             })
         );
         assert!(toml::to_string(&settings).is_ok());
+    }
+
+    #[test]
+    fn options_may_be_empty_and_may_move_the_page() {
+        let settings = |options: Value| settings(options.as_object().unwrap().clone(), "/data");
+        let empty = json!({"mqtt": {}, "homeassistant": {}, "http": {}, "printers": []});
+        for options in [json!({}), empty] {
+            let text = toml::to_string(&settings(options)).unwrap();
+            let config = config::from_toml(&text).unwrap();
+            assert!(config.printers.is_empty());
+            let http = config.http.unwrap();
+            assert_eq!(http.listen.to_string(), INGRESS_LISTEN);
+            assert!(http.page && http.password.is_none());
+        }
+        let moved = settings(json!({"http": {"listen": "127.0.0.1:1", "read_only": true}}));
+        assert_eq!(moved["http"], json!({"listen": "127.0.0.1:1", "read_only": true}));
+        // A mistake stays as it is, to be reported.
+        assert_eq!(settings(json!({"http": 1}))["http"], json!(1));
     }
 }

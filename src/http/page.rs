@@ -219,7 +219,13 @@ impl Page {
         let sessions = || Arc::clone(&self.sessions);
         let login = hash.map(|hash| StreamLogin { sessions: sessions(), hash });
         let stream = EventStream::new(self.board.clone(), self.log.clone(), login, place);
-        let mut response = respond(StatusCode::OK, "text/event-stream", "");
+        // Home Assistant before 2026.2 compresses what is text, and holds events back until there
+        // is much of them.
+        let media_type = match visitor.kind {
+            CallerKind::Browser => "text/event-stream",
+            CallerKind::Ingress => "application/octet-stream",
+        };
+        let mut response = respond(StatusCode::OK, media_type, "");
         *response.body_mut() = stream.into_body();
         // nginx would otherwise collect events until a buffer is full.
         response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));

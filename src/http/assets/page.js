@@ -300,27 +300,52 @@ function showLog(lines) {
 
 // --- Live events
 
-let events = null;
+const shows = { cards: showCards, pairing: showPairing, broker: showBroker, log: showLog };
+/** Ends the stream of events. */
+let stream = new AbortController();
 let retry = 0;
 
-function connect() {
+async function showEvents(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) || [];
+      if (name in shows) shows[name](JSON.parse(data));
+    }
+  }
+}
+
+function disconnect() {
   clearTimeout(retry);
-  if (events) events.close();
-  events = new EventSource("events");
-  const on = (name, show) => events.addEventListener(name, (event) => show(JSON.parse(event.data)));
-  on("cards", showCards);
-  on("pairing", showPairing);
-  on("broker", showBroker);
-  on("log", showLog);
-  events.onopen = () => { by("lost").hidden = true; };
-  events.onerror = async () => {
-    by("lost").hidden = false;
-    // The browser tries again by itself unless it was refused.
-    if (events.readyState !== EventSource.CLOSED) return;
-    retry = setTimeout(connect, 5000);
-    const session = await fetch("session").catch(() => null);
-    if (session && session.status === 401) location.reload();
-  };
+  stream.abort();
+}
+
+/** Not with EventSource, which takes one type alone: by that type, some proxies hold events back. */
+async function connect() {
+  disconnect();
+  const own = (stream = new AbortController());
+  let isLost = true;
+  try {
+    const answer = await fetch("events", { signal: own.signal });
+    if (answer.status === 401) {
+      location.reload();
+      return;
+    }
+    if (answer.ok) {
+      by("lost").hidden = true;
+      await showEvents(answer.body);
+      // The bridge ends it now and then.
+      isLost = false;
+    }
+  } catch { /* It is lost, or was ended here. */ }
+  if (own.signal.aborted) return;
+  by("lost").hidden = !isLost;
+  retry = setTimeout(connect, isLost ? 5000 : 500);
 }
 
 /** A page that nobody sees costs nothing. */
@@ -328,8 +353,7 @@ function followVisibility() {
   if (document.visibilityState === "visible") {
     connect();
   } else {
-    clearTimeout(retry);
-    events.close();
+    disconnect();
   }
 }
 
@@ -342,7 +366,9 @@ async function search() {
   const answer = await askBy(by("search"), by("found-text"), { ask: "discover" }, "Looking for OctoPrint in the network…");
   if (!answer) return;
   const found = listOf(answer.ok);
-  write(by("found-text"), found.length ? `Found: ${found.length}` : "No OctoPrint was found. Is it on, and in the same network?");
+  const none = answer.ok?.note || "No OctoPrint was found. Is it on, and in the same network?";
+  write(by("found-text"), found.length ? `Found: ${found.length}` : capital(none));
+  if (!found.length && by("add-url") && document.activeElement.tagName !== "INPUT") by("add-url").focus();
   const plain = (address) => String(address || "").replace(/\/+$/, "");
   const known = new Set([...cards.values()].map(({ card }) => plain(card.url)));
   for (const one of found) {
