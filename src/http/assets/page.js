@@ -342,16 +342,18 @@ async function search() {
   const answer = await askBy(by("search"), by("found-text"), { ask: "discover" }, "Looking for OctoPrint in the network…");
   if (!answer) return;
   const found = listOf(answer.ok);
-  write(by("found-text"), found.length ? `Found: ${found.length}` : "No OctoPrint was found. Is it on, and in the same network?");
+  const none = (answer.ok && answer.ok.note) || "No OctoPrint was found. Is it on, and in the same network?";
+  write(by("found-text"), found.length ? `Found: ${found.length}` : none);
   const plain = (address) => String(address || "").replace(/\/+$/, "");
   const known = new Set([...cards.values()].map(({ card }) => plain(card.url)));
   for (const one of found) {
     const address = one.url || one.address;
     const name = one.name || address;
-    const isKnown = known.has(plain(address));
+    const isKnown = one.configured || known.has(plain(address));
+    const marks = [address, isKnown && "already here", one.login && "wants a user and password in the address"];
     const item = element("li");
     const choose = element(isReadOnly ? "div" : "button");
-    choose.append(element("span", name), element("span", address + (isKnown ? " · already here" : ""), "quiet"));
+    choose.append(element("span", name), element("span", marks.filter(Boolean).join(" · "), "quiet"));
     if (!isReadOnly) {
       choose.type = "button";
       choose.addEventListener("click", () => {

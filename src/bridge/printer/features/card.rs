@@ -7,6 +7,7 @@ use crate::bridge::board::{Board, Card, CardHeater, CardPicture};
 use crate::bridge::printer::discovery::facts::Fact;
 use crate::bridge::printer::messages::event::print_type;
 use crate::bridge::printer::prints::{Outcome, PrintStep};
+use crate::heater::HeaterKind;
 use crate::octoprint::{Event, Message, PictureFormat, Status};
 use crate::{config, timestamp};
 
@@ -44,7 +45,9 @@ impl BoardCard {
             let crate::bridge::printer::snapshot::HeaterReading { actual, target, .. } = reading;
             CardHeater { heater: heater.to_string(), actual, target }
         };
-        self.card.temperatures = snapshot.readings().map(reading).collect();
+        let mut readings: Vec<_> = snapshot.readings().collect();
+        readings.sort_by_key(|(heater, _)| place(heater.kind()));
+        self.card.temperatures = readings.into_iter().map(reading).collect();
         if let Some(picture) = scene.published(&scene.topics.thumbnail) {
             let picture = PictureFormat::of(picture).map(|format| CardPicture {
                 media_type: format.media_type(),
@@ -58,6 +61,16 @@ impl BoardCard {
     fn note(&mut self, event: &str, at: SystemTime) {
         self.card.last_event = Some(event.to_owned());
         self.card.last_event_at = timestamp::rfc3339(at);
+    }
+}
+
+/// Returns where a heater stands on the card: hotends, bed, chamber, others.
+fn place(kind: HeaterKind) -> u16 {
+    match kind {
+        HeaterKind::Tool(number) => number.into(),
+        HeaterKind::Bed => 256,
+        HeaterKind::Chamber => 257,
+        HeaterKind::Other => 258,
     }
 }
 
