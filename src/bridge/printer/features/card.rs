@@ -8,7 +8,7 @@ use crate::bridge::printer::discovery::facts::Fact;
 use crate::bridge::printer::messages::event::print_type;
 use crate::bridge::printer::prints::{Outcome, PrintStep};
 use crate::heater::HeaterKind;
-use crate::octoprint::{Event, Message, PictureFormat, Status};
+use crate::octoprint::{Event, EventKind, Message, PictureFormat, Status};
 use crate::{config, timestamp};
 
 /// Keeps the card up to date.
@@ -108,7 +108,15 @@ impl Feature for BoardCard {
     }
 
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
-        if let Some(kind) = print_type(&event.kind) {
+        // Starts and ends come as steps: a PrintFailed follows each PrintCancelled.
+        let is_step = matches!(
+            event.kind,
+            EventKind::PrintStarted
+                | EventKind::PrintDone
+                | EventKind::PrintFailed
+                | EventKind::PrintCancelled
+        );
+        if let Some(kind) = print_type(&event.kind).filter(|_| !is_step) {
             self.note(kind, scene.now.wall);
         }
         self.show(scene);
