@@ -38,7 +38,7 @@ pub struct Card {
     pub error: Option<String>,
     /// Interval at which OctoPrint pushes, in milliseconds.
     pub interval: Option<u64>,
-    /// The printer's state, as in `B/P/printer`.
+    /// The printer's state, as in `B/P/printer`; `offline` while OctoPrint is.
     pub state: String,
     /// Name of the selected file.
     pub file: Option<String>,

@@ -193,9 +193,13 @@ def fleet(browser, given):
     log_in(view, given)
     page = view.page
     state = lambda name: card(page, name).locator("[data-is=state]")
+    for name in ["Prusa MK3S", "Voron 2.4", "Ender 3"]:
+        expect(state(name)).to_have_text("operational")
+    step("print")
     expect(state("Prusa MK3S")).to_have_text("printing")
     expect(state("Voron 2.4")).to_have_text("paused")
-    expect(state("Ender 3")).to_have_text("operational")
+    expect(card(page, "Voron 2.4")).to_contain_text("Print paused")
+    expect(card(page, "Voron 2.4")).to_contain_text(re.compile(r"Tool 1.*Bed.*Chamber"))
     expect(page.get_by_role("button", name="Change Voron 2.4")).to_have_count(0)
     expect(page.get_by_role("button", name="Change Ender 3")).to_be_visible()
     expect(page.get_by_role("img", name="Preview of vase_0.2mm_PETG.gcode")).to_be_visible()

@@ -55,7 +55,19 @@ impl BoardCard {
             });
             self.board.show_picture(&self.card.id, picture);
         }
+        if !self.card.online {
+            self.hide_old();
+        }
         self.board.show(self.card.clone());
+    }
+
+    /// Hides what was known last, and may be so no longer.
+    fn hide_old(&mut self) {
+        "offline".clone_into(&mut self.card.state);
+        self.card.completion = None;
+        self.card.time_left = None;
+        self.card.interval = None;
+        self.card.temperatures.clear();
     }
 
     fn note(&mut self, event: &str, at: SystemTime) {
