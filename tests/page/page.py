@@ -49,10 +49,10 @@ class Browser:
         if not request.url.startswith(self.given["url"]):
             self.wrong.append(f"request to {request.url}")
 
-    def picture(self, name):
+    def picture(self, name, full_page=True):
         directory = pathlib.Path(self.given["directory"])
         directory.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=directory / f"{name}.png", full_page="dialog" not in name)
+        self.page.screenshot(path=directory / f"{name}.png", full_page=full_page and "dialog" not in name)
 
     def has_pictures(self):
         """Waits until all pictures are drawn."""

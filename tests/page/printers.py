@@ -88,7 +88,7 @@ def add(view, given):
     dialog.get_by_role("button", name="Ask for access").click()
     expect(dialog).to_be_hidden()
     expect(page.get_by_role("region", name="Pairing")).to_contain_text("click Allow in OctoPrint")
-    view.picture("real-pairing")
+    view.picture("printers-pairing")
     allow(view, given)
     shown = card(page, "Prusa MK3S")
     expect(shown).to_contain_text("operational")
@@ -119,7 +119,7 @@ def watch(view):
     expect(heat).to_contain_text(re.compile(r"Bed\s*\d\d(\.\d)? °C of 60 °C"))
     graph = shown.get_by_role("img", name=re.compile("Temperatures of the last ten minutes: Tool 0 from "))
     expect(graph.locator("path").first).to_have_attribute("d", re.compile("L"))
-    view.picture("real-printing")
+    view.picture("printers-printing")
     step("cancel")
     expect(shown).to_contain_text("Print cancelled")
     expect(bar).to_be_hidden()
@@ -150,7 +150,7 @@ def check(view, findings):
     page.get_by_role("button", name="Check").click()
     dialog = page.get_by_role("dialog", name="Check")
     expect(dialog.get_by_role("listitem")).to_have_count(findings)
-    view.picture("real-check-dialog")
+    view.picture("printers-check-dialog")
     texts = dialog.get_by_role("listitem").all_inner_texts()
     told = dialog.locator("#check-text").inner_text()
     page.keyboard.press("Escape")
@@ -203,6 +203,7 @@ def fleet(browser, given):
     expect(page.get_by_role("button", name="Change Voron 2.4")).to_have_count(0)
     expect(page.get_by_role("button", name="Change Ender 3")).to_be_visible()
     expect(page.get_by_role("img", name="Preview of vase_0.2mm_PETG.gcode")).to_be_visible()
+    expect(card(page, "Prusa MK3S")).to_contain_text(" min left")
     step("kill")
     expect(state("Ender 3")).to_have_text("offline")
     expect(card(page, "Ender 3").locator("[data-is=error]")).to_be_visible()
@@ -224,7 +225,11 @@ def fleet(browser, given):
             view.has_pictures()
             view.accessible(f"{size} {scheme}")
             view.fits(f"{size} {scheme}")
-            view.picture(f"real-{size}-{scheme}")
+            view.picture(f"printers-{size}-{scheme}")
+            if size == "phone":
+                # One screen of it, from the printer that prints on.
+                card(view.page, "Prusa MK3S").evaluate("card => scrollTo(0, card.getBoundingClientRect().top - 10)")
+                view.picture(f"screen-{scheme}", full_page=False)
             view.done()
 
 

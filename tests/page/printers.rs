@@ -22,6 +22,8 @@ use crate::real::{PATIENCE, eventually, free_port, within};
 const PAGE_PASSWORD: &str = "staple of the page";
 /// Has OctoPrint announce itself, by the loopback interface alone.
 const ANNOUNCED: &str = "  discovery: {addresses: [127.0.0.1]}\nappearance: {name: Workshop}\n";
+/// Has OctoPrint believe what it knows of a file: remarks take no time.
+const ESTIMATED: &str = "estimation: {printTime: {stableThreshold: 0.0, validityRange: 1.0}}\n";
 const VASE: &str = "vase_0.2mm_PETG.gcode";
 const DEVICE: &str = "homeassistant/device/octoprint2mqtt_prusa_mk3s/config";
 
@@ -256,7 +258,7 @@ async fn a_printer_is_found_added_with_a_click_watched_changed_and_removed_in_a_
 /// One with two tools and a heated chamber.
 async fn large() -> OctoPrint {
     let octoprint = OctoPrint::start_with(|config| {
-        config.replace("throttle", "numExtruders: 2, hasChamber: true, throttle")
+        config.replace("throttle", "numExtruders: 2, hasChamber: true, throttle") + ESTIMATED
     })
     .await;
     let profile = json!({"profile": {"extruder": {"count": 2}, "heatedChamber": true}});
@@ -267,7 +269,11 @@ async fn large() -> OctoPrint {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium, Mosquitto and OctoPrint: ./tests/run page"]
 async fn three_printers_of_which_one_goes_away_in_a_browser() {
-    let (mk3, voron, mut ender) = tokio::join!(OctoPrint::start(), large(), OctoPrint::start());
+    let (mk3, voron, mut ender) = tokio::join!(
+        OctoPrint::start_with(|config| config + ESTIMATED),
+        large(),
+        OctoPrint::start()
+    );
     let vase = gcode(&with_picture(), "M140 S85\nM104 S240", 30_000, 40);
     let bracket = gcode("", "M140 S60\nM141 S40\nM104 T0 S215\nM104 T1 S150", 30_000, 18);
     tokio::join!(upload(&mk3, VASE, &vase), upload(&voron, "bracket-left.gcode", &bracket));
