@@ -14,6 +14,8 @@
 mod browser;
 #[path = "page/connections.rs"]
 mod connections;
+#[path = "page/printers.rs"]
+mod printers;
 mod real;
 #[path = "page/world.rs"]
 mod world;

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use in_process::InProcess;
+use octoprint2mqtt::bridge::Hub;
+use octoprint2mqtt::bridge::board::{Board, Card};
 use octoprint2mqtt::cli::{self, demo};
 use octoprint2mqtt::simulator::{Faults, Simulator, SimulatorOptions};
 use octoprint2mqtt::{causes, config, tls};
@@ -577,4 +579,48 @@ async fn health_and_metrics_are_served_where_configured() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_says_how_a_print_ended_and_has_no_old_values_while_offline() {
+    let mut world = World::one().await;
+    world.stop().await;
+    let (board, asked) = Board::new();
+    let config = config::from_toml(&world.config).unwrap();
+    let hub = Hub::start_shown(config, Arc::new(|_| Ok(())), Some((board.clone(), asked))).unwrap();
+    let running = tokio::spawn(hub.run(std::future::pending()));
+    let shown = async |what: &str, is: fn(&Card) -> bool| {
+        let mut revision = board.revision();
+        let seen = async {
+            loop {
+                let (_, cards) = board.since(0);
+                match cards.into_iter().map(|update| update.card).find(is) {
+                    Some(card) => return card,
+                    None => revision.changed().await.unwrap(),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{what}"))
+    };
+    let card = shown("readings", |card| card.online && card.temperatures.len() == 2).await;
+    let heaters: Vec<&str> = card.temperatures.iter().map(|it| it.heater.as_str()).collect();
+    assert_eq!(heaters, ["tool0", "bed"]);
+
+    let file = json!({"name": "a.gcode", "path": "a.gcode", "origin": "local"});
+    let mut failed = file.clone();
+    failed["reason"] = json!("cancelled");
+    let mark = world.watcher.mark();
+    world.simulator().event("PrintStarted", file.clone());
+    world.simulator().event("PrintCancelled", file);
+    world.simulator().event("PrintFailed", failed);
+    world.simulator().event("Home", Value::Null);
+    world.watcher.wait_from(mark, "the last event", |s| s.topic == topic("event/Home")).await;
+    let card = shown("an end", |card| card.last_event.is_some()).await;
+    assert_eq!(card.last_event.as_deref(), Some("print_cancelled"));
+
+    world.simulator().stop();
+    let card = shown("an absence", |card| !card.online).await;
+    assert_eq!((card.state.as_str(), card.completion, card.time_left), ("offline", None, None));
+    assert!(card.temperatures.is_empty() && card.interval.is_none(), "{card:?}");
+    running.abort();
 }

@@ -38,7 +38,7 @@ pub struct Card {
     pub error: Option<String>,
     /// Interval at which OctoPrint pushes, in milliseconds.
     pub interval: Option<u64>,
-    /// The printer's state, as in `B/P/printer`.
+    /// The printer's state, as in `B/P/printer`; `offline` while OctoPrint is.
     pub state: String,
     /// Name of the selected file.
     pub file: Option<String>,
@@ -46,7 +46,7 @@ pub struct Card {
     pub completion: Option<f64>,
     /// Time left, in seconds.
     pub time_left: Option<u64>,
-    /// Temperatures, in the order of `B/P/temperature`.
+    /// Temperatures: of hotends, bed, chamber, and others.
     pub temperatures: Vec<CardHeater>,
     /// Type of the last print event, such as `print_done`.
     pub last_event: Option<String>,

@@ -18,7 +18,7 @@ use crate::tls::{self, TlsError};
 use crate::topics::BridgeTopics;
 
 /// What is said where no printer is configured.
-pub const NO_PRINTER: &str = "none is configured yet; add one on the page at http.listen, or a table [printers.<id>] with url and api_key to the configuration file (octoprint2mqtt discover finds addresses, octoprint2mqtt authorize gets a key)";
+pub const NO_PRINTER: &str = "none is configured yet; add one on the bridge's page, or a table [printers.<id>] with url and api_key to the configuration file (octoprint2mqtt discover finds addresses, octoprint2mqtt authorize gets a key)";
 
 /// Changes the log level until the next restart.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), Cause> + Send + Sync>;

@@ -216,12 +216,16 @@ fn answer_to(
     }
 }
 
+/// The Python that drives the browser.
+pub fn python() -> String {
+    let name = "OCTOPRINT2MQTT_TEST_PLAYWRIGHT";
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
+
 /// Runs the script in the browser, with what it is given.
 async fn browse(given: Value) {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-    let python = variable("OCTOPRINT2MQTT_TEST_PLAYWRIGHT");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.py");
-    let mut command = tokio::process::Command::new(python);
+    let mut command = tokio::process::Command::new(python());
     command.arg(script).arg(given.to_string()).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.unwrap();
     print!("{}", String::from_utf8_lossy(&output.stdout));
@@ -230,7 +234,7 @@ async fn browse(given: Value) {
 }
 
 /// Where the pictures go.
-fn directory() -> String {
+pub fn directory() -> String {
     std::env::var("OCTOPRINT2MQTT_TEST_PICTURES")
         .unwrap_or_else(|_| std::env::temp_dir().join("octoprint2mqtt-page").display().to_string())
 }

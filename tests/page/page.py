@@ -49,10 +49,15 @@ class Browser:
         if not request.url.startswith(self.given["url"]):
             self.wrong.append(f"request to {request.url}")
 
-    def picture(self, name):
+    def picture(self, name, full_page=True):
         directory = pathlib.Path(self.given["directory"])
         directory.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=directory / f"{name}.png", full_page="dialog" not in name)
+        self.page.screenshot(path=directory / f"{name}.png", full_page=full_page and "dialog" not in name)
+
+    def has_pictures(self):
+        """Waits until all pictures are drawn."""
+        for image in self.page.locator("img:visible").all():
+            expect(image).to_have_js_property("complete", True)
 
     def accessible(self, what):
         """Fails at what axe finds serious."""
@@ -221,7 +226,7 @@ def whole(browser, given):
             expect(view.page.get_by_role("article")).to_have_count(3)
             expect(view.page.get_by_role("img", name="Preview of benchy")).to_be_visible()
             view.page.get_by_role("region", name="Pairing").get_by_role("button", name="Close").click()
-            view.page.wait_for_function("[...document.images].every(image => image.complete)")
+            view.has_pictures()
             view.accessible(f"{size} {scheme}")
             view.fits(f"{size} {scheme}")
             view.picture(f"page-{size}-{scheme}")
@@ -273,4 +278,5 @@ def main():
         browser.close()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -146,6 +146,12 @@ impl Proxy {
         self.line.speed.store(bytes_per_second, Ordering::Relaxed);
     }
 
+    /// Whether the server said this on one of the connections.
+    pub fn has_said(&self, text: &str) -> bool {
+        let said = self.said.lock().unwrap();
+        said.iter().any(|bytes| bytes.windows(text.len()).any(|w| w == text.as_bytes()))
+    }
+
     /// The text messages of all WebSockets that went through, in order. Messages must not be
     /// compressed.
     pub fn websocket_texts(&self) -> Vec<String> {

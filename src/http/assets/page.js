@@ -374,10 +374,11 @@ async function search() {
   for (const one of found) {
     const address = one.url || one.address;
     const name = one.name || address;
-    const isKnown = known.has(plain(address));
+    const isKnown = one.configured || known.has(plain(address));
+    const marks = [address, isKnown && "already here", one.login && "wants a user and password in the address"];
     const item = element("li");
     const choose = element(isReadOnly ? "div" : "button");
-    choose.append(element("span", name), element("span", address + (isKnown ? " · already here" : ""), "quiet"));
+    choose.append(element("span", name), element("span", marks.filter(Boolean).join(" · "), "quiet"));
     if (!isReadOnly) {
       choose.type = "button";
       choose.addEventListener("click", () => {

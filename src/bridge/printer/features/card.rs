@@ -7,7 +7,8 @@ use crate::bridge::board::{Board, Card, CardHeater, CardPicture};
 use crate::bridge::printer::discovery::facts::Fact;
 use crate::bridge::printer::messages::event::print_type;
 use crate::bridge::printer::prints::{Outcome, PrintStep};
-use crate::octoprint::{Event, Message, PictureFormat, Status};
+use crate::heater::HeaterKind;
+use crate::octoprint::{Event, EventKind, Message, PictureFormat, Status};
 use crate::{config, timestamp};
 
 /// Keeps the card up to date.
@@ -44,7 +45,9 @@ impl BoardCard {
             let crate::bridge::printer::snapshot::HeaterReading { actual, target, .. } = reading;
             CardHeater { heater: heater.to_string(), actual, target }
         };
-        self.card.temperatures = snapshot.readings().map(reading).collect();
+        let mut readings: Vec<_> = snapshot.readings().collect();
+        readings.sort_by_key(|(heater, _)| place(heater.kind()));
+        self.card.temperatures = readings.into_iter().map(reading).collect();
         if let Some(picture) = scene.published(&scene.topics.thumbnail) {
             let picture = PictureFormat::of(picture).map(|format| CardPicture {
                 media_type: format.media_type(),
@@ -52,12 +55,34 @@ impl BoardCard {
             });
             self.board.show_picture(&self.card.id, picture);
         }
+        if !self.card.online {
+            self.hide_old();
+        }
         self.board.show(self.card.clone());
+    }
+
+    /// Hides what was known last, and may be so no longer.
+    fn hide_old(&mut self) {
+        "offline".clone_into(&mut self.card.state);
+        self.card.completion = None;
+        self.card.time_left = None;
+        self.card.interval = None;
+        self.card.temperatures.clear();
     }
 
     fn note(&mut self, event: &str, at: SystemTime) {
         self.card.last_event = Some(event.to_owned());
         self.card.last_event_at = timestamp::rfc3339(at);
+    }
+}
+
+/// Returns where a heater stands on the card: hotends, bed, chamber, others.
+fn place(kind: HeaterKind) -> u16 {
+    match kind {
+        HeaterKind::Tool(number) => number.into(),
+        HeaterKind::Bed => 256,
+        HeaterKind::Chamber => 257,
+        HeaterKind::Other => 258,
     }
 }
 
@@ -95,7 +120,15 @@ impl Feature for BoardCard {
     }
 
     fn event(&mut self, event: &Event<'_>, scene: &mut Scene<'_>) {
-        if let Some(kind) = print_type(&event.kind) {
+        // Starts and ends come as steps: a PrintFailed follows each PrintCancelled.
+        let is_step = matches!(
+            event.kind,
+            EventKind::PrintStarted
+                | EventKind::PrintDone
+                | EventKind::PrintFailed
+                | EventKind::PrintCancelled
+        );
+        if let Some(kind) = print_type(&event.kind).filter(|_| !is_step) {
             self.note(kind, scene.now.wall);
         }
         self.show(scene);
