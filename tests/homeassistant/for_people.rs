@@ -190,7 +190,7 @@ pub(crate) async fn take_pictures(home: &HomeAssistant, pages: Value, clicks: Va
     let done = tokio::task::spawn_blocking(move || {
         std::process::Command::new(python).arg(script).arg(given.to_string()).status().unwrap()
     });
-    assert!(done.await.unwrap().success());
+    assert!(done.await.unwrap().success(), "Home Assistant said:\n{}", home.log());
     for name in names {
         let bytes = std::fs::metadata(directory.join(format!("{name}.png"))).unwrap().len();
         assert!(bytes > 30_000, "{name} is empty: {bytes} bytes");

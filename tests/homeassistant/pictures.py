@@ -35,8 +35,11 @@ def no_errors(page, path):
             raise SystemExit(f"{path}: {element}: {wrong.all_inner_texts()}")
 
 
-def drawn(page):
-    """Returns a picture of the page once it has drawn itself: it does so bit by bit, and says nowhere that it is done."""
+def drawn(page, said):
+    """Returns a picture of the page once it has drawn itself: it does so bit by bit, and says nowhere that it is done.
+
+    Fails with what the browser said if it stays empty.
+    """
     before = 0
     for _ in range(PATIENCE):
         page.wait_for_timeout(1000)
@@ -45,7 +48,27 @@ def drawn(page):
         if len(picture) > EMPTY and steady:
             break
         before = len(picture)
+    if len(picture) <= EMPTY:
+        raise SystemExit(f"{page.url} stays empty; the browser said:\n" + "\n".join(said[-40:]))
     return picture
+
+
+# Home Assistant rejects with plain objects, which the browser calls "Object".
+REJECTIONS = """addEventListener("unhandledrejection", ({reason}) =>
+  console.error(`rejected: ${JSON.stringify(reason)} ${reason && reason.stack}`))"""
+
+
+def listen(page):
+    """Returns a list that gets what the browser complains about."""
+    said = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.on("requestfailed", lambda request: said.append(f"failed: {request.url}: {request.failure}"))
+    page.on(
+        "response",
+        lambda answer: said.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None,
+    )
+    return said
 
 
 def main():
@@ -65,16 +88,18 @@ def main():
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=QUIET)
         context = browser.new_context(viewport={"width": 1680, "height": 1050})
         context.add_init_script(f"localStorage.setItem('hassTokens', {json.dumps(tokens)})")
+        context.add_init_script(REJECTIONS)
         page = context.new_page()
+        said = listen(page)
         for name, path in given["pages"].items():
             page.goto(given["url"] + path)
-            (directory / f"{name}.png").write_bytes(drawn(page))
+            (directory / f"{name}.png").write_bytes(drawn(page, said))
             no_errors(page, path)
         for path, text, end in given["clicks"]:
             page.goto(given["url"] + path)
             page.get_by_text(text, exact=True).first.click()
             page.wait_for_url(f"**{end}")
-            drawn(page)
+            drawn(page, said)
             no_errors(page, end)
         browser.close()
 

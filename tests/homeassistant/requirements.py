@@ -7,7 +7,7 @@ import homeassistant.components
 from homeassistant.const import MAJOR_VERSION, Platform
 
 COMPONENTS = pathlib.Path(homeassistant.components.__path__[0])
-# Assist is not tested, and these have no wheels for each Python.
+# Assist is not tested, and these have no wheels for each Python: tests/run puts empty ones in their place.
 NOT_NEEDED = ("pymicro-vad", "pyspeex-noise")
 
 
