@@ -66,7 +66,8 @@ fn what_is_added_as_the_chapter_says_is_there() {
     for part in ["src", "tests", "benches"] {
         copy(&root().join(part), &there.join(part));
     }
-    for file in ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml"] {
+    for file in ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "askama.toml", "build.rs"]
+    {
         if root().join(file).exists() {
             std::fs::copy(root().join(file), there.join(file)).unwrap();
         }

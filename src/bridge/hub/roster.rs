@@ -77,6 +77,8 @@ enum Phase {
     Running(Arc<config::Printer>, CancellationToken),
     /// Its task is ending, or what is stored of it is being read.
     Pausing,
+    /// It could not be started; it is tried again when the configuration is read again.
+    Failed,
     /// What the broker has of it is being cleared.
     Leaving,
 }
@@ -127,14 +129,18 @@ impl PrinterRoster {
                 self.recall(&printer.id);
             }
         }
-        for member in self.members.values_mut() {
-            if let Phase::Running(settings, stop) = &member.phase
-                && member.wanted.as_ref() != Some(settings)
-            {
-                stop.cancel();
-                member.phase = Phase::Pausing;
+        let mut failed = Vec::new();
+        for (id, member) in &mut self.members {
+            match &member.phase {
+                Phase::Running(settings, stop) if member.wanted.as_ref() != Some(settings) => {
+                    stop.cancel();
+                }
+                Phase::Failed => failed.push(id.clone()),
+                Phase::Running(..) | Phase::Pausing | Phase::Leaving => continue,
             }
+            member.phase = Phase::Pausing;
         }
+        failed.iter().for_each(|id| self.recall(id));
     }
 
     /// Goes on with a printer.
@@ -161,7 +167,8 @@ impl PrinterRoster {
         let socket = match self.needs.maker.make(&settings) {
             Ok(socket) => socket,
             Err(error) => {
-                self.report(&error);
+                member.phase = Phase::Failed;
+                report(&error);
                 return;
             }
         };
@@ -172,11 +179,6 @@ impl PrinterRoster {
         if let Some(member) = self.members.get_mut(id) {
             member.phase = phase;
         }
-    }
-
-    /// The socket's certificates were there when the configuration was read.
-    fn report(&self, error: &SetupError) {
-        tracing::error!("this printer cannot be started: {}", causes::text(error));
     }
 
     fn join(&self, settings: &config::Printer, lane: usize) {
@@ -308,6 +310,11 @@ impl PrinterRoster {
         };
         self.needs.tasks.spawn(self.needs.watch.over(name, running).in_current_span());
     }
+}
+
+/// The socket's certificates were there when the configuration was read.
+fn report(error: &SetupError) {
+    tracing::error!("a printer cannot be started: {}", causes::text(error));
 }
 
 async fn ended(store: &Store, id: String, news: &mpsc::UnboundedSender<RosterNews>) {
