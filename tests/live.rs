@@ -188,6 +188,13 @@ async fn printers_come_change_and_go_and_the_others_notice_nothing() {
     world.watcher.wait_from(mark, "removal", |s| s.topic == device && s.payload.is_empty()).await;
     world.watcher.wait_json(mark, fleet, |fleet| fleet["total"] == 1).await;
     world.gone("b").await;
+    // Nothing of it is published again.
+    let mark = world.watcher.mark();
+    world.watcher.publish("octoprint2mqtt/bridge/request/republish", "", false).await;
+    world.watcher.wait_json(mark, fleet, |fleet| fleet["total"] == 1).await;
+    let device_of_a = "homeassistant/device/octoprint2mqtt_a/config";
+    world.watcher.wait_json(mark, device_of_a, |told| told["device"]["name"] == "a").await;
+    world.gone("b").await;
 
     assert_eq!((a.observed().logins, a.observed().subscriptions.len()), (1, 1), "untouched");
     let of_a = |seen: &&Seen| seen.topic == "octoprint2mqtt/a/availability";
@@ -224,6 +231,14 @@ async fn an_invalid_configuration_is_reported_and_the_one_before_stays() {
         assert_eq!(info["printers"], json!(["a"]));
         assert!(!info.to_string().contains("MARKER"));
     }
+    // The printers that were added are in data_dir.
+    let mark = world.watcher.mark();
+    let moved = format!("data_dir = {:?}\n", world.dir.path().join("other"));
+    let rest = world.head.split_once('\n').unwrap().1;
+    std::fs::write(&world.file, format!("{moved}{rest}")).unwrap();
+    world.reload.send(()).await.unwrap();
+    let info = world.info(mark, is_refused("data_dir or shard")).await;
+    assert_eq!(info["printers"], json!(["a"]));
     let mark = world.watcher.mark();
     world.change(&of_a).await;
     world.info(mark, |info| info["config_error"].is_null()).await;

@@ -80,30 +80,39 @@ pub enum NewcomerError {
 /// What is wrong with it.
 pub fn newcomer(request: &PairRequest, config: &Config) -> Result<Newcomer, NewcomerError> {
     let address = octoprint_address(request.url.expose()).ok_or(NewcomerError::Url)?;
-    if let Some(known) = config.printers.iter().find(|printer| printer.url == address.url) {
-        return Err(NewcomerError::Known(known.id.clone()));
-    }
     let host = || address.url.host_str().unwrap_or("printer").to_owned();
     let name = match &request.name {
         Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
         _ => host(),
     };
-    check_name(&name, None, config)?;
     let id = match &request.id {
         Some(id) if !id.is_empty() => id.clone(),
         _ => free_id(&name, config),
     };
-    if !is_id(&id) {
+    let new = Newcomer { id, name, url: address.url, authorization: address.authorization };
+    check(&new, config).map(|()| new)
+}
+
+/// Checks a printer against the configuration.
+///
+/// # Errors
+/// If it is a printer of the configuration already, or its name or id is invalid or taken.
+pub fn check(new: &Newcomer, config: &Config) -> Result<(), NewcomerError> {
+    if let Some(known) = config.printers.iter().find(|printer| printer.url == new.url) {
+        return Err(NewcomerError::Known(known.id.clone()));
+    }
+    check_name(&new.name, None, config)?;
+    if !is_id(&new.id) {
         return Err(NewcomerError::Id);
     }
-    let same = |known: &&String| known.replace('-', "_") == id.replace('-', "_");
+    let same = |known: &&String| known.replace('-', "_") == new.id.replace('-', "_");
     if let Some(known) = config.all_printers.iter().find(same) {
         return Err(NewcomerError::Taken("id", known.clone()));
     }
-    if config.shard.is_some_and(|shard| !shard.serves(&id)) {
-        return Err(NewcomerError::OtherShard(id));
+    if config.shard.is_some_and(|shard| !shard.serves(&new.id)) {
+        return Err(NewcomerError::OtherShard(new.id.clone()));
     }
-    Ok(Newcomer { id, name, url: address.url, authorization: address.authorization })
+    Ok(())
 }
 
 /// Checks a name of the printer `id`, or of one that has none yet.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::departure::CLEAR_AFTER;
 use crate::bridge::identity::{Identity, Owners, conflict};
 use crate::causes;
+use crate::config::Config;
 use crate::homeassistant::{self, Components, PublishedDevice, Settings};
 use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
@@ -27,6 +28,8 @@ pub(crate) struct Announcer {
     /// overwrite those of a bridge with the same topics.
     pub greeting: Vec<Publication>,
     pub broker: Broker,
+    /// The configuration that is in force.
+    pub in_force: watch::Receiver<Arc<Config>>,
     /// Options for further connections.
     pub options: Arc<Options>,
     /// `None` if discovery is off.
@@ -97,8 +100,8 @@ impl Announcer {
         }
         self.report_twins(twins).await;
         for (id, PublishedDevice { identity, .. }) in published {
-            // Another shard publishes it.
-            if configured.contains(&id) {
+            // Another shard publishes it, or it was added meanwhile.
+            if configured.contains(&id) || self.in_force.borrow().all_printers.contains(&id) {
                 continue;
             }
             if !owners.own(identity.as_deref()) {

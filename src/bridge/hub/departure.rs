@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::causes;
 use crate::homeassistant::{self, PublishedDevice, Settings};
-use crate::mqtt::{self, Broker, Incoming, Kind, Lost, Options, Publication};
+use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
 /// Time for Home Assistant to remove an entity before its state topic is cleared.
@@ -30,6 +30,11 @@ pub(super) struct Belongings {
     pub(super) turns: Arc<Semaphore>,
 }
 
+/// Whether a device was announced by the bridge with these settings.
+fn is_of(found: &PublishedDevice, settings: &Settings) -> bool {
+    found.bridge_state == *settings.topics.state
+}
+
 /// Most further connections at a time.
 pub(super) const MAX_CONNECTIONS: usize = 2;
 
@@ -37,28 +42,38 @@ impl Belongings {
     /// Returns what was announced of a printer before; nothing if it cannot be read.
     pub(super) async fn announced(&self, printer: &str) -> PublishedDevice {
         let Some(settings) = &self.discovery else { return PublishedDevice::default() };
+        let found = self.found(printer, settings).await;
+        found.filter(|found| is_of(found, settings)).unwrap_or_default()
+    }
+
+    /// Returns what any bridge has announced of a printer.
+    async fn found(&self, printer: &str, settings: &Settings) -> Option<PublishedDevice> {
         let topic = homeassistant::printer_topic(settings, printer);
         let found = self.retained(printer, &topic).await;
         let of_printer = |message: Incoming| homeassistant::published_anywhere(&message.payload);
-        let ours = |found: &PublishedDevice| found.bridge_state == *settings.topics.state;
-        found.into_iter().find_map(of_printer).filter(ours).unwrap_or_default()
+        found.into_iter().find_map(of_printer)
     }
 
     /// Removes a printer from Home Assistant, clears its topics, and waits until its lane is empty,
     /// for which the broker must be there.
     pub(super) async fn clear(&self, printer: &str, lane: usize) {
-        let publish = |topic: Topic| {
+        let publish = |lane: usize, topic: Topic| {
             let nothing = bytes::Bytes::new();
             self.broker.publish(Publication::new(lane, topic, nothing, Kind::State));
         };
         if let Some(settings) = &self.discovery {
-            publish(homeassistant::printer_topic(settings, printer));
+            let found = self.found(printer, settings).await;
+            // Another bridge may have the printer now.
+            if found.is_none_or(|found| is_of(&found, settings)) {
+                // Discovery is published in the bridge's own lane, which must not publish it again.
+                publish(OWN_LANE, homeassistant::printer_topic(settings, printer));
+            }
             tokio::time::sleep(CLEAR_AFTER).await;
         }
         self.broker.clear_states(lane);
         // Of earlier runs.
         let found = self.retained(printer, &format!("{}/{printer}/#", self.base)).await;
-        found.iter().filter_map(Incoming::own_topic).for_each(publish);
+        found.iter().filter_map(Incoming::own_topic).for_each(|topic| publish(lane, topic));
         while !self.broker.vacate(lane).await {
             tokio::time::sleep(PAUSE).await;
         }

@@ -324,6 +324,7 @@ impl Hub {
             greeting: self.greeting(),
             broker: self.broker.clone(),
             options: self.needs.belongings.options.clone(),
+            in_force: self.in_force.subscribe(),
             devices,
         };
         self.spawn("announcer", announcer.run());

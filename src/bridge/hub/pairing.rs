@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::asker::Asker;
 use crate::bridge::authorization::{self, Asking, AuthorizeError};
 use crate::bridge::board::{Board, PairingStatus};
-use crate::bridge::newcomer::{Newcomer, PairRequest, check_name, newcomer};
+use crate::bridge::newcomer::{Newcomer, PairRequest, check, check_name, newcomer};
 use crate::causes::{self, Cause};
 use crate::clock;
 use crate::config::{Access, AddedPrinters, Config, NewPrinter, Printer, Tls};
@@ -271,11 +271,7 @@ async fn pair(
         show("waiting");
         work.asker.answer(Ok(data("waiting")));
     };
-    let adding = add(&work, &new, asked);
-    let outcome = tokio::select! {
-        outcome = adding => outcome,
-        () = cancel.cancelled() => Err(PairingError::Cancelled.into()),
-    };
+    let outcome = add(&work, &new, asked, &cancel).await;
     drop(turn);
     match outcome {
         Ok(()) => {
@@ -290,7 +286,12 @@ async fn pair(
     }
 }
 
-async fn add(work: &Work, new: &Newcomer, asked: impl FnOnce()) -> Result<(), Cause> {
+async fn add(
+    work: &Work,
+    new: &Newcomer,
+    asked: impl FnOnce(),
+    cancel: &CancellationToken,
+) -> Result<(), Cause> {
     let added = work.added.clone();
     // Nobody shall click for nothing.
     tokio::task::spawn_blocking(move || added.check()).await??;
@@ -301,15 +302,19 @@ async fn add(work: &Work, new: &Newcomer, asked: impl FnOnce()) -> Result<(), Ca
         headers: headers.into_iter().collect(),
     };
     let asking = Asking { access, user: None, timeout: REQUEST_LIFE };
-    let key = match authorization::run(&asking, |_| asked()).await {
-        Ok(key) => key,
-        Err(error) => return Err(told(error)),
+    // Once there is a key, there is no way back.
+    let key = tokio::select! {
+        key = authorization::run(&asking, |_| asked()) => key.map_err(told)?,
+        () = cancel.cancelled() => return Err(PairingError::Cancelled.into()),
     };
+    // Much may have changed while somebody was on the way to OctoPrint.
+    check(new, &work.config.borrow())?;
     let Newcomer { id, name, url, authorization } = new.clone();
-    let printer_id = id.clone();
+    let (printer_id, address) = (id.clone(), url.clone());
     let new = NewPrinter { id, name, url, authorization, api_key: key };
     let change = move |added: &AddedPrinters| added.add(&new);
-    work.put_in_force(change, move |config| printer(config, &printer_id).is_some()).await
+    let is_it = |it: &Arc<Printer>| it.added && it.url == address;
+    work.put_in_force(change, |config| printer(config, &printer_id).is_some_and(is_it)).await
 }
 
 /// Returns what the one who asks is told. What answers at an address that is no OctoPrint's is not

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::Hub;
-use crate::bridge::setup::SetupError;
 use crate::causes::{self, Cause};
 use crate::config::{Config, Loaded, Printer};
+
+/// These decide which printers there are.
+const DECIDES: &str = "data_dir or shard has changed, which counts from the next start of the bridge on; until then nothing of the configuration is used that changed with it";
 
 impl Hub {
     /// Puts a configuration in force, as far as that needs no restart. An invalid one is reported,
     /// and the one before stays in force.
     pub(super) fn take_reloaded(&mut self, reloaded: Result<Loaded, Cause>) {
-        let applied = reloaded.and_then(|loaded| Ok(self.apply(loaded)?));
+        let applied = reloaded.and_then(|loaded| self.apply(loaded));
         self.config_error = applied.err().map(|error| causes::text(&*error));
         if let Some(error) = &self.config_error {
             tracing::error!("the configuration that was changed is not used: {error}");
@@ -20,7 +22,10 @@ impl Hub {
         self.publish_state(self.topics.info.clone(), info);
     }
 
-    fn apply(&mut self, Loaded { config, warnings, .. }: Loaded) -> Result<(), SetupError> {
+    fn apply(&mut self, Loaded { config, warnings, .. }: Loaded) -> Result<(), Cause> {
+        if config.data_dir != self.config.data_dir || config.shard != self.config.shard {
+            return Err(DECIDES.into());
+        }
         let is_known = |printer: &&Arc<Printer>| self.config.printers.contains(printer);
         let changed: Vec<&Arc<Printer>> =
             config.printers.iter().filter(|printer| !is_known(printer)).collect();

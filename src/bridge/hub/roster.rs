@@ -134,6 +134,7 @@ impl PrinterRoster {
             match &member.phase {
                 Phase::Running(settings, stop) if member.wanted.as_ref() != Some(settings) => {
                     stop.cancel();
+                    self.routes.pause(id);
                 }
                 Phase::Failed => failed.push(id.clone()),
                 Phase::Running(..) | Phase::Pausing | Phase::Leaving => continue,
@@ -248,7 +249,9 @@ impl PrinterRoster {
             self.routes.follow(&switch.state_topic, &settings.id);
             filters.push(switch.state_topic.clone());
         }
-        let left = left.into_iter().filter(|topic| !filters.contains(topic)).collect();
+        // Subscribed again, for its retained state.
+        let left = left.into_iter().chain(settings.power.iter().map(|it| it.state_topic.clone()));
+        let left = left.collect();
         self.needs.belongings.broker.change_filters(filters, left);
         queue
     }

@@ -36,6 +36,11 @@ impl Routes {
         receiver
     }
 
+    /// Takes no more messages for a printer, whose task is ending.
+    pub(super) fn pause(&mut self, printer: &str) {
+        self.queues.remove(printer);
+    }
+
     /// Removes a printer. Returns the topics of other programs that nobody follows any more.
     pub(super) fn remove(&mut self, printer: &str) -> Vec<String> {
         self.queues.remove(printer);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -183,6 +184,9 @@ impl Executor {
     }
 }
 
+/// Time for the command that runs when the printer's task has ended.
+const LAST_COMMAND: Duration = Duration::from_secs(1);
+
 struct Worker {
     socket: Socket,
     camera: config::Camera,
@@ -197,15 +201,36 @@ impl Worker {
     async fn run(self, mut waiting: mpsc::Receiver<Box<Queued>>) {
         while let Some(queued) = waiting.recv().await {
             let Queued { request, command, stops, known } = *queued;
+            if self.effects.is_closed() {
+                let failure = "not sent, because the printer was removed or its settings changed";
+                self.answers.answer(&request, &Err(CommandError::new(failure)));
+                continue;
+            }
             let stop_guard = StopGuard::new(self.stops.clone(), stops);
-            let outcome = match caught(self.execute(command, known, &stop_guard)).await {
-                Ok(outcome) => outcome,
-                Err(panicked) => {
+            let running = caught(self.execute(command, known, &stop_guard));
+            let outcome = match self.until_ended(running).await {
+                None => Err(CommandError::new(
+                    "the printer was removed or its settings changed, so it is unknown whether OctoPrint obeyed",
+                )),
+                Some(Ok(outcome)) => outcome,
+                Some(Err(panicked)) => {
                     self.fail(&request, waiting);
                     panicked.resume();
                 }
             };
             self.answers.answer(&request, &outcome);
+        }
+    }
+
+    /// Runs `command`; `None` if it takes longer than the printer's task lives, and a moment.
+    async fn until_ended<T>(&self, command: impl Future<Output = T>) -> Option<T> {
+        let ended = async {
+            self.effects.closed().await;
+            tokio::time::sleep(LAST_COMMAND).await;
+        };
+        tokio::select! {
+            outcome = command => Some(outcome),
+            () = ended => None,
         }
     }
 

@@ -28,8 +28,8 @@ impl BoardCard {
 
     fn show(&mut self, scene: &Scene<'_>) {
         let snapshot = scene.snapshot;
-        let file = snapshot.job_file().map(|job| job.file.path.clone());
-        self.card.file = file;
+        self.card.file = snapshot.job_file().map(|job| job.file.path.clone());
+        self.card.interval = u64::try_from(scene.push_interval.as_millis()).ok();
         let state = snapshot.state();
         // A state is a word.
         self.card.state = serde_json::to_value(state)
@@ -115,7 +115,6 @@ impl Feature for BoardCard {
     fn socket(&mut self, status: &Status, scene: &mut Scene<'_>) {
         self.card.socket = status.state.as_str().to_owned();
         self.card.error.clone_from(&status.error);
-        self.card.interval = u64::try_from(scene.push_interval.as_millis()).ok();
         self.show(scene);
     }
 
