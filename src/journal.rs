@@ -22,12 +22,11 @@ pub fn note_stop(store: &Store, wall: SystemTime) {
 }
 
 /// Connects the outbox to `store`: returns the events from before the restart, and a way to persist
-/// new ones; `None` if nothing is persisted. `printers` have their lanes. Restored events go through
+/// new ones; `None` if nothing is persisted. The printers have `lanes`. Restored events go through
 /// `fit`, since the broker may have a smaller packet limit now.
 pub fn persistence(
     store: &Store,
     known: &mut Known,
-    printers: &[(String, usize)],
     lanes: &Lanes,
     fit: impl Fn(PersistedEvent) -> PersistedEvent,
 ) -> Option<Persistence> {
@@ -39,15 +38,16 @@ pub fn persistence(
         .get(BRIDGE, STOPPED)
         .and_then(|at: u64| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at)));
     let mut note = |event: &StoredEvent| last = last.max(Some(event.received));
-    let restored: Vec<_> = printers
-        .iter()
+    let restored: Vec<_> = lanes
+        .printers()
+        .into_iter()
         .flat_map(|(printer, lane)| {
-            let events = known.take_events(printer);
+            let events = known.take_events(&printer);
             events.iter().for_each(|(_, event)| note(event));
             let fit = &fit;
             events.into_iter().map(move |(sequence, event)| {
                 let event = fit(restored(event, wall));
-                (*lane, sequence, event)
+                (lane, sequence, event)
             })
         })
         .collect();

@@ -40,11 +40,17 @@ impl Lanes {
         self.lock().get(lane.checked_sub(FIRST)?)?.clone()
     }
 
+    /// Returns the printers' ids with their lanes.
+    pub fn printers(&self) -> Vec<(Arc<str>, usize)> {
+        let lanes = self.lock();
+        let places = lanes.iter().enumerate();
+        places.filter_map(|(index, id)| Some((id.clone()?, FIRST + index))).collect()
+    }
+
     /// Returns each printer's number of `values`, which has one for each lane.
     pub fn by_printer(&self, values: &[usize]) -> Vec<(Arc<str>, usize)> {
-        let lanes = self.lock();
-        let of_printers = values.iter().skip(FIRST);
-        lanes.iter().zip(of_printers).filter_map(|(id, n)| Some((id.clone()?, *n))).collect()
+        let value = |(id, lane): (Arc<str>, usize)| Some((id, *values.get(lane)?));
+        self.printers().into_iter().filter_map(value).collect()
     }
 }
 
@@ -60,6 +66,7 @@ mod tests {
         assert_eq!((lanes.printer(2), lanes.printer(3).as_deref()), (None, Some("c")));
         let waiting = lanes.by_printer(&[9, 1, 2, 3]);
         assert_eq!(waiting, [("a".into(), 1), ("c".into(), 3)]);
+        assert_eq!(lanes.printers(), [("a".into(), 1), ("c".into(), 3)]);
         assert_eq!(["d", "e"].map(|id| lanes.take(id)), [2, 4]);
         assert_eq!(lanes.printer(OWN_LANE), None);
         lanes.free(OWN_LANE);

@@ -300,15 +300,9 @@ fn warn(section: &Section<'_>, look: &Look, warnings: &mut Vec<String>) {
 
 /// The group of commands of a control, `job` by default, and whether it is allowed.
 fn group(section: &Section<'_>, commands: Commands) -> (&'static str, bool) {
-    let groups = [
-        ("bridge", ("bridge", commands.bridge)),
-        ("job", ("job", commands.job)),
-        ("temperature", ("temperature", commands.temperature)),
-        ("motion", ("motion", commands.motion)),
-        ("connection", ("connection", commands.connection)),
-        ("gcode", ("gcode", commands.gcode)),
-        ("system", ("system", commands.system)),
-    ];
+    // Power has its own command.
+    let groups = commands.by_name().into_iter().filter(|(name, _)| *name != "power");
+    let groups: Vec<_> = groups.map(|group| (group.0, group)).collect();
     section.word("group", &groups, ("job", commands.job))
 }
 

@@ -1,5 +1,6 @@
 //! The configuration as `B/bridge/info` shows it: without secrets (pure).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,12 +154,7 @@ impl Printer {
                 "knock": socket.knock,
                 "terminal": socket.terminal,
             },
-            "commands": {
-                "bridge": commands.bridge, "job": commands.job,
-                "temperature": commands.temperature, "motion": commands.motion,
-                "connection": commands.connection, "power": commands.power,
-                "gcode": commands.gcode, "system": commands.system,
-            },
+            "commands": BTreeMap::from(commands.by_name()),
             // Only their keys: what they send may contain passwords.
             "entities": self.entities.iter().map(|entity| &entity.key).collect::<Vec<_>>(),
         })

@@ -44,17 +44,16 @@ impl Config {
         format!("bridge{}", self.shard.map(Shard::suffix).unwrap_or_default())
     }
 
-    /// Returns the names of what differs in `other` and counts at the start of the bridge only.
+    /// Returns the names of what differs in `other` and counts at the start of the bridge only, but
+    /// for `data_dir` and `shard`, which decide which printers there are.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let differs = [
-            ("data_dir", self.data_dir != other.data_dir),
             ("pairing", self.pairing != other.pairing),
             ("mqtt", self.mqtt != other.mqtt),
             ("homeassistant", self.homeassistant != other.homeassistant),
             ("http", self.http != other.http),
             ("log.format", self.log.format != other.log.format),
             ("outbox", self.outbox != other.outbox),
-            ("shard", self.shard != other.shard),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

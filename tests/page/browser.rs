@@ -160,9 +160,9 @@ fn answer_to(
     shown: &mut BTreeMap<String, Card>,
 ) -> Result<Value, &'static str> {
     match request {
-        PageRequest::Discover => Ok(json!({"printers": [
-            {"name": "OctoPrint on prusa-mini", "url": "http://mini.local/"},
-            {"name": "OctoPrint on mk3", "url": "http://mk3.local/"},
+        PageRequest::Discover => Ok(json!({"octoprints": [
+            {"name": "OctoPrint on prusa-mini", "url": "http://mini.local/", "configured": null},
+            {"name": "OctoPrint on mk3", "url": "http://mk3.local/", "configured": "mk3"},
         ]})),
         PageRequest::Pair(PairRequest { url, name, id }) => {
             let url = url.expose().to_owned();

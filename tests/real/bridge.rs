@@ -26,6 +26,12 @@ impl Bridge {
         Self { process: Process(child), dir }
     }
 
+    /// Gives it another configuration, which it reads at once.
+    pub fn change(&self, config: &str) {
+        std::fs::write(self.dir.path().join("config.toml"), config).unwrap();
+        self.process.signal("HUP");
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()

@@ -158,3 +158,25 @@ async fn a_printer_without_a_switch_says_so() {
     watcher.done("print", "local/short.gcode").await;
     drop(bridge);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mosquitto: ./tests/run real"]
+async fn a_switch_at_the_broker_is_heard_again_by_a_printer_that_changes_and_by_one_that_comes() {
+    let broker = Mosquitto::start().await;
+    let watcher = Watcher::start(broker.port).await;
+    watcher.publish("plug/state", "ON", true).await;
+    let switch = "power = { state_topic = \"plug/state\", command_topic = \"plug/set\" }";
+    // OctoPrint is not needed for it.
+    let text =
+        |more: &str| config(&broker.url(), "http://127.0.0.1:1", &format!("{switch}\n{more}"));
+    let bridge = Bridge::start(&text(""));
+    let is_on = |told: &Value| told["state"] == "on";
+    watcher.wait_json(0, "octoprint2mqtt/mk3/power", is_on).await;
+    let mark = watcher.mark();
+    bridge.change(&text("name = \"Another\""));
+    watcher.wait_json(mark, "octoprint2mqtt/mk3/power", |told| told["state"].is_null()).await;
+    watcher.wait_json(mark, "octoprint2mqtt/mk3/power", is_on).await;
+    let other = format!("[printers.mini]\nurl = \"http://127.0.0.1:2\"\napi_key = \"K\"\n{switch}");
+    bridge.change(&text(&format!("name = \"Another\"\n{other}")));
+    watcher.wait_json(mark, "octoprint2mqtt/mini/power", is_on).await;
+}

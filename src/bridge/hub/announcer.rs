@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::departure::CLEAR_AFTER;
+use super::departure::{Belongings, CLEAR_AFTER};
 use crate::bridge::identity::{Identity, Owners, conflict};
 use crate::causes;
 use crate::config::Config;
 use crate::homeassistant::{self, Components, PublishedDevice, Settings};
-use crate::mqtt::{self, Broker, Incoming, Kind, Lost, OWN_LANE, Options, Publication};
+use crate::mqtt::{Incoming, Kind, OWN_LANE, Publication};
 use crate::topics::{BridgeTopics, Topic};
 
 /// Number of attempts to read retained messages, after which the bridge continues without them.
@@ -23,15 +23,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Announces the bridge, once, and removes printers that are no longer configured.
 pub(crate) struct Announcer {
     pub identity: Identity,
-    pub base: String,
     /// The bridge's state and info. Published after those of other bridges are read, because it may
     /// overwrite those of a bridge with the same topics.
     pub greeting: Vec<Publication>,
-    pub broker: Broker,
+    /// The broker, and how to read what it retains.
+    pub belongings: Belongings,
     /// The configuration that is in force.
     pub in_force: watch::Receiver<Arc<Config>>,
-    /// Options for further connections.
-    pub options: Arc<Options>,
     /// `None` if discovery is off.
     pub devices: Option<Devices>,
 }
@@ -50,7 +48,7 @@ impl Announcer {
     /// bridge, passes to each printer what was published of it, and removes its own printers that
     /// are no longer configured.
     pub(crate) async fn run(mut self) {
-        let mut status = self.broker.status();
+        let mut status = self.belongings.broker.status();
         if status.wait_for(|status| status.connected).await.is_err() {
             return;
         }
@@ -58,15 +56,17 @@ impl Announcer {
         let found = {
             let mut read = std::pin::pin!(self.read_bridges());
             let early = tokio::time::timeout(READ_TIMEOUT, &mut read).await.ok();
-            greeting.into_iter().for_each(|publication| self.broker.publish(publication));
+            greeting
+                .into_iter()
+                .for_each(|publication| self.belongings.broker.publish(publication));
             match early {
                 Some(found) => found,
                 None => read.await,
             }
         };
-        let owners = Owners::read(self.identity.clone(), &self.base, &found);
+        let owners = Owners::read(self.identity.clone(), &self.belongings.base, &found);
         for other in owners.others() {
-            tracing::error!("{}", conflict(other, &self.base));
+            tracing::error!("{}", conflict(other, &self.belongings.base));
         }
         if let Some(devices) = self.devices.take() {
             // Parsed and dropped: a thousand of them take tens of megabytes.
@@ -125,7 +125,7 @@ impl Announcer {
         found: &PublishedDevice,
     ) -> Option<Twin> {
         let printer = found.printer.clone().filter(|id| configured.contains(id))?;
-        let rest = found.bridge_state.strip_prefix(self.base.as_str());
+        let rest = found.bridge_state.strip_prefix(&*self.belongings.base);
         let here = rest.is_some_and(|rest| rest.starts_with("/bridge"));
         let identity = found.identity.as_deref();
         let is_alive = match identity {
@@ -158,26 +158,24 @@ impl Announcer {
     }
 
     async fn is_online(&self, state: &str) -> bool {
-        let found = self.retained(&[state]).await.unwrap_or_default();
+        let found = self.belongings.read(&[state]).await.unwrap_or_default();
         found.iter().any(|message| &message.payload[..] == b"online")
     }
 
-    async fn retained(&self, filters: &[&str]) -> Result<Vec<Incoming>, Lost> {
-        mqtt::retained(&self.options, filters, &BridgeTopics::marker(&self.base)).await
-    }
-
     fn publish(&self, topic: Topic, payload: bytes::Bytes) {
-        self.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
+        self.belongings.broker.publish(Publication::new(OWN_LANE, topic, payload, Kind::State));
     }
 
     /// Reads the retained messages of all bridges and their devices.
     async fn read_bridges(&self) -> Vec<Incoming> {
-        let mut filters =
-            vec![BridgeTopics::info_filter(&self.base), BridgeTopics::state_filter(&self.base)];
+        let mut filters = vec![
+            BridgeTopics::info_filter(&self.belongings.base),
+            BridgeTopics::state_filter(&self.belongings.base),
+        ];
         filters.extend(self.devices.as_ref().map(|d| homeassistant::device_filter(&d.settings)));
         let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
         for attempt in 1..=ATTEMPTS {
-            match self.retained(&filters).await {
+            match self.belongings.read(&filters).await {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
                     let error = causes::text(&error);
@@ -194,8 +192,8 @@ impl Announcer {
     /// Removes the device, then clears the topics of its entities.
     async fn remove(&self, settings: &Settings, id: &str) {
         self.publish(homeassistant::printer_topic(settings, id), bytes::Bytes::new());
-        let filter = format!("{}/{id}/#", self.base);
-        match self.retained(&[&filter]).await {
+        let filter = format!("{}/{id}/#", self.belongings.base);
+        match self.belongings.read(&[&filter]).await {
             Ok(messages) => {
                 tokio::time::sleep(CLEAR_AFTER).await;
                 for topic in messages.iter().filter_map(Incoming::own_topic) {

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Number of attempts to read retained messages.
 const ATTEMPTS: u32 = 3;
 
+/// Most further connections at a time.
+pub(super) const MAX_CONNECTIONS: usize = 2;
+
 /// Reads and clears what the broker has of one printer; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Belongings {
@@ -29,14 +32,6 @@ pub(super) struct Belongings {
     /// Bounds the further connections.
     pub(super) turns: Arc<Semaphore>,
 }
-
-/// Whether a device was announced by the bridge with these settings.
-fn is_of(found: &PublishedDevice, settings: &Settings) -> bool {
-    found.bridge_state == *settings.topics.state
-}
-
-/// Most further connections at a time.
-pub(super) const MAX_CONNECTIONS: usize = 2;
 
 impl Belongings {
     /// Returns what was announced of a printer before; nothing if it cannot be read.
@@ -88,7 +83,7 @@ impl Belongings {
             if status.wait_for(|status| status.connected).await.is_err() {
                 break;
             }
-            match self.read(filter).await {
+            match self.read(&[filter]).await {
                 Ok(messages) => return messages,
                 Err(error) if attempt == ATTEMPTS => {
                     let error = causes::text(&error);
@@ -100,7 +95,13 @@ impl Belongings {
         Vec::new()
     }
 
-    async fn read(&self, filter: &str) -> Result<Vec<Incoming>, Lost> {
-        mqtt::retained(&self.options, &[filter], &BridgeTopics::marker(&self.base)).await
+    /// Reads what is retained below `filters`.
+    pub(super) async fn read(&self, filters: &[&str]) -> Result<Vec<Incoming>, Lost> {
+        mqtt::retained(&self.options, filters, &BridgeTopics::marker(&self.base)).await
     }
+}
+
+/// Whether a device was announced by the bridge with these settings.
+fn is_of(found: &PublishedDevice, settings: &Settings) -> bool {
+    found.bridge_state == *settings.topics.state
 }

@@ -5,7 +5,6 @@ mod asker;
 mod departure;
 pub mod fleet;
 pub mod health;
-
 mod pairing;
 mod presence;
 mod reloaded;
@@ -22,7 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use self::announcer::{Announcer, Devices};
 use self::departure::{Belongings, MAX_CONNECTIONS};
@@ -224,13 +222,10 @@ impl Hub {
         let outbox = config.outbox;
         let bounds = Bounds { max_events: outbox.max_events, max_bytes: outbox.max_bytes };
         let lanes = Lanes::default();
-        let places: Vec<(String, usize)> = config
-            .printers
-            .iter()
-            .map(|printer| (printer.id.clone(), lanes.take(&printer.id)))
-            .collect();
+        let places: Vec<usize> =
+            config.printers.iter().map(|printer| lanes.take(&printer.id)).collect();
         let fit = |event| oversize::fit_persisted(event, options.limit);
-        let persistence = journal::persistence(&store, &mut known, &places, &lanes, fit);
+        let persistence = journal::persistence(&store, &mut known, &lanes, fit);
         let broker =
             Broker::start(options.clone(), bounds, filters, arrived, persistence, audiences);
         let identity = Identity::recall(&config.mqtt.identity, &known);
@@ -238,6 +233,7 @@ impl Hub {
         let (watch, failures) = Watch::new();
         let discovery =
             config.homeassistant.enabled.then(|| Arc::new(setup::discovery_settings(&config)));
+        let (board, asked) = shown.unzip();
         let needs = PrinterNeeds {
             belongings: Belongings {
                 base: base.as_str().into(),
@@ -255,10 +251,8 @@ impl Hub {
             watch,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
-            board: None,
+            board: board.clone(),
         };
-        let (board, asked) = shown.unzip();
-        let needs = PrinterNeeds { board: board.clone(), ..needs };
         let (fleet, reports) = FleetTask::new();
         let (roster, news) = PrinterRoster::new(needs.clone(), reports);
         let config = Arc::new(config);
@@ -285,7 +279,7 @@ impl Hub {
             pings,
             config,
         };
-        let places = sockets.into_iter().zip(places.into_iter().map(|(_, lane)| lane));
+        let places = sockets.into_iter().zip(places);
         let devices = hub.start_printers(places, &known);
         let counting = fleet.publish(hub.broker.clone(), hub.topics.fleet.clone());
         hub.needs.tasks.spawn(hub.needs.watch.over("fleet", counting));
@@ -320,10 +314,8 @@ impl Hub {
     fn announce(&self, identity: Identity, devices: Option<Devices>) {
         let announcer = Announcer {
             identity,
-            base: self.config.mqtt.base_topic.clone(),
             greeting: self.greeting(),
-            broker: self.broker.clone(),
-            options: self.needs.belongings.options.clone(),
+            belongings: self.needs.belongings.clone(),
             in_force: self.in_force.subscribe(),
             devices,
         };
@@ -352,11 +344,7 @@ impl Hub {
 
     /// Runs `task` until the bridge stops. The bridge stops if it panics.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.needs.stopping.clone();
-        let running = async move {
-            let _ = stopping.run_until_cancelled(task).await;
-        };
-        self.needs.tasks.spawn(self.needs.watch.over(name, running).in_current_span());
+        self.needs.spawn(name, task);
     }
 
     /// Returns the sources of health checks and metrics.

@@ -15,7 +15,7 @@ use crate::bridge::board::{Board, PairingStatus};
 use crate::bridge::newcomer::{Newcomer, PairRequest, check, check_name, newcomer};
 use crate::causes::{self, Cause};
 use crate::clock;
-use crate::config::{Access, AddedPrinters, Config, NewPrinter, Printer, Tls};
+use crate::config::{Access, AddedError, AddedPrinters, Config, NewPrinter, Printer, Tls};
 use crate::octoprint::{AppKeysError, REQUEST_LIFE};
 
 /// How long the page lets clients of the broker discover, pair and remove.
@@ -175,9 +175,8 @@ impl PairingDesk {
         asker: &Asker,
     ) -> Result<impl Future<Output = ()> + use<>, Cause> {
         let work = self.work(asker)?;
-        self.added(&id)?;
-        let known = printer(&self.config.borrow(), &id).map(|it| it.commands.by_name());
-        let is_known = |group: &str| known.iter().flatten().any(|(name, _)| *name == group);
+        let known = self.added(&id)?.commands.by_name();
+        let is_known = |group: &str| known.iter().any(|(name, _)| *name == group);
         if let Some(unknown) = groups.keys().find(|group| !is_known(group)) {
             return Err(PairingError::NoGroup(unknown.clone()).into());
         }
@@ -202,12 +201,12 @@ impl PairingDesk {
         Ok(Work { asker: asker.clone(), added, config: self.config.clone(), reload })
     }
 
-    /// Checks that a printer was added, and is not of the file.
-    fn added(&self, id: &str) -> Result<(), PairingError> {
+    /// Returns a printer that was added, and is not of the file.
+    fn added(&self, id: &str) -> Result<Arc<Printer>, PairingError> {
         match printer(&self.config.borrow(), id) {
             None => Err(PairingError::Unknown(id.to_owned())),
             Some(printer) if !printer.added => Err(PairingError::NotAdded(id.to_owned())),
-            Some(_) => Ok(()),
+            Some(printer) => Ok(printer.clone()),
         }
     }
 }
@@ -220,7 +219,7 @@ impl Work {
     /// Changes the file of added printers, waits until the configuration `is` so, and answers.
     async fn change(
         self,
-        change: impl FnOnce(&AddedPrinters) -> Result<(), crate::config::AddedError> + Send + 'static,
+        change: impl FnOnce(&AddedPrinters) -> Result<(), AddedError> + Send + 'static,
         is: impl Fn(&Config) -> bool,
         answer: Value,
     ) {
@@ -230,7 +229,7 @@ impl Work {
 
     async fn put_in_force(
         &self,
-        change: impl FnOnce(&AddedPrinters) -> Result<(), crate::config::AddedError> + Send + 'static,
+        change: impl FnOnce(&AddedPrinters) -> Result<(), AddedError> + Send + 'static,
         is: impl Fn(&Config) -> bool,
     ) -> Result<(), Cause> {
         let added = self.added.clone();

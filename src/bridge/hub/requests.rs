@@ -14,7 +14,6 @@ use crate::bridge::{check, identity};
 use crate::causes::{self, Cause};
 use crate::finding;
 use crate::mqtt::{Incoming, Kind, OWN_LANE, Publication};
-use crate::topic::Topic;
 use crate::topics;
 
 /// How long answers of OctoPrints are waited for.
@@ -61,7 +60,7 @@ impl Hub {
             return;
         }
         if is_cleared {
-            self.clear_request(&incoming.topic);
+            self.clear_request(incoming);
         }
         if incoming.retained {
             asker.answer(Err(RETAINED.into()));
@@ -88,20 +87,14 @@ impl Hub {
             Request::Pair(request) => {
                 return self.begin(&asker, |hub, asker| hub.pair(&request, asker));
             }
-            Request::Remove(id) => {
-                return self.begin(&asker, |hub, asker| {
-                    let removing = hub.desk.remove(id, asker)?;
-                    hub.spawn("removing a printer", removing);
-                    Ok(())
-                });
-            }
+            Request::Remove(id) => return self.begin(&asker, |hub, asker| hub.remove(id, asker)),
             Request::Refused(reason) => Err(reason.into()),
         };
         asker.answer(outcome);
     }
 
-    fn clear_request(&self, topic: &str) {
-        if let Ok(topic) = Topic::read(topic) {
+    fn clear_request(&self, incoming: &Incoming) {
+        if let Some(topic) = incoming.own_topic() {
             let nothing = bytes::Bytes::new();
             let kind = Kind::Fleeting { retain: true };
             self.broker.publish(Publication::new(OWN_LANE, topic, nothing, kind));
@@ -120,11 +113,7 @@ impl Hub {
                 self.desk.cancel();
                 asker.answer(Ok(json!({})));
             }
-            PageRequest::Remove(id) => self.begin(&asker, |hub, asker| {
-                let removing = hub.desk.remove(id, asker)?;
-                hub.spawn("removing a printer", removing);
-                Ok(())
-            }),
+            PageRequest::Remove(id) => self.begin(&asker, |hub, asker| hub.remove(id, asker)),
             PageRequest::Rename { id, name } => self.begin(&asker, |hub, asker| {
                 let renaming = hub.desk.rename(id, &name, asker)?;
                 hub.spawn("renaming a printer", renaming);
@@ -165,6 +154,12 @@ impl Hub {
     fn pair(&mut self, request: &PairRequest, asker: &Asker) -> Result<(), Cause> {
         let pairing = self.desk.pair(request, asker)?;
         self.spawn("adding a printer", pairing);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: String, asker: &Asker) -> Result<(), Cause> {
+        let removing = self.desk.remove(id, asker)?;
+        self.spawn("removing a printer", removing);
         Ok(())
     }
 

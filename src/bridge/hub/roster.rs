@@ -45,6 +45,21 @@ pub(super) struct PrinterNeeds {
     pub(super) board: Option<Board>,
 }
 
+impl PrinterNeeds {
+    /// Runs `task` until the bridge stops. The bridge stops if it panics.
+    pub(super) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stopping = self.stopping.clone();
+        let running = async move {
+            let _ = stopping.run_until_cancelled(task).await;
+        };
+        self.tasks.spawn(self.watch.over(name, running).in_current_span());
+    }
+}
+
 /// What became of a printer.
 #[derive(Debug)]
 pub(super) enum RosterNews {
@@ -83,6 +98,15 @@ enum Phase {
     Leaving,
 }
 
+/// What is for a printer.
+type CommandQueue = mpsc::Receiver<Box<Incoming>>;
+
+/// Filters to subscribe to, and to unsubscribe from first.
+struct FilterChanges {
+    added: Vec<String>,
+    removed: Vec<String>,
+}
+
 /// Where a printer's discovery reads what was announced of it.
 pub(super) type ReadBack = oneshot::Receiver<PublishedDevice>;
 
@@ -107,7 +131,9 @@ impl PrinterRoster {
     ) {
         let id = settings.id.clone();
         self.join(settings, lane);
-        let phase = self.run(settings.clone(), (socket, lane), known, read_back);
+        // The broker's connection begins with these filters.
+        let (queue, _) = self.follow(settings);
+        let phase = self.run(settings.clone(), (socket, lane), queue, known, read_back);
         self.members.insert(id, RosterEntry { wanted: Some(settings.clone()), lane, phase });
     }
 
@@ -120,7 +146,6 @@ impl PrinterRoster {
             if !self.members.contains_key(&printer.id) {
                 let lane = self.needs.lanes.take(&printer.id);
                 tracing::info!(printer = printer.id, "added a printer");
-                self.join(printer, lane);
                 let wanted = Some(printer.clone());
                 self.members.insert(
                     printer.id.clone(),
@@ -165,18 +190,20 @@ impl PrinterRoster {
             self.clear(id, lane);
             return;
         };
-        let socket = match self.needs.maker.make(&settings) {
-            Ok(socket) => socket,
+        self.join(&settings, lane);
+        let phase = match self.needs.maker.make(&settings) {
+            Ok(socket) => {
+                let (tell, read_back) = oneshot::channel();
+                self.read_announced(id.to_owned(), tell);
+                let (queue, FilterChanges { added, removed }) = self.follow(&settings);
+                self.needs.belongings.broker.change_filters(added, removed);
+                self.run(settings, (socket, lane), queue, known, read_back)
+            }
             Err(error) => {
-                member.phase = Phase::Failed;
                 report(&error);
-                return;
+                Phase::Failed
             }
         };
-        self.join(&settings, lane);
-        let (tell, read_back) = oneshot::channel();
-        self.read_announced(id.to_owned(), tell);
-        let phase = self.run(settings, (socket, lane), known, read_back);
         if let Some(member) = self.members.get_mut(id) {
             member.phase = phase;
         }
@@ -192,15 +219,15 @@ impl PrinterRoster {
 
     /// Starts a printer's task.
     fn run(
-        &mut self,
+        &self,
         settings: Arc<config::Printer>,
         (socket, lane): (Socket, usize),
+        queue: CommandQueue,
         known: &Known,
         read_back: ReadBack,
     ) -> Phase {
         let id = settings.id.clone();
         let topics = PrinterTopics::new(&self.needs.belongings.base, &id);
-        let queue = self.follow(&settings, &topics);
         let needs = &self.needs;
         let discovery = needs.belongings.discovery.as_ref().map(|shared| {
             let store = (needs.store.clone(), known);
@@ -235,36 +262,33 @@ impl PrinterRoster {
         Phase::Running(settings, stop)
     }
 
-    /// Subscribes to what is for a printer, and routes it. Returns its queue.
-    fn follow(
-        &mut self,
-        settings: &config::Printer,
-        topics: &PrinterTopics,
-    ) -> mpsc::Receiver<Box<Incoming>> {
+    /// Routes what is for a printer. Returns its queue, and what to subscribe to.
+    fn follow(&mut self, settings: &config::Printer) -> (CommandQueue, FilterChanges) {
         // Those of settings before.
-        let left = self.routes.remove(&settings.id);
+        let mut removed = self.routes.remove(&settings.id);
         let queue = self.routes.add(&settings.id);
-        let mut filters = vec![topics.command_filter()];
+        let topics = PrinterTopics::new(&self.needs.belongings.base, &settings.id);
+        let mut added = vec![topics.command_filter()];
         if let Some(switch) = &settings.power {
+            // Another printer follows it: it is subscribed again, for its retained state.
+            removed.extend(
+                self.routes.is_followed(&switch.state_topic).then(|| switch.state_topic.clone()),
+            );
             self.routes.follow(&switch.state_topic, &settings.id);
-            filters.push(switch.state_topic.clone());
+            added.push(switch.state_topic.clone());
         }
-        // Subscribed again, for its retained state.
-        let left = left.into_iter().chain(settings.power.iter().map(|it| it.state_topic.clone()));
-        let left = left.collect();
-        self.needs.belongings.broker.change_filters(filters, left);
-        queue
+        (queue, FilterChanges { added, removed })
     }
 
     /// Reads what is stored of a printer that is new.
     fn recall(&self, id: &str) {
         let (store, id, news) = (self.needs.store.clone(), id.to_owned(), self.news.clone());
-        self.spawn("recalling a printer", async move { ended(&store, id, &news).await });
+        self.needs.spawn("recalling a printer", async move { ended(&store, id, &news).await });
     }
 
     fn read_announced(&self, id: String, tell: oneshot::Sender<PublishedDevice>) {
         let belongings = self.needs.belongings.clone();
-        self.spawn("reading what was announced", async move {
+        self.needs.spawn("reading what was announced", async move {
             // Fails if the printer has left meanwhile.
             let _ = tell.send(belongings.announced(&id).await);
         });
@@ -286,7 +310,7 @@ impl PrinterRoster {
             let _ = fleet.send(FleetReport::Left(lane));
         }
         let (belongings, id, news) = (needs.belongings.clone(), id.to_owned(), self.news.clone());
-        self.spawn("clearing a printer", async move {
+        needs.spawn("clearing a printer", async move {
             belongings.clear(&id, lane).await;
             let _ = news.send(RosterNews::Left(id));
         });
@@ -303,15 +327,6 @@ impl PrinterRoster {
             wanted_now.push(wanted);
             self.apply(&wanted_now);
         }
-    }
-
-    /// Runs `task` until the bridge stops.
-    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.needs.stopping.clone();
-        let running = async move {
-            let _ = stopping.run_until_cancelled(task).await;
-        };
-        self.needs.tasks.spawn(self.needs.watch.over(name, running).in_current_span());
     }
 }
 

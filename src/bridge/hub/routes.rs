@@ -55,6 +55,11 @@ impl Routes {
         left
     }
 
+    /// Whether a printer follows a topic of another program.
+    pub(super) fn is_followed(&self, topic: &str) -> bool {
+        self.foreign.contains_key(topic)
+    }
+
     /// Passes messages on `topic` to `printer`, too.
     pub(super) fn follow(&mut self, topic: &str, printer: &str) {
         let foreign = self.foreign.entry(topic.to_owned()).or_default();

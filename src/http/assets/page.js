@@ -84,10 +84,6 @@ async function askBy(button, line, question, doing) {
   }
 }
 
-/** The list in an answer, which may be inside of an object. */
-const listOf = (answer) =>
-  Array.isArray(answer) ? answer : Object.values(answer || {}).find(Array.isArray) || [];
-
 // --- Cards
 
 const cards = new Map();
@@ -365,17 +361,14 @@ async function search() {
   by("found").replaceChildren();
   const answer = await askBy(by("search"), by("found-text"), { ask: "discover" }, "Looking for OctoPrint in the network…");
   if (!answer) return;
-  const found = listOf(answer.ok);
-  const none = answer.ok?.note || "No OctoPrint was found. Is it on, and in the same network?";
+  const found = answer.ok.octoprints;
+  const none = answer.ok.note || "No OctoPrint was found. Is it on, and in the same network?";
   write(by("found-text"), found.length ? `Found: ${found.length}` : capital(none));
   if (!found.length && by("add-url") && document.activeElement.tagName !== "INPUT") by("add-url").focus();
-  const plain = (address) => String(address || "").replace(/\/+$/, "");
-  const known = new Set([...cards.values()].map(({ card }) => plain(card.url)));
   for (const one of found) {
     const address = one.url || one.address;
     const name = one.name || address;
-    const isKnown = one.configured || known.has(plain(address));
-    const marks = [address, isKnown && "already here", one.login && "wants a user and password in the address"];
+    const marks = [address, one.configured && "already here", one.login && "wants a user and password in the address"];
     const item = element("li");
     const choose = element(isReadOnly ? "div" : "button");
     choose.append(element("span", name), element("span", marks.filter(Boolean).join(" · "), "quiet"));
@@ -409,7 +402,7 @@ async function check() {
   by("findings").replaceChildren();
   const answer = await askBy(by("check"), by("check-text"), { ask: "check" }, "Trying every OctoPrint and the broker…");
   if (!answer) return;
-  const findings = listOf(answer.ok);
+  const findings = answer.ok;
   const wrong = findings.filter((finding) => !finding.ok).length;
   write(by("check-text"), wrong ? `Problems: ${wrong} of ${findings.length}` : "Everything works.");
   for (const finding of findings) {

@@ -1,6 +1,5 @@
 //! The task that owns the connection, and reconnects.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{BrokerRequest, BrokerStatus, Held, Options};
 use super::connection::{Arrived, Connection, Uptime};
+use super::filters::Filters;
 use super::log::{self, BrokerLog};
 use super::lost::{Lost, Retry};
 use super::persister::Persister;
@@ -37,9 +37,7 @@ pub(super) struct Closing {
 
 pub(super) struct Actor {
     pub(super) options: Arc<Options>,
-    pub(super) filters: BTreeSet<String>,
-    /// Filters that the current connection does not have yet, and those that it has too many.
-    pub(super) changed_filters: Vec<(String, FilterChange)>,
+    pub(super) filters: Filters,
     pub(super) outbox: Outbox,
     pub(super) persister: Persister,
     pub(super) queue: mpsc::UnboundedReceiver<BrokerRequest>,
@@ -69,13 +67,6 @@ pub(super) struct ProgramStart {
     pub(super) restored: bool,
     /// How long the program was not running, if known.
     pub(super) away: Option<Duration>,
-}
-
-/// What changed with a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FilterChange {
-    Added,
-    Removed,
 }
 
 enum Next {
@@ -144,8 +135,7 @@ impl Actor {
 
     /// Connects, and serves the connection until it ends.
     async fn run_connection(&mut self) -> Next {
-        let (options, filters) = (self.options.clone(), self.filters.clone());
-        self.changed_filters.clear();
+        let (options, filters) = (self.options.clone(), self.filters.all());
         let wanted = self.gate.wants_uptime() || self.quarantine.is_wary();
         let ask_uptime = self.asks_uptime && wanted;
         let connecting = Connection::open(&options, &filters, ask_uptime);
@@ -279,32 +269,9 @@ impl Actor {
 
     /// Subscribes to what was added, and unsubscribes from what was removed.
     fn send_filters(&mut self, connection: &mut Connection) -> Result<(), Lost> {
-        if self.changed_filters.is_empty() {
-            return Ok(());
-        }
-        let changed = std::mem::take(&mut self.changed_filters);
-        let (added, removed): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|(_, change)| *change == FilterChange::Added);
-        let names = |list: Vec<(String, FilterChange)>| {
-            list.into_iter().map(|(filter, _)| filter).collect::<Vec<_>>()
-        };
-        connection.request_subscription(&names(added))?;
-        connection.unsubscribe(names(removed))
-    }
-
-    fn change_filters(&mut self, added: Vec<String>, removed: Vec<String>) {
-        for filter in removed {
-            if self.filters.remove(&filter) {
-                self.changed_filters.retain(|(changed, _)| *changed != filter);
-                self.changed_filters.push((filter, FilterChange::Removed));
-            }
-        }
-        for filter in added {
-            if self.filters.insert(filter.clone()) {
-                self.changed_filters.retain(|(changed, _)| *changed != filter);
-                self.changed_filters.push((filter, FilterChange::Added));
-            }
-        }
+        let Some((added, removed)) = self.filters.take_changed() else { return Ok(()) };
+        connection.request_subscription(&added)?;
+        connection.unsubscribe(removed)
     }
 
     /// Handles what has arrived, and all else that can be had without waiting.
@@ -413,7 +380,7 @@ impl Actor {
                 self.oversize(&topic, bytes, left_out);
             }
             Some(BrokerRequest::Republish) => self.outbox.republish(),
-            Some(BrokerRequest::Filters { added, removed }) => self.change_filters(added, removed),
+            Some(BrokerRequest::Filters { added, removed }) => self.filters.change(added, removed),
             Some(BrokerRequest::ClearStates(lane)) => self.outbox.clear_states(lane),
             Some(BrokerRequest::Vacate { lane, vacated }) => {
                 let _ = vacated.send(self.outbox.vacate(lane));

@@ -9,6 +9,7 @@ mod actor;
 pub(super) mod api;
 pub(super) mod connection;
 mod dial;
+mod filters;
 mod link;
 mod log;
 pub(super) mod lost;
@@ -25,6 +26,7 @@ use tracing::Instrument;
 use self::actor::{Actor, ProgramStart};
 pub use self::api::{Audiences, BrokerStatus, Held, PersistEvents, Persistence};
 use self::api::{BrokerRequest, Options};
+use self::filters::Filters;
 use self::log::BrokerLog;
 use self::persister::Persister;
 use super::outbox::Outbox;
@@ -75,8 +77,7 @@ impl Broker {
         let span = tracing::info_span!(parent: None, "broker", address = %options.address());
         let actor = Actor {
             options: Arc::new(options),
-            filters,
-            changed_filters: Vec::new(),
+            filters: Filters::new(filters),
             outbox,
             persister: Persister::new(persist_events),
             queue,
@@ -136,7 +137,8 @@ impl Broker {
         let _ = self.requests.send(BrokerRequest::Republish);
     }
 
-    /// Subscribes to `added`, and unsubscribes from `removed`, on this and later connections.
+    /// Unsubscribes from `removed`, and subscribes to `added`, on this and later connections. What is
+    /// in both is subscribed again, for what is retained there.
     pub fn change_filters(&self, added: Vec<String>, removed: Vec<String>) {
         if !added.is_empty() || !removed.is_empty() {
             let _ = self.requests.send(BrokerRequest::Filters { added, removed });
